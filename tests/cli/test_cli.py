@@ -1,0 +1,204 @@
+"""Exit codes and the one line per error, in this process and in one of its own."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import pytest
+
+from tf_mtl_privacy import cli
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.verbs import VERBS
+
+
+class ResourceExhaustedError(Exception):
+    """Named as TensorFlow's."""
+
+
+def failing(error):
+    def main(parsed):
+        raise error
+
+    return main
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "line"),
+    [
+        (UsageError("--x=1: expected 2"), 2, "error: --x=1: expected 2"),
+        (RunError("loss is NaN at step 7"), 1, "error: loss is NaN at step 7"),
+        (RunError("two\nlines"), 1, "error: two lines"),
+        (
+            OSError(errno.ENOSPC, "No space left on device", "f"),
+            1,
+            "error: No space left on device: f",
+        ),
+        (PermissionError(errno.EACCES, "Permission denied", "f"), 1, "error: Permission denied: f"),
+        (MemoryError(), 1, "error: out of memory"),
+        (ResourceExhaustedError("OOM when\nallocating"), 1, "error: out of memory"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+        (KeyError("x"), 1, "error: KeyError: 'x' (this is a bug;"),
+    ],
+)
+def test_errors_have_a_code_and_one_line(capsys, error, code, line):
+    assert cli.execute("train", failing(error), []) == code
+    captured = capsys.readouterr()
+    assert captured.err.startswith(line) and captured.err.count("\n") == 1
+    assert captured.out == ""
+
+
+def test_main_s_own_code_and_none():
+    assert cli.execute("train", lambda parsed: None, []) == 0
+    assert cli.execute("train", lambda parsed: 3, []) == 3
+    with pytest.raises(SystemExit) as caught:
+        cli.run("train", lambda parsed: 3, [])
+    assert caught.value.code == 3
+
+
+def test_wrong_flags_never_reach_main(capsys):
+    called = []
+    assert cli.execute("train", called.append, ["--alpha=-1"]) == 2
+    assert called == []
+    assert capsys.readouterr().err == "error: --alpha=-1.0: expected >= 0\n"
+
+
+def test_help_never_reaches_main(capsys):
+    called = []
+    assert cli.execute("train", called.append, ["--help"]) == 0
+    assert called == []
+    captured = capsys.readouterr()
+    assert captured.out.startswith("usage: python -m tf_mtl_privacy.train") and captured.err == ""
+
+
+def test_traceback_only_when_asked(capsys, monkeypatch):
+    cli.execute("train", failing(KeyError("x")), [])
+    assert "Traceback" not in capsys.readouterr().err
+    cli.execute("train", failing(KeyError("x")), ["--debug"])
+    assert "Traceback" in capsys.readouterr().err
+    monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
+    cli.execute("train", failing(KeyError("x")), [])
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_another_keras_backend_is_refused(capsys, monkeypatch):
+    monkeypatch.setenv("KERAS_BACKEND", "jax")
+    assert cli.execute("train", lambda parsed: None, []) == 2
+    assert "KERAS_BACKEND=jax" in capsys.readouterr().err
+
+
+def test_threads_are_set_before_tensorflow_is_loaded(monkeypatch):
+    for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+        monkeypatch.setenv(name, "")
+    seen = []
+    cli.execute("train", lambda p: seen.append(os.environ["OMP_NUM_THREADS"]), ["--threads=3"])
+    assert seen == ["3"]
+
+
+WAITING = """
+import sys, time
+from tf_mtl_privacy import cli
+def main(parsed):
+    print("ready", flush=True)
+    time.sleep(60)
+cli.run("train", main, [])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_interrupt(number):
+    process = subprocess.Popen(
+        [sys.executable, "-c", WAITING],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A shell's background job may have handed down an ignored Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout.readline() == "ready\n"
+    process.send_signal(number)
+    _, stderr = process.communicate(timeout=20)
+    assert process.returncode == 130
+    assert stderr.startswith("interrupted") and "Traceback" not in stderr
+
+
+TALKING = """
+from tf_mtl_privacy import cli
+def main(parsed):
+    for number in range(100000):
+        print(number)
+cli.run("train", main, [])
+"""
+
+
+def test_a_closed_pipe_is_quiet():
+    process = subprocess.Popen(
+        [sys.executable, "-c", TALKING], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b""
+    assert process.wait(timeout=20) == 1
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_and_wrong_flags_answer_fast_and_without_tensorflow(python, verb):
+    started = time.monotonic()
+    shown = python("-X", "importtime", "-m", f"tf_mtl_privacy.{verb}", "--helpfull")
+    seconds = time.monotonic() - started
+    assert shown.returncode == 0 and shown.stdout.startswith("usage: python -m")
+    assert "tensorflow" not in shown.stderr and "keras" not in shown.stderr
+    # 0.1 to 0.3 s alone; TensorFlow's import takes several seconds.
+    assert seconds < 3
+    wrong = python("-m", f"tf_mtl_privacy.{verb}", "--no_such_flag")
+    assert wrong.returncode == 2 and wrong.stderr.count("\n") == 1
+    assert wrong.stderr.startswith("error: --no_such_flag") and wrong.stdout == ""
+
+
+@pytest.fixture(scope="module")
+def wheel(repo_root, tmp_path_factory):
+    import shutil
+
+    # Built from a copy, so that no build folders are left in the checkout.
+    source, target = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
+    for name in ("setup.py", "README.md", "LICENSE"):
+        shutil.copy(repo_root / name, source)
+    for name in ("tf_mtl_privacy", "configs"):
+        ignored = shutil.ignore_patterns("__pycache__")
+        shutil.copytree(repo_root / name, source / name, ignore=ignored)
+    command = ["pip", "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", target]
+    subprocess.run(
+        [sys.executable, "-m", *map(str, command), str(source)], check=True, capture_output=True
+    )
+    (built,) = target.glob("*.whl")
+    return built
+
+
+def test_wheel_holds_every_module_and_configuration(repo_root, wheel):
+    names = set(zipfile.ZipFile(wheel).namelist())
+    modules = {
+        path.relative_to(repo_root).as_posix()
+        for path in (repo_root / "tf_mtl_privacy").rglob("*.py")
+    }
+    configs = {f"tf_mtl_privacy/configs/{path.name}" for path in repo_root.glob("configs/*.cfg")}
+    assert len(configs) >= 17
+    assert modules | configs | {"tf_mtl_privacy/py.typed"} <= names
+    assert not [name for name in names if name.startswith(("tests/", "configs/"))]
+
+
+def test_wheel_finds_its_configurations_from_any_folder(python, wheel, tmp_path):
+    site = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(site)
+    code = (
+        "import tf_mtl_privacy.flags as f, tf_mtl_privacy.flagfiles as g;"
+        "print(f.__file__, g.shipped()['celeba.cfg'],"
+        "f.parse('train', ['--flagfile=celeba_stl.cfg', '--data_dir=x']).config.train.model)"
+    )
+    done = python("-c", code, env={"PYTHONPATH": str(site)})
+    assert done.returncode == 0, done.stderr
+    code_file, config_file, model = done.stdout.split()
+    assert code_file.startswith(str(site)) and config_file.startswith(str(site))
+    assert model == "stl"

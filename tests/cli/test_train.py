@@ -1,0 +1,223 @@
+"""The main job on the command line: what a user sees when it works and when it does not."""
+
+import json
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import pytest
+
+
+def one_line(done, code):
+    """The single line that a failed command printed last; no traceback anywhere."""
+    assert done.returncode == code, done.stderr
+    assert "Traceback" not in done.stderr
+    errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, done.stderr
+    return errors[0]
+
+
+def test_training_ends_with_a_table_and_a_result_file(trained, results):
+    run_dir, done = trained
+    for word in ("gender", "age", "expression", "PSNR", "results.json"):
+        assert word in done.stdout
+    for task in ("gender", "age", "expression"):
+        assert 0 <= results["utility"][task]["accuracy"] <= 1
+        assert results["utility"][task]["n"] == 40
+    assert 0 <= results["utility"]["expression"]["f1"] <= 1
+    assert 5 < results["restoration"]["psnr_db"] < 60
+    assert 0 <= results["privacy"]["discriminator"]["accuracy"] <= 1
+    assert results["privacy"]["chance"] == pytest.approx(1 / 8)
+    assert (run_dir / "metrics.jsonl").read_text().count("\n") == 4
+
+
+def test_nothing_is_claimed_that_was_not_measured(trained, results):
+    assert results["stop_rule"]["met"] is False
+    for part in ("privacy", "membership"):
+        assert results["stop_rule"]["parts"][part]["status"] == "not_evaluated"
+    assert results["dp"]["epsilon_pld"] is None
+    assert results["dp"]["epsilon_rdp"] is None
+    assert results["dp"]["reason"]
+    assert set(results["dp"]["released"].values()) == {None}
+    assert results["dp"]["steps"] == 8
+    assert "not evaluated" in trained[1].stdout.lower().replace("_", " ")
+
+
+def test_the_run_folder_is_for_its_owner_only(trained):
+    run_dir = trained[0]
+    folders = [run_dir, run_dir / "models", run_dir / "tensorboard", run_dir / "checkpoints"]
+    for folder in folders:
+        assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0 or (
+            stat.S_IMODE(run_dir.stat().st_mode) == 0o700
+        )
+    assert not list(run_dir.glob("features*"))
+
+
+def test_a_finished_run_is_shown_again_and_not_trained_again(trained, python, tiny):
+    run_dir, first = trained
+    before = (run_dir / "training.json").read_text()
+    done = python("-m", "tf_mtl_privacy.train", *tiny, f"--run_dir={run_dir}")
+    assert done.returncode == 0, done.stderr
+    assert (run_dir / "training.json").read_text() == before
+    assert done.stdout.splitlines()[-5:] == first.stdout.splitlines()[-5:]
+
+
+def test_a_saved_configuration_starts_the_same_run(trained, python, tmp_path):
+    run_dir, _ = trained
+    again = tmp_path / "again"
+    done = python(
+        "-m",
+        "tf_mtl_privacy.train",
+        f"--config={run_dir}/config.json",
+        "--model=mtl_adv",
+        f"--run_dir={again}",
+    )
+    assert done.returncode == 0, done.stderr
+    ours, theirs = (json.loads((r / "config.json").read_text()) for r in (again, run_dir))
+    assert ours["train"].pop("model") == "mtl_adv"
+    assert theirs["train"].pop("model") == "mtl_adv_dp"
+    assert ours == theirs
+
+
+def test_a_run_folder_of_another_configuration_is_refused(trained, python, tiny):
+    run_dir, _ = trained
+    done = python("-m", "tf_mtl_privacy.train", *tiny, "--alpha=0.5", f"--run_dir={run_dir}")
+    line = one_line(done, 2)
+    assert "--alpha=0.4" in line and "0.5" in line and str(run_dir) in line
+
+
+@pytest.mark.parametrize("model", ["stl", "mtl_dp"])
+def test_the_other_models_train_as_well(model, python, tiny, tmp_path):
+    run_dir = tmp_path / "run"
+    done = python("-m", "tf_mtl_privacy.train", *tiny, f"--model={model}", f"--run_dir={run_dir}")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((run_dir / "results.json").read_text())
+    assert set(results["utility"]) == {"gender", "age", "expression"}
+    if model == "stl":
+        assert sorted(p.name for p in (run_dir / "tasks").iterdir()) == [
+            "age",
+            "expression",
+            "gender",
+        ]
+        assert results["dp"]["scope"] is None
+    else:
+        assert results["training"]["final_beta"] == 0
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(python, tiny, tmp_path):
+    run_dir = tmp_path / "run"
+    done = python(
+        "-m",
+        "tf_mtl_privacy.train",
+        *tiny,
+        "--adversarial_learning_rate=1e38",
+        "--adversarial_epochs=3",
+        f"--run_dir={run_dir}",
+    )
+    line = one_line(done, 1)
+    assert "step" in line and "adversarial" in line and "checkpoint" in line
+    lines = [json.loads(text) for text in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    assert [entry["phase"] for entry in lines][:3] == ["business", "discriminator", "restorer"]
+    assert (run_dir / "checkpoints" / "checkpoint").exists()
+    assert not (run_dir / "training.json").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_run_is_checkpointed_and_goes_on(number, tiny, tmp_path):
+    run_dir = tmp_path / "run"
+    command = [sys.executable, "-m", "tf_mtl_privacy.train", *tiny, f"--run_dir={run_dir}"]
+    command += ["--business_epochs=100000", "--gate_business="]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    try:
+        deadline = time.monotonic() + 200
+        journal = run_dir / "metrics.jsonl"
+        while not (journal.exists() and journal.read_text().count("\n") > 2):
+            assert time.monotonic() < deadline and process.poll() is None
+            time.sleep(0.1)
+        process.send_signal(number)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 130
+    assert "Traceback" not in errors and "interrupted" in errors
+    assert (run_dir / "checkpoints" / "checkpoint").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(python, tiny):
+    done = python("-m", "tf_mtl_privacy.train", *tiny, "--run_dir=/proc/nowhere/run")
+    assert "/proc/nowhere" in one_line(done, 1)
+
+
+def test_a_full_disk_is_one_line(python, tiny, tmp_path):
+    # A bound on file sizes refuses the write as a full disk would.
+    def small_files_only():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
+
+    done = python(
+        "-m",
+        "tf_mtl_privacy.train",
+        *tiny,
+        f"--run_dir={tmp_path / 'run'}",
+        preexec_fn=small_files_only,
+    )
+    one_line(done, 1)
+    assert not (tmp_path / "run" / "training.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--alpha=-1"], ["--alpha", "-1", ">= 0"]),
+        (["--alpha=much"], ["--alpha", "much", "number"]),
+        (["--model=gan"], ["--model", "gan", "mtl_adv_dp"]),
+        (["--modle=stl"], ["--modle", "--model"]),
+        (["--image_size=30"], ["--image_size", "30"]),
+        (["--feature_stride=32"], ["--feature_stride", "32"]),
+        (["--dataset=celeba"], ["--data_dir"]),
+        (["--dataset=mnist"], ["--dataset", "mnist", "celeba"]),
+        (["--tasks=gender"], ["--tasks", "name=attribute"]),
+        (["--tasks=gender=sex"], ["sex", "gender"]),
+        (["--private_label=none"], ["--private_label", "stl"]),
+        (["--noise_multiplier=0"], ["--noise_multiplier", "--allow_zero_noise"]),
+        (["--l2_norm_clip=0"], ["--l2_norm_clip", "> 0"]),
+        (["--target_epsilon_pretrain=2"], ["--target_epsilon_adversarial"]),
+        (["--encoder_weights=imagenet"], ["--encoder_weights", "compact"]),
+        (["--flagfile=nowhere.cfg"], ["nowhere.cfg", "demo.cfg"]),
+        (["--private_label=identity", "--num_identities=1"], ["--num_identities", ">= 2"]),
+    ],
+)
+def test_wrong_flags_are_one_line_and_exit_2(arguments, words, python, tiny, tmp_path):
+    run_dir = tmp_path / "run"
+    done = python("-m", "tf_mtl_privacy.train", *tiny, *arguments, f"--run_dir={run_dir}")
+    line = one_line(done, 2)
+    for word in words:
+        assert word in line
+    assert not (run_dir / "checkpoints").exists()
+
+
+def test_weights_that_do_not_fit_are_refused(trained, python, tiny, tmp_path):
+    weights = trained[0] / "models" / "restorer.weights.h5"
+    done = python(
+        "-m",
+        "tf_mtl_privacy.train",
+        *tiny,
+        f"--encoder_weights={weights}",
+        f"--run_dir={tmp_path / 'run'}",
+    )
+    assert "restorer.weights.h5" in one_line(done, 2)
+
+
+def test_training_goes_on_from_the_weights_of_another_run(trained, python, tiny, tmp_path):
+    weights = trained[0] / "models" / "encoder.weights.h5"
+    done = python(
+        "-m",
+        "tf_mtl_privacy.train",
+        *tiny,
+        f"--encoder_weights={weights}",
+        "--freeze_backbone",
+        f"--run_dir={tmp_path / 'run'}",
+    )
+    assert done.returncode == 0, done.stderr

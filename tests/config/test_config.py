@@ -1,0 +1,164 @@
+"""The configuration by itself: defaults, ranges, round trips through JSON."""
+
+import dataclasses
+import json
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tf_mtl_privacy.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    PrivacyConfig,
+    TrainConfig,
+    expectation,
+    section_types,
+)
+from tf_mtl_privacy.config.options import option
+from tf_mtl_privacy.config.parsing import parse_tasks, parse_thresholds
+from tf_mtl_privacy.errors import UsageError
+
+OPTIONS = [(kind, field) for kind in section_types().values() for field in dataclasses.fields(kind)]
+
+
+def test_sections():
+    assert section_types() == {
+        "data": DataConfig,
+        "model": ModelConfig,
+        "loss": LossConfig,
+        "train": TrainConfig,
+        "privacy": PrivacyConfig,
+    }
+
+
+def test_round_trip_through_json():
+    config = Config(
+        data=DataConfig(train_rows=77, tasks="gender=gender"),
+        loss=LossConfig(alpha=0.1 + 0.2),
+        train=TrainConfig(model="stl", early_gates=False),
+    )
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+    assert Config.from_dict({}) == Config()
+    assert Config.from_dict({"loss": {"alpha": 0.9}}).loss.alpha == 0.9
+
+
+@given(st.floats(0, 1e6), st.floats(0, 0.5), st.integers(1, 10**6), st.booleans())
+def test_round_trip_of_any_numbers(alpha, beta, batch_size, early_gates):
+    config = Config(
+        loss=LossConfig(alpha=alpha, beta=beta),
+        train=TrainConfig(batch_size=batch_size, early_gates=early_gates),
+    )
+    assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [[], {"losses": {}}, {"loss": {"alhpa": 1.0}}, {"loss": []}, {"loss": {"alpha": "0.4"}}],
+)
+def test_from_dict_refuses_what_it_does_not_know(sections):
+    with pytest.raises(UsageError):
+        Config.from_dict(sections)
+
+
+def test_configurations_do_not_change():
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Config().loss.alpha = 1.0
+
+
+@pytest.mark.parametrize(("kind", "field"), OPTIONS, ids=lambda value: getattr(value, "name", ""))
+def test_every_bound_holds_at_its_edge_and_not_beyond(kind, field):
+    def accepts(value):
+        try:
+            kind(**{field.name: value})
+        except UsageError as error:
+            # Only this option's own range counts, not rules that join it with others.
+            return f"--{field.name}={value}: expected {expectation(field)}" != str(error)
+        return True
+
+    meta, whole = field.metadata, isinstance(field.default, int)
+    tiny = 1 if whole else 1e-9
+    if meta["low"] is not None:
+        assert accepts(meta["low"]) and not accepts(meta["low"] - tiny)
+    if meta["above"] is not None:
+        assert accepts(meta["above"] + 1e-9) and not accepts(meta["above"])
+    if meta["high"] is not None:
+        assert accepts(meta["high"]) and not accepts(meta["high"] + tiny)
+    if meta["choices"]:
+        assert all(accepts(choice) for choice in meta["choices"]) and not accepts("nothing")
+    if isinstance(field.default, float):
+        assert not accepts(math.nan) and not accepts(math.inf)
+
+
+@pytest.mark.parametrize(("kind", "field"), OPTIONS, ids=lambda value: getattr(value, "name", ""))
+def test_every_type_is_checked(kind, field):
+    for wrong in ([], None, "text" if not isinstance(field.default, str) else 1):
+        with pytest.raises(UsageError, match=f"--{field.name}="):
+            kind(**{field.name: wrong})
+    if not isinstance(field.default, bool):
+        with pytest.raises(UsageError, match=f"--{field.name}=True"):
+            kind(**{field.name: True})
+
+
+@dataclasses.dataclass(frozen=True)
+class _Sample:
+    share: float = option(0.5, "A share.", above=0, high=1)
+    name: str = option("a", "A name.", choices=("a", "b"))
+    free: str = option("", "Anything.")
+
+
+def test_expectation_in_words():
+    share, name, free = dataclasses.fields(_Sample)
+    assert expectation(share) == "> 0 and <= 1"
+    assert expectation(name) == "one of a, b"
+    assert expectation(free) == ""
+
+
+def test_parse_tasks():
+    assert parse_tasks("gender=Male, age=Young") == {"gender": "Male", "age": "Young"}
+    for wrong in ("", "gender", "gender=", "=Male", "a=b,a=c", "a=b,", "a b=c"):
+        with pytest.raises(UsageError):
+            parse_tasks(wrong)
+
+
+def test_parse_thresholds():
+    assert parse_thresholds("gate", "gender=0.95,age=.8") == {"gender": 0.95, "age": 0.8}
+    assert parse_thresholds("gate", "") == {}
+    for wrong in ("gender", "gender=high", "gender=1.01", "gender=-0.1", "=0.5", "gender=nan"):
+        with pytest.raises(UsageError, match="--gate="):
+            parse_thresholds("gate", wrong)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "tasks", "private"),
+    [
+        ("synthetic_faces", {"gender", "age", "expression"}, "iris"),
+        ("celeba", {"gender", "age", "expression"}, "attributes:"),
+        ("lfw", {"gender", "age", "expression"}, "none"),
+    ],
+)
+def test_what_a_data_set_s_defaults_are(dataset, tasks, private):
+    data = DataConfig(dataset=dataset, data_dir="x")
+    assert set(data.task_attributes) == tasks
+    assert data.effective_private_label.startswith(private)
+
+
+@pytest.mark.parametrize(
+    ("model", "discriminator", "adversarial", "private"),
+    [
+        ("stl", False, False, False),
+        ("mtl_adv", True, True, False),
+        ("mtl_dp", True, False, True),
+        ("mtl_adv_dp", True, True, True),
+    ],
+)
+def test_the_four_models(model, discriminator, adversarial, private):
+    train = TrainConfig(model=model)
+    assert (train.has_discriminator, train.is_adversarial, train.is_private) == (
+        discriminator,
+        adversarial,
+        private,
+    )

@@ -1,0 +1,173 @@
+"""What the papers of the house say is true: help, shipped configurations, README, Makefile."""
+
+import dataclasses
+import re
+from pathlib import Path
+
+import pytest
+
+from tf_mtl_privacy.config import Config, section_types
+from tf_mtl_privacy.flagfiles import shipped
+from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.verbs import VERBS
+
+ROOT = Path(__file__).resolve().parents[2]
+FOLDERS = ("tf_mtl_privacy", "tests", "configs", "docs", "benchmarks", "notebooks", ".ci")
+# Flags of other programs that our pages may name.
+FOREIGN = {
+    "name",
+    "help",
+    "helpfull",
+    "flagfile",
+    "check",
+    "editable",
+    "quiet",
+    "version",
+    "logdir",
+}
+
+
+def house_files() -> list[Path]:
+    inside = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
+    top = [path for path in ROOT.iterdir() if path.name not in (".git", ".venv")]
+    return [path for path in (*top, *inside) if path.is_file() and "__pycache__" not in path.parts]
+
+
+def pages() -> list[Path]:
+    return [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "configs").glob("*.cfg"),
+    ]
+
+
+def flags_named(text: str) -> set[str]:
+    return set(re.findall(r"(?<![\w-])--([a-z][a-z0-9_]*)(?![\w-])", text))
+
+
+def flags_of(verb: str) -> set[str]:
+    owners = [VERBS[verb].options, *(section_types()[name] for name in VERBS[verb].sections)]
+    fields = [field for owner in owners for field in dataclasses.fields(owner)]
+    negated = {f"no{field.name}" for field in fields if isinstance(field.default, bool)}
+    return {field.name for field in fields} | negated
+
+
+ALL_FLAGS = FOREIGN.union(*(flags_of(verb) for verb in VERBS))
+
+
+def test_every_option_has_a_help_that_is_a_sentence():
+    owners = [*section_types().values(), *(verb.options for verb in VERBS.values())]
+    poor = [
+        field.name
+        for owner in owners
+        for field in dataclasses.fields(owner)
+        if len(field.metadata["help"]) < 10 or not field.metadata["help"].endswith(".")
+    ]
+    assert poor == []
+
+
+def test_no_two_sections_share_an_option_name():
+    for verb in VERBS.values():
+        owners = [verb.options, *(section_types()[name] for name in verb.sections)]
+        names = [field.name for owner in owners for field in dataclasses.fields(owner)]
+        assert len(names) == len(set(names))
+
+
+@pytest.mark.parametrize("name", sorted(shipped()))
+def test_shipped_configurations_parse(name):
+    data = ["--data_dir=photographs"] if name.startswith(("celeba", "photographs")) else []
+    config = parse("train", [f"--flagfile={name}", *data]).config
+    assert isinstance(config, Config) and config != Config()
+    model = re.search(r"_(stl|mtl_adv_dp|mtl_adv|mtl_dp)\.cfg$", name)
+    assert config.train.model == (model[1] if model else "mtl_adv_dp")
+
+
+def test_every_promised_configuration_is_shipped():
+    models = ("stl", "mtl_adv", "mtl_dp", "mtl_adv_dp")
+    bases = ("synthetic", "synthetic_small", "celeba")
+    promised = {"demo.cfg", "celeba_identity.cfg", *(f"{base}.cfg" for base in bases)}
+    promised |= {f"{base}_{model}.cfg" for base in bases for model in models}
+    assert promised <= set(shipped())
+
+
+def test_celeba_has_the_paper_s_numbers():
+    config = parse("train", ["--flagfile=celeba.cfg", "--data_dir=x"]).config
+    loss, privacy, train = config.loss, config.privacy, config.train
+    assert (loss.alpha, loss.beta, loss.beta_late, loss.gamma) == (0.4, 0.1, 0.3, 0.3)
+    assert (loss.beta_switch, loss.beta_max, loss.beta_check_epochs) == (0.5, 0.5, 10)
+    assert loss.beta_check_accuracy == 0.6
+    assert privacy.l2_norm_clip == 1.0
+    assert (privacy.target_epsilon_pretrain, privacy.target_epsilon_adversarial) == (2.0, 0.5)
+    # CelebA's official partition has 162,770 training rows.
+    assert privacy.delta <= 1 / (2 * 162_770)
+    assert (train.gate_business, train.gate_discriminator, train.gate_psnr) == (
+        "gender=0.90",
+        0.8,
+        30,
+    )
+    assert train.stop_business == "gender=0.95,age=0.80"
+    assert (train.stop_change, train.stop_epochs) == (0.01, 5)
+    assert (train.stop_privacy, train.stop_membership, train.stop_psnr) == (0.15, 0.10, 32)
+    assert (config.model.encoder, config.model.encoder_weights) == ("resnet50", "imagenet")
+    assert config.data.image_size == 128
+
+
+def test_no_registry_host_and_no_path_of_one_machine():
+    # Put together here so that this file does not name them either.
+    hosts = [
+        "py" + "pi.org",
+        "python" + "hosted",
+        "index" + "-url",
+        "extra" + "-index",
+        "conda" + ".org",
+    ]
+    paths = [f"/{name}/" for name in ("ro" + "ot", "ho" + "me", "wo" + "rk", "Us" + "ers")]
+    texts = {
+        path: path.read_bytes().decode("utf-8", errors="ignore")
+        for path in house_files()
+        if path.suffix not in (".png", ".npz", ".h5")
+    }
+    assert len(texts) > 40
+    found = [
+        f"{path.relative_to(ROOT)}: {needle}"
+        for path, text in texts.items()
+        for needle in (*hosts, *paths)
+        if needle in text
+    ]
+    assert found == []
+
+
+def test_every_flag_that_pages_name_exists():
+    unknown = [
+        f"{page.name}: --{name}"
+        for page in pages()
+        for name in sorted(flags_named(page.read_text(encoding="utf-8")) - ALL_FLAGS)
+    ]
+    assert unknown == []
+
+
+def test_commands_on_pages_have_a_module_and_its_flags():
+    checked = 0
+    for page in pages():
+        text = page.read_text(encoding="utf-8").replace("\\\n", " ")
+        for verb, rest in re.findall(r"python -m tf_mtl_privacy\.(\w+)([^\n`]*)", text):
+            assert (ROOT / "tf_mtl_privacy" / f"{verb}.py").is_file(), f"{page.name}: {verb}"
+            assert flags_named(rest) <= flags_of(verb) | FOREIGN, f"{page.name}: {verb}{rest}"
+            checked += 1
+    assert checked >= 4
+
+
+def test_make_targets_on_pages_exist():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    texts = [(ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "CONTRIBUTING.md")]
+    named = {name for text in texts for name in re.findall(r"(?:`|^)make ([a-z]+)", text, re.M)}
+    assert {"demo", "test", "lint"} <= named <= targets
+    assert "make browser lint test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_checks_see_what_they_look_for():
+    text = "pip --no-deps --alpha=1 `--nosuch`, a--b, ---"
+    assert flags_named(text) == {"alpha", "nosuch"}
+    assert "nosuch" not in ALL_FLAGS and "noearly_gates" in flags_of("train")
+    assert "noalpha" not in flags_of("train")

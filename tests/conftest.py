@@ -1,0 +1,50 @@
+"""What every test shares: the package on the path, here and in the processes that tests start."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+os.environ["PYTHONPATH"] = os.pathsep.join(
+    [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+)
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+os.environ["KERAS_BACKEND"] = "tensorflow"
+
+
+@pytest.fixture(scope="session")
+def repo_root() -> Path:
+    return ROOT
+
+
+@pytest.fixture(scope="session")
+def session_python(tmp_path_factory):
+    """Runs this Python with arguments in an empty folder -> the finished process."""
+    empty = tmp_path_factory.mktemp("empty")
+
+    def start(*arguments, cwd=empty, env=None, timeout=300, **keywords):
+        return subprocess.run(
+            [sys.executable, *map(str, arguments)],
+            cwd=cwd,
+            env={**os.environ, **(env or {})},
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            **keywords,
+        )
+
+    return start
+
+
+@pytest.fixture
+def python(session_python, tmp_path):
+    """As `session_python`, in a folder of the test's own."""
+
+    def start(*arguments, cwd=tmp_path, **keywords):
+        return session_python(*arguments, cwd=cwd, **keywords)
+
+    return start

@@ -1,0 +1,174 @@
+import numpy as np
+import pytest
+
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data.identity import choose_people, split_by_person
+from tf_mtl_privacy.data.labels import attribute, joint_code, make_targets
+from tf_mtl_privacy.data.source import Table
+from tf_mtl_privacy.data.splitting import limit_rows, random_split
+from tf_mtl_privacy.errors import UsageError
+
+
+def table(**changes):
+    count = 6
+    values = {
+        "keys": np.arange(count).astype(str),
+        "split": np.array([0, 0, 0, 1, 2, 2], np.int8),
+        "attributes": {
+            "Male": np.array([0, 1, 1, 0, -1, 1], np.int32),
+            "Smiling": np.array([1, 1, 0, 0, 1, -1], np.int32),
+            "Bald": np.array([0, 0, 1, 0, 1, 0], np.int32),
+            "age": np.array([0, 1, 2, 3, 0, 1], np.int32),
+        },
+        "attribute_classes": {
+            "Male": ("not_Male", "Male"),
+            "Smiling": ("not_Smiling", "Smiling"),
+            "Bald": ("not_Bald", "Bald"),
+            "age": ("child", "young", "middle", "senior"),
+        },
+    }
+    return Table(**(values | changes))
+
+
+def config(**options):
+    given = {"dataset": "csv", "data_dir": "x", "tasks": "gender=Male", "private_label": "none"}
+    return DataConfig(**(given | options))
+
+
+def test_tasks_take_their_name_classes_and_unknowns():
+    targets = make_targets(table(), config(tasks="gender=Male,years=age"))
+    assert list(targets.labels.business) == ["gender", "years"]
+    assert targets.labels.business["gender"].tolist() == [0, 1, 1, 0, -1, 1]
+    assert targets.task_classes["years"] == ("child", "young", "middle", "senior")
+    assert targets.private_classes == () and targets.labels.private.tolist() == [-1] * 6
+
+
+def test_another_attribute_as_private_label():
+    targets = make_targets(table(), config(private_label="age"))
+    assert targets.labels.private.tolist() == [0, 1, 2, 3, 0, 1]
+    assert targets.private_classes == ("child", "young", "middle", "senior")
+
+
+def test_joint_code_of_two_worked_by_hand():
+    code, classes = joint_code(table(), ["Male", "Smiling"])
+    # Male leads: code = 2 * Male + Smiling, unknown where either is.
+    assert code.tolist() == [1, 3, 2, 0, -1, -1] and code.dtype == np.int32
+    assert classes == (
+        "Male=0,Smiling=0",
+        "Male=0,Smiling=1",
+        "Male=1,Smiling=0",
+        "Male=1,Smiling=1",
+    )
+
+
+def test_joint_code_of_three_has_eight_classes():
+    targets = make_targets(table(), config(private_label="attributes:Bald,Male,Smiling"))
+    assert targets.labels.private.tolist() == [1, 3, 6, 0, -1, -1]
+    assert len(targets.private_classes) == 8
+    assert targets.private_classes[6] == "Bald=1,Male=1,Smiling=0"
+
+
+def test_joint_code_refuses_what_is_not_binary():
+    with pytest.raises(UsageError, match="attributes:Male,age: age has 4 classes, expected 2"):
+        make_targets(table(), config(private_label="attributes:Male,age"))
+
+
+@pytest.mark.parametrize("name", ["smilng", "SMILING"])
+def test_an_unknown_attribute_lists_close_matches_and_all(name):
+    with pytest.raises(UsageError) as caught:
+        make_targets(table(), config(tasks=f"mood={name}"))
+    assert str(caught.value) == (
+        f"--tasks=mood={name}: no attribute {name!r}; did you mean Smiling? there are: Bald, Male, "
+        "Smiling, age"
+    )
+    with pytest.raises(UsageError, match="--private_label=xyz: no attribute 'xyz'; there are:"):
+        make_targets(table(), config(private_label="xyz"))
+    assert attribute(table(), "Bald", "").tolist() == [0, 0, 1, 0, 1, 0]
+
+
+def test_the_people_with_most_usable_images_are_chosen():
+    person = np.array([5] * 4 + [2] * 5 + [9] * 4 + [7] * 3 + [1] * 2 + [-1] * 9)
+    split = np.zeros(len(person), np.int8)
+    assert choose_people(person, split, 2).tolist() == [2, 5]  # 5 and 9 tie: the smaller number
+    assert choose_people(person, split, 4).tolist() == [2, 5, 7, 9]
+    split[4:7] = -1  # three of person 2's images are damaged: two are left
+    assert choose_people(person, split, 2).tolist() == [5, 9]
+    with pytest.raises(UsageError, match="--num_identities=5: only 4 people have 3 or more"):
+        choose_people(person, np.zeros(len(person), np.int8), 5)
+
+
+def test_each_person_is_split_anew_by_the_stated_shares():
+    counts = {0: 20, 1: 10, 2: 3, 3: 5}
+    private = np.repeat(list(counts), list(counts.values())).astype(np.int32)
+    private = np.concatenate([private, [-1, -1]]).astype(np.int32)
+    split = np.concatenate([np.full(38, 2), [1, 2]]).astype(np.int8)
+    split[0] = -1
+    result = split_by_person(private, split, 0.2, seed=3)
+    found = {
+        k: [int(((private == k) & (result == side)).sum()) for side in (0, 1, 2)] for k in counts
+    }
+    # 19 usable images of person 0: round(3.8) = 4 for testing, half of it for validation.
+    assert found == {0: [13, 2, 4], 1: [7, 1, 2], 2: [1, 1, 1], 3: [3, 1, 1]}
+    assert result[0] == -1 and result[-2:].tolist() == [1, 2]
+    assert split[1:38].tolist() == [2] * 37  # the argument is not touched
+    np.testing.assert_array_equal(result, split_by_person(private, split, 0.2, seed=3))
+    assert (result != split_by_person(private, split, 0.2, seed=4)).any()
+
+
+def test_identity_labels_name_people_and_leave_the_others_unknown():
+    person = np.array([40] * 5 + [8] * 4 + [3] * 2 + [-1])
+    rows = table(
+        keys=np.arange(12).astype(str),
+        split=np.array([2] * 9 + [0, 1, 2], np.int8),
+        person=person,
+        attributes={"Male": np.zeros(12, np.int32)},
+        attribute_classes={"Male": ("not_Male", "Male")},
+    )
+    targets = make_targets(rows, config(private_label="identity", num_identities=2))
+    assert targets.private_classes == ("person8", "person40")
+    assert targets.labels.private.tolist() == [1] * 5 + [0] * 4 + [-1] * 3
+    for label in (0, 1):
+        assert set(targets.split[targets.labels.private == label]) == {0, 1, 2}
+    assert targets.split[9:].tolist() == [0, 1, 2]
+
+
+def test_identity_needs_identities():
+    with pytest.raises(UsageError, match="--private_label=identity: csv has no identities"):
+        make_targets(table(), config(private_label="identity"))
+
+
+def test_people_without_a_training_image_are_refused_for_drawn_faces():
+    rows = table(person=np.array([0, 0, 0, 1, 1, 1]))
+    drawn = DataConfig(tasks="gender=Male", private_label="identity", num_identities=2)
+    with pytest.raises(UsageError, match="--num_identities=2: 1 of these people have no training"):
+        make_targets(rows, drawn)
+
+
+def test_a_limit_takes_every_class_before_it_takes_more():
+    private = np.array([-1] * 50 + [0] * 30 + [1] * 3 + [2] * 17)
+    rows = np.arange(100)
+    chosen = limit_rows(rows, private, 9, seed=1)
+    assert np.bincount(private[chosen]).tolist() == [3, 3, 3]
+    assert (np.diff(chosen) > 0).all()
+    assert np.bincount(private[limit_rows(rows, private, 12, seed=1)] + 1)[2] == 3
+    assert (private[limit_rows(rows, private, 60, seed=1)] >= 0).sum() == 50
+    np.testing.assert_array_equal(chosen, limit_rows(rows, private, 9, seed=1))
+    assert (chosen != limit_rows(rows, private, 9, seed=2)).any()
+
+
+@pytest.mark.parametrize("count", [0, 100, 1000])
+def test_no_limit_keeps_all_rows(count):
+    rows = np.arange(0, 200, 2)
+    np.testing.assert_array_equal(limit_rows(rows, np.full(200, -1), count, 0), rows)
+
+
+def test_a_random_split_is_80_10_10_and_keeps_people_together():
+    assert np.bincount(random_split(50, None, 0)).tolist() == [40, 5, 5]
+    person = np.arange(200) % 20
+    split = random_split(200, person, 0)
+    assert np.bincount(split).tolist() == [160, 20, 20]
+    assert all(len(set(split[person == k])) == 1 for k in range(20))
+    assert (split != random_split(200, person, 1)).any()
+    # Three unknown people and one person of two images: four groups.
+    few = random_split(5, np.array([-1, 7, -1, 7, -1]), 0)
+    assert few[1] == few[3] and sorted(set(few)) == [0, 1, 2]

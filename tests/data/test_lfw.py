@@ -1,0 +1,76 @@
+import numpy as np
+import pytest
+
+from tests.fakes.folders import write_lfw
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data import open_dataset
+from tf_mtl_privacy.data.opening import open_source
+from tf_mtl_privacy.errors import UsageError
+
+
+def config(tmp_path, **options):
+    given = {
+        "dataset": "lfw",
+        "data_dir": str(tmp_path / "faces"),
+        "cache_dir": str(tmp_path / "cache"),
+        "image_size": 32,
+    }
+    return DataConfig(**(given | options))
+
+
+@pytest.mark.parametrize("folder", ["lfw", "lfw-deepfunneled", "."])
+def test_scores_become_labels_for_testing_alone(tmp_path, folder):
+    write_lfw(tmp_path / "faces", folder)
+    dataset = open_dataset(config(tmp_path))
+    assert {k: len(v) for k, v in dataset.rows.items()} == {"train": 0, "validation": 0, "test": 4}
+    labels = dataset.labels("test")
+    assert labels.business["gender"].tolist() == [1, 0, 1, 1]
+    assert labels.business["expression"].tolist() == [1, 0, 1, 0]
+    # The largest of Child, Youth, Middle Aged, Senior: Youth, Child, Middle Aged, Senior.
+    assert labels.business["age"].tolist() == [1, 1, 0, 0]
+    assert dataset.task_classes["age"] == ("not_Young", "Young")
+    assert dataset.person.tolist() == [0, 0, 1, 2]
+    assert dataset.keys.tolist()[3] == "Cy_Young_Jr/Cy_Young_Jr_0001.jpg"
+    assert "classifier scores" in dataset.notes[0]
+    assert all(image.any() for image in dataset.batch(np.arange(4)).image)
+
+
+def test_age_groups_and_celeba_names_are_attributes(tmp_path):
+    write_lfw(tmp_path / "faces")
+    dataset = open_dataset(config(tmp_path, tasks="group=age_group,bags=Bags_Under_Eyes"))
+    assert dataset.labels("test").business["group"].tolist() == [1, 0, 2, 3]
+    assert dataset.task_classes["group"] == ("Child", "Youth", "Middle_Aged", "Senior")
+    assert dataset.labels("test").business["bags"].tolist() == [1, 0, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda s: s.replace("imagenum", "number"), "expected a header line"),
+        (
+            lambda s: s.replace("Bo Diaz\t1\t", "Bo Diaz\t"),
+            "line 5: expected a person, a number and 7",
+        ),
+        (lambda s: s.replace("\t2.0", "\tnan"), "line 5: expected a person"),
+        (lambda s: s.replace("\t2.0", "\thigh"), "line 5: expected a person"),
+        (lambda s: "\n".join(s.splitlines()[:2]), "no row"),
+        (lambda s: "", "expected a header line"),
+    ],
+)
+def test_a_broken_table_is_named_by_line(tmp_path, change, message):
+    path = write_lfw(tmp_path / "faces")
+    path.write_text(change(path.read_text()))
+    with pytest.raises(UsageError, match=message) as caught:
+        open_source(config(tmp_path)).load()
+    assert "lfw_attributes.txt" in str(caught.value)
+
+
+def test_missing_folders_and_files(tmp_path):
+    with pytest.raises(UsageError, match="no such folder"):
+        open_source(config(tmp_path))
+    (tmp_path / "faces").mkdir()
+    with pytest.raises(UsageError, match=r"no lfw/Person_Name/Person_Name_0001.jpg"):
+        open_source(config(tmp_path))
+    write_lfw(tmp_path / "faces").unlink()
+    with pytest.raises(UsageError, match=r"no file lfw_attributes.txt"):
+        open_source(config(tmp_path))

@@ -1,0 +1,115 @@
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from tf_mtl_privacy.data.sampling import ShuffledEpochs, in_order, prefetch
+
+
+def epoch_rows(order, epoch):
+    parts = [order.batch(epoch, step) for step in range(order.steps_per_epoch)]
+    return np.concatenate([rows[mask] for rows, mask in parts])
+
+
+def test_every_epoch_has_every_row_once_in_another_order():
+    rows = np.arange(100, 203)
+    order = ShuffledEpochs(rows, 10, seed=4)
+    assert order.steps_per_epoch == 11
+    first, second = epoch_rows(order, 0), epoch_rows(order, 1)
+    np.testing.assert_array_equal(np.sort(first), rows)
+    np.testing.assert_array_equal(np.sort(second), rows)
+    # A random permutation of 103 rows has one fixed point on average.
+    assert (first == second).sum() < 10 and (first == rows).sum() < 10
+
+
+def test_the_last_batch_is_padded():
+    rows, mask = ShuffledEpochs(np.arange(7), 4, seed=0).batch(0, 1)
+    assert rows.dtype == np.int64 and mask.dtype == np.bool_
+    assert mask.tolist() == [True, True, True, False]
+    assert rows[3] == -1 and (rows[:3] >= 0).all()
+
+
+def test_a_batch_depends_on_seed_epoch_and_step_alone():
+    used, fresh = (ShuffledEpochs(np.arange(50), 8, seed=9) for _ in range(2))
+    for epoch in (3, 0, 3, 1):
+        for step in (6, 0, 2):
+            used.batch(epoch, step)
+    np.testing.assert_array_equal(used.batch(5, 4)[0], fresh.batch(5, 4)[0])
+    other = ShuffledEpochs(np.arange(50), 8, seed=10)
+    assert (other.batch(5, 4)[0] != fresh.batch(5, 4)[0]).any()
+
+
+def test_pinned_so_that_a_resumed_run_meets_the_same_batches():
+    generator = np.random.Generator(np.random.Philox(key=np.array([3, 2], np.uint64)))
+    expected = generator.permutation(np.arange(6))[:4]
+    np.testing.assert_array_equal(ShuffledEpochs(np.arange(6), 4, 3).batch(2, 0)[0], expected)
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 2), (0, -1), (-1, 0)])
+def test_a_step_outside_the_epoch_is_refused(epoch, step):
+    with pytest.raises(IndexError):
+        ShuffledEpochs(np.arange(8), 4, 0).batch(epoch, step)
+
+
+@pytest.mark.parametrize(("rows", "size", "seed"), [(0, 4, 0), (8, 0, 0), (8, 4, -1)])
+def test_empty_rows_and_bad_sizes_are_refused(rows, size, seed):
+    with pytest.raises(ValueError, match="Expected"):
+        ShuffledEpochs(np.arange(rows), size, seed)
+
+
+def test_in_order_pads_the_end():
+    parts = [part.tolist() for part in in_order(np.array([4, 5, 9]), 2)]
+    assert parts == [[4, 5], [9, -1]]
+    assert list(in_order(np.array([], np.int64), 2)) == []
+
+
+def test_prefetch_keeps_order_and_reads_ahead_no_further_than_asked():
+    read = []
+
+    def items():
+        for k in range(20):
+            read.append(k)
+            yield k
+
+    ahead = prefetch(items(), depth=2)
+    assert next(ahead) == 0
+    time.sleep(0.3)
+    # One handed out, two waiting, one in the producer's hand.
+    assert len(read) <= 4
+    assert list(ahead) == list(range(1, 20))
+
+
+def test_prefetch_really_works_in_the_background():
+    def items():
+        yield threading.current_thread().name
+
+    assert list(prefetch(items())) == ["prefetch"]
+
+
+def test_prefetch_passes_an_exception_on_after_the_items_before_it():
+    def items():
+        yield 1
+        raise OSError("disk gone")
+
+    ahead = prefetch(items())
+    assert next(ahead) == 1
+    with pytest.raises(OSError, match="disk gone"):
+        next(ahead)
+
+
+def test_leaving_the_loop_stops_the_thread():
+    def items():
+        while True:
+            yield 0
+
+    before = threading.active_count()
+    for _ in prefetch(items()):
+        break
+    ahead = prefetch(items())
+    next(ahead)
+    ahead.close()
+    deadline = time.monotonic() + 10
+    while threading.active_count() > before and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert threading.active_count() == before

@@ -1,0 +1,122 @@
+"""Evaluating a run: which file is written, and what is refused."""
+
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+
+from tf_mtl_privacy.config import Config, DataConfig, TrainConfig
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.evaluate import evaluate_run, results_path
+from tf_mtl_privacy.models.bundle import Bundle
+
+
+@pytest.fixture
+def run(bundle, dataset, monkeypatch):
+    """A run whose loading and data are in memory."""
+    saved = types.SimpleNamespace(
+        config=Config(DataConfig(image_size=32), train=TrainConfig(model="mtl_adv")),
+        task_classes=dataset.task_classes,
+        private_classes=dataset.private_classes,
+        bundle=bundle,
+        single_task={},
+        status={"gates": {}, "stop_rule": None, "training": {"steps": 5}, "dp": None},
+        dataset=dataset,
+    )
+    monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: saved)
+    monkeypatch.setattr("tf_mtl_privacy.data.opening.open_dataset", lambda _: saved.dataset)
+    return saved
+
+
+def test_the_result_is_written_and_returned(run, tmp_path):
+    found = evaluate_run(tmp_path)
+    assert json.loads((tmp_path / "results.json").read_text()) == found
+    assert found["schema_version"] == 1 and found["model"] == "mtl_adv"
+    assert found["evaluated_on"]["dataset"] == "synthetic_faces"
+    assert found["evaluated_on"]["changed"] == {}
+    assert found["training"] == {"steps": 5}
+    assert found["dp"]["epsilon_pld"] is None and found["dp"]["reason"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["restored.png", "results.json"]
+
+
+def test_pictures_of_people_are_written_only_when_asked_for(run, tmp_path):
+    people = dataclasses.replace(run.config.data, dataset="csv", data_dir="x", tasks="gender=g")
+    evaluate_run(tmp_path, people)
+    assert [path.name for path in tmp_path.iterdir()] == ["results_csv.json"]
+    evaluate_run(tmp_path, people, pictures=True)
+    assert (tmp_path / "restored_csv.png").exists()
+
+
+def test_what_is_different_and_noted_stands_in_the_result(run, tmp_path):
+    run.dataset = dataclasses.replace(
+        run.dataset,
+        notes=("labels are classifier scores",),
+        private_classes=("other",),
+        task_classes={**run.dataset.task_classes, "gender": ("0", "1")},
+    )
+    found = evaluate_run(tmp_path, dataclasses.replace(run.config.data, synthetic_shift="blur"))
+    assert found["evaluated_on"]["label_note"] == "labels are classifier scores"
+    assert found["evaluated_on"]["changed"] == {"synthetic_shift": "blur"}
+    assert len(found["evaluated_on"]["notes"]) == 1
+    assert found["privacy"]["discriminator"] is None
+    assert "another private label" in found["privacy"]["reason"]
+    # The run's own class names, whatever the data calls them.
+    assert set(found["utility"]["gender"]["recall"]) == {"female", "male"}
+
+
+def test_single_task_networks_each_answer_for_their_own_task(run, tmp_path):
+    import keras
+
+    bundles = {}
+    for task in run.task_classes:
+        inputs = run.bundle.business.input
+        head = keras.Model(inputs, {task: run.bundle.business.output[task]})
+        bundles[task] = Bundle(run.bundle.encoder, head)
+    together = evaluate_run(tmp_path)
+    run.bundle, run.single_task = bundles["gender"], bundles
+    found = evaluate_run(tmp_path)
+    assert found["utility"] == together["utility"]
+    assert found["privacy"]["discriminator"] is None and found["utility_on_restored"] is None
+
+
+def test_another_image_size_is_refused(run, tmp_path):
+    with pytest.raises(UsageError, match="--image_size=64: the run's networks take 32"):
+        evaluate_run(tmp_path, dataclasses.replace(run.config.data, image_size=64))
+
+
+def test_a_split_without_rows_is_refused(run, tmp_path):
+    rows = {**run.dataset.rows, "validation": np.zeros(0, np.int64)}
+    run.dataset = dataclasses.replace(run.dataset, rows=rows)
+    with pytest.raises(UsageError, match="--split=validation: synthetic_faces has no such rows"):
+        evaluate_run(tmp_path, split="validation")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("changes", "split", "name"),
+    [
+        ({}, "test", "results.json"),
+        ({"cache_dir": "/elsewhere"}, "test", "results.json"),
+        ({}, "validation", "results_validation.json"),
+        ({"synthetic_shift": "blur"}, "test", "results_synthetic_faces_synthetic_shift-blur.json"),
+        ({"dataset": "lfw", "data_dir": "x"}, "test", "results_lfw.json"),
+        (
+            {"dataset": "tfds:celeb_a", "data_dir": "x"},
+            "train",
+            "results_tfds_celeb_a_train.json",
+        ),
+    ],
+)
+def test_results_of_other_data_have_their_own_file(changes, split, name, tmp_path):
+    own = DataConfig()
+    used = dataclasses.replace(own, **changes)
+    assert results_path(tmp_path, own, used, split) == tmp_path / name
+
+
+def test_another_folder_of_pictures_is_other_data(tmp_path):
+    own = DataConfig(dataset="csv", data_dir="/data/mine", tasks="gender=g")
+    used = dataclasses.replace(own, data_dir="/data/yours")
+    assert results_path(tmp_path, own, used).name == "results_csv_data_dir-yours.json"
+    assert results_path(tmp_path, own, own).name == "results.json"

@@ -1,0 +1,107 @@
+"""Whole results, put together from random predictions and the schedule's own gates."""
+
+import numpy as np
+import pytest
+
+from tf_mtl_privacy.config import Config, TrainConfig
+from tf_mtl_privacy.evaluation.summary import evaluation_summary
+from tf_mtl_privacy.reporting.results import build_results
+from tf_mtl_privacy.training import schedule
+from tf_mtl_privacy.training.dp_status import dp_status
+from tf_mtl_privacy.training.inference import Predictions
+
+CLASSES = {"gender": ("female", "male"), "age": ("child", "young", "middle", "senior")}
+ENVIRONMENT = {
+    "versions": {"python": "3.11.0", "package": None},
+    "hardware": {"cpu": "some", "cores": 2, "memory_gib": 7.8, "accelerators": []},
+    "commit": {"hash": "0" * 40, "dirty": False},
+}
+FIGURES = {
+    "gender_accuracy": 0.973,
+    "age_accuracy": 0.81,
+    "privacy_balanced_accuracy": 0.61,
+    "psnr_db": 27.31,
+}
+
+
+def _predictions(n, private_classes):
+    rng = np.random.default_rng(0)
+    labels = {task: rng.integers(-1, len(names), n) for task, names in CLASSES.items()}
+    # Women are read without a fault, men at random.
+    guess = {task: np.eye(len(names))[values] for task, (names, values) in _zip(labels)}
+    men = labels["gender"] == 1
+    guess["age"][men] = rng.normal(size=(men.sum(), 4))
+    return Predictions(
+        business=guess,
+        business_labels=labels,
+        private_logits=rng.normal(size=(n, private_classes)),
+        private_labels=rng.integers(-1, private_classes, n),
+        psnr=rng.normal(27, 1, n),
+        ssim=rng.normal(0.9, 0.01, n),
+        business_on_restored=guess,
+        index=np.arange(n),
+        mean_image_psnr=rng.normal(16, 1, n),
+    )
+
+
+def _zip(labels):
+    return {task: (CLASSES[task], values) for task, values in labels.items()}.items()
+
+
+def _status(config):
+    gates = {
+        phase: schedule.gate(config, phase, figures) | {"epochs": 3, "bound": 10}
+        for phase, figures in (
+            ("business", FIGURES),
+            ("discriminator", FIGURES),
+            ("restorer", {}),
+        )
+    }
+    return {
+        "gates": gates,
+        "stop_rule": schedule.stop_rule(config, [FIGURES] * 7),
+        "training": {
+            "model": config.train.model,
+            "steps": 12345,
+            "seconds": 283.3,
+            "phases": {"business": {"epochs": 3, "most_epochs": 10, "steps": 90, "seconds": 1.5}},
+            "final_beta": 0.3,
+            "parameters": {"encoder": 1000},
+            "perceptual_loss": "none",
+        },
+        "dp": dp_status(config, {"adversarial": 1.1}, {"adversarial": 90}),
+    }
+
+
+def make_results(n=600, private_classes=8, **changes):
+    config = Config(train=TrainConfig(model="mtl_adv_dp"))
+    names = tuple(f"class{number}" for number in range(private_classes))
+    evaluation = evaluation_summary(
+        _predictions(n, private_classes)._replace(**changes),
+        CLASSES,
+        names,
+        {"train": 1200, "test": n},
+        0,
+    )
+    evaluated_on = {
+        "dataset": "synthetic_faces",
+        "split": "test",
+        "changed": {"synthetic_shift": "blur"},
+        "label_note": None,
+        "notes": [],
+    }
+    return build_results(config, _status(config), evaluation, evaluated_on, ENVIRONMENT)
+
+
+@pytest.fixture
+def results():
+    return make_results()
+
+
+@pytest.fixture
+def bare_results():
+    """Few rows, no discriminator, no restorer, nothing known about training."""
+    n = 40
+    missing = ("private_logits", "psnr", "ssim", "business_on_restored", "mean_image_psnr")
+    found = make_results(n=n, **dict.fromkeys(missing))
+    return found | {"gates": {}, "stop_rule": None, "training": None, "commit": None}

@@ -1,0 +1,37 @@
+"""Which files a request names, and the names of what is restored."""
+
+from pathlib import Path, PurePosixPath
+
+import pytest
+
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.reporting.picture_files import PictureFile, find_pictures, restored_names
+
+
+def test_folders_are_read_recursively_in_order_and_files_as_given(tmp_path):
+    names = ("b.JPG", "a/z.png", "a/notes.txt", ".hidden/x.png", ".x.png", "odd.data")
+    for name in names:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    found = find_pictures([str(tmp_path / "odd.data"), str(tmp_path)])
+    assert [str(file.relative) for file in found] == ["odd.data", "a/z.png", "b.JPG"]
+
+
+def test_missing_and_empty_inputs_are_named(tmp_path):
+    with pytest.raises(UsageError, match="nowhere: no such file or folder"):
+        find_pictures([str(tmp_path / "nowhere")])
+    with pytest.raises(UsageError, match="no pictures there"):
+        find_pictures([str(tmp_path)])
+
+
+def test_restored_names_differ_and_never_equal_an_original():
+    relative = ["a.png", "a.jpg", "b/a.png", "c.bmp", "c.bmp", "a_png.jpg"]
+    names = restored_names([PictureFile(Path(name), PurePosixPath(name)) for name in relative])
+    assert names == [
+        "a_png_restored.png",
+        "a_jpg_restored.png",
+        "b/a_restored.png",
+        "c_bmp_restored.png",
+        "c_bmp_2_restored.png",
+        "a_png_2_restored.png",
+    ]

@@ -1,0 +1,120 @@
+"""The table for the terminal: what it says, what it must not say, and its width."""
+
+import copy
+import io
+
+import pytest
+
+from tf_mtl_privacy.reporting.run_files import run_files
+from tf_mtl_privacy.reporting.tables import results_table
+from tf_mtl_privacy.reporting.terminal import show
+
+
+def _line(table, start):
+    return next(line for line in table.splitlines() if line.startswith(start))
+
+
+def test_figures_of_a_task_stand_in_its_line(results):
+    figures = results["utility"]["age"]
+    cells = _line(results_table(results), "age").split("  ")
+    cells = [cell.strip() for cell in cells if cell.strip()]
+    low, high = figures["ci95"]
+    assert cells == [
+        "age",
+        f"{100 * figures['accuracy']:.1f} %",
+        f"{100 * low:.1f}–{100 * high:.1f} %",
+        f"{100 * figures['balanced_accuracy']:.1f} %",
+        f"{100 * figures['f1']:.1f} %",
+        f"{100 * figures['majority']:.1f} %",
+        f"{100 * figures['accuracy']:.1f} %",
+        str(figures["n"]),
+    ]
+
+
+def test_no_line_is_wider_than_100_columns(results, bare_results):
+    results["utility"]["a_task_with_a_very_long_name_indeed"] = results["utility"]["age"]
+    results["evaluated_on"]["label_note"] = "labels are the scores of a classifier " * 5
+    results["dp"]["reason"] = "because of this and that " * 20
+    for found in (results, bare_results):
+        assert max(map(len, results_table(found).splitlines())) <= 100
+
+
+def test_the_discriminator_is_not_called_leakage(results):
+    table = results_table(results)
+    assert "In-loop discriminator" in table
+    assert "This is not the leakage" in table
+    assert "chance 12.5 %" in table and "majority" in table
+
+
+def test_gates_and_stop_rule_are_all_named(results):
+    table = results_table(results)
+    assert "business       met            gender accuracy 97.3 % (≥ 90.0 %)" in table
+    assert "discriminator  NOT MET        its balanced accuracy 61.0 % (≥ 80.0 %)" in table
+    assert "restorer       not evaluated  PSNR (≥ 30.0 dB)" in table
+    assert "NOT MET; 2 of 7 parts not evaluated" in table
+    assert "not evaluated  leakage to a fresh attacker (≤ 15.0 %)" in table
+    assert "not evaluated  membership inference (≤ 10.0 %)" in table
+    assert "met            gender change 0.0 % (≤ 1.0 %)" in table
+    assert "NOT MET        PSNR 27.3 dB (≥ 32.0 dB)" in table
+
+
+def test_no_epsilon_is_printed_without_one(results):
+    found = results_table(results)
+    assert results["dp"]["reason"].split(",")[0] in " ".join(found.split())
+    assert "no epsilon is stated" in found and "delta" not in found
+
+
+def test_an_epsilon_is_printed_with_what_it_covers(results):
+    results["dp"] |= {"epsilon_pld": 2.0712, "delta": 1e-5}
+    found = " ".join(results_table(results).split())
+    assert "epsilon 2.07 (PLD) at delta 1e-05" in found
+    assert "no released weight has an epsilon" in found
+    assert "gates and the schedule of beta read the labels" in found
+    results["dp"]["void"] = True
+    assert "2.07" not in results_table(results)
+
+
+def test_a_difference_beyond_chance_is_named_and_others_are_not(results):
+    assert results["subgroups"]["age"]["gender"]["p_value"] < 1e-6
+    line = _line(results_table(results), "Unequal groups")
+    assert "age by gender:" in line and "for male, 100.0 % for female" in line
+    equal = copy.deepcopy(results)
+    for groupings in equal["subgroups"].values():
+        for grouping in groupings.values():
+            grouping["p_value"] = 0.3
+    assert "no difference beyond chance" in _line(results_table(equal), "Unequal groups")
+
+
+def test_what_is_not_there_is_said(bare_results):
+    found = results_table(bare_results)
+    assert "none: the model has no restorer" in found
+    assert "none: the model has no discriminator" in found
+    assert "Stop rule (validation)  not evaluated" in found
+    assert "None" not in found and "nan" not in found
+
+
+def test_notes_about_labels_stand_under_the_title(results):
+    results["evaluated_on"] |= {"label_note": "LFW labels are classifier scores", "notes": ["x"]}
+    lines = results_table(results).splitlines()
+    assert lines[2] == "Note: LFW labels are classifier scores" and lines[3] == "Note: x"
+
+
+def test_files_are_listed_whole(results, tmp_path):
+    for name in ("results.json", "config.json", "other"):
+        (tmp_path / name).touch()
+    files = run_files(tmp_path)
+    assert list(files) == [str(tmp_path / "results.json"), str(tmp_path / "config.json")]
+    assert str(tmp_path / "results.json") in results_table(results, files)
+    for name in ("results_lfw.json", "restored_lfw.png"):
+        (tmp_path / name).touch()
+    found = [path.removeprefix(f"{tmp_path}/") for path in run_files(tmp_path, "results_lfw.json")]
+    assert found == ["results_lfw.json", "restored_lfw.png", "config.json"]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
+def test_any_terminal_can_show_it(results, encoding):
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding)
+    show(results_table(results), stream)
+    text = raw.getvalue().decode(encoding)
+    assert "?" not in text and ("≥" if encoding == "utf-8" else ">=") in text

@@ -1,0 +1,137 @@
+import dataclasses
+
+import pytest
+
+from tf_mtl_privacy.config import Config, LossConfig, TrainConfig
+from tf_mtl_privacy.training import schedule
+
+
+def config(**train):
+    return Config(train=TrainConfig(**train))
+
+
+def betas(loss, epochs, accuracies):
+    beta, seen = loss.beta, []
+    for finished in range(1, epochs + 1):
+        seen.append(beta)
+        beta = schedule.next_beta(loss, beta, finished, epochs, accuracies[finished - 1])
+    return seen
+
+
+def test_beta_follows_the_papers_schedule_where_privacy_holds():
+    seen = betas(LossConfig(), 20, [0.1] * 20)
+    assert seen == [0.1] * 10 + [0.3] * 10
+
+
+def test_beta_rises_at_each_failed_check_up_to_its_bound():
+    seen = betas(LossConfig(), 60, [0.6] * 60)
+    # Checks after epochs 10, 20, ... add 0.1 each; after epoch 30 beta is at least 0.3 as well.
+    assert seen[9] == 0.1
+    assert seen[10] == pytest.approx(0.2)
+    assert seen[20] == pytest.approx(0.3)
+    assert seen[30] == pytest.approx(0.4)
+    assert seen[40] == seen[59] == pytest.approx(0.5)
+
+
+def test_the_check_fails_from_the_bound_on_and_holds_just_below():
+    loss = LossConfig()
+    assert schedule.next_beta(loss, 0.3, 10, 100, 0.6) == pytest.approx(0.4)
+    assert schedule.next_beta(loss, 0.3, 10, 100, 0.5999) == 0.3
+    assert schedule.next_beta(loss, 0.3, 9, 100, 1.0) == 0.3
+    assert schedule.next_beta(loss, 0.3, 10, 100, None) == 0.3
+
+
+def test_beta_is_never_lowered_by_the_switch():
+    assert schedule.next_beta(LossConfig(), 0.5, 10, 20, 0.0) == 0.5
+
+
+def test_only_adversarial_models_have_a_beta():
+    assert schedule.initial_beta(config(model="mtl_adv")) == 0.1
+    assert schedule.initial_beta(config(model="mtl_adv_dp")) == 0.1
+    assert schedule.initial_beta(config(model="mtl_dp")) == 0.0
+    assert schedule.initial_beta(config(model="stl")) == 0.0
+
+
+def test_the_single_task_model_has_no_discriminator_and_no_restorer():
+    assert list(schedule.phase_epochs(config(model="stl"))) == ["business", "adversarial"]
+    assert list(schedule.phase_epochs(config(model="mtl_dp"))) == list(schedule.PHASES)
+
+
+@pytest.mark.parametrize(
+    ("phase", "metrics", "status"),
+    [
+        ("business", {"gender_accuracy": 0.90}, "met"),
+        ("business", {"gender_accuracy": 0.8999}, "not_met"),
+        ("business", {"smile_accuracy": 1.0}, "not_evaluated"),
+        ("discriminator", {"privacy_balanced_accuracy": 0.8}, "met"),
+        ("discriminator", {"privacy_balanced_accuracy": 0.79}, "not_met"),
+        ("restorer", {"psnr_db": 30.0}, "met"),
+        ("restorer", {"psnr_db": 29.9}, "not_met"),
+    ],
+)
+def test_gates_at_their_boundaries(phase, metrics, status):
+    assert schedule.gate(config(), phase, metrics)["status"] == status
+
+
+def test_a_phase_without_a_gate_says_so():
+    assert schedule.gate(config(), "adversarial", {}) is None
+    assert schedule.gate(config(gate_business=""), "business", {"gender_accuracy": 1.0}) is None
+
+
+GOOD = {
+    "gender_accuracy": 0.95,
+    "age_accuracy": 0.80,
+    "psnr_db": 32.0,
+    "fresh_probe_balanced_accuracy": 0.15,
+    "membership_success_rate": 0.10,
+}
+
+
+def test_the_stop_rule_is_met_when_every_part_is():
+    assert schedule.stop_rule(config(), [GOOD] * 6)["met"]
+
+
+def test_the_stop_rule_waits_for_steady_accuracies():
+    result = schedule.stop_rule(config(), [GOOD] * 5)
+    assert not result["met"]
+    assert result["parts"]["gender_change"]["status"] == "not_evaluated"
+    moving = [GOOD | {"gender_accuracy": 0.961}] + [GOOD] * 5
+    assert schedule.stop_rule(config(), moving)["parts"]["gender_change"]["status"] == "not_met"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "part"),
+    [
+        ("gender_accuracy", 0.9499, "gender_accuracy"),
+        ("age_accuracy", 0.79, "age_accuracy"),
+        ("psnr_db", 31.9, "psnr_db"),
+        ("fresh_probe_balanced_accuracy", 0.151, "privacy"),
+        ("membership_success_rate", 0.101, "membership"),
+    ],
+)
+def test_each_part_of_the_stop_rule_can_hold_it_back(name, value, part):
+    result = schedule.stop_rule(config(), [GOOD] * 5 + [GOOD | {name: value}])
+    assert not result["met"]
+    assert result["parts"][part]["status"] == "not_met"
+
+
+def test_attacks_that_were_not_run_are_named_and_never_passed():
+    history = [{k: v for k, v in GOOD.items() if "probe" not in k and "membership" not in k}] * 6
+    result = schedule.stop_rule(config(), history)
+    assert not result["met"]
+    assert result["parts"]["privacy"]["status"] == "not_evaluated"
+    assert result["parts"]["membership"]["status"] == "not_evaluated"
+
+
+def test_the_in_loop_discriminator_is_not_taken_for_a_fresh_probe():
+    history = [GOOD | {"privacy_balanced_accuracy": 0.0}] * 6
+    history = [
+        {k: v for k, v in e.items() if k != "fresh_probe_balanced_accuracy"} for e in history
+    ]
+    assert schedule.stop_rule(config(), history)["parts"]["privacy"]["status"] == "not_evaluated"
+
+
+def test_configurations_are_not_changed():
+    before = dataclasses.asdict(config())
+    schedule.stop_rule(config(), [GOOD])
+    assert dataclasses.asdict(config()) == before

@@ -1,0 +1,92 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.privacy.optimizer import DPAdam
+from tf_mtl_privacy.training.state import Checkpoints
+
+
+def network(units=3):
+    inputs = keras.Input((2,))
+    return keras.Model(inputs, keras.layers.Dense(units)(inputs))
+
+
+def step(model, optimizer):
+    x = tf.constant([[1.0, 2.0], [3.0, -1.0]])
+    if isinstance(optimizer, DPAdam):
+        optimizer.minimize(lambda: tf.reduce_sum(model(x) ** 2, axis=1))
+        return
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(model(x) ** 2)
+    optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+
+
+def plain_adam(model):
+    optimizer = keras.optimizers.Adam(0.1)
+    optimizer.build(model.trainable_variables)
+    return optimizer
+
+
+def private_adam(model):
+    return DPAdam(
+        model.trainable_variables,
+        learning_rate=0.1,
+        l2_norm_clip=1.0,
+        noise_multiplier=0.0,
+        allow_zero_noise=True,
+    )
+
+
+def numbers(variables):
+    return [np.array(v) if isinstance(v, tf.Variable) else np.array(v.value) for v in variables]
+
+
+@pytest.mark.parametrize("make", [plain_adam, private_adam])
+def test_weights_moments_and_record_come_back_and_training_goes_on_alike(tmp_path, make):
+    model = network()
+    optimizer = make(model)
+    step(model, optimizer)
+    step(model, optimizer)
+    groups = {"model": model.variables, "optimizer": optimizer.variables}
+    Checkpoints(tmp_path, groups).save({"step": 2, "beta": 0.1})
+    saved = numbers(optimizer.variables)
+    assert any(np.abs(value).sum() > 0 for value in saved[1:]), "moments must be worth restoring"
+
+    again = network()
+    optimizer_again = make(again)
+    groups = {"model": again.variables, "optimizer": optimizer_again.variables}
+    assert Checkpoints(tmp_path, groups).restore() == {"step": 2, "beta": 0.1}
+    for ours, theirs in zip(numbers(optimizer_again.variables), saved, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    step(model, optimizer)
+    step(again, optimizer_again)
+    for ours, theirs in zip(numbers(again.variables), numbers(model.variables), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_without_a_checkpoint_there_is_nothing_to_restore(tmp_path):
+    assert Checkpoints(tmp_path / "new", {"model": network().variables}).restore() is None
+
+
+def test_networks_of_another_shape_are_refused(tmp_path):
+    Checkpoints(tmp_path, {"model": network(3).variables}).save({})
+    with pytest.raises(RunError, match=r"does not fit|other shapes"):
+        Checkpoints(tmp_path, {"model": network(4).variables}).restore()
+
+
+def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
+    model = network()
+    Checkpoints(tmp_path, {"model": model.variables}).save({})
+    data = next(tmp_path.glob("*.data-*"))
+    data.write_bytes(data.read_bytes()[: data.stat().st_size // 2])
+    with pytest.raises(RunError, match="damaged"):
+        Checkpoints(tmp_path, {"model": model.variables}).restore()
+
+
+def test_only_two_checkpoints_are_kept(tmp_path):
+    checkpoints = Checkpoints(tmp_path, {"model": network().variables})
+    for number in range(4):
+        checkpoints.save({"step": number})
+    assert len(list(tmp_path.glob("*.index"))) == 2

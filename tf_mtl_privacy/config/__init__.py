@@ -1,0 +1,24 @@
+"""Everything that decides what a run computes, as frozen, validated dataclasses.
+
+Each option is one field; its name is also the name of its command-line flag. No TensorFlow, no
+absl: a configuration can be read, changed and checked anywhere.
+"""
+
+from tf_mtl_privacy.config.data import DataConfig
+from tf_mtl_privacy.config.loss import LossConfig
+from tf_mtl_privacy.config.model import ModelConfig
+from tf_mtl_privacy.config.options import expectation
+from tf_mtl_privacy.config.privacy import PrivacyConfig
+from tf_mtl_privacy.config.run import Config, section_types
+from tf_mtl_privacy.config.train import TrainConfig
+
+__all__ = [
+    "Config",
+    "DataConfig",
+    "LossConfig",
+    "ModelConfig",
+    "PrivacyConfig",
+    "TrainConfig",
+    "expectation",
+    "section_types",
+]

@@ -1,0 +1,43 @@
+"""Shapes of the encoder and its heads."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tf_mtl_privacy.config.options import check_options, option
+from tf_mtl_privacy.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+    """Shapes of the encoder and its heads."""
+
+    encoder: str = option(
+        "compact", "Encoder architecture.", choices=("compact", "resnet50", "mobilenet_v2")
+    )
+    encoder_weights: str = option(
+        "none", "Pre-trained encoder weights: 'none', 'imagenet', or a .weights.h5 file."
+    )
+    freeze_backbone: bool = option(
+        False, "Train only the adapter (1x1 convolution + GroupNorm) on top of the backbone."
+    )
+    feature_stride: int = option(4, "Pixels per feature cell: 4, 8, 16 or 32.", low=4, high=32)
+    feature_channels: int = option(16, "Channels of the feature map.", low=1, high=2048)
+    compact_width: int = option(32, "Channels of the compact encoder's first layer.", low=8)
+    discriminator: str = option("conv", "Shape of the discriminator.", choices=("conv", "dense"))
+    discriminator_units: int = option(64, "Width of the discriminator's hidden layer.", low=1)
+    business_units: int = option(64, "Width of the business head.", low=4)
+    restorer_width: int = option(48, "Channels of the restorer at full feature resolution.", low=4)
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if self.feature_stride not in (4, 8, 16, 32):
+            raise UsageError(f"--feature_stride={self.feature_stride}: expected 4, 8, 16 or 32")
+        if self.encoder == "compact" and self.feature_stride > 16:
+            raise UsageError("--feature_stride=32: the compact encoder has strides 4, 8 and 16")
+        if self.encoder == "compact" and self.encoder_weights == "imagenet":
+            raise UsageError("--encoder_weights=imagenet: there are none for the compact encoder")
+        if self.freeze_backbone and self.encoder_weights == "none":
+            raise UsageError(
+                "--freeze_backbone needs --encoder_weights: a random backbone cannot be used frozen"
+            )

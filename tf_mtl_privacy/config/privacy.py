@@ -1,0 +1,40 @@
+"""Differentially private training of the discriminator."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tf_mtl_privacy.config.options import check_options, option
+from tf_mtl_privacy.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivacyConfig:
+    """Differentially private training of the discriminator."""
+
+    l2_norm_clip: float = option(1.0, "Bound on each example's gradient norm.", above=0)
+    noise_multiplier: float = option(
+        1.0, "Noise standard deviation over l2_norm_clip; unused when a target is given.", low=0
+    )
+    target_epsilon_pretrain: float = option(
+        0.0, "Calibrate the pre-training's noise to this epsilon; 0 means not.", low=0
+    )
+    target_epsilon_adversarial: float = option(
+        0.0, "Calibrate the joint phase's noise to this epsilon; 0 means not.", low=0
+    )
+    delta: float = option(1e-5, "Probability that epsilon does not bound.", above=0, high=1)
+    allow_zero_noise: bool = option(
+        False, "Allow noise_multiplier=0, which gives no privacy; for tests only."
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        targets = self.target_epsilon_pretrain, self.target_epsilon_adversarial
+        if any(targets) and not all(targets):
+            raise UsageError(
+                "--target_epsilon_pretrain and --target_epsilon_adversarial: give both or neither"
+            )
+        if not any(targets) and self.noise_multiplier == 0 and not self.allow_zero_noise:
+            raise UsageError(
+                "--noise_multiplier=0: expected > 0; zero noise needs --allow_zero_noise"
+            )

@@ -1,0 +1,76 @@
+"""The whole of a run's configuration."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any, get_type_hints
+
+from tf_mtl_privacy.config.data import DataConfig
+from tf_mtl_privacy.config.loss import LossConfig
+from tf_mtl_privacy.config.model import ModelConfig
+from tf_mtl_privacy.config.privacy import PrivacyConfig
+from tf_mtl_privacy.config.train import TrainConfig
+from tf_mtl_privacy.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """The whole of a run's configuration."""
+
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    loss: LossConfig = dataclasses.field(default_factory=LossConfig)
+    train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
+    privacy: PrivacyConfig = dataclasses.field(default_factory=PrivacyConfig)
+
+    def __post_init__(self) -> None:
+        if self.data.image_size // self.model.feature_stride < 2:
+            raise UsageError(
+                f"--feature_stride={self.model.feature_stride}: leaves fewer than 2x2 cells of "
+                f"--image_size={self.data.image_size}"
+            )
+        if self.data.image_size % self.model.feature_stride:
+            raise UsageError(
+                f"--feature_stride={self.model.feature_stride}: must divide "
+                f"--image_size={self.data.image_size}"
+            )
+        if self.model.encoder != "compact" and self.data.image_size < 64:
+            raise UsageError(
+                f"--image_size={self.data.image_size}: {self.model.encoder} needs at least 64"
+            )
+        if self.train.has_discriminator and self.data.effective_private_label == "none":
+            raise UsageError(
+                f"--model={self.train.model} needs a private label: give --private_label, or train "
+                "--model=stl"
+            )
+
+    def to_dict(self) -> dict[str, dict[str, Any]]:
+        """Section name -> option name -> value, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, sections: Any) -> Config:
+        """The inverse of `to_dict`; options that are absent take their defaults.
+
+        Raises:
+            UsageError: an unknown section or option, or a value out of range.
+        """
+        if not isinstance(sections, dict):
+            raise UsageError("configuration: expected an object with sections")
+        kinds = section_types()
+        unknown = set(sections) - set(kinds)
+        if unknown:
+            raise UsageError(f"configuration: unknown section {sorted(unknown)[0]!r}")
+        parts = {}
+        for name, values in sections.items():
+            names = {field.name for field in dataclasses.fields(kinds[name])}
+            if not isinstance(values, dict) or set(values) - names:
+                wrong = sorted(set(values) - names)[0] if isinstance(values, dict) else values
+                raise UsageError(f"configuration: section {name!r} has no option {wrong!r}")
+            parts[name] = kinds[name](**values)
+        return cls(**parts)
+
+
+def section_types() -> dict[str, Any]:
+    """Section name -> its dataclass, in order."""
+    return get_type_hints(Config)

@@ -1,0 +1,210 @@
+"""A data set as training and evaluation see it: rows by split, labels, batches."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data.array_store import ArrayStore
+from tf_mtl_privacy.data.labels import Labels, make_targets
+from tf_mtl_privacy.data.source import SPLITS
+from tf_mtl_privacy.data.splitting import limit_rows
+from tf_mtl_privacy.data.store import Pixels, Store
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.types import Batch
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """Rows of a store with the labels of one choice of tasks and private label.
+
+    Attributes:
+        name: the data set's name.
+        store: where pictures come from, by row number.
+        task_classes: task name -> names of its classes.
+        private_classes: names of the private label's classes; empty without a private label.
+        rows: split name -> `[n]` int64 row numbers, ascending; train, validation and test are
+            always there, possibly empty.
+        all_labels: labels of every row of the store.
+        person: `[N]` int64 number of the person, -1 where unknown; None where nobody is known.
+        landmarks: `[N, 10]` float32 pixels, see `Table`; None where there are none.
+        keys: `[N]` file name or other name of the row.
+        notes: what must be said beside results on this data.
+        fingerprint: hex text that changes with pixels or raw labels.
+    """
+
+    name: str
+    store: Pixels
+    task_classes: dict[str, tuple[str, ...]]
+    private_classes: tuple[str, ...]
+    rows: dict[str, np.ndarray]
+    all_labels: Labels
+    person: np.ndarray | None = None
+    landmarks: np.ndarray | None = None
+    keys: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+    fingerprint: str = ""
+
+    @property
+    def image_size(self) -> int:
+        """Height and width of the images, in pixels."""
+        return self.store.size
+
+    def labels(self, split: str) -> Labels:
+        """Labels of the rows of `split`, in the order of `rows[split]`."""
+        return self.labels_of(self.rows[split])
+
+    def labels_of(self, rows: np.ndarray) -> Labels:
+        """Labels of `rows` ([n] int64 in [0, N))."""
+        business = {task: values[rows] for task, values in self.all_labels.business.items()}
+        return Labels(business, self.all_labels.private[rows])
+
+    def batch(self, rows: np.ndarray, capacity: int | None = None) -> Batch:
+        """Reads `rows` ([n] int64; -1 is padding), padded to `capacity` rows if that is more.
+
+        Padding has a black image, labels -1, index -1 and mask False.
+
+        Raises:
+            ValueError: more rows than `capacity`.
+            IndexError: a row that the store does not have.
+        """
+        size = len(rows) if capacity is None else capacity
+        if len(rows) > size:
+            raise ValueError(f"{len(rows)} rows do not fit into capacity={size}")
+        index = np.full(size, -1, np.int64)
+        index[: len(rows)] = rows
+        mask = index >= 0
+        return Batch(
+            image=self._images(index, mask),
+            business={
+                task: np.where(mask, values[index], np.int32(-1))
+                for task, values in self.all_labels.business.items()
+            },
+            private=np.where(mask, self.all_labels.private[index], np.int32(-1)),
+            index=np.where(mask, index, -1),
+            mask=mask,
+        )
+
+    def require(self, *splits: str) -> None:
+        """Checks that each of `splits` has a row.
+
+        Raises:
+            UsageError: naming the split that has none.
+        """
+        for split in splits:
+            if not len(self.rows.get(split, ())):
+                raise UsageError(f"--dataset={self.name}: there is no row for {split}")
+
+    def _images(self, index: np.ndarray, mask: np.ndarray) -> np.ndarray:
+        if mask.all():
+            return self.store.images(index)
+        images = np.zeros((len(index), self.image_size, self.image_size, 3), np.uint8)
+        images[mask] = self.store.images(index[mask])
+        return images
+
+    @classmethod
+    def from_arrays(
+        cls,
+        images: np.ndarray,
+        business: Mapping[str, np.ndarray],
+        private: np.ndarray | None = None,
+        *,
+        split: np.ndarray,
+        task_classes: Mapping[str, tuple[str, ...]] | None = None,
+        private_classes: tuple[str, ...] | None = None,
+        person: np.ndarray | None = None,
+        regions: np.ndarray | None = None,
+        name: str = "arrays",
+    ) -> Dataset:
+        """A data set of pictures that are already in memory.
+
+        Args:
+            images: `[N, S, S, 3]` uint8, RGB.
+            business: task name -> `[N]` int class numbers, -1 where unknown.
+            private: `[N]` int class numbers, -1 where unknown; None for no private label.
+            split: `[N]` int, index into `SPLITS` (0 train, 1 validation, 2 test), -1 for unused.
+            task_classes: names of the classes; numbers where absent.
+            private_classes: names of the private label's classes; numbers where absent.
+            person: `[N]` int number of the person, -1 where unknown.
+            regions: `[N, S, S]` bool, the true sensitive region.
+            name: what to call it.
+
+        Raises:
+            UsageError: shapes, dtypes or class numbers that do not fit.
+        """
+        store = ArrayStore(images, regions)
+        count = len(store)
+        labels = {task: _column(task, values, count) for task, values in business.items()}
+        hidden = np.full(count, -1) if private is None else private
+        hidden = _column("private", hidden, count)
+        named = dict(task_classes or {})
+        return cls(
+            name=name,
+            store=store,
+            task_classes={k: _classes(k, v, named.get(k)) for k, v in labels.items()},
+            private_classes=() if private is None else _classes("private", hidden, private_classes),
+            rows=_rows_by_split(_column("split", split, count)),
+            all_labels=Labels(labels, hidden),
+            person=None if person is None else _column("person", person, count).astype(np.int64),
+            fingerprint=store.fingerprint,
+        )
+
+
+def from_store(store: Store, config: DataConfig) -> Dataset:
+    """The data set that `config` asks for, on top of a prepared store.
+
+    Raises:
+        UsageError: labels that the store cannot give.
+    """
+    table = store.table
+    targets = make_targets(table, config)
+    rows = _rows_by_split(targets.split)
+    limits = {
+        "train": config.train_rows,
+        "validation": config.validation_rows,
+        "test": config.test_rows,
+    }
+    by_person = config.effective_private_label == "identity"
+    private = targets.labels.private if by_person else np.full(len(store), -1, np.int32)
+    if config.dataset != "synthetic_faces":  # drawn with just the rows asked for
+        for number, (split, limit) in enumerate(limits.items()):
+            seed = 3 * config.data_seed + number
+            rows[split] = limit_rows(rows[split], private, limit, seed)
+    return Dataset(
+        name=config.dataset,
+        store=store,
+        task_classes=targets.task_classes,
+        private_classes=targets.private_classes,
+        rows=rows,
+        all_labels=targets.labels,
+        person=table.person,
+        landmarks=table.landmarks,
+        keys=table.keys,
+        notes=table.notes,
+        fingerprint=store.fingerprint,
+    )
+
+
+def _rows_by_split(split: np.ndarray) -> dict[str, np.ndarray]:
+    rows = {name: np.flatnonzero(split == code) for code, name in enumerate(SPLITS)}
+    return {k: v.astype(np.int64) for k, v in rows.items() if len(v) or k in SPLITS[:3]}
+
+
+def _column(name: str, values: np.ndarray, count: int) -> np.ndarray:
+    column = np.asarray(values)
+    if column.shape != (count,) or column.dtype.kind not in "iub":
+        raise UsageError(
+            f"{name}: expected {count} whole numbers, got {column.dtype} of shape {column.shape}"
+        )
+    return column.astype(np.int32)
+
+
+def _classes(name: str, values: np.ndarray, given: tuple[str, ...] | None) -> tuple[str, ...]:
+    highest = int(values.max(initial=-1))
+    classes = tuple(given) if given else tuple(str(k) for k in range(highest + 1))
+    if highest >= len(classes) or int(values.min(initial=-1)) < -1:
+        raise UsageError(f"{name}: class number {highest}, but there are {len(classes)} classes")
+    return classes

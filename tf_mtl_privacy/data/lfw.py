@@ -1,0 +1,137 @@
+"""LFW in its official layout, with the attribute scores of Kumar et al. (ICCV 2009).
+
+For evaluation only. The labels are the outputs of attribute classifiers, not of people: a score
+above 0 counts as yes. Age: of the scores Child, Youth, Middle Aged and Senior the largest one
+gives `age_group`; Child and Youth are CelebA's Young, Middle Aged and Senior are not.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data.image_files import content_hash, images_hash, read_files, require_images
+from tf_mtl_privacy.data.source import TEST, Pictures, Table, fingerprint
+from tf_mtl_privacy.errors import UsageError
+
+TABLE_FILE = "lfw_attributes.txt"
+AGE_GROUPS = ("Child", "Youth", "Middle_Aged", "Senior")
+NOTE = (
+    "The attributes of LFW are classifier scores (Kumar et al. 2009; above 0 is yes), not human "
+    "labels; Young is where Child or Youth is the largest of the four age scores."
+)
+_IMAGE_FOLDERS = ("lfw", "lfw-deepfunneled", "lfw_funneled", "lfw-funneled", ".")
+
+
+class LFWSource:
+    """Rows in the order of `lfw_attributes.txt`, all of them for testing.
+
+    Raises:
+        UsageError: a folder or file that is needed is not there.
+    """
+
+    name, has_regions = "lfw", False
+
+    def __init__(self, config: DataConfig) -> None:
+        root, asked = Path(config.data_dir).expanduser(), f"--data_dir={config.data_dir}"
+        if not root.is_dir():
+            raise UsageError(f"{asked}: no such folder")
+        self.size, self._crop = config.image_size, config.crop
+        candidates = [root / name for name in _IMAGE_FOLDERS]
+        folder = next((path for path in candidates if any(path.glob("*/*_[0-9]*.jpg"))), None)
+        if folder is None:
+            raise UsageError(f"{asked}: no lfw/Person_Name/Person_Name_0001.jpg (LFW's layout)")
+        # Deep-funneled archives hold the folder once more inside itself.
+        self._folder = folder
+        self._images = require_images(folder, asked)
+        paths = [root / TABLE_FILE, folder / TABLE_FILE]
+        table = next((path for path in paths if path.is_file()), None)
+        if table is None:
+            raise UsageError(f"{asked}: no file {TABLE_FILE} in it")
+        self._table = table
+        self._keys: np.ndarray | None = None
+
+    def fingerprint(self) -> str:
+        """See `Source.fingerprint`."""
+        crop = "center" if self._crop == "auto" else self._crop
+        return fingerprint(
+            self.name, self.size, crop, content_hash(self._table), images_hash(self._images)
+        )
+
+    def load(self) -> Table:
+        """See `Source.load`.
+
+        Raises:
+            UsageError: the table has a wrong header or row, named by line.
+        """
+        people, keys, scores, names = read_scores(self._table)
+        self._keys = keys
+        attributes = {name: (scores[:, k] > 0).astype(np.int32) for k, name in enumerate(names)}
+        classes: dict[str, tuple[str, ...]] = {name: (f"not_{name}", name) for name in names}
+        if set(AGE_GROUPS) <= set(names):
+            columns = [names.index(name) for name in AGE_GROUPS]
+            group = scores[:, columns].argmax(axis=1).astype(np.int32)
+            attributes |= {"age_group": group, "Young": (group < 2).astype(np.int32)}
+            classes |= {"age_group": AGE_GROUPS, "Young": ("not_Young", "Young")}
+        extra = len(self._images.keys() - set(keys.tolist()))
+        return Table(
+            keys=keys,
+            split=np.full(len(keys), TEST, np.int8),
+            attributes=attributes,
+            attribute_classes=classes,
+            person=np.unique(people, return_inverse=True)[1].astype(np.int64),
+            notes=(NOTE,),
+            warnings=(f"{extra} images have no row in {TABLE_FILE}",) if extra else (),
+        )
+
+    def read(self, rows: np.ndarray) -> Pictures:
+        """See `Source.read`."""
+        if self._keys is None:
+            self._keys = read_scores(self._table)[1]
+        return read_files(self._folder, self._keys[rows].tolist(), self.size, self._crop)
+
+
+def read_scores(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
+    """Reads `lfw_attributes.txt`.
+
+    Returns:
+        `(people [N] text, file names [N] text, scores [N, A] float64, attribute names)`; blanks
+        in attribute names are underscores, as in CelebA ("Middle Aged" -> "Middle_Aged").
+
+    Raises:
+        UsageError: a wrong header or row, named by line.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"cannot read {path}: {error}") from error
+    heads = [line.lstrip("# \t").split("\t") for line in lines if line.startswith("#")]
+    head = next((parts for parts in heads if parts[:2] == ["person", "imagenum"]), None)
+    if head is None or len(head) < 3:
+        raise UsageError(
+            f"{path}: expected a header line '#<tab>person<tab>imagenum<tab>Male<tab>...'"
+        )
+    names = [name.strip().replace(" ", "_") for name in head[2:]]
+    people, keys, scores = [], [], []
+    for number, line in enumerate(lines, 1):
+        if line.startswith("#") or not line.strip():
+            continue
+        parts = line.rstrip("\r\n").split("\t")
+        try:
+            values = [float(text) for text in parts[2:]]
+            image = int(parts[1])
+        except (ValueError, IndexError):
+            values, image = [], 0
+        if len(values) != len(names) or not np.isfinite(values).all():
+            raise UsageError(
+                f"{path}, line {number}: expected a person, a number and {len(names)} scores"
+            )
+        person = parts[0].strip().replace(" ", "_")
+        people.append(person)
+        keys.append(f"{person}/{person}_{image:04d}.jpg")
+        scores.append(values)
+    if not keys:
+        raise UsageError(f"{path}: no row")
+    return np.array(people), np.array(keys), np.array(scores), names

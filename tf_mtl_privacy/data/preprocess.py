@@ -1,0 +1,164 @@
+"""The one way from a picture file to a prepared picture: prepare, predict and serving all use it.
+
+Decode (JPEG with the accurate DCT), turn upright by EXIF, lay transparent pixels on white, crop,
+resize with antialiasing (bilinear, a triangle filter widened by the scale), round to uint8. All of
+it is TensorFlow ops that work inside a SavedModel signature, except for PGM and PPM files, which
+`read_picture` alone decodes.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+
+import numpy as np
+import tensorflow as tf
+
+from tf_mtl_privacy.data.headers import (
+    LARGEST_PIXELS,
+    SMALLEST_SIDE,
+    BadPicture,
+    decode_pnm,
+    read_header,
+)
+from tf_mtl_privacy.data.orientation import exif_orientation, orient
+
+
+def to_float(image: tf.Tensor) -> tf.Tensor:
+    """uint8 in [0, 255] -> float32 in [0, 1], any shape."""
+    return tf.cast(image, tf.float32) / 255.0
+
+
+def prepare_content(content: tf.Tensor, size: int, crop: str) -> tf.Tensor:
+    """Decodes and prepares one picture file, in graph ops.
+
+    Args:
+        content: string scalar, a whole JPEG, PNG or BMP (24 or 32 bits) file.
+        size: height and width of the result, in pixels.
+        crop: 'center' or 'auto' (largest centred square) or 'none' (whole picture, squeezed).
+
+    Returns:
+        `[size, size, 3]` uint8, RGB.
+
+    Raises:
+        tf.errors.InvalidArgumentError: when run: not such a file, damaged, a side below 8 pixels
+            or more than 50 megapixels (found before the picture is decoded).
+    """
+    return prepare_pixels(decode_content(content), size, crop)
+
+
+def decode_content(content: tf.Tensor) -> tf.Tensor:
+    """Decodes one picture file (see `prepare_content`) to `[H, W, 3]` uint8, upright."""
+    magic = tf.strings.substr(content, 0, 2)
+    image: tf.Tensor = tf.case(
+        [
+            (magic == b"\xff\xd8", lambda: _decode_jpeg(content)),
+            (magic == b"\x89P", lambda: _decode_png(content)),
+            (magic == b"BM", lambda: _decode_bmp(content)),
+        ],
+        default=lambda: _refuse("expected a JPEG, PNG or BMP picture"),
+    )
+    return tf.ensure_shape(image, (None, None, 3))
+
+
+def prepare_pixels(image: tf.Tensor, size: int, crop: str) -> tf.Tensor:
+    """Crops and resizes `[H, W, 3]` uint8 to `[size, size, 3]` uint8; see `prepare_content`."""
+    if crop != "none":
+        shape = tf.shape(image)
+        side = tf.minimum(shape[0], shape[1])
+        top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
+        image = image[top : top + side, left : left + side]
+    resized = tf.image.resize(image, (size, size), method="bilinear", antialias=True)
+    return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
+
+
+def read_picture(content: bytes, size: int, crop: str) -> np.ndarray:
+    """Prepares one picture file: `[size, size, 3]` uint8, RGB. Also reads PGM and PPM files.
+
+    Raises:
+        BadPicture: with the reason in a few words.
+    """
+    header = read_header(content)
+    try:
+        if header.format == "pnm":
+            prepared = _pixels_function(size, crop)(tf.constant(_pnm_pixels(content)))
+        else:
+            prepared = _content_function(size, crop)(tf.constant(content))
+    except tf.errors.InvalidArgumentError as error:
+        raise BadPicture(f"cannot be decoded as {header.format.upper()}") from error
+    return prepared.numpy()
+
+
+@functools.lru_cache(maxsize=16)
+def _content_function(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    signature = [tf.TensorSpec((), tf.string)]
+    return tf.function(
+        lambda content: prepare_content(content, size, crop), input_signature=signature
+    )
+
+
+@functools.lru_cache(maxsize=16)
+def _pixels_function(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
+    signature = [tf.TensorSpec((None, None, 3), tf.uint8)]
+    return tf.function(lambda image: prepare_pixels(image, size, crop), input_signature=signature)
+
+
+def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
+    shape = tf.cast(tf.image.extract_jpeg_shape(content), tf.int64)
+    with tf.control_dependencies(_size_checks(shape[0], shape[1])):
+        # CMYK and greyscale are turned into RGB by the decoder.
+        image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
+    return orient(image, exif_orientation(content))
+
+
+def _decode_png(content: tf.Tensor) -> tf.Tensor:
+    head = _bytes(content, 24)
+    width, height = (_big_endian(head[k : k + 4]) for k in (16, 20))
+    with tf.control_dependencies(_size_checks(height, width)):
+        image = tf.io.decode_png(content, channels=4)
+    colour, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32)
+    on_white = tf.round(255.0 + (colour - 255.0) * (alpha / 255.0))
+    opaque = tf.reduce_all(image[..., 3] == 255)
+    return tf.cond(opaque, lambda: image[..., :3], lambda: tf.cast(on_white, tf.uint8))
+
+
+def _decode_bmp(content: tf.Tensor) -> tf.Tensor:
+    head = _bytes(content, 30)
+    width, height = (_big_endian(head[k : k + 4][::-1]) for k in (18, 22))
+    # A negative height says that rows go from top to bottom.
+    height = tf.where(height >= 2**31, 2**32 - height, height)
+    true_colour = tf.reduce_any(head[28] == tf.constant([24, 32], tf.int64))
+    deep = tf.debugging.Assert(true_colour, ["expected a BMP picture of 24 or 32 bits per pixel"])
+    with tf.control_dependencies([*_size_checks(height, width), deep]):
+        return tf.io.decode_bmp(content, channels=0)[..., :3]
+
+
+def _size_checks(height: tf.Tensor, width: tf.Tensor) -> list:
+    accepted = (tf.minimum(height, width) >= SMALLEST_SIDE) & (height * width <= LARGEST_PIXELS)
+    message = "expected a picture of at least 8x8 pixels and at most 50 megapixels, not"
+    check = tf.debugging.Assert(accepted, [message, width, height])
+    return [] if check is None else [check]
+
+
+def _refuse(message: str) -> tf.Tensor:
+    with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
+        return tf.zeros((1, 1, 3), tf.uint8)
+
+
+def _bytes(content: tf.Tensor, count: int) -> tf.Tensor:
+    """The first `count` bytes as int64; a shorter file reads as zeros from its end on."""
+    data = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, count), tf.uint8), tf.int64)
+    return tf.concat([data, tf.zeros((count,), tf.int64)], 0)[:count]
+
+
+def _big_endian(four: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_sum(four * tf.constant([2**24, 2**16, 2**8, 1], tf.int64))
+
+
+def _pnm_pixels(content: bytes) -> np.ndarray:
+    samples, height, width, channels, highest = decode_pnm(content)
+    values = np.frombuffer(samples, np.uint8 if highest < 256 else ">u2")
+    if highest != 255:
+        values = np.round(np.minimum(values, highest) * (255.0 / highest))
+    pixels = values.astype(np.uint8).reshape(height, width, channels)
+    return np.broadcast_to(pixels, (height, width, 3)) if channels == 1 else pixels

@@ -1,0 +1,113 @@
+"""Which rows come in which batch, and reading ahead in the background."""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+import numpy as np
+
+Item = TypeVar("Item")
+PADDING = -1
+
+
+class ShuffledEpochs:
+    """Each epoch is a fresh permutation of `rows`, cut into batches; the last one is padded.
+
+    A batch is a pure function of (seed, epoch, step), so a resumed run needs no sampler state.
+
+    Args:
+        rows: `[N]` int64 row numbers, N > 0.
+        batch_size: rows in a batch, > 0.
+        seed: >= 0.
+    """
+
+    def __init__(self, rows: np.ndarray, batch_size: int, seed: int) -> None:
+        if len(rows) == 0 or batch_size < 1 or seed < 0:
+            raise ValueError(
+                f"Expected rows > 0, batch_size > 0, seed >= 0: {len(rows)}, {batch_size}, {seed}"
+            )
+        self._rows = np.asarray(rows, np.int64)
+        self._batch_size, self._seed = batch_size, seed
+        self._epoch, self._order = -1, self._rows
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches in an epoch, the padded one included."""
+        return -(-len(self._rows) // self._batch_size)
+
+    def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch number `step` of epoch `epoch`, both counted from 0.
+
+        Returns:
+            `(rows [batch_size] int64, mask [batch_size] bool)`; padding has row -1, mask False.
+        """
+        if not 0 <= step < self.steps_per_epoch or epoch < 0:
+            raise IndexError(f"epoch {epoch}, step {step}: an epoch has {self.steps_per_epoch}")
+        order = self._permutation(epoch)
+        part = order[step * self._batch_size : (step + 1) * self._batch_size]
+        rows = np.full(self._batch_size, PADDING, np.int64)
+        rows[: len(part)] = part
+        return rows, rows != PADDING
+
+    def _permutation(self, epoch: int) -> np.ndarray:
+        if epoch != self._epoch:
+            key = np.array([self._seed, epoch], np.uint64)
+            generator = np.random.Generator(np.random.Philox(key=key))
+            self._order = generator.permutation(self._rows)
+            self._epoch = epoch
+        return self._order
+
+
+def in_order(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
+    """Cuts `rows` ([N] int64) into batches of `batch_size`, in order; the last is padded by -1."""
+    for start in range(0, len(rows), batch_size):
+        part = np.full(batch_size, PADDING, np.int64)
+        chunk = rows[start : start + batch_size]
+        part[: len(chunk)] = chunk
+        yield part
+
+
+def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
+    """Reads `items` in a background thread, up to `depth` ahead, in order.
+
+    An exception of `items` is raised here, after the items before it. Closing the iterator (or
+    leaving the loop over it) stops the thread.
+    """
+    ready: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(max(depth, 1))
+    stopped = threading.Event()
+
+    def put(is_item: bool, value: Item | BaseException | None) -> bool:
+        while not stopped.is_set():
+            try:
+                ready.put((is_item, value), timeout=0.1)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+    def produce() -> None:
+        try:
+            for item in items:
+                if not put(True, item):
+                    return
+            put(False, None)
+        except BaseException as error:  # handed over to the reader, whatever it is
+            put(False, error)
+
+    thread = threading.Thread(target=produce, name="prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            is_item, value = ready.get()
+            if is_item:
+                yield value  # type: ignore[misc]
+            elif isinstance(value, BaseException):
+                raise value
+            else:
+                return
+    finally:
+        stopped.set()
+        thread.join(timeout=5.0)

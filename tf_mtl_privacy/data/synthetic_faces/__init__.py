@@ -1,0 +1,24 @@
+"""Procedural faces: an embedded benchmark for attribute recognition with a private label.
+
+Every face is a function of (seed, stream, index). Gender, age and expression show all over the
+face in soft, overlapping cues; the private label, iris, shows only within `iris_mask`.
+"""
+
+from .attributes import ATTRIBUTES, SHIFTS, SIZES, Faces, Labels
+from .rendering import labels, render
+
+VERSION: int = 1
+# SHA-256 of the pinned rendering described in `checksum`; a change of pictures needs a new VERSION.
+CHECKSUM: str = ""
+
+__all__ = [
+    "ATTRIBUTES",
+    "CHECKSUM",
+    "SHIFTS",
+    "SIZES",
+    "VERSION",
+    "Faces",
+    "Labels",
+    "labels",
+    "render",
+]

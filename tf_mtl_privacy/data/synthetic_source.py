@@ -1,0 +1,95 @@
+"""Procedural faces as a source: streams train, validation and test of the size asked for."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data import synthetic_faces
+from tf_mtl_privacy.data.source import SPLITS, Pictures, Table, fingerprint
+
+DEFAULT_ROWS = {"train": 12_000, "validation": 2_000, "test": 4_000}
+
+
+class SyntheticSource:
+    """The faces of `synthetic_faces` as rows: all of train, then validation, then test.
+
+    Rows are drawn per stream, so streams share no picture; with identities they share people.
+    """
+
+    has_regions = True
+
+    def __init__(self, config: DataConfig) -> None:
+        self.name, self.size = "synthetic_faces", config.image_size
+        asked = {
+            "train": config.train_rows,
+            "validation": config.validation_rows,
+            "test": config.test_rows,
+        }
+        self._rows = {name: asked[name] or DEFAULT_ROWS[name] for name in asked}
+        self._starts = np.cumsum([0, *self._rows.values()])
+        self._seed = config.data_seed
+        with_people = config.effective_private_label == "identity"
+        self._people = config.num_identities if with_people else 0
+        self._correlation = config.synthetic_correlation
+        self._shift = config.synthetic_shift
+
+    def fingerprint(self) -> str:
+        """See `Source.fingerprint`."""
+        return fingerprint(
+            self.name,
+            synthetic_faces.VERSION,
+            self.size,
+            self._seed,
+            self._rows,
+            self._people,
+            self._correlation,
+            self._shift,
+        )
+
+    def load(self) -> Table:
+        """See `Source.load`."""
+        parts = [
+            synthetic_faces.labels(
+                self._seed,
+                stream,
+                np.arange(count),
+                num_identities=self._people,
+                correlation=self._correlation,
+            )
+            for stream, count in self._rows.items()
+        ]
+        keys = [f"{name}/{i}" for name, count in self._rows.items() for i in range(count)]
+        person = np.concatenate([part.identity for part in parts]).astype(np.int64)
+        return Table(
+            keys=np.array(keys),
+            split=np.concatenate(
+                [np.full(count, SPLITS.index(name), np.int8) for name, count in self._rows.items()]
+            ),
+            attributes={
+                name: np.concatenate([getattr(part, name) for part in parts]).astype(np.int32)
+                for name in synthetic_faces.ATTRIBUTES
+            },
+            attribute_classes={k: tuple(v) for k, v in synthetic_faces.ATTRIBUTES.items()},
+            person=person if self._people else None,
+        )
+
+    def read(self, rows: np.ndarray) -> Pictures:
+        """See `Source.read`."""
+        shape = (len(rows), self.size, self.size)
+        images, regions = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool)
+        for number, stream in enumerate(self._rows):
+            start, stop = self._starts[number : number + 2]
+            here = (rows >= start) & (rows < stop)
+            if here.any():
+                faces = synthetic_faces.render(
+                    self._seed,
+                    stream,
+                    rows[here] - start,
+                    size=self.size,
+                    shift=self._shift,
+                    num_identities=self._people,
+                    correlation=self._correlation,
+                )
+                images[here], regions[here] = faces.image, faces.iris_mask
+        return Pictures(images, [""] * len(rows), regions)

@@ -1,0 +1,11 @@
+"""The two kinds of failure that a user is told about in one line."""
+
+from __future__ import annotations
+
+
+class UsageError(ValueError):
+    """The request itself is wrong: a flag, a value, a folder's layout. Exit code 2."""
+
+
+class RunError(RuntimeError):
+    """The request was right and could not be carried out. Exit code 1."""

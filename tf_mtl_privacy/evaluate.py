@@ -1,0 +1,186 @@
+"""Evaluates a trained run: `python -m tf_mtl_privacy.evaluate --run_dir=...`."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tf_mtl_privacy import cli
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.files import write_atomic, write_json
+from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.reporting.run_files import run_files
+from tf_mtl_privacy.reporting.tables import results_table
+from tf_mtl_privacy.reporting.terminal import show
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.data.dataset import Dataset
+    from tf_mtl_privacy.models.bundle import Bundle
+    from tf_mtl_privacy.training.inference import Predictions
+    from tf_mtl_privacy.training.saved_run import SavedRun
+
+# Options that say where data lies, not which data it is.
+_PLACES = ("data_dir", "cache_dir", "max_damaged")
+_PICTURES, _PICTURE_PIXELS = 16, 128
+
+
+def evaluate_run(
+    run_dir: str | os.PathLike[str],
+    data: DataConfig | None = None,
+    split: str = "test",
+    *,
+    pictures: bool | None = None,
+) -> dict[str, Any]:
+    """Evaluates a finished run, writes the result into its folder and returns it.
+
+    Args:
+        run_dir: the run's folder.
+        data: the data to evaluate on; the run's own by default.
+        split: "train", "validation" or "test".
+        pictures: write `restored.png` (first faces of the split over what is restored from their
+            features); by default only for synthetic faces, which are nobody's.
+
+    Returns:
+        The content of `results_path(...)`; docs/results-schema.md describes it.
+
+    Raises:
+        UsageError: the data has no such rows, or its labels are not those of the run.
+        RunError: the run cannot be loaded, or the result cannot be written.
+    """
+    # Imported here: `--help` and wrong flags must answer before TensorFlow is loaded.
+    from tf_mtl_privacy.data.opening import open_dataset
+    from tf_mtl_privacy.reporting.environment import environment
+    from tf_mtl_privacy.reporting.results import build_results
+    from tf_mtl_privacy.training.saved_run import load_run
+
+    run = load_run(run_dir)
+    used = data or run.config.data
+    _check_size(run.config.data, used)
+    results, dataset = _evaluate(run, open_dataset(used), used, split)
+    path = results_path(run_dir, run.config.data, used, split)
+    whole = build_results(run.config, run.status, *results, environment())
+    if pictures or (pictures is None and used.dataset == "synthetic_faces"):
+        _write_picture(run.bundle, dataset, split, path)
+    write_json(path, whole)
+    return whole
+
+
+def results_path(
+    run_dir: str | os.PathLike[str], own: DataConfig, used: DataConfig, split: str = "test"
+) -> Path:
+    """The result's file: results.json for the run's own test rows.
+
+    Otherwise it is named after the data set, or what differs from the run's data, and the split.
+    """
+    different = [
+        (field.name, getattr(used, field.name))
+        for field in dataclasses.fields(used)
+        if getattr(used, field.name) != getattr(own, field.name) and field.name not in _PLACES
+    ]
+    if used.dataset == "csv" and used.data_dir != own.data_dir:
+        # Any folder can be a csv data set, so here the place tells which one it is.
+        different.append(("data_dir", Path(used.data_dir).name))
+    parts = ["results"]
+    if used.dataset != own.dataset:
+        parts.append(used.dataset)
+    else:
+        parts += [own.dataset] if different else []
+        parts += [f"{name}-{value}" for name, value in different]
+    parts += [split] if split != "test" else []
+    return Path(run_dir) / (re.sub(r"[^\w.-]", "_", "_".join(parts)) + ".json")
+
+
+def main(parsed: Parsed) -> int:
+    """Evaluates, and prints the table."""
+    cli.load_tensorflow()
+    run_dir, split = parsed.options.run_dir, parsed.options.split
+    results = evaluate_run(run_dir, parsed.other_data, split)
+    path = results_path(run_dir, parsed.config.data, parsed.data, split)
+    show(results_table(results, run_files(run_dir, path.name)))
+    return cli.OK
+
+
+def _check_size(own: DataConfig, used: DataConfig) -> None:
+    if used.image_size != own.image_size:
+        raise UsageError(
+            f"--image_size={used.image_size}: the run's networks take {own.image_size}; leave the "
+            "flag out"
+        )
+
+
+def _evaluate(
+    run: SavedRun, dataset: Dataset, used: DataConfig, split: str
+) -> tuple[tuple[dict[str, Any], dict[str, Any]], Dataset]:
+    """(evaluation part, what it was made on), and the data set."""
+    from tf_mtl_privacy.evaluation.compatibility import check_tasks
+    from tf_mtl_privacy.evaluation.summary import evaluation_summary
+
+    notes = check_tasks(run.task_classes, dataset.task_classes)
+    rows = dataset.rows[split]
+    if not len(rows):
+        raise UsageError(f"--split={split}: {used.dataset} has no such rows")
+    predictions = predict_run(run, dataset, rows)
+    no_discriminator = "the model has no discriminator"
+    if run.bundle.discriminator is not None and dataset.private_classes != run.private_classes:
+        predictions = predictions._replace(private_logits=None)
+        no_discriminator = "the discriminator was trained on another private label"
+    evaluation = evaluation_summary(
+        predictions,
+        run.task_classes,
+        dataset.private_classes,
+        {name: len(numbers) for name, numbers in dataset.rows.items()},
+        len(getattr(dataset.store, "meta", {}).get("damaged", ())),
+        no_discriminator,
+    )
+    evaluated_on = {
+        "dataset": used.dataset,
+        "split": split,
+        "changed": {
+            name: value
+            for name, value in dataclasses.asdict(used).items()
+            if value != getattr(run.config.data, name)
+        },
+        "label_note": " ".join(dataset.notes) or None,
+        "notes": notes,
+    }
+    return (evaluation, evaluated_on), dataset
+
+
+def predict_run(run: SavedRun, dataset: Dataset, rows: Any) -> Predictions:
+    """Predictions of a run on rows of a data set.
+
+    A single-task run's are those of its networks put together, each on its own task.
+    """
+    from tf_mtl_privacy.training.inference import mean_image, predict_rows
+
+    if not run.single_task:
+        return predict_rows(run.bundle, dataset, rows, mean_image=mean_image(dataset))
+    merged = None
+    for task, bundle in run.single_task.items():
+        found = predict_rows(bundle, dataset, rows, label=f"evaluating {task}")
+        merged = merged or found._replace(business={})
+        merged.business[task] = found.business[task]
+    assert merged is not None
+    return merged
+
+
+def _write_picture(bundle: Bundle, dataset: Dataset, split: str, results: Path) -> None:
+    from tf_mtl_privacy.reporting.pictures import comparison_sheet, enlarged, png_bytes
+    from tf_mtl_privacy.training.predict_images import predict_images
+
+    if bundle.restorer is None:
+        return
+    images = dataset.store.images(dataset.rows[split][:_PICTURES])
+    restored = predict_images(bundle, images, restore=True).restored
+    assert restored is not None
+    sheet = comparison_sheet([enlarged(part, _PICTURE_PIXELS) for part in (images, restored)])
+    name = results.stem.replace("results", "restored", 1) + ".png"
+    write_atomic(results.with_name(name), png_bytes(sheet))
+
+
+if __name__ == "__main__":
+    cli.run("evaluate", main)

@@ -1,0 +1,110 @@
+"""Accuracy within groups of rows: does the model serve everybody equally well?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from scipy.stats import chi2
+
+Array = np.ndarray[Any, Any]
+MIN_ROWS = 20
+MAX_LISTED = 16
+PRIVATE = "private_label"
+
+
+def group_accuracy(correct: Array, groups: Array, class_names: Sequence[str]) -> dict[str, Any]:
+    """Accuracy within each group.
+
+    A group with fewer than `MIN_ROWS` rows has None and a reason instead of a figure. Where there
+    are more than `MAX_LISTED` groups (identities), only the extremes are given.
+
+    Args:
+        correct: `[N]` bool.
+        groups: `[N]` int in [-1, G); rows with -1 belong to no group.
+        class_names: the G groups' names.
+
+    Returns:
+        `groups` (name -> `{accuracy, n}`), `worst` and `best` (`{group, accuracy, n}` or None),
+        `gap` (best - worst, or None) over the groups that are large enough, `p_value` (see
+        `homogeneity`, or None), `too_small` (how many groups are not large enough).
+    """
+    figures = {name: _figure(correct[groups == number]) for number, name in enumerate(class_names)}
+    large = [
+        {"group": name, **figure}
+        for name, figure in figures.items()
+        if figure["accuracy"] is not None
+    ]
+    worst = min(large, key=lambda figure: figure["accuracy"], default=None)
+    best = max(large, key=lambda figure: figure["accuracy"], default=None)
+    summary: dict[str, Any] = {
+        "worst": worst,
+        "best": best,
+        "gap": best["accuracy"] - worst["accuracy"] if best and worst else None,
+        "p_value": homogeneity(large) if large else None,
+        "too_small": len(figures) - len(large),
+    }
+    return {**summary, "groups": figures} if len(figures) <= MAX_LISTED else summary
+
+
+def homogeneity(figures: Sequence[Mapping[str, Any]]) -> float:
+    """How likely differences this large are where all groups have the same accuracy.
+
+    Pearson's chi-squared test: `sum_g n_g (a_g - a)^2 / (a (1 - a))` with G - 1 degrees of
+    freedom, `a` being the accuracy over all groups.
+
+    Args:
+        figures: `{accuracy, n}` of each group, at least one.
+
+    Returns:
+        The p-value, in [0, 1]; 1 for a single group, or where all rows agree.
+    """
+    rates = np.array([figure["accuracy"] for figure in figures])
+    rows = np.array([figure["n"] for figure in figures])
+    mean = float((rates * rows).sum() / rows.sum())
+    if len(rates) < 2 or not 0 < mean < 1:
+        return 1.0
+    statistic = (rows * (rates - mean) ** 2).sum() / (mean * (1 - mean))
+    return float(chi2.sf(statistic, len(rates) - 1))
+
+
+def subgroups(
+    logits: Mapping[str, Array],
+    labels: Mapping[str, Array],
+    task_classes: Mapping[str, Sequence[str]],
+    private_labels: Array,
+    private_classes: Sequence[str],
+) -> dict[str, dict[str, Any]]:
+    """Accuracy of each task within each class of every other task and of the private label.
+
+    Args:
+        logits: task -> `[N, K]` float.
+        labels: task -> `[N]` int, -1 where unknown (such rows are left out).
+        task_classes: task -> class names.
+        private_labels: `[N]` int, -1 where unknown.
+        private_classes: names of the private label's classes; empty where there is none.
+
+    Returns:
+        task -> grouping (another task's name, or `PRIVATE`) -> see `group_accuracy`.
+    """
+    groupings = {name: (labels[name], classes) for name, classes in task_classes.items()}
+    if private_classes:
+        groupings[PRIVATE] = (private_labels, private_classes)
+    result: dict[str, dict[str, Any]] = {}
+    for task in task_classes:
+        known = labels[task] >= 0
+        correct = logits[task][known].argmax(axis=1) == labels[task][known]
+        result[task] = {
+            name: group_accuracy(correct, groups[known], classes)
+            for name, (groups, classes) in groupings.items()
+            if name != task
+        }
+    return result
+
+
+def _figure(correct: Array) -> dict[str, Any]:
+    if correct.size < MIN_ROWS:
+        reason = f"fewer than {MIN_ROWS} rows"
+        return {"accuracy": None, "n": int(correct.size), "reason": reason}
+    return {"accuracy": float(correct.mean()), "n": int(correct.size)}

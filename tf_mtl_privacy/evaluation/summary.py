@@ -1,0 +1,99 @@
+"""Puts the figures of one evaluation together, as they stand in results.json."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_mtl_privacy.evaluation.quality import restoration
+from tf_mtl_privacy.evaluation.subgroups import subgroups
+from tf_mtl_privacy.evaluation.utility import utility
+from tf_mtl_privacy.training.inference import Predictions
+
+DISCRIMINATOR_NOTE = (
+    "the in-loop discriminator; not the leakage, which is what a fresh attacker finds"
+)
+
+
+def evaluation_summary(
+    predictions: Predictions,
+    task_classes: Mapping[str, Sequence[str]],
+    private_classes: Sequence[str],
+    rows_per_split: Mapping[str, int],
+    damaged: int,
+    no_discriminator: str = "the model has no discriminator",
+) -> dict[str, Any]:
+    """The evaluation part of results.json; docs/results-schema.md says what each key means.
+
+    Args:
+        predictions: what the model said about the rows.
+        task_classes: task -> class names.
+        private_classes: names of the private label's classes; empty where there is none.
+        rows_per_split: split -> number of rows.
+        damaged: images of the data set that could not be read.
+        no_discriminator: why there are no discriminator's logits, where there are none.
+    """
+    scores = {
+        task: utility(predictions.business[task], predictions.business_labels[task], classes)
+        for task, classes in task_classes.items()
+    }
+    unknown: dict[str, int] = {task: figures.pop("unknown") for task, figures in scores.items()}
+    unknown["private_label"] = int((predictions.private_labels < 0).sum())
+    return {
+        "utility": scores,
+        "utility_on_restored": _on_restored(predictions, task_classes),
+        "restoration": restoration(predictions.psnr, predictions.ssim, predictions.mean_image_psnr),
+        "privacy": _privacy(predictions, private_classes, no_discriminator),
+        "subgroups": subgroups(
+            predictions.business,
+            predictions.business_labels,
+            task_classes,
+            predictions.private_labels,
+            private_classes,
+        ),
+        "counts": {
+            "rows": {split: int(count) for split, count in rows_per_split.items()},
+            "evaluated": len(predictions.index),
+            "unknown_labels": unknown,
+            "damaged": damaged,
+        },
+    }
+
+
+def _on_restored(
+    predictions: Predictions, task_classes: Mapping[str, Sequence[str]]
+) -> dict[str, Any] | None:
+    """The same figures as `utility`, read from re-encoded restored images; None without any."""
+    if predictions.business_on_restored is None:
+        return None
+    scores = {
+        task: utility(
+            predictions.business_on_restored[task], predictions.business_labels[task], classes
+        )
+        for task, classes in task_classes.items()
+    }
+    for figures in scores.values():
+        del figures["unknown"]
+    return scores
+
+
+def _privacy(
+    predictions: Predictions, private_classes: Sequence[str], no_discriminator: str
+) -> dict[str, Any]:
+    if not private_classes:
+        empty = dict.fromkeys(("discriminator", "chance", "majority"))
+        return {**empty, "classes": 0, "reason": "the data set has no private label"}
+    known = predictions.private_labels[predictions.private_labels >= 0]
+    result: dict[str, Any] = {
+        "classes": len(private_classes),
+        "chance": 1 / len(private_classes),
+        "majority": float(np.bincount(known).max() / known.size) if known.size else None,
+    }
+    if predictions.private_logits is None:
+        return {**result, "discriminator": None, "reason": no_discriminator}
+    figures = utility(predictions.private_logits, predictions.private_labels, private_classes)
+    kept = ("accuracy", "balanced_accuracy", "ci95", "n", "reason")
+    discriminator = {name: figures[name] for name in kept if name in figures}
+    return {**result, "discriminator": {**discriminator, "note": DISCRIMINATOR_NOTE}}

@@ -1,0 +1,53 @@
+"""The text of `--help` and `--helpfull`."""
+
+from __future__ import annotations
+
+import dataclasses
+import textwrap
+from typing import Any
+
+from tf_mtl_privacy.config import expectation, section_types
+from tf_mtl_privacy.verbs import VERBS
+
+_WIDTH = 96
+_INDENT = 30
+
+
+def help_text(verb: str, full: bool = False) -> str:
+    """The help of a command; `full` adds every option's whole text, range and default."""
+    command = VERBS[verb]
+    positional = f" [{command.positional.upper()} ...]" if command.positional else ""
+    parts = [
+        f"usage: python -m tf_mtl_privacy.{verb} [--flagfile=FILE] [--name=value ...]{positional}",
+        "",
+        command.summary,
+        "",
+        f"Flags of {verb}:",
+        _entry("flagfile", "File with one flag per line, your own or a shipped one.", ""),
+        *[_describe(field, full) for field in dataclasses.fields(command.options)],
+    ]
+    for name in command.sections:
+        section = section_types()[name]
+        title = (section.__doc__ or name).splitlines()[0].rstrip(".")
+        parts += ["", f"{title}:"]
+        parts += [_describe(field, full) for field in dataclasses.fields(section)]
+    if not full:
+        parts += ["", "--helpfull shows every flag with its range and default."]
+    return "\n".join(parts) + "\n"
+
+
+def _describe(field: dataclasses.Field[Any], full: bool) -> str:
+    text = field.metadata["help"]
+    if not full:
+        return _entry(field.name, text.split(". ")[0].split("; ")[0], "")
+    allowed = expectation(field) or {bool: "true or false", str: "text"}.get(type(field.default))
+    default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+    details = f"({allowed}; default {default!r})" if allowed else f"(default {default!r})"
+    return _entry(field.name, text, details)
+
+
+def _entry(name: str, text: str, details: str) -> str:
+    label = f"  --{name}"
+    separator = " " * (_INDENT - len(label)) if len(label) < _INDENT - 1 else "\n" + " " * _INDENT
+    lines = textwrap.wrap(f"{text} {details}".strip(), _WIDTH - _INDENT) or [""]
+    return label + separator + ("\n" + " " * _INDENT).join(lines)

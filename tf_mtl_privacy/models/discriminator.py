@@ -1,0 +1,44 @@
+"""The privacy classifier D. Nothing in it mixes examples, so that clipping bounds each of them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+
+from tf_mtl_privacy.models.layers import Layers, convolution_block, halvings
+
+
+def build_discriminator(
+    feature_shape: tuple[int, int, int], classes: int, *, shape: str, units: int, seed: int = 0
+) -> keras.Model:
+    """Features `[B, h, w, c]` float32 -> logits `[B, classes]` float32.
+
+    Only Dense, Conv2D and GroupNormalization layers have weights.
+
+    Args:
+        feature_shape: (h, w, c).
+        classes: number of private classes, K.
+        shape: 'conv' (convolutions down to 4x4 cells, logits) or 'dense' (one hidden layer,
+            logits).
+        units: width of the hidden layer; the convolutions have half as many channels.
+        seed: of the initial weights.
+    """
+    layers = Layers(seed, f"discriminator_{shape}")
+    inputs = keras.Input(feature_shape, name="features")
+    if shape == "dense":
+        x = keras.layers.Flatten(name="flatten")(inputs)
+        x = layers.dense(units, "hidden", activation="relu")(x)
+    else:
+        x = _convolutions(layers, inputs, max(units // 2, 1))
+    return keras.Model(inputs, layers.dense(classes, "logits")(x), name="discriminator")
+
+
+def _convolutions(layers: Layers, x: Any, channels: int) -> Any:
+    """To at most 4x4 cells, flattened: a small detail is easier to learn where places count."""
+    if x.shape[-1] > 2 * channels:
+        x = layers.conv(channels, 1, "reduce")(x)
+    strides = [1] + [2] * halvings(max(x.shape[1:3]))
+    for number, stride in enumerate(strides, start=1):
+        x = convolution_block(layers, x, channels, strides=stride, number=number)
+    return keras.layers.Flatten(name="flatten")(x)

@@ -1,0 +1,107 @@
+"""The few layers all networks are made of, with initial weights that depend on a seed and a name.
+
+The seed is handed to each initialiser instead of being set globally: a global seed would also fix
+the noise of differentially private training.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import keras
+
+_MOST_GROUPS = 8
+_LEAST_CHANNELS_PER_GROUP = 8
+_EPSILON = 1e-5
+
+
+def layer_seed(seed: int, name: str) -> int:
+    """A seed in [0, 2^31) for one layer: the same for the same run seed and layer name."""
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
+
+
+class Layers:
+    """Makes named layers whose initial weights follow from `seed` and the layer's name.
+
+    Args:
+        seed: the run's seed.
+        model: the name of the model the layers are for, so that two models differ.
+    """
+
+    def __init__(self, seed: int, model: str) -> None:
+        self._seed, self._model = seed, model
+
+    def he_normal(self, name: str) -> keras.initializers.Initializer:
+        """He et al. 2015, section 2.2: for weights in front of a ReLU."""
+        return keras.initializers.HeNormal(seed=layer_seed(self._seed, f"{self._model}/{name}"))
+
+    def glorot_uniform(self, name: str) -> keras.initializers.Initializer:
+        """Glorot and Bengio 2010, equation 16: for weights in front of logits."""
+        return keras.initializers.GlorotUniform(
+            seed=layer_seed(self._seed, f"{self._model}/{name}")
+        )
+
+    def conv(
+        self,
+        filters: int,
+        size: int,
+        name: str,
+        *,
+        strides: int = 1,
+        activation: str | None = None,
+        use_bias: bool = True,
+    ) -> keras.layers.Layer:
+        """A convolution with zero padding ('same')."""
+        return keras.layers.Conv2D(
+            filters,
+            size,
+            strides=strides,
+            padding="same",
+            activation=activation,
+            use_bias=use_bias,
+            kernel_initializer=self.he_normal(name),
+            name=name,
+        )
+
+    def dense(self, units: int, name: str, *, activation: str | None = None) -> keras.layers.Layer:
+        """A fully connected layer with bias."""
+        make = self.glorot_uniform if activation is None else self.he_normal
+        return keras.layers.Dense(
+            units, activation=activation, kernel_initializer=make(name), name=name
+        )
+
+
+def group_norm(channels: int, name: str, *, groups: int | None = None) -> keras.layers.Layer:
+    """Group normalisation (Wu and He 2018): statistics of one example, never of the batch."""
+    return keras.layers.GroupNormalization(
+        groups or norm_groups(channels), epsilon=_EPSILON, name=name
+    )
+
+
+def norm_groups(channels: int) -> int:
+    """The largest divisor of `channels` that is at most 8 and leaves 8 channels or more each."""
+    fitting = [
+        groups
+        for groups in range(1, _MOST_GROUPS + 1)
+        if channels % groups == 0 and channels // groups >= _LEAST_CHANNELS_PER_GROUP
+    ]
+    return max(fitting, default=1)
+
+
+def convolution_block(
+    layers: Layers, x: Any, channels: int, *, strides: int, number: int | str
+) -> Any:
+    """3x3 convolution, group normalisation, ReLU; layers `conv<number>` and so on."""
+    x = layers.conv(channels, 3, f"conv{number}", strides=strides)(x)
+    x = group_norm(channels, f"norm{number}")(x)
+    return keras.layers.Activation("relu", name=f"relu{number}")(x)
+
+
+def halvings(cells: int, *, most: int = 4) -> int:
+    """How often a grid of `cells` along a side is halved, rounding up, to have at most `most`."""
+    count = 0
+    while cells > most:
+        cells, count = -(-cells // 2), count + 1
+    return count

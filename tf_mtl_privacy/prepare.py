@@ -1,0 +1,86 @@
+"""Makes the store of a data set: `python -m tf_mtl_privacy.prepare --dataset=celeba ...`."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+from tf_mtl_privacy import cli
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.reporting.terminal import show
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.data.dataset import Dataset
+    from tf_mtl_privacy.data.store import Store
+
+_SHOWN = 3
+
+
+def prepare_data(
+    config: DataConfig, *, workers: int = 0, force: bool = False
+) -> tuple[Store, bool]:
+    """Makes the store of `config` unless it is there.
+
+    Args:
+        config: which data, at which size.
+        workers: threads that read pictures; 0 means one per core.
+        force: make it again even if it is there.
+
+    Returns:
+        `(store, made)`; `made` is False where it was there already.
+
+    Raises:
+        UsageError: the data set is not there or not in its official layout.
+        RunError: too many damaged images, or the store cannot be written.
+    """
+    from tf_mtl_privacy.data.opening import cache_folder, open_source
+    from tf_mtl_privacy.data.preparing import prepare_store, store_folder
+    from tf_mtl_privacy.data.store import META, Store
+
+    if config.dataset.startswith("tfds:"):
+        cli.load_tensorflow()
+    source = open_source(config)
+    folder = store_folder(source, cache_folder(config))
+    made = force or not (folder / META).exists()
+    if made:
+        if config.dataset != "synthetic_faces":
+            cli.load_tensorflow()
+        prepare_store(source, folder, max_damaged=config.max_damaged, workers=workers, force=force)
+    return Store(folder), made
+
+
+def summary(store: Store, dataset: Dataset, made: bool, seconds: float) -> str:
+    """What was done, in a few lines."""
+    splits = ", ".join(f"{name} {len(rows)}" for name, rows in dataset.rows.items())
+    damaged = store.meta["damaged"]
+    lines = [
+        f"{'prepared' if made else 'already prepared'}: {store.meta['name']}, {len(store)} rows of "
+        f"{store.size}x{store.size} pixels, {seconds:.1f} s",
+        f"rows:     {splits}",
+        f"damaged:  {len(damaged)}"
+        + (f" (listed in {store.folder}/damaged.csv)" if damaged else ""),
+        *(f"          {key}: {reason}" for _, key, reason in damaged[:_SHOWN]),
+        f"store:    {store.folder}",
+        f"checksum: {store.checksum}",
+        *(f"warning:  {text}" for text in store.meta["warnings"]),
+        *(f"note:     {text}" for text in dataset.notes),
+    ]
+    return "\n".join(lines)
+
+
+def main(parsed: Parsed) -> int:
+    """Prepares, and prints what it did."""
+    from tf_mtl_privacy.data.dataset import from_store
+
+    started = time.monotonic()
+    options = parsed.options
+    store, made = prepare_data(parsed.data, workers=options.workers, force=options.force)
+    seconds = time.monotonic() - started
+    # Also checks that the store has the labels that were asked for.
+    show(summary(store, from_store(store, parsed.data), made, seconds))
+    return cli.OK
+
+
+if __name__ == "__main__":
+    cli.run("prepare", main)

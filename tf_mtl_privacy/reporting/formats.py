@@ -1,0 +1,54 @@
+"""Figures as a reader wants to see them; a missing figure is a dash."""
+
+from __future__ import annotations
+
+MISSING = "–"
+
+
+def percent(rate: float | None, digits: int = 1) -> str:
+    """A rate in [0, 1] as `97.3 %`."""
+    return MISSING if rate is None else f"{100 * rate:.{digits}f} %"
+
+
+def interval(ci95: list[float] | None) -> str:
+    """A 95 % interval of a rate as `96.7–97.8 %`."""
+    return MISSING if ci95 is None else f"{100 * ci95[0]:.1f}–{100 * ci95[1]:.1f} %"
+
+
+def decibel(value: float | None) -> str:
+    """A PSNR as `26.4 dB`."""
+    return MISSING if value is None else f"{value:.1f} dB"
+
+
+def count(value: int | None) -> str:
+    """A count as `4,000`."""
+    return MISSING if value is None else f"{value:,}"
+
+
+def duration(seconds: float | None) -> str:
+    """A time as `48 s`, `4 min 5 s` or `2 h 3 min`."""
+    if seconds is None:
+        return MISSING
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def metric(name: str, value: float | None) -> str:
+    """A figure in the unit that its name tells: decibels for `psnr_db`, otherwise a rate."""
+    return decibel(value) if name.endswith("_db") else percent(value)
+
+
+def metric_name(name: str) -> str:
+    """`gender_accuracy` -> `gender accuracy`, `psnr_db` -> `PSNR`; a part before `/` is dropped."""
+    words = {
+        "psnr_db": "PSNR",
+        "privacy": "leakage to a fresh attacker",
+        "privacy_balanced_accuracy": "its balanced accuracy",
+        "membership": "membership inference",
+    }
+    name = name.rpartition("/")[2]
+    return words.get(name, name.replace("_", " "))

@@ -1,0 +1,42 @@
+"""The whole of results.json. docs/results-schema.md says what each key means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tf_mtl_privacy.config import Config
+
+SCHEMA_VERSION = 1
+NO_EPSILON = "no accounting has been done for this run"
+
+
+def build_results(
+    config: Config,
+    status: Mapping[str, Any],
+    evaluation: Mapping[str, Any],
+    evaluated_on: Mapping[str, Any],
+    environment: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Puts a run's result together.
+
+    Args:
+        config: the run's configuration.
+        status: how training went: `gates`, `stop_rule`, `training`, `dp`; what is absent is null.
+        evaluation: see `evaluation.summary.evaluation_summary`.
+        evaluated_on: `dataset`, `split`, `changed`, `label_note`, `notes`.
+        environment: see `reporting.environment.environment`.
+    """
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "model": config.train.model,
+        "seed": config.train.seed,
+        **environment,
+        "config": config.to_dict(),
+        "evaluated_on": dict(evaluated_on),
+        "training": status.get("training"),
+        "gates": status.get("gates") or {},
+        "stop_rule": status.get("stop_rule"),
+        "dp": status.get("dp") or {"epsilon_pld": None, "epsilon_rdp": None, "reason": NO_EPSILON},
+        **evaluation,
+    }

@@ -1,0 +1,32 @@
+"""What lies in a run folder, in words."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+KNOWN = {
+    "config.json": "the configuration; --config=FILE starts such a run again",
+    "metrics.jsonl": "figures of every epoch, one line each",
+    "tensorboard": "curves, for tensorboard --logdir",
+    "predictions.csv": "attributes of your pictures",
+}
+
+
+def run_files(
+    run_dir: str | os.PathLike[str], results_name: str = "results.json"
+) -> dict[str, str]:
+    """Path -> what is in it, for the known files that the run folder has.
+
+    Args:
+        run_dir: the run's folder.
+        results_name: the result file that has just been written there.
+    """
+    folder = Path(run_dir)
+    picture = Path(results_name.replace("results", "restored", 1)).with_suffix(".png").name
+    named = {
+        results_name: "every figure above, and more",
+        picture: "faces, and below each what is restored of it",
+        **KNOWN,
+    }
+    return {str(folder / name): what for name, what in named.items() if (folder / name).exists()}

@@ -1,0 +1,83 @@
+"""How training went, in lines: phases, gates, stop rule, differential privacy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from tf_mtl_privacy.reporting.formats import count, duration, metric, metric_name
+from tf_mtl_privacy.reporting.layout import fitted
+
+_STATES = {"met": "met", "not_met": "NOT MET", "not_evaluated": "not evaluated"}
+_STATE_WIDTH = 15
+
+
+def training_lines(training: Mapping[str, Any] | None) -> list[str]:
+    """Steps, time and epochs by phase."""
+    if not training:
+        return []
+    facts = []
+    if training.get("steps") is not None:
+        facts.append(f"{count(training['steps'])} steps")
+    if training.get("seconds") is not None:
+        facts.append(duration(training["seconds"]))
+    phases = training.get("phases") or {}
+    epochs = [f"{name} {phase['epochs']}" for name, phase in phases.items()]
+    return [", ".join(facts) + (f"; epochs: {', '.join(epochs)}" if epochs else "")]
+
+
+def gate_lines(gates: Mapping[str, Any]) -> list[str]:
+    """One line per gate: met, not met, or not evaluated, with figures on validation rows."""
+    found = {phase: gate for phase, gate in gates.items() if gate is not None}
+    width = min(max(map(len, found), default=0) + 2, 30)
+    lines = []
+    for phase, gate in found.items():
+        figures = ", ".join(
+            f"{metric_name(name)}{_value(name, gate['value'].get(name))} (≥ {metric(name, goal)})"
+            for name, goal in gate["threshold"].items()
+        )
+        state = _STATES[gate["status"]].ljust(_STATE_WIDTH)
+        lines.append(fitted(phase, width - 2).ljust(width) + state + figures)
+    return lines
+
+
+def stop_lines(rule: Mapping[str, Any] | None) -> list[str]:
+    """Whether the stop rule was met, and each part with its value and bound."""
+    if not rule:
+        return ["not evaluated"]
+    parts = rule["parts"]
+    missing = sum(part["status"] == "not_evaluated" for part in parts.values())
+    head = "met" if rule["met"] else "NOT MET"
+    if missing:
+        head += f"; {missing} of {len(parts)} parts not evaluated"
+    lines = [head]
+    for name, part in parts.items():
+        bound = f"({_direction(name)} {metric(name, part['bound'])})"
+        state = _STATES[part["status"]].ljust(_STATE_WIDTH)
+        lines.append(f"{state}{metric_name(name)}{_value(name, part['value'])} {bound}")
+    return lines
+
+
+def dp_lines(dp: Mapping[str, Any]) -> list[str]:
+    """Epsilon and what it covers, or why none is stated."""
+    if dp.get("epsilon_pld") is None:
+        return [f"no epsilon is stated: {dp.get('reason') or 'no reason is given'}"]
+    if dp.get("void"):
+        return [f"void: {dp.get('reason') or 'the noise was fixed or zero'}"]
+    text = f"epsilon {dp['epsilon_pld']:.3g} (PLD) at delta {dp['delta']:.1g}"
+    if dp.get("scope") == "discriminator":
+        text += (
+            ", for the discriminator only and conditional on the encoder's whole trajectory: "
+            "no released weight has an epsilon"
+        )
+    reads = [f"not accounted for: {what}" for what in dp.get("unaccounted_label_access") or ()]
+    return [text, *reads]
+
+
+def _direction(name: str) -> str:
+    at_most = name in ("privacy", "membership") or name.endswith("_change")
+    return "≤" if at_most else "≥"
+
+
+def _value(name: str, value: float | None) -> str:
+    return "" if value is None else f" {metric(name, value)}"

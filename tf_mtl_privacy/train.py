@@ -1,0 +1,41 @@
+"""`python -m tf_mtl_privacy.train`: trains a run, or goes on with it, and evaluates it."""
+
+from __future__ import annotations
+
+import sys
+
+from tqdm import tqdm
+
+from tf_mtl_privacy import cli
+from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.reporting.run_files import run_files
+from tf_mtl_privacy.reporting.tables import results_table
+from tf_mtl_privacy.reporting.terminal import show
+
+
+def main(parsed: Parsed) -> int:
+    """Trains, evaluates on test rows, prints one table."""
+    cli.load_tensorflow()
+    from tf_mtl_privacy.evaluate import evaluate_run, results_path
+    from tf_mtl_privacy.training.fit import fit
+
+    run_dir, data = parsed.options.run_dir, parsed.config.data
+    train = parsed.config.train
+    _say(
+        f"training {train.model} on {data.dataset} in {run_dir} (Ctrl-C stops it; the same command "
+        "goes on from there)"
+    )
+    fit(parsed.config, run_dir=run_dir, log_images=parsed.options.log_images, report=_say)
+    results = evaluate_run(run_dir, pictures=parsed.options.log_images or None)
+    show(results_table(results, run_files(run_dir, results_path(run_dir, data, data).name)))
+    return cli.OK
+
+
+def _say(text: str) -> None:
+    # Through tqdm, so that a progress bar on the terminal is not torn apart.
+    tqdm.write(text, file=sys.stderr)
+    sys.stderr.flush()
+
+
+if __name__ == "__main__":
+    cli.run("train", main)

@@ -1,0 +1,162 @@
+"""Runs phases epoch by epoch: steps, validation, decisions, checkpoints."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.data.sampling import prefetch
+from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.progress import Progress
+from tf_mtl_privacy.training import schedule
+from tf_mtl_privacy.training.interrupt import Interrupt
+from tf_mtl_privacy.training.journal import Journal
+from tf_mtl_privacy.training.phases import Phase, Phases
+from tf_mtl_privacy.training.record import DONE, RunRecord
+from tf_mtl_privacy.training.state import Checkpoints
+
+
+class Loop:
+    """Takes a run from where its record stands to the end.
+
+    Args:
+        config: the run's configuration.
+        phases: builds the phases.
+        record: where the run stands; changed in place.
+        checkpoints: saved at every epoch's end, every `checkpoint_steps`, and on interruption.
+        journal: gets one line per epoch.
+        label: put before the phase's name in the progress bar and in reports.
+        report: gets one sentence per epoch, for people.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        phases: Phases,
+        record: RunRecord,
+        checkpoints: Checkpoints,
+        journal: Journal,
+        label: str = "",
+        report: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._config, self._phases, self._record = config, phases, record
+        self._checkpoints, self._journal, self._label = checkpoints, journal, label
+        self._report = report
+
+    def run(self) -> None:
+        """Runs to the end.
+
+        Raises:
+            RunError: a loss is not a finite number; the last good checkpoint is kept.
+            KeyboardInterrupt: Ctrl-C or SIGTERM; the finished step is checkpointed.
+        """
+        names = list(schedule.phase_epochs(self._config))
+        with Interrupt() as interrupt:
+            try:
+                while self._record.phase != DONE:
+                    name = self._record.phase
+                    if schedule.phase_epochs(self._config)[name] > 0:
+                        self._run_phase(self._phases.build(name), interrupt)
+                    following = names[names.index(name) + 1 :]
+                    self._record.enter(following[0] if following else DONE)
+                    self._save()
+            finally:
+                self._phases.close()
+
+    def _run_phase(self, phase: Phase, interrupt: Interrupt) -> None:
+        record = self._record
+        while record.epoch < phase.epochs:
+            started = time.monotonic()
+            self._run_steps(phase, interrupt)
+            means = record.finish_epoch()
+            figures = phase.validate()
+            record.seconds[phase.name] = (
+                record.seconds.get(phase.name, 0.0) + time.monotonic() - started
+            )
+            beta = record.beta
+            finished = self._decide(phase, figures)
+            line: dict[str, Any] = {"epoch": record.epoch, **means}
+            line |= {f"validation_{name}": value for name, value in figures.items()}
+            if phase.name == "adversarial":
+                line |= {"beta": beta}
+            self._journal.epoch(phase.name, record.total_steps, line)
+            record.lines = self._journal.lines
+            seconds = time.monotonic() - started
+            self._report(f"{self._label}{epoch_report(phase, record.epoch, figures, seconds)}")
+            if finished:
+                # The phase is over: a run that resumes here must not start another epoch of it.
+                record.epoch = phase.epochs
+            self._save()
+
+    def _run_steps(self, phase: Phase, interrupt: Interrupt) -> None:
+        record, steps = self._record, phase.sampler.steps_per_epoch
+        if record.step >= steps:
+            return
+        label = f"{self._label}{phase.name} {record.epoch + 1}/{phase.epochs}"
+        with Progress(steps - record.step, label) as progress:
+            for inputs in prefetch(self._inputs(phase)):
+                values = {name: float(value) for name, value in phase.step(inputs).items()}
+                self._check_finite(phase, values)
+                record.count_step(values, phase.private)
+                progress.update(
+                    note=", ".join(f"{name} {value:.3f}" for name, value in values.items())
+                )
+                if interrupt.requested:
+                    self._save()
+                    raise KeyboardInterrupt
+                if record.step % self._config.train.checkpoint_steps == 0 and record.step < steps:
+                    self._save()
+
+    def _inputs(self, phase: Phase) -> Iterator[Any]:
+        epoch, first = self._record.epoch, self._record.step
+        for step in range(first, phase.sampler.steps_per_epoch):
+            yield phase.read(*phase.sampler.batch(epoch, step))
+
+    def _check_finite(self, phase: Phase, values: dict[str, float]) -> None:
+        for name, value in values.items():
+            if not math.isfinite(value):
+                raise RunError(
+                    f"{name} is {value} at step {self._record.step + 1} of epoch "
+                    f"{self._record.epoch + 1} of phase {phase.name}; the last good checkpoint is "
+                    "kept: start the run again with a smaller learning rate in a new run folder"
+                )
+
+    def _decide(self, phase: Phase, figures: dict[str, float]) -> bool:
+        """Books gates, beta and stop rule; returns whether the phase is over early."""
+        record, config = self._record, self._config
+        if phase.name != "adversarial":
+            gate = schedule.gate(config, phase.name, figures)
+            if gate is None:
+                return False
+            record.gates[phase.name] = gate | {"epochs": record.epoch, "bound": phase.epochs}
+            return config.train.early_gates and gate["status"] == "met"
+        record.history.append(figures)
+        if config.train.is_adversarial:
+            record.beta = schedule.next_beta(
+                config.loss,
+                record.beta,
+                record.epoch,
+                phase.epochs,
+                figures.get("privacy_balanced_accuracy"),
+            )
+        record.stop_rule = schedule.stop_rule(config, record.history)
+        return bool(record.stop_rule["met"])
+
+    def _save(self) -> None:
+        self._checkpoints.save(self._record.to_dict())
+
+
+def epoch_report(phase: Phase, epoch: int, figures: Mapping[str, float], seconds: float) -> str:
+    """One epoch in one line: phase, epoch, validation figures, time."""
+    shown = []
+    for name, value in figures.items():
+        if name == "psnr_db":
+            shown.append(f"PSNR {value:.1f} dB")
+        elif name == "privacy_balanced_accuracy":
+            shown.append(f"in-loop discriminator {100 * value:.1f} %")
+        elif name != "privacy_accuracy":
+            shown.append(f"{name.removesuffix('_accuracy')} {100 * value:.1f} %")
+    return f"{phase.name} {epoch}/{phase.epochs}: {', '.join(shown)} ({seconds:.0f} s)"

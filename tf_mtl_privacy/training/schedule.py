@@ -1,0 +1,144 @@
+"""When to do what: gates, the schedule of beta and the stop rule. Pure functions, no TensorFlow.
+
+Source: paper, section 3.2, steps 2, 3.4 and 4.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_mtl_privacy.config import Config, LossConfig
+from tf_mtl_privacy.config.parsing import parse_thresholds
+
+PHASES = ("business", "discriminator", "restorer", "adversarial")
+
+
+def phase_epochs(config: Config) -> dict[str, int]:
+    """Phase name -> the most epochs it may take, in the order in which they run."""
+    train = config.train
+    epochs = {"business": train.business_epochs}
+    if train.has_discriminator:
+        epochs["discriminator"] = train.discriminator_epochs
+        epochs["restorer"] = train.restorer_epochs
+    epochs["adversarial"] = train.adversarial_epochs
+    return epochs
+
+
+def initial_beta(config: Config) -> float:
+    """Beta of the first adversarial epoch; 0 where nobody plays against the discriminator."""
+    return config.loss.beta if config.train.is_adversarial else 0.0
+
+
+def next_beta(
+    loss: LossConfig, beta: float, finished: int, epochs: int, privacy_accuracy: float | None
+) -> float:
+    """Beta of the next adversarial epoch (paper, step 3.4).
+
+    Args:
+        loss: the schedule's figures.
+        beta: the current value, in [0, beta_max].
+        finished: adversarial epochs that are finished, >= 1.
+        epochs: adversarial epochs in all.
+        privacy_accuracy: balanced accuracy of the discriminator on validation rows after this
+            epoch, in [0, 1], or None where it could not be measured.
+
+    Returns:
+        `beta`, raised to `beta_late` once the share `beta_switch` of the epochs is finished, and by
+        `beta_step` where a check that is due found `privacy_accuracy >= beta_check_accuracy`.
+    """
+    if finished == switch_epoch(loss, epochs):
+        beta = max(beta, loss.beta_late)
+    check_due = finished % loss.beta_check_epochs == 0
+    if check_due and privacy_accuracy is not None and privacy_accuracy >= loss.beta_check_accuracy:
+        beta = beta + loss.beta_step
+    return min(beta, loss.beta_max)
+
+
+def switch_epoch(loss: LossConfig, epochs: int) -> int:
+    """The number of finished epochs at which beta becomes `beta_late`, at least 1."""
+    return max(1, round(loss.beta_switch * epochs))
+
+
+def gate(config: Config, phase: str, metrics: Mapping[str, float]) -> dict[str, Any] | None:
+    """What a pre-training phase must reach, and whether it did (paper, step 2).
+
+    Args:
+        phase: one of `PHASES`.
+        metrics: validation metrics of the last epoch: `<task>_accuracy`,
+            `privacy_balanced_accuracy`, `psnr_db`.
+
+    Returns:
+        None where the phase has no gate, else `{"metric", "threshold", "value", "status"}` with
+        status "met", "not_met" or, where a metric is missing, "not_evaluated".
+    """
+    wanted = _gate_thresholds(config, phase)
+    if not wanted:
+        return None
+    values = {name: metrics.get(name) for name in wanted}
+    if any(value is None for value in values.values()):
+        status = "not_evaluated"
+    else:
+        status = "met" if all((values[n] or 0.0) >= wanted[n] for n in wanted) else "not_met"
+    return {"threshold": wanted, "value": values, "status": status}
+
+
+def _gate_thresholds(config: Config, phase: str) -> dict[str, float]:
+    train = config.train
+    if phase == "business":
+        goals = parse_thresholds("gate_business", train.gate_business)
+        return {f"{task}_accuracy": goal for task, goal in goals.items()}
+    if phase == "discriminator":
+        return {"privacy_balanced_accuracy": train.gate_discriminator}
+    if phase == "restorer":
+        return {"psnr_db": train.gate_psnr}
+    return {}
+
+
+def stop_rule(config: Config, history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+    """The stop rule of the adversarial phase, part by part (paper, step 4).
+
+    Args:
+        history: validation metrics of each finished adversarial epoch, oldest first. The privacy
+            bound reads `fresh_probe_balanced_accuracy`, never the in-loop discriminator; the
+            membership bound reads `membership_success_rate`.
+
+    Returns:
+        `{"met": bool, "parts": {name: {"status", "value", "bound"}}}`; a part whose figure is
+        missing is "not_evaluated", and then the rule is not met.
+    """
+    train = config.train
+    last = history[-1] if history else {}
+    parts: dict[str, dict[str, Any]] = {}
+    goals = parse_thresholds("stop_business", train.stop_business)
+    for task, goal in goals.items():
+        value = last.get(f"{task}_accuracy")
+        parts[f"{task}_accuracy"] = _part(value, goal, at_least=True)
+        spread = _spread([epoch.get(f"{task}_accuracy") for epoch in history], train.stop_epochs)
+        parts[f"{task}_change"] = _part(spread, train.stop_change, at_least=False, strict=True)
+    if train.has_discriminator:
+        probe = last.get("fresh_probe_balanced_accuracy")
+        parts["privacy"] = _part(probe, train.stop_privacy, at_least=False)
+        parts["membership"] = _part(
+            last.get("membership_success_rate"), train.stop_membership, at_least=False
+        )
+        parts["psnr_db"] = _part(last.get("psnr_db"), train.stop_psnr, at_least=True)
+    return {"met": all(part["status"] == "met" for part in parts.values()), "parts": parts}
+
+
+def _part(
+    value: float | None, bound: float, *, at_least: bool, strict: bool = False
+) -> dict[str, Any]:
+    if value is None:
+        return {"status": "not_evaluated", "value": None, "bound": bound}
+    met = value >= bound if at_least else (value < bound if strict else value <= bound)
+    return {"status": "met" if met else "not_met", "value": value, "bound": bound}
+
+
+def _spread(values: Sequence[float | None], epochs: int) -> float | None:
+    """Largest minus smallest over the last `epochs` changes; None before there are that many."""
+    recent = values[-(epochs + 1) :]
+    known = [value for value in recent if value is not None]
+    if len(known) < epochs + 1:
+        return None
+    return max(known) - min(known)

@@ -1,0 +1,183 @@
+"""One update each, as `tf.function`s: which loss, which weights, which variables move.
+
+Source: paper, section 3.2, steps 2 and 3. A factory closes over the networks and optimizers; the
+step it returns takes tensors and returns the batch's mean losses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_mtl_privacy.config import LossConfig
+from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.privacy.optimizer import DPAdam
+from tf_mtl_privacy.training import losses
+from tf_mtl_privacy.training.perceptual import PerceptualLoss
+from tf_mtl_privacy.training.scale_gradient import scale_gradient
+from tf_mtl_privacy.types import Batch
+
+Metrics = dict[str, tf.Tensor]
+DiscriminatorUpdate = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def make_business_step(
+    bundle: Bundle, optimizer: keras.optimizers.Optimizer
+) -> Callable[[Batch], Metrics]:
+    """Pre-trains encoder and classifier on B_Loss (step 2). BatchNorm, if any, learns here only."""
+    variables = bundle.encoder.trainable_variables + bundle.business.trainable_variables
+    optimizer.build(variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(batch: Batch) -> Metrics:
+        with tf.GradientTape() as tape:
+            features = bundle.encoder(to_float(batch.image), training=True)
+            logits = bundle.business(features, training=True)
+            loss = losses.masked_mean(losses.business_loss(logits, batch.business), batch.mask)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return {"business_loss": loss}
+
+    return step
+
+
+def make_discriminator_update(
+    discriminator: keras.Model, optimizer: DPAdam | keras.optimizers.Optimizer
+) -> DiscriminatorUpdate:
+    """One update of the discriminator on features through which no gradient flows back.
+
+    With a `DPAdam` it is a DP-SGD update (step 2 and 3.3), else plain Adam on the mean loss.
+    Returns the mean cross-entropy over the rows whose label is known.
+    """
+    if not isinstance(optimizer, DPAdam):
+        optimizer.build(discriminator.trainable_variables)
+
+    def per_example(features: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        logits = discriminator(features, training=True)
+        return losses.cross_entropy(logits, labels) * tf.cast(mask, tf.float32)
+
+    def update(features: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
+        features = tf.stop_gradient(features)
+        known = tf.logical_and(mask, labels >= 0)
+        if isinstance(optimizer, DPAdam):
+            values = optimizer.minimize(lambda: per_example(features, labels, known))
+            return losses.masked_mean(values, known)
+        variables = discriminator.trainable_variables
+        with tf.GradientTape() as tape:
+            loss = losses.masked_mean(per_example(features, labels, known), known)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return loss
+
+    return update
+
+
+def make_discriminator_step(update: DiscriminatorUpdate) -> Callable[..., Metrics]:
+    """Pre-trains the discriminator on cached features of the frozen encoder (step 2)."""
+
+    @tf.function(reduce_retracing=True)
+    def step(features: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Metrics:
+        return {"discriminator_loss": update(features, labels, mask)}
+
+    return step
+
+
+def make_restorer_step(
+    restorer: keras.Model,
+    optimizer: keras.optimizers.Optimizer,
+    restoration: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+) -> Callable[..., Metrics]:
+    """Pre-trains the restorer on cached features of the frozen encoder (step 2)."""
+    variables = restorer.trainable_variables
+    optimizer.build(variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(features: tf.Tensor, image: tf.Tensor, mask: tf.Tensor) -> Metrics:
+        with tf.GradientTape() as tape:
+            restored = restorer(features, training=True)
+            loss = losses.masked_mean(restoration(restored, to_float(image)), mask)
+        optimizer.apply(tape.gradient(loss, variables), variables)
+        return {"restoration_loss": loss}
+
+    return step
+
+
+def make_restoration_loss(
+    config: LossConfig, perceptual: PerceptualLoss
+) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor]:
+    """R_Loss per example: weighted squared error plus weighted perceptual loss (step 2)."""
+
+    def restoration(restored: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
+        value = config.reconstruction_weight * losses.squared_error(restored, image)
+        if perceptual.is_on and config.perceptual_weight > 0:
+            value += config.perceptual_weight * perceptual(restored, image)
+        return value
+
+    return restoration
+
+
+def make_adversarial_step(
+    bundle: Bundle,
+    config: LossConfig,
+    optimizer: keras.optimizers.Optimizer,
+    update_discriminator: DiscriminatorUpdate | None,
+    restoration: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
+    *,
+    play: bool,
+) -> Callable[[Batch, tf.Tensor], Metrics]:
+    """The joint update (step 3): one encoder forward, D's update, then E, B and R from one tape.
+
+    E descends alpha * B_Loss + beta * (its adversarial objective) + gamma * R_Loss; B gets only
+    B_Loss and R only R_Loss, because the weights are applied where each head's gradient enters
+    the features. D is fixed in that part. Heads that the bundle lacks are left out, and so is the
+    adversarial part where `play` is False. BatchNorm runs in inference mode, so that no row moves
+    another row's features.
+    """
+    heads = [bundle.encoder, bundle.business] + ([bundle.restorer] if bundle.restorer else [])
+    variables = [variable for model in heads for variable in model.trainable_variables]
+    optimizer.build(variables)
+    objective = losses.adversarial_objective(config.objective)
+
+    @tf.function(reduce_retracing=True)
+    def step(batch: Batch, beta: tf.Tensor) -> Metrics:
+        image = to_float(batch.image)
+        metrics: Metrics = {}
+        with tf.GradientTape() as tape:
+            features = bundle.encoder(image, training=False)
+            if update_discriminator is not None:
+                with tape.stop_recording():
+                    metrics["discriminator_loss"] = update_discriminator(
+                        features, batch.private, batch.mask
+                    )
+            logits = bundle.business(scale_gradient(features, config.alpha), training=True)
+            business = losses.masked_mean(losses.business_loss(logits, batch.business), batch.mask)
+            metrics["business_loss"] = total = business
+            if play and bundle.discriminator is not None:
+                fixed = bundle.discriminator(scale_gradient(features, beta), training=False)
+                known = tf.logical_and(batch.mask, batch.private >= 0)
+                adversarial = losses.masked_mean(objective(fixed, batch.private), known)
+                metrics["adversarial_objective"] = adversarial
+                total += adversarial
+            if bundle.restorer is not None:
+                restored = bundle.restorer(scale_gradient(features, config.gamma), training=True)
+                restoring = losses.masked_mean(restoration(restored, image), batch.mask)
+                metrics["restoration_loss"] = restoring
+                total += restoring
+        optimizer.apply(tape.gradient(total, variables), variables)
+        return metrics
+
+    return step
+
+
+def as_tensors(batch: Batch) -> Batch:
+    """A NumPy batch as tensors, so that a step is traced once for all batches."""
+    business: Mapping[str, Any] = batch.business
+    return Batch(
+        image=tf.convert_to_tensor(batch.image),
+        business={name: tf.convert_to_tensor(labels) for name, labels in business.items()},
+        private=tf.convert_to_tensor(batch.private),
+        index=tf.convert_to_tensor(batch.index),
+        mask=tf.convert_to_tensor(batch.mask),
+    )
