@@ -210,7 +210,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--train_rows", type=int, default=14_000, help="faces to train probes on")
     parser.add_argument("--test_rows", type=int, default=3_000, help="faces to test probes on")
-    parser.add_argument("--epochs", type=int, default=8, help="epochs of each conv probe")
+    parser.add_argument("--epochs", type=int, default=10, help="epochs of each conv probe")
     options = parser.parse_args(arguments)
     if options.train_rows < 10_000:
         say("fewer than 10000 train rows: the upper bounds mean less than they should")

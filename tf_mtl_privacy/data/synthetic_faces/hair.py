@@ -35,7 +35,7 @@ def _locks(region: Region, draws: Draws, rate: float) -> np.ndarray:
 def paint_back_hair(region: Region, draws: Draws, looks: Looks) -> None:
     """Paints what hangs behind the neck: long for most women, for some men too."""
     long_hair = draws.person("hair_long")
-    long_share = 0.13 + 0.58 * (1.0 - looks.male)
+    long_share = 0.15 + 0.53 * (1.0 - looks.male)
     fullness = draws.person("hair_length", 0.45, 1.25)
     length = np.where(long_hair < long_share, fullness, draws.person("hair_nape", 0.0, 0.22))
     waves = draws.person("hair_wave", -0.02, 0.05)
