@@ -4,23 +4,36 @@ from __future__ import annotations
 
 import json
 import os
+import stat
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.errors import RunError
 
 
-def private_dir(path: str | os.PathLike[str]) -> Path:
-    """Creates `path` (and its parents) readable by the owner only, and returns it.
+def private_dir(path: str | os.PathLike[str], *, tighten: Sequence[str] = ()) -> Path:
+    """Makes a folder, and those around it that are missing, for the owner only; returns it.
+
+    A folder that is there already keeps its permissions, unless `tighten` is given.
+
+    Args:
+        path: the folder.
+        tighten: names of files by which a folder of this kind is known. Where others may use a
+            folder that is there already, the permission is taken from them if the folder is empty
+            or has one of these files; else it is somebody's for another purpose and is refused.
 
     Raises:
-        RunError: the folder cannot be made or cannot be written to.
+        RunError: the folder cannot be made, cannot be written to, or others may use it.
     """
     folder = Path(path)
     try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
+        for missing in reversed([p for p in (folder, *folder.parents) if not p.exists()]):
+            missing.mkdir(mode=0o700, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)
+        if tighten:
+            _tighten(folder, tighten)
         with tempfile.TemporaryFile(dir=folder):
             pass
     except OSError as error:
@@ -28,8 +41,28 @@ def private_dir(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
-def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
+def _tighten(folder: Path, known_by: Sequence[str]) -> None:
+    mode = stat.S_IMODE(folder.stat().st_mode)
+    if not mode & 0o077:
+        return
+    if any(folder.iterdir()) and not any((folder / name).exists() for name in known_by):
+        raise RunError(
+            f"folder {folder} has other things in it and others may use it (mode {mode:04o}): name "
+            "a new folder, or run chmod go-rwx on this one"
+        )
+    folder.chmod(mode & 0o700)
+
+
+def write_atomic(
+    path: str | os.PathLike[str], content: bytes | str, *, private: bool = False
+) -> None:
     """Writes a file under a temporary name, syncs it and renames it into place.
+
+    Args:
+        path: the file; its folder must exist.
+        content: text is written as UTF-8.
+        private: whether only the owner may read it, for files about people that may end up
+            outside a run folder.
 
     Raises:
         RunError: the file cannot be written (full disk, no permission); what stood there stays.
@@ -39,6 +72,8 @@ def write_atomic(path: str | os.PathLike[str], content: bytes | str) -> None:
     temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
     try:
         with open(temporary, "wb") as file:
+            if private:
+                os.fchmod(file.fileno(), 0o600)
             file.write(data)
             file.flush()
             os.fsync(file.fileno())

@@ -2,21 +2,85 @@ import dp_accounting
 import pytest
 from dp_accounting import pld
 
-from tf_mtl_privacy.privacy.calibration import noise_for_epsilon
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.accounting import epsilon
+from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.calibration import calibrated, max_steps, noise_for_epsilon
+
+DELTA = 1e-5
 
 
 @pytest.mark.parametrize("target", [0.5, 2.0])
 def test_the_noise_reaches_the_target_by_an_independent_accountant(target):
-    q, steps, delta = 128 / 8000, 600, 1e-5
-    noise = noise_for_epsilon(target, delta, q, steps)
+    q, steps = 128 / 8000, 600
+    noise = noise_for_epsilon(target, DELTA, q, steps)
     accountant = pld.PLDAccountant()
     event = dp_accounting.PoissonSampledDpEvent(q, dp_accounting.GaussianDpEvent(noise))
     accountant.compose(dp_accounting.SelfComposedDpEvent(event, steps))
-    # PLD is tighter than the Renyi accounting that chose the noise, though not by much.
-    assert 0.75 * target < accountant.get_epsilon(delta) <= target
+    assert 0.99 * target < accountant.get_epsilon(DELTA) <= target
 
 
-def test_a_smaller_epsilon_or_more_steps_take_more_noise():
-    base = noise_for_epsilon(2.0, 1e-5, 0.01, 500)
-    assert noise_for_epsilon(1.0, 1e-5, 0.01, 500) > base
-    assert noise_for_epsilon(2.0, 1e-5, 0.01, 2000) > base
+def test_a_smaller_epsilon_or_more_steps_or_overflow_take_more_noise():
+    def noise(target, steps, overflow=0.0):
+        return noise_for_epsilon(
+            target, DELTA, 0.01, steps, overflow_probability=overflow, accountant="rdp"
+        )
+
+    base = noise(1.0, 500)
+    assert noise(0.5, 500) > base
+    assert noise(1.0, 2000) > base
+    assert noise(1.0, 500, overflow=2e-9) > base
+    # Renyi accounting is looser, so it asks for more.
+    assert noise_for_epsilon(1.0, DELTA, 0.01, 500) < base
+
+
+def test_a_whole_run_meets_one_target():
+    phases = [Phase(Mechanism(1.0, 0.016), 600), Phase(Mechanism(3.0, 0.02), 900)]
+    found = calibrated(phases, 1.0, DELTA)
+    assert 0.99 < epsilon(found, DELTA) <= 1.0
+    noise = [phase.mechanism.noise_multiplier for phase in found]
+    assert noise[1] == pytest.approx(3 * noise[0])
+    assert [phase.steps for phase in found] == [600, 900]
+
+
+def test_shuffled_epochs_are_calibrated_too():
+    phase = Phase(Mechanism(1.0, 0.1, SHUFFLED_EPOCHS), 40)
+    found = calibrated([phase], 1.0, DELTA)
+    assert 0.99 < epsilon(found, DELTA) <= 1.0
+
+
+@pytest.mark.parametrize("target", [0.3, 6.0, 60.0])
+def test_training_stops_at_the_last_step_within_the_budget(target):
+    mechanism = Mechanism(1.1, 0.02)
+    most = max_steps(mechanism, target, DELTA)
+    if target < 0.5:
+        # A single step costs more than that.
+        assert most == 0 and epsilon([Phase(mechanism, 1)], DELTA) > target
+        return
+    assert epsilon([Phase(mechanism, most)], DELTA) <= target
+    assert epsilon([Phase(mechanism, round(most * 1.01) + 1)], DELTA) > target
+    assert max_steps(mechanism, target, DELTA, guess=most) == most
+
+
+def test_calibrated_noise_affords_the_planned_steps():
+    noise = noise_for_epsilon(0.5, DELTA, 0.016, 600)
+    most = max_steps(Mechanism(noise, 0.016), 0.5, DELTA, guess=600)
+    assert 600 <= most <= 605
+
+
+def test_what_ran_before_leaves_fewer_steps():
+    mechanism, before = Mechanism(3.0, 0.02), [Phase(Mechanism(4.0, 0.02), 900)]
+    most, left = (max_steps(mechanism, 1.0, DELTA, before=ran) for ran in ([], before))
+    assert 0 < left < most
+    assert epsilon([*before, Phase(mechanism, left)], DELTA) <= 1.0
+    assert max_steps(mechanism, 0.01, DELTA, before=before) == 0
+
+
+def test_impossible_targets_are_refused():
+    # 1,000 steps that each lose a row with probability 1e-8 leave nothing of delta.
+    with pytest.raises(UsageError, match="no noise reaches it in 1000 steps"):
+        noise_for_epsilon(1.0, DELTA, 0.1, 1000, overflow_probability=1e-8)
+    with pytest.raises(UsageError, match="expected > 0"):
+        noise_for_epsilon(0.0, DELTA, 0.1, 10)
+    with pytest.raises(UsageError, match="at least one"):
+        noise_for_epsilon(1.0, DELTA, 0.1, 0)

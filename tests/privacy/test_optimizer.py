@@ -3,136 +3,100 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.optimizer import DPAdam
+from tests.privacy.networks import cross_entropy, dense_network, flat, rows, sgd_update, values
+from tf_mtl_privacy.privacy import DPSGD, DPAdam
 
 
-def linear(features=3, classes=2):
-    inputs = keras.Input((features,))
-    layer = keras.layers.Dense(classes, kernel_initializer=keras.initializers.GlorotUniform(seed=1))
-    return keras.Model(inputs, layer(inputs))
-
-
-def data(rows=5, features=3, classes=2):
-    generator = np.random.default_rng(0)
-    x = generator.normal(size=(rows, features)).astype(np.float32) * 3
-    return x, generator.integers(0, classes, rows)
-
-
-def losses(model, x, y):
-    return lambda: tf.nn.sparse_softmax_cross_entropy_with_logits(labels=y, logits=model(x))
-
-
-def clipped_mean_gradient(model, x, y, clip):
-    """NumPy: per-example gradients of softmax regression, clipped jointly, averaged."""
-    weight, bias = (v.numpy().astype(np.float64) for v in model.trainable_variables)
-    logits = x.astype(np.float64) @ weight + bias
-    p = np.exp(logits - logits.max(axis=1, keepdims=True))
-    p /= p.sum(axis=1, keepdims=True)
-    delta = p - np.eye(p.shape[1])[y]
-    kernel, bias_gradient = x[:, :, None] * delta[:, None, :], delta
-    norms = np.sqrt((kernel**2).sum(axis=(1, 2)) + (bias_gradient**2).sum(axis=1))
-    factor = 1 / np.maximum(1, norms / clip)
-    return (
-        (kernel * factor[:, None, None]).mean(axis=0),
-        (bias_gradient * factor[:, None]).mean(axis=0),
-        norms,
-    )
+def without_noise(model, kind=DPAdam, **options):
+    return kind(model, l2_norm_clip=1.0, noise_multiplier=0.0, allow_zero_noise=True, **options)
 
 
 def test_one_step_without_noise_is_adam_on_the_clipped_mean():
-    model, (x, y) = linear(), data()
-    kernel, bias, norms = clipped_mean_gradient(model, x, y, clip=1.0)
-    assert (norms > 1).any() and (norms < 1).any()
-    before = [v.numpy() for v in model.trainable_variables]
-    optimizer = DPAdam(
-        model.trainable_variables,
-        learning_rate=0.1,
-        l2_norm_clip=1.0,
-        noise_multiplier=0.0,
-        allow_zero_noise=True,
-    )
-    optimizer.minimize(losses(model, x, y))
-    for old, new, gradient in zip(before, model.trainable_variables, (kernel, bias), strict=True):
-        # Adam's first step: m/(1-b1) = g, sqrt(v/(1-b2)) = |g|; epsilon as tf-keras applies it.
-        corrected = 0.1 * np.sqrt(1 - 0.999) / (1 - 0.9)
-        update = corrected * (0.1 * gradient) / (np.sqrt(0.001 * gradient**2) + 1e-7)
-        np.testing.assert_allclose(new.numpy(), old - update, atol=2e-5)
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    gradient = flat(sgd_update(model, x, cross_entropy(labels), 1.0)[0])
+    before = flat(values(model))
+    without_noise(model, learning_rate=0.1).minimize(x, cross_entropy(labels))
+    # Adam's first step: m/(1-b1) = g, sqrt(v/(1-b2)) = |g|; epsilon as tf-keras applies it.
+    corrected = 0.1 * np.sqrt(1 - 0.999) / (1 - 0.9)
+    update = corrected * (0.1 * gradient) / (np.sqrt(0.001 * gradient**2) + 1e-7)
+    np.testing.assert_allclose(flat(values(model)), before - update, atol=2e-5)
 
 
-def test_noise_is_added_and_differs_between_steps_and_from_run_to_run():
-    model, (x, y) = linear(), data()
-    start = [v.numpy() for v in model.trainable_variables]
-    ends = []
-    for _ in range(2):
-        for variable, value in zip(model.trainable_variables, start, strict=True):
-            variable.assign(value)
-        optimizer = DPAdam(
-            model.trainable_variables, learning_rate=0.1, l2_norm_clip=1.0, noise_multiplier=1.0
-        )
-        for _ in range(3):
-            optimizer.minimize(losses(model, x, y))
-        ends.append(np.concatenate([v.numpy().ravel() for v in model.trainable_variables]))
-    assert not np.allclose(ends[0], ends[1])
+def test_momentum_adds_up():
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    one = flat(sgd_update(model, x, cross_entropy(labels), 1.0)[0])
+    before = flat(values(model))
+    optimizer = without_noise(model, DPSGD, learning_rate=1.0, momentum=0.9)
+    optimizer.minimize(x, cross_entropy(labels))
+    two = flat(sgd_update(model, x, cross_entropy(labels), 1.0)[0])
+    optimizer.minimize(x, cross_entropy(labels))
+    np.testing.assert_allclose(before - flat(values(model)), one + 0.9 * one + two, atol=1e-5)
 
 
-def test_a_row_whose_loss_is_zero_changes_nothing():
-    x, y = data()
-    ends = []
-    for garbage in (0.0, 1e3):
-        model = linear()
-        x_garbage = x.copy()
-        x_garbage[2] = garbage
-        mask = np.array([1, 1, 0, 1, 1], np.float32)
-        optimizer = DPAdam(
-            model.trainable_variables,
-            learning_rate=0.1,
-            l2_norm_clip=1.0,
-            noise_multiplier=0.0,
-            allow_zero_noise=True,
-        )
-        plain = losses(model, x_garbage, y)
-        optimizer.minimize(lambda plain=plain, mask=mask: plain() * mask)
-        ends.append(np.concatenate([v.numpy().ravel() for v in model.trainable_variables]))
-    np.testing.assert_array_equal(ends[0], ends[1])
+@pytest.mark.parametrize("clipping", ["ghost", "vectorized", "per_example"])
+def test_inside_a_function_with_any_batch_size_it_is_the_same(clipping):
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    eager = flat(sgd_update(model, x, cross_entropy(labels), 1.0, clipping=clipping)[0])
+    before = flat(values(model))
+    optimizer = without_noise(model, DPSGD, learning_rate=1.0, clipping=clipping)
 
+    @tf.function(input_signature=[tf.TensorSpec([None, 3]), tf.TensorSpec([None], tf.int32)])
+    def step(x, labels):
+        return optimizer.minimize(x, cross_entropy(labels), tf.ones_like(labels, tf.bool))
 
-def test_a_reduced_loss_is_refused():
-    model, (x, y) = linear(), data()
-    optimizer = DPAdam(
-        model.trainable_variables, learning_rate=0.1, l2_norm_clip=1.0, noise_multiplier=1.0
-    )
-    with pytest.raises(UsageError, match="one value per example"):
-        optimizer.minimize(lambda: tf.reduce_mean(losses(model, x, y)()))
-
-
-@pytest.mark.parametrize("clip", [0.0, -1.0, float("nan")])
-def test_a_clip_that_bounds_nothing_is_refused(clip):
-    with pytest.raises(UsageError, match="l2_norm_clip"):
-        DPAdam(
-            linear().trainable_variables, learning_rate=0.1, l2_norm_clip=clip, noise_multiplier=1.0
-        )
-
-
-@pytest.mark.parametrize(("noise", "allowed"), [(0.0, False), (-1.0, True), (-1.0, False)])
-def test_noise_that_hides_nothing_is_refused(noise, allowed):
-    with pytest.raises(UsageError, match="noise_multiplier"):
-        DPAdam(
-            linear().trainable_variables,
-            learning_rate=0.1,
-            l2_norm_clip=1.0,
-            noise_multiplier=noise,
-            allow_zero_noise=allowed,
-        )
+    assert step(x, labels).shape == (5,)
+    np.testing.assert_allclose(before - flat(values(model)), eager, atol=1e-6)
+    assert step(x[:2], labels[:2]).shape == (2,)
 
 
 def test_its_variables_hold_the_moments():
-    model, (x, y) = linear(), data()
-    optimizer = DPAdam(
-        model.trainable_variables, learning_rate=0.1, l2_norm_clip=1.0, noise_multiplier=1.0
-    )
-    optimizer.minimize(losses(model, x, y))
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    optimizer = DPAdam(model, learning_rate=0.1, l2_norm_clip=1.0, noise_multiplier=1.0)
+    optimizer.minimize(x, cross_entropy(labels))
     shapes = sorted(str(v.shape) for v in optimizer.variables)
     # Step counter, and two moments for the kernel and the bias.
     assert shapes == sorted(["()", "(3, 2)", "(3, 2)", "(2,)", "(2,)"])
     assert all(np.abs(v.numpy()).sum() > 0 for v in optimizer.variables)
+
+
+def test_rows_that_are_not_finite_are_counted():
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    x[1], x[3] = np.nan, np.inf
+    mask = np.array([1, 1, 1, 0, 1], bool)
+    optimizer = DPAdam(model, l2_norm_clip=1.0, noise_multiplier=1.0)
+    losses = optimizer.minimize(x, cross_entropy(labels), mask)
+    assert int(optimizer.skipped_rows) == 1
+    assert np.isnan(losses[1]) and losses[3] == 0
+    assert np.isfinite(flat(values(model))).all()
+
+
+def test_a_batch_without_rows_that_count_only_adds_noise():
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    before = flat(values(model))
+    nobody = np.zeros(5, bool)
+    without_noise(model, DPSGD).minimize(x, cross_entropy(labels), nobody)
+    np.testing.assert_array_equal(before, flat(values(model)))
+    DPSGD(model, l2_norm_clip=1.0, noise_multiplier=1.0).minimize(x, cross_entropy(labels), nobody)
+    assert (before != flat(values(model))).all()
+
+
+def test_the_learning_rate_can_be_changed():
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    optimizer = without_noise(model, DPSGD, learning_rate=1.0)
+    before = flat(values(model))
+    optimizer.learning_rate = 0.0
+    optimizer.minimize(x, cross_entropy(labels))
+    np.testing.assert_array_equal(before, flat(values(model)))
+
+
+def test_importing_privacy_loads_no_tensorflow(python):
+    done = python(
+        "-c",
+        "import sys, tf_mtl_privacy.privacy as p; print('tensorflow' in sys.modules); "
+        "print(p.DPAdam.__name__, 'tensorflow' in sys.modules)",
+    )
+    assert done.stdout.split() == ["False", "DPAdam", "True"], done.stderr[-1000:]
+
+
+def test_the_plain_model_is_keras_3():
+    assert isinstance(dense_network(), keras.Model) and keras.__version__.startswith("3.")

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tf_mtl_privacy.config import Config, TrainConfig
+from tf_mtl_privacy.evaluation.own_rows import NOT_KNOWN, SeenPeople
 from tf_mtl_privacy.evaluation.summary import evaluation_summary
 from tf_mtl_privacy.reporting.results import build_results
 from tf_mtl_privacy.training import schedule
@@ -50,7 +51,7 @@ def _zip(labels):
 
 def _status(config):
     gates = {
-        phase: schedule.gate(config, phase, figures) | {"epochs": 3, "bound": 10}
+        phase: schedule.gate(config, phase, figures, CLASSES) | {"epochs": 3, "bound": 10}
         for phase, figures in (
             ("business", FIGURES),
             ("discriminator", FIGURES),
@@ -59,7 +60,7 @@ def _status(config):
     }
     return {
         "gates": gates,
-        "stop_rule": schedule.stop_rule(config, [FIGURES] * 7),
+        "stop_rule": schedule.stop_rule(config, [FIGURES] * 7, CLASSES),
         "training": {
             "model": config.train.model,
             "steps": 12345,
@@ -73,7 +74,7 @@ def _status(config):
     }
 
 
-def make_results(n=600, private_classes=8, **changes):
+def make_results(n=600, private_classes=8, seen=NOT_KNOWN, **changes):
     config = Config(train=TrainConfig(model="mtl_adv_dp"))
     names = tuple(f"class{number}" for number in range(private_classes))
     evaluation = evaluation_summary(
@@ -82,10 +83,12 @@ def make_results(n=600, private_classes=8, **changes):
         names,
         {"train": 1200, "test": n},
         0,
+        seen=seen,
     )
     evaluated_on = {
         "dataset": "synthetic_faces",
         "split": "test",
+        "data_fingerprint": "0123456789abcdef",
         "changed": {"synthetic_shift": "blur"},
         "label_note": None,
         "notes": [],
@@ -95,7 +98,7 @@ def make_results(n=600, private_classes=8, **changes):
 
 @pytest.fixture
 def results():
-    return make_results()
+    return make_results(seen=SeenPeople(7, np.arange(600) % 3 == 0))
 
 
 @pytest.fixture

@@ -54,3 +54,12 @@ def test_a_private_run_killed_in_every_phase_takes_as_many_steps(tmp_path):
         for s in status
     ]
     assert phases[0] == phases[1]
+
+
+@pytest.mark.slow
+def test_features_that_a_killed_process_left_are_deleted_by_the_next(tmp_path):
+    run, cache = tmp_path / "run", tmp_path / "cache"
+    assert train_in_process(run, cache, "mtl_adv", die_closing=True) == -signal.SIGKILL
+    assert (run / "features" / "features.f32").exists()
+    assert train_in_process(run, cache, "mtl_adv") == 0
+    assert not (run / "features").exists()

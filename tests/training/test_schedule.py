@@ -5,6 +5,8 @@ import pytest
 from tf_mtl_privacy.config import Config, LossConfig, TrainConfig
 from tf_mtl_privacy.training import schedule
 
+TASKS = ("gender", "age")
+
 
 def config(**train):
     return Config(train=TrainConfig(**train))
@@ -62,7 +64,7 @@ def test_the_single_task_model_has_no_discriminator_and_no_restorer():
     [
         ("business", {"gender_accuracy": 0.90}, "met"),
         ("business", {"gender_accuracy": 0.8999}, "not_met"),
-        ("business", {"smile_accuracy": 1.0}, "not_evaluated"),
+        ("business", {"age_accuracy": 1.0}, "not_evaluated"),
         ("discriminator", {"privacy_balanced_accuracy": 0.8}, "met"),
         ("discriminator", {"privacy_balanced_accuracy": 0.79}, "not_met"),
         ("restorer", {"psnr_db": 30.0}, "met"),
@@ -70,12 +72,14 @@ def test_the_single_task_model_has_no_discriminator_and_no_restorer():
     ],
 )
 def test_gates_at_their_boundaries(phase, metrics, status):
-    assert schedule.gate(config(), phase, metrics)["status"] == status
+    assert schedule.gate(config(), phase, metrics, TASKS)["status"] == status
 
 
 def test_a_phase_without_a_gate_says_so():
-    assert schedule.gate(config(), "adversarial", {}) is None
-    assert schedule.gate(config(gate_business=""), "business", {"gender_accuracy": 1.0}) is None
+    assert schedule.gate(config(), "adversarial", {}, TASKS) is None
+    assert (
+        schedule.gate(config(gate_business=""), "business", {"gender_accuracy": 1.0}, TASKS) is None
+    )
 
 
 GOOD = {
@@ -88,15 +92,17 @@ GOOD = {
 
 
 def test_the_stop_rule_is_met_when_every_part_is():
-    assert schedule.stop_rule(config(), [GOOD] * 6)["met"]
+    assert schedule.stop_rule(config(), [GOOD] * 6, TASKS)["met"]
 
 
 def test_the_stop_rule_waits_for_steady_accuracies():
-    result = schedule.stop_rule(config(), [GOOD] * 5)
+    result = schedule.stop_rule(config(), [GOOD] * 5, TASKS)
     assert not result["met"]
     assert result["parts"]["gender_change"]["status"] == "not_evaluated"
     moving = [GOOD | {"gender_accuracy": 0.961}] + [GOOD] * 5
-    assert schedule.stop_rule(config(), moving)["parts"]["gender_change"]["status"] == "not_met"
+    assert (
+        schedule.stop_rule(config(), moving, TASKS)["parts"]["gender_change"]["status"] == "not_met"
+    )
 
 
 @pytest.mark.parametrize(
@@ -110,14 +116,14 @@ def test_the_stop_rule_waits_for_steady_accuracies():
     ],
 )
 def test_each_part_of_the_stop_rule_can_hold_it_back(name, value, part):
-    result = schedule.stop_rule(config(), [GOOD] * 5 + [GOOD | {name: value}])
+    result = schedule.stop_rule(config(), [GOOD] * 5 + [GOOD | {name: value}], TASKS)
     assert not result["met"]
     assert result["parts"][part]["status"] == "not_met"
 
 
 def test_attacks_that_were_not_run_are_named_and_never_passed():
     history = [{k: v for k, v in GOOD.items() if "probe" not in k and "membership" not in k}] * 6
-    result = schedule.stop_rule(config(), history)
+    result = schedule.stop_rule(config(), history, TASKS)
     assert not result["met"]
     assert result["parts"]["privacy"]["status"] == "not_evaluated"
     assert result["parts"]["membership"]["status"] == "not_evaluated"
@@ -128,10 +134,31 @@ def test_the_in_loop_discriminator_is_not_taken_for_a_fresh_probe():
     history = [
         {k: v for k, v in e.items() if k != "fresh_probe_balanced_accuracy"} for e in history
     ]
-    assert schedule.stop_rule(config(), history)["parts"]["privacy"]["status"] == "not_evaluated"
+    assert (
+        schedule.stop_rule(config(), history, TASKS)["parts"]["privacy"]["status"]
+        == "not_evaluated"
+    )
 
 
 def test_configurations_are_not_changed():
     before = dataclasses.asdict(config())
-    schedule.stop_rule(config(), [GOOD])
+    schedule.stop_rule(config(), [GOOD], TASKS)
     assert dataclasses.asdict(config()) == before
+
+
+def test_a_network_is_asked_for_its_own_tasks_only():
+    steady = [{"age_accuracy": 0.8}] * 6
+    result = schedule.stop_rule(config(model="stl"), steady, ("age",))
+    assert set(result["parts"]) == {"age_accuracy", "age_change"}
+    assert result["met"]
+    assert schedule.gate(config(), "business", {"age_accuracy": 1.0}, ("age",)) is None
+
+
+def test_a_rule_without_any_part_is_not_met():
+    result = schedule.stop_rule(config(model="stl", stop_business=""), [], ("age",))
+    assert result == {"met": False, "parts": {}}
+
+
+def test_a_switch_at_nothing_holds_from_the_first_epoch():
+    late = Config(train=TrainConfig(), loss=LossConfig(beta_switch=0.0))
+    assert schedule.initial_beta(late) == 0.3

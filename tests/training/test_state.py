@@ -16,7 +16,7 @@ def network(units=3):
 def step(model, optimizer):
     x = tf.constant([[1.0, 2.0], [3.0, -1.0]])
     if isinstance(optimizer, DPAdam):
-        optimizer.minimize(lambda: tf.reduce_sum(model(x) ** 2, axis=1))
+        optimizer.minimize(x, lambda outputs: tf.reduce_sum(outputs**2, axis=1))
         return
     with tf.GradientTape() as tape:
         loss = tf.reduce_sum(model(x) ** 2)
@@ -31,7 +31,7 @@ def plain_adam(model):
 
 def private_adam(model):
     return DPAdam(
-        model.trainable_variables,
+        model,
         learning_rate=0.1,
         l2_norm_clip=1.0,
         noise_multiplier=0.0,
@@ -90,3 +90,43 @@ def test_only_two_checkpoints_are_kept(tmp_path):
     for number in range(4):
         checkpoints.save({"step": number})
     assert len(list(tmp_path.glob("*.index"))) == 2
+
+
+def two_checkpoints(tmp_path):
+    model = network()
+    checkpoints = Checkpoints(tmp_path, {"model": model.variables})
+    checkpoints.save({"step": 1})
+    first = numbers(model.variables)
+    model.variables[0].assign(np.full((2, 3), 7.0))
+    checkpoints.save({"step": 2})
+    return model, first
+
+
+def test_where_the_newest_checkpoint_is_damaged_the_one_before_it_serves(tmp_path):
+    model, first = two_checkpoints(tmp_path)
+    newest = max(tmp_path.glob("*.data-*"), key=lambda path: path.name)
+    newest.write_bytes(newest.read_bytes()[:20])
+    assert Checkpoints(tmp_path, {"model": model.variables}).restore() == {"step": 1}
+    for ours, theirs in zip(numbers(model.variables), first, strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("content", [b"", b"model_checkpoint_path: \x00"])
+def test_a_cut_index_of_checkpoints_is_no_loss(tmp_path, content):
+    model, _ = two_checkpoints(tmp_path)
+    (tmp_path / "checkpoint").write_bytes(content)
+    again = Checkpoints(tmp_path, {"model": model.variables})
+    assert again.restore() == {"step": 2}
+    again.save({"step": 3})
+    assert Checkpoints(tmp_path, {"model": model.variables}).restore() == {"step": 3}
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
+def test_weights_beyond_use_are_never_saved(tmp_path, value):
+    model, _ = two_checkpoints(tmp_path)
+    checkpoints = Checkpoints(tmp_path, {"model": model.variables})
+    model.variables[0].assign(np.full((2, 3), value))
+    with pytest.raises(RunError, match="no longer finite"):
+        checkpoints.save({"step": 3})
+    assert checkpoints.restore() == {"step": 2}
+    np.testing.assert_array_equal(numbers(model.variables)[0], np.full((2, 3), 7.0))

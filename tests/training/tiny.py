@@ -32,13 +32,15 @@ def tiny_config(model: str = "mtl_adv", **train) -> Config:
     )
 
 
-def train_in_process(run_dir, cache_dir, model, die_at=0, timeout=300):
+def train_in_process(run_dir, cache_dir, model, die_at=0, *, die_closing=False, timeout=300):
     """Trains `tiny_config(model)` in a process of its own.
 
     With `die_at` the process kills itself (SIGKILL) right after that many updates, before it can
-    book or save the last one. Returns its exit code.
+    book or save the last one; with `die_closing` where it would delete the cached features.
+    Returns its exit code.
     """
-    command = [sys.executable, "-m", "tests.training.tiny", run_dir, cache_dir, model, die_at]
+    death = "closing" if die_closing else die_at
+    command = [sys.executable, "-m", "tests.training.tiny", run_dir, cache_dir, model, death]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [str(part) for part in command],
@@ -53,24 +55,30 @@ def train_in_process(run_dir, cache_dir, model, die_at=0, timeout=300):
     return done.returncode
 
 
-def _main(run_dir: str, cache_dir: str, model: str, die_at: int) -> None:
+def _main(run_dir: str, cache_dir: str, model: str, death: str) -> None:
     import dataclasses
 
-    from tf_mtl_privacy.training import record
+    from tf_mtl_privacy.training import feature_cache, record
     from tf_mtl_privacy.training.fit import fit
 
     book = record.RunRecord.count_step
 
+    def die(*_):
+        os.kill(os.getpid(), signal.SIGKILL)
+
     def count_step(self, *args):
-        if self.total_steps + 1 == die_at:
-            os.kill(os.getpid(), signal.SIGKILL)
+        if self.total_steps + 1 == int(death):
+            die()
         book(self, *args)
 
-    record.RunRecord.count_step = count_step
+    if death == "closing":
+        feature_cache.FeatureCache.close = die
+    else:
+        record.RunRecord.count_step = count_step
     config = tiny_config(model)
     data = dataclasses.replace(config.data, cache_dir=cache_dir)
     fit(dataclasses.replace(config, data=data), run_dir=run_dir)
 
 
 if __name__ == "__main__":
-    _main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
+    _main(*sys.argv[1:])

@@ -35,9 +35,11 @@ class DataConfig:
     image_size: int = option(64, "Height and width of the images, in pixels.", low=32, high=512)
     crop: str = option(
         "auto",
-        "Part of the picture to keep: 'center' is the largest centred square, 'none' keeps it "
-        "whole, 'auto' is 'center'.",
-        choices=("auto", "center", "none"),
+        "Part of the picture to keep: 'center' is the largest centred square, 'inner' the centred "
+        "square of 3/4 of that side, 'none' keeps the picture whole. 'auto' is the data set's "
+        "usual: 'inner' for lfw, where it shows faces at the scale that they have in CelebA, else "
+        "'center'.",
+        choices=("auto", "center", "inner", "none"),
     )
     tasks: str = option(
         "", "Business tasks as name=attribute[,name=attribute]; empty means the data set's usual."
@@ -96,13 +98,26 @@ class DataConfig:
                 "--private_label=identity: tfds:celeb_a has no identities; use --dataset=celeba "
                 "with identity_CelebA.txt"
             )
+        if not self.effective_tasks:
+            raise UsageError(
+                f"--tasks=: --dataset={self.dataset} has no usual tasks; give name=attribute[,...]"
+            )
         parse_tasks(self.effective_tasks)
+        self._check_private_label()
+
+    def _check_private_label(self) -> None:
         if self.effective_private_label.startswith("attributes:"):
             names = self.effective_private_label.removeprefix("attributes:").split(",")
             if not all(names) or len(set(names)) != len(names) or len(names) > 8:
                 raise UsageError(
                     f"--private_label={self.private_label}: expected attributes:A,B with one to "
                     "eight different attribute names"
+                )
+        for task, name in self.task_attributes.items():
+            if name in self.private_attributes:
+                raise UsageError(
+                    f"--tasks={task}={name}: {name} is also what --private_label="
+                    f"{self.effective_private_label} hides; it cannot be both"
                 )
 
     @property
@@ -114,6 +129,20 @@ class DataConfig:
     def effective_private_label(self) -> str:
         """The private label as given, or the data set's usual one."""
         return self.private_label or DEFAULT_PRIVATE_LABEL.get(self.dataset, "none")
+
+    @property
+    def effective_crop(self) -> str:
+        """'center', 'inner' or 'none': the crop as given, or the data set's usual one."""
+        usual = "inner" if self.dataset == "lfw" else "center"
+        return usual if self.crop == "auto" else self.crop
+
+    @property
+    def private_attributes(self) -> tuple[str, ...]:
+        """The attributes that make up the private label; none for 'identity' and 'none'."""
+        kind = self.effective_private_label
+        if kind in ("identity", "none"):
+            return ()
+        return tuple(kind.removeprefix("attributes:").split(","))
 
     @property
     def task_attributes(self) -> dict[str, str]:

@@ -25,9 +25,13 @@ class ModelConfig:
     feature_channels: int = option(16, "Channels of the feature map.", low=1, high=2048)
     compact_width: int = option(32, "Channels of the compact encoder's first layer.", low=8)
     discriminator: str = option("conv", "Shape of the discriminator.", choices=("conv", "dense"))
-    discriminator_units: int = option(64, "Width of the discriminator's hidden layer.", low=1)
+    discriminator_units: int = option(
+        64,
+        "Width of the dense discriminator's hidden layer; the conv one has half as many channels.",
+        low=1,
+    )
     business_units: int = option(64, "Width of the business head.", low=4)
-    restorer_width: int = option(48, "Channels of the restorer at full feature resolution.", low=4)
+    restorer_width: int = option(48, "Channels of the restorer's convolutions.", low=4)
 
     def __post_init__(self) -> None:
         check_options(self)

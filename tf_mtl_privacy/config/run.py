@@ -8,6 +8,7 @@ from typing import Any, get_type_hints
 from tf_mtl_privacy.config.data import DataConfig
 from tf_mtl_privacy.config.loss import LossConfig
 from tf_mtl_privacy.config.model import ModelConfig
+from tf_mtl_privacy.config.parsing import parse_thresholds
 from tf_mtl_privacy.config.privacy import PrivacyConfig
 from tf_mtl_privacy.config.train import TrainConfig
 from tf_mtl_privacy.errors import UsageError
@@ -38,11 +39,25 @@ class Config:
             raise UsageError(
                 f"--image_size={self.data.image_size}: {self.model.encoder} needs at least 64"
             )
+        for flag in ("gate_business", "stop_business"):
+            self._check_goals(flag)
         if self.train.has_discriminator and self.data.effective_private_label == "none":
             raise UsageError(
                 f"--model={self.train.model} needs a private label: give --private_label, or train "
                 "--model=stl"
             )
+
+    def _check_goals(self, flag: str) -> None:
+        """Goals that were given must be for tasks that there are; the usual ones need not be."""
+        text = getattr(self.train, flag)
+        if text == getattr(TrainConfig, flag):
+            return
+        for task in parse_thresholds(flag, text):
+            if task not in self.data.task_attributes:
+                raise UsageError(
+                    f"--{flag}={text}: there is no task {task}; the tasks are "
+                    f"{', '.join(self.data.task_attributes)}"
+                )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
         """Section name -> option name -> value, ready for JSON."""
@@ -64,8 +79,13 @@ class Config:
         parts = {}
         for name, values in sections.items():
             names = {field.name for field in dataclasses.fields(kinds[name])}
-            if not isinstance(values, dict) or set(values) - names:
-                wrong = sorted(set(values) - names)[0] if isinstance(values, dict) else values
+            if not isinstance(values, dict):
+                raise UsageError(
+                    f"configuration: section {name!r} is {values!r:.40}: expected an object with "
+                    "options"
+                )
+            if set(values) - names:
+                wrong = sorted(set(values) - names)[0]
                 raise UsageError(f"configuration: section {name!r} has no option {wrong!r}")
             parts[name] = kinds[name](**values)
         return cls(**parts)

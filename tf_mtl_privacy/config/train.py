@@ -18,7 +18,9 @@ class TrainConfig:
         "game, with DP-SGD for the discriminator, or with both.",
         choices=("stl", "mtl_adv", "mtl_dp", "mtl_adv_dp"),
     )
-    seed: int = option(0, "Seed of initial weights and of the order of rows.", low=0)
+    seed: int = option(
+        0, "Seed of initial weights and of the order of rows.", low=0, high=2**31 - 1
+    )
     batch_size: int = option(128, "Rows per step.", low=1)
     business_epochs: int = option(10, "Most epochs of pre-training encoder and classifier.", low=0)
     discriminator_epochs: int = option(10, "Most epochs of pre-training the discriminator.", low=0)
@@ -31,6 +33,11 @@ class TrainConfig:
     restorer_learning_rate: float = option(1e-3, "Adam's step size for the restorer.", above=0)
     adversarial_learning_rate: float = option(
         5e-4, "Adam's step size for encoder, classifier and restorer in the joint phase.", above=0
+    )
+    adversarial_schedule: str = option(
+        "cosine",
+        "That step size over the joint phase: kept, or brought down to 0 along half a cosine.",
+        choices=("constant", "cosine"),
     )
     early_gates: bool = option(
         True, "End a pre-training phase at the first epoch in which its gate is met."

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import keras
@@ -12,6 +14,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.files import private_dir
 from tf_mtl_privacy.progress import Progress
 
@@ -28,6 +31,11 @@ class FeatureCache:
         dataset: where the images are.
         rows: `[N]` int64 store rows, whose features are kept in this order.
         batch_size: rows per encoder call.
+        interrupted: asked between encoder calls whether to stop.
+
+    Raises:
+        RunError: there is no room for the features.
+        KeyboardInterrupt: `interrupted` said so.
     """
 
     def __init__(
@@ -37,17 +45,23 @@ class FeatureCache:
         dataset: Dataset,
         rows: np.ndarray,
         batch_size: int = 256,
+        interrupted: Callable[[], bool] = lambda: False,
     ) -> None:
         self._folder = private_dir(folder)
         self.rows = rows
         shape = (len(rows), *encoder.output_shape[1:])
-        self._features = np.memmap(folder / "features.f32", np.float32, mode="w+", shape=shape)
+        path = self._folder / "features.f32"
+        _reserve(path, 4 * math.prod(shape))
+        self._features = np.memmap(path, np.float32, mode="r+", shape=shape)
         with Progress(len(rows), "features of the frozen encoder", "rows") as progress:
             start = 0
             for features in encode_rows(encoder, dataset, rows, batch_size):
                 self._features[start : start + len(features)] = features
                 start += len(features)
                 progress.update(len(features))
+                if interrupted():
+                    self.close()
+                    raise KeyboardInterrupt
 
     def read(self, positions: np.ndarray) -> np.ndarray:
         """Features `[n, h, w, c]` float32 at positions `[n]` (numbers within `rows`)."""
@@ -57,6 +71,19 @@ class FeatureCache:
         """Deletes the features."""
         del self._features
         shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Takes the space at once: a full disk would otherwise kill the process while it writes."""
+    try:
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot keep {size / 2**30:.1f} GiB of features in {path.parent}: {error.strerror}; "
+            "free some space, or put --run_dir on another disk"
+        ) from error
 
 
 def encode_rows(

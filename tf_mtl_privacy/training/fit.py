@@ -20,7 +20,7 @@ from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.dp_status import dp_status, noise_multipliers
 from tf_mtl_privacy.training.journal import Journal
 from tf_mtl_privacy.training.loop import Loop
-from tf_mtl_privacy.training.phases import Phases
+from tf_mtl_privacy.training.phases import Phases, perceptual_weights
 from tf_mtl_privacy.training.predict_images import predict_images
 from tf_mtl_privacy.training.record import RunRecord
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
@@ -56,7 +56,10 @@ def fit(
         if not (folder / folders.STATUS_FILE).exists():
             dataset = dataset or open_dataset(config.data)
             check_trainable(config, dataset)
-            folders.write_labels(folder, dataset.task_classes, dataset.private_classes)
+            labels = folders.RunLabels(
+                dataset.task_classes, dataset.private_classes, dataset.fingerprint
+            )
+            folders.write_labels(folder, labels)
             show = log_images or config.data.dataset == "synthetic_faces"
             if config.train.model == "stl":
                 status = {
@@ -122,7 +125,7 @@ def _train(
     finally:
         journal.close()
     save_bundle(bundle, folder / "models")
-    return _status(config, record, bundle, noise)
+    return _status(config, record, bundle, noise, tasks)
 
 
 def _groups(bundle: Bundle, phases: Phases) -> dict[str, Any]:
@@ -144,7 +147,11 @@ def _show(bundle: Bundle, dataset: Dataset, journal: Journal, step: int) -> None
 
 
 def _status(
-    config: Config, record: RunRecord, bundle: Bundle, noise: dict[str, float]
+    config: Config,
+    record: RunRecord,
+    bundle: Bundle,
+    noise: dict[str, float],
+    tasks: tuple[str, ...],
 ) -> dict[str, Any]:
     phases = {
         name: {
@@ -156,8 +163,8 @@ def _status(
         for name, most in schedule.phase_epochs(config).items()
     }
     return {
-        "gates": _gates(config, record),
-        "stop_rule": record.stop_rule or schedule.stop_rule(config, []),
+        "gates": _gates(config, record, tasks),
+        "stop_rule": record.stop_rule or schedule.stop_rule(config, [], tasks),
         "training": {
             "model": config.train.model,
             "phases": phases,
@@ -165,17 +172,17 @@ def _status(
             "seconds": round(sum(record.seconds.values()), 1),
             "final_beta": record.beta,
             "parameters": parameter_counts(bundle),
-            "perceptual_loss": config.loss.perceptual_weights,
+            "perceptual_loss": perceptual_weights(config),
         },
         "dp": dp_status(config, noise, record.private_steps),
     }
 
 
-def _gates(config: Config, record: RunRecord) -> dict[str, Any]:
+def _gates(config: Config, record: RunRecord, tasks: tuple[str, ...]) -> dict[str, Any]:
     """The gates of all pre-training phases; one whose phase did not run is "not_evaluated"."""
     gates = {}
     for phase, most in schedule.phase_epochs(config).items():
-        missing = schedule.gate(config, phase, {})
+        missing = schedule.gate(config, phase, {}, tasks)
         if missing is not None:
             gates[phase] = record.gates.get(phase, missing | {"epochs": 0, "bound": most})
     return gates
@@ -193,7 +200,6 @@ def _merge(config: Config, status: dict[str, Any]) -> dict[str, Any]:
                 f"{task}/{name}": value
                 for task, part in status.items()
                 for name, value in part["stop_rule"]["parts"].items()
-                if name.startswith(f"{task}_")
             },
         },
         "training": {

@@ -30,6 +30,9 @@ class Interrupt:
     ) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
+        if self.requested and kind is None:
+            # It came too late for a step to see it; it must not be lost all the same.
+            raise KeyboardInterrupt
 
     def _catch(self, number: int, frame: FrameType | None) -> None:
         if self.requested:

@@ -45,6 +45,7 @@ class Loop:
         self._config, self._phases, self._record = config, phases, record
         self._checkpoints, self._journal, self._label = checkpoints, journal, label
         self._report = report
+        self._mark = time.monotonic()
 
     def run(self) -> None:
         """Runs to the end.
@@ -54,12 +55,15 @@ class Loop:
             KeyboardInterrupt: Ctrl-C or SIGTERM; the finished step is checkpointed.
         """
         names = list(schedule.phase_epochs(self._config))
+        self._mark = time.monotonic()
         with Interrupt() as interrupt:
+            self._phases.interrupted = lambda: interrupt.requested
             try:
                 while self._record.phase != DONE:
                     name = self._record.phase
                     if schedule.phase_epochs(self._config)[name] > 0:
                         self._run_phase(self._phases.build(name), interrupt)
+                    self._book_time()
                     following = names[names.index(name) + 1 :]
                     self._record.enter(following[0] if following else DONE)
                     self._save()
@@ -73,9 +77,6 @@ class Loop:
             self._run_steps(phase, interrupt)
             means = record.finish_epoch()
             figures = phase.validate()
-            record.seconds[phase.name] = (
-                record.seconds.get(phase.name, 0.0) + time.monotonic() - started
-            )
             beta = record.beta
             finished = self._decide(phase, figures)
             line: dict[str, Any] = {"epoch": record.epoch, **means}
@@ -90,6 +91,8 @@ class Loop:
                 # The phase is over: a run that resumes here must not start another epoch of it.
                 record.epoch = phase.epochs
             self._save()
+            if interrupt.requested:
+                raise KeyboardInterrupt
 
     def _run_steps(self, phase: Phase, interrupt: Interrupt) -> None:
         record, steps = self._record, phase.sampler.steps_per_epoch
@@ -128,13 +131,15 @@ class Loop:
         """Books gates, beta and stop rule; returns whether the phase is over early."""
         record, config = self._record, self._config
         if phase.name != "adversarial":
-            gate = schedule.gate(config, phase.name, figures)
+            gate = schedule.gate(config, phase.name, figures, self._phases.tasks)
             if gate is None:
                 return False
             record.gates[phase.name] = gate | {"epochs": record.epoch, "bound": phase.epochs}
             return config.train.early_gates and gate["status"] == "met"
         record.history.append(figures)
-        if config.train.is_adversarial:
+        record.stop_rule = schedule.stop_rule(config, record.history, self._phases.tasks)
+        finished = bool(record.stop_rule["met"]) or record.epoch == phase.epochs
+        if config.train.is_adversarial and not finished:
             record.beta = schedule.next_beta(
                 config.loss,
                 record.beta,
@@ -142,10 +147,17 @@ class Loop:
                 phase.epochs,
                 figures.get("privacy_balanced_accuracy"),
             )
-        record.stop_rule = schedule.stop_rule(config, record.history)
-        return bool(record.stop_rule["met"])
+        return finished
+
+    def _book_time(self) -> None:
+        record, now = self._record, time.monotonic()
+        if record.phase != DONE:
+            seconds = record.seconds.get(record.phase, 0.0)
+            record.seconds[record.phase] = seconds + now - self._mark
+        self._mark = now
 
     def _save(self) -> None:
+        self._book_time()
         self._checkpoints.save(self._record.to_dict())
 
 

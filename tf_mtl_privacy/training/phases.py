@@ -6,6 +6,7 @@ Source: paper, section 3.2: steps 2 (business, discriminator, restorer) and 3 (a
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -74,7 +75,8 @@ class Phases:
         record: RunRecord,
     ) -> None:
         self._config, self._dataset, self._bundle = config, dataset, bundle
-        self._tasks, self._folder, self._record = tuple(tasks), folder, record
+        self.tasks, self._folder, self._record = tuple(tasks), folder, record
+        self.interrupted: Callable[[], bool] = lambda: False
         self._validator = Validator(bundle, dataset, dataset.rows["validation"])
         self._cache: FeatureCache | None = None
         self.optimizers: dict[str, Any] = {}
@@ -84,10 +86,10 @@ class Phases:
         config, bundle, train = self._config, self._bundle, self._config.train
         optimizers = self.optimizers
         optimizers["business"] = keras.optimizers.Adam(train.learning_rate)
-        optimizers["adversarial"] = keras.optimizers.Adam(train.adversarial_learning_rate)
+        optimizers["adversarial"] = keras.optimizers.Adam(self._adversarial_rate())
         self._business_step = steps.make_business_step(bundle, optimizers["business"])
         restoration = steps.make_restoration_loss(
-            config.loss, PerceptualLoss(config.loss.perceptual_weights)
+            config.loss, PerceptualLoss(perceptual_weights(config))
         )
         update = None
         if bundle.discriminator is not None:
@@ -121,11 +123,20 @@ class Phases:
         if not config.train.is_private:
             return keras.optimizers.Adam(config.train.discriminator_learning_rate)
         return DPAdam(
-            discriminator.trainable_variables,
+            discriminator,
             learning_rate=config.train.discriminator_learning_rate,
             l2_norm_clip=config.privacy.l2_norm_clip,
             noise_multiplier=noise,
             allow_zero_noise=config.privacy.allow_zero_noise,
+        )
+
+    def _adversarial_rate(self) -> Any:
+        train = self._config.train
+        if train.adversarial_schedule == "constant" or train.adversarial_epochs == 0:
+            return train.adversarial_learning_rate
+        steps_per_epoch = -(-len(self._dataset.rows["train"]) // train.batch_size)
+        return keras.optimizers.schedules.CosineDecay(
+            train.adversarial_learning_rate, train.adversarial_epochs * steps_per_epoch
         )
 
     def build(self, name: str) -> Phase:
@@ -141,12 +152,15 @@ class Phases:
         return builders[name]()
 
     def close(self) -> None:
-        """Deletes the cached features."""
+        """Deletes the cached features, also those that a killed process left."""
         if self._cache is not None:
             self._cache.close()
             self._cache = None
+        shutil.rmtree(self._folder, ignore_errors=True)
 
-    def _phase(self, name: str, rows: np.ndarray, **parts: Any) -> Phase:
+    def _phase(
+        self, name: str, rows: np.ndarray, *, drop_ragged: bool = False, **parts: Any
+    ) -> Phase:
         train = self._config.train
         # Each phase shuffles on its own; 8 leaves room for phases to come.
         seed = train.seed * 8 + schedule.PHASES.index(name)
@@ -154,7 +168,7 @@ class Phases:
         return Phase(
             name=name,
             epochs=schedule.phase_epochs(self._config)[name],
-            sampler=ShuffledEpochs(rows, train.batch_size, seed),
+            sampler=ShuffledEpochs(rows, train.batch_size, seed, drop_ragged=drop_ragged),
             private=private,
             **parts,
         )
@@ -162,13 +176,19 @@ class Phases:
     def _read_batch(self, rows: np.ndarray, mask: np.ndarray) -> Batch:
         batch = self._dataset.batch(rows[mask], capacity=len(rows))
         return steps.as_tensors(
-            batch._replace(business={task: batch.business[task] for task in self._tasks})
+            batch._replace(business={task: batch.business[task] for task in self.tasks})
         )
 
     def _business(self) -> Phase:
+        mixes = any(
+            isinstance(layer, keras.layers.BatchNormalization)
+            for layer in self._bundle.encoder.layers
+        )
         return self._phase(
             "business",
             self._dataset.rows["train"],
+            # Padding would go into the statistics of a BatchNorm that learns here.
+            drop_ragged=mixes,
             read=self._read_batch,
             step=self._business_step,
             validate=lambda: self._validator.measure(["business"]),
@@ -177,7 +197,13 @@ class Phases:
     def _features(self) -> FeatureCache:
         if self._cache is None:
             rows = np.concatenate([self._dataset.rows["train"], self._dataset.rows["validation"]])
-            self._cache = FeatureCache(self._folder, self._bundle.encoder, self._dataset, rows)
+            self._cache = FeatureCache(
+                self._folder,
+                self._bundle.encoder,
+                self._dataset,
+                rows,
+                interrupted=self.interrupted,
+            )
         return self._cache
 
     def _kept_validation(self) -> Iterator[tuple[Batch, tf.Tensor]]:
@@ -246,3 +272,9 @@ class Phases:
             ),
             validate=lambda: self._validator.measure(["business", "discriminator", "restorer"]),
         )
+
+
+def perceptual_weights(config: Config) -> str:
+    """The weights of the perceptual loss as far as there is one: 'none' where nothing uses it."""
+    used = config.train.has_discriminator and config.loss.perceptual_weight > 0
+    return config.loss.perceptual_weights if used else "none"

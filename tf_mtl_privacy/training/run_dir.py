@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 from collections.abc import Iterator
@@ -43,10 +44,13 @@ def claim(run_dir: str | os.PathLike[str], config: Config) -> Iterator[Path]:
 
 
 def _check_same(folder: Path, config: Config) -> None:
-    earlier, now = read_json(folder / CONFIG_FILE), config.to_dict()
-    for section, options in now.items():
+    try:
+        earlier = Config.from_dict(read_json(folder / CONFIG_FILE)).to_dict()
+    except UsageError as error:
+        raise UsageError(f"--run_dir={folder}: {CONFIG_FILE}: {error}") from error
+    for section, options in config.to_dict().items():
         for name, value in options.items():
-            before = earlier.get(section, {}).get(name)
+            before = earlier[section][name]
             # Where the stores are kept does not change what a run computes.
             if before != value and name != "cache_dir":
                 raise UsageError(
@@ -55,20 +59,52 @@ def _check_same(folder: Path, config: Config) -> None:
                 )
 
 
-def write_labels(
-    folder: Path, task_classes: dict[str, tuple[str, ...]], private_classes: tuple[str, ...]
-) -> None:
-    """Keeps the class names, without which nothing can be said about a picture later."""
-    write_json(
-        folder / LABELS_FILE,
-        {
-            "tasks": [[name, list(names)] for name, names in task_classes.items()],
-            "private": list(private_classes),
-        },
-    )
+@dataclasses.dataclass(frozen=True)
+class RunLabels:
+    """What a run's numbers stand for.
+
+    Attributes:
+        task_classes: task name -> class names.
+        private_classes: names of the private label's classes; empty where there is none.
+        data_fingerprint: `Dataset.fingerprint` of the data it was trained on.
+    """
+
+    task_classes: dict[str, tuple[str, ...]]
+    private_classes: tuple[str, ...]
+    data_fingerprint: str
 
 
-def read_labels(folder: Path) -> tuple[dict[str, tuple[str, ...]], tuple[str, ...]]:
-    """The inverse of `write_labels`: task classes and private classes."""
-    labels: Any = read_json(folder / LABELS_FILE)
-    return {name: tuple(names) for name, names in labels["tasks"]}, tuple(labels["private"])
+def write_labels(folder: Path, labels: RunLabels) -> None:
+    """Keeps class names and data, or checks them against those of the run's first session.
+
+    Raises:
+        RunError: the data has changed since, so that rows may have moved between splits.
+    """
+    path = folder / LABELS_FILE
+    if path.exists():
+        if read_labels(folder) != labels:
+            raise RunError(
+                f"run folder {folder}: the data has changed since the run began; start anew in "
+                "another --run_dir"
+            )
+        return
+    tasks = [[name, list(names)] for name, names in labels.task_classes.items()]
+    private, print_ = list(labels.private_classes), labels.data_fingerprint
+    write_json(path, {"tasks": tasks, "private": private, "data_fingerprint": print_})
+
+
+def read_labels(folder: Path) -> RunLabels:
+    """The inverse of `write_labels`.
+
+    Raises:
+        RunError: the file is missing or damaged.
+    """
+    found: Any = read_json(folder / LABELS_FILE)
+    try:
+        return RunLabels(
+            {name: tuple(names) for name, names in found["tasks"]},
+            tuple(found["private"]),
+            found["data_fingerprint"],
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise RunError(f"{folder / LABELS_FILE} is damaged: {error!r}") from error

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.models.bundle import Bundle, build_bundle, load_bundle_weights
 from tf_mtl_privacy.training import run_dir as folders
@@ -25,6 +25,7 @@ class SavedRun:
         private_classes: names of the private label's classes; empty where there is none.
         bundle: the networks; for a single-task run those of the first task.
         single_task: for a single-task run, task name -> its networks; else empty.
+        data_fingerprint: `Dataset.fingerprint` of the data it was trained on.
         status: gates, stop rule, training figures and `dp`, as results.json has them.
     """
 
@@ -34,6 +35,7 @@ class SavedRun:
     private_classes: tuple[str, ...]
     bundle: Bundle
     single_task: dict[str, Bundle]
+    data_fingerprint: str
     status: dict[str, Any]
 
 
@@ -50,7 +52,8 @@ def load_run(run_dir: str | os.PathLike[str]) -> SavedRun:
     if not (folder / folders.STATUS_FILE).exists():
         raise UsageError(f"--run_dir={folder}: its training is not finished; run train on it again")
     config = Config.from_dict(read_json(folder / folders.CONFIG_FILE))
-    tasks, private = folders.read_labels(folder)
+    labels = folders.read_labels(folder)
+    tasks, private = labels.task_classes, labels.private_classes
     single: dict[str, Bundle] = {}
     if config.train.model == "stl":
         for task, classes in tasks.items():
@@ -61,7 +64,9 @@ def load_run(run_dir: str | os.PathLike[str]) -> SavedRun:
         counts = {task: len(classes) for task, classes in tasks.items()}
         bundle = _load(config, counts, len(private), folder / "models")
     status = read_json(folder / folders.STATUS_FILE)
-    return SavedRun(folder, config, tasks, private, bundle, single, status)
+    if not isinstance(status, dict):
+        raise RunError(f"{folder / folders.STATUS_FILE} is damaged: expected an object")
+    return SavedRun(folder, config, tasks, private, bundle, single, labels.data_fingerprint, status)
 
 
 def _load(config: Config, tasks: dict[str, int], private: int, folder: Path) -> Bundle:

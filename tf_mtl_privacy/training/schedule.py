@@ -5,7 +5,7 @@ Source: paper, section 3.2, steps 2, 3.4 and 4.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.config import Config, LossConfig
@@ -27,7 +27,11 @@ def phase_epochs(config: Config) -> dict[str, int]:
 
 def initial_beta(config: Config) -> float:
     """Beta of the first adversarial epoch; 0 where nobody plays against the discriminator."""
-    return config.loss.beta if config.train.is_adversarial else 0.0
+    if not config.train.is_adversarial:
+        return 0.0
+    loss = config.loss
+    switched = switch_epoch(loss, config.train.adversarial_epochs) == 0
+    return max(loss.beta, loss.beta_late) if switched else loss.beta
 
 
 def next_beta(
@@ -56,15 +60,18 @@ def next_beta(
 
 
 def switch_epoch(loss: LossConfig, epochs: int) -> int:
-    """The number of finished epochs at which beta becomes `beta_late`, at least 1."""
-    return max(1, round(loss.beta_switch * epochs))
+    """The number of finished epochs at which beta becomes `beta_late`."""
+    return round(loss.beta_switch * epochs)
 
 
-def gate(config: Config, phase: str, metrics: Mapping[str, float]) -> dict[str, Any] | None:
+def gate(
+    config: Config, phase: str, metrics: Mapping[str, float], tasks: Collection[str]
+) -> dict[str, Any] | None:
     """What a pre-training phase must reach, and whether it did (paper, step 2).
 
     Args:
         phase: one of `PHASES`.
+        tasks: the business tasks of the network; goals for others are not its own.
         metrics: validation metrics of the last epoch: `<task>_accuracy`,
             `privacy_balanced_accuracy`, `psnr_db`.
 
@@ -72,7 +79,7 @@ def gate(config: Config, phase: str, metrics: Mapping[str, float]) -> dict[str, 
         None where the phase has no gate, else `{"metric", "threshold", "value", "status"}` with
         status "met", "not_met" or, where a metric is missing, "not_evaluated".
     """
-    wanted = _gate_thresholds(config, phase)
+    wanted = _gate_thresholds(config, phase, tasks)
     if not wanted:
         return None
     values = {name: metrics.get(name) for name in wanted}
@@ -83,11 +90,11 @@ def gate(config: Config, phase: str, metrics: Mapping[str, float]) -> dict[str, 
     return {"threshold": wanted, "value": values, "status": status}
 
 
-def _gate_thresholds(config: Config, phase: str) -> dict[str, float]:
+def _gate_thresholds(config: Config, phase: str, tasks: Collection[str]) -> dict[str, float]:
     train = config.train
     if phase == "business":
         goals = parse_thresholds("gate_business", train.gate_business)
-        return {f"{task}_accuracy": goal for task, goal in goals.items()}
+        return {f"{task}_accuracy": goal for task, goal in goals.items() if task in tasks}
     if phase == "discriminator":
         return {"privacy_balanced_accuracy": train.gate_discriminator}
     if phase == "restorer":
@@ -95,23 +102,28 @@ def _gate_thresholds(config: Config, phase: str) -> dict[str, float]:
     return {}
 
 
-def stop_rule(config: Config, history: Sequence[Mapping[str, float]]) -> dict[str, Any]:
+def stop_rule(
+    config: Config, history: Sequence[Mapping[str, float]], tasks: Collection[str]
+) -> dict[str, Any]:
     """The stop rule of the adversarial phase, part by part (paper, step 4).
 
     Args:
         history: validation metrics of each finished adversarial epoch, oldest first. The privacy
             bound reads `fresh_probe_balanced_accuracy`, never the in-loop discriminator; the
             membership bound reads `membership_success_rate`.
+        tasks: the business tasks of the network; goals for others are not its own.
 
     Returns:
         `{"met": bool, "parts": {name: {"status", "value", "bound"}}}`; a part whose figure is
-        missing is "not_evaluated", and then the rule is not met.
+        missing is "not_evaluated", and then the rule is not met. Nor is one without any part.
     """
     train = config.train
     last = history[-1] if history else {}
     parts: dict[str, dict[str, Any]] = {}
     goals = parse_thresholds("stop_business", train.stop_business)
     for task, goal in goals.items():
+        if task not in tasks:
+            continue
         value = last.get(f"{task}_accuracy")
         parts[f"{task}_accuracy"] = _part(value, goal, at_least=True)
         spread = _spread([epoch.get(f"{task}_accuracy") for epoch in history], train.stop_epochs)
@@ -123,7 +135,8 @@ def stop_rule(config: Config, history: Sequence[Mapping[str, float]]) -> dict[st
             last.get("membership_success_rate"), train.stop_membership, at_least=False
         )
         parts["psnr_db"] = _part(last.get("psnr_db"), train.stop_psnr, at_least=True)
-    return {"met": all(part["status"] == "met" for part in parts.values()), "parts": parts}
+    met = bool(parts) and all(part["status"] == "met" for part in parts.values())
+    return {"met": met, "parts": parts}
 
 
 def _part(

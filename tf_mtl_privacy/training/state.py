@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -32,18 +33,34 @@ class Checkpoints:
         raw = {name: [_raw(variable) for variable in group] for name, group in groups.items()}
         self._shapes = json.dumps({n: [str(v.shape) for v in group] for n, group in raw.items()})
         self._layout = tf.Variable(self._shapes, dtype=tf.string, trainable=False)
+        self._floats = [v for group in raw.values() for v in group if v.dtype.is_floating]
         self._checkpoint = tf.train.Checkpoint(record=self._record, layout=self._layout, **raw)
-        self._manager = tf.train.CheckpointManager(self._checkpoint, str(folder), max_to_keep=2)
+        self._folder = Path(folder)
+        self._manager = self._make_manager()
+
+    def _make_manager(self) -> tf.train.CheckpointManager:
+        try:
+            return tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=2)
+        except (ValueError, tf.errors.OpError, OSError):
+            # The index of checkpoints was cut short (power failure); they are found without it.
+            (self._folder / "checkpoint").unlink(missing_ok=True)
+            return tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=2)
 
     def save(self, record: Mapping[str, Any]) -> None:
         """Writes a new checkpoint and then forgets the oldest one.
 
         Raises:
-            RunError: it cannot be written; the earlier checkpoint stays.
+            RunError: it cannot be written, or a variable is beyond all use (not finite, or so
+                large that its square is not); the earlier checkpoint stays.
         """
+        if not bool(tf.math.is_finite(tf.linalg.global_norm(self._floats))):
+            raise RunError(
+                "the networks' weights are no longer finite numbers; the last good checkpoint is "
+                "kept: start the run again with a smaller learning rate in a new run folder"
+            )
         self._record.assign(json.dumps(record))
         try:
-            self._manager.save()
+            _sync(Path(self._manager.save()))
         except (tf.errors.OpError, OSError) as error:
             reason = str(error).splitlines()[0]
             raise RunError(
@@ -51,14 +68,26 @@ class Checkpoints:
             ) from error
 
     def restore(self) -> dict[str, Any] | None:
-        """Puts back the newest checkpoint and returns its record, or None where there is none.
+        """Puts back the newest whole checkpoint and returns its record, or None without any.
 
         Raises:
-            RunError: the newest checkpoint is damaged or belongs to other networks.
+            RunError: all checkpoints are damaged or belong to other networks.
         """
-        path = self._manager.latest_checkpoint
-        if path is None:
-            return None
+        error: RunError | None = None
+        for path in self._newest_first():
+            try:
+                return self._restore(str(path))
+            except RunError as found:
+                error = error or found
+        if error is not None:
+            raise error
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        found = [path.with_suffix("") for path in self._folder.glob("ckpt-*.index")]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("ckpt-")), reverse=True)
+
+    def _restore(self, path: str) -> dict[str, Any]:
         try:
             self._checkpoint.restore(path).assert_consumed()
         except (tf.errors.OpError, AssertionError, ValueError, IndexError, OSError) as error:
@@ -75,3 +104,13 @@ class Checkpoints:
 def _raw(variable: Any) -> tf.Variable:
     """The `tf.Variable` behind a Keras 3 variable, or the variable itself."""
     return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _sync(path: Path) -> None:
+    """Makes sure that a checkpoint is on the disk before anything relies on it."""
+    for file in [*path.parent.glob(f"{path.name}.*"), path.parent / "checkpoint", path.parent]:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)

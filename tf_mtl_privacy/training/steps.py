@@ -55,19 +55,18 @@ def make_discriminator_update(
     if not isinstance(optimizer, DPAdam):
         optimizer.build(discriminator.trainable_variables)
 
-    def per_example(features: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
-        logits = discriminator(features, training=True)
-        return losses.cross_entropy(logits, labels) * tf.cast(mask, tf.float32)
-
     def update(features: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         features = tf.stop_gradient(features)
         known = tf.logical_and(mask, labels >= 0)
         if isinstance(optimizer, DPAdam):
-            values = optimizer.minimize(lambda: per_example(features, labels, known))
+            values = optimizer.minimize(
+                features, lambda logits: losses.cross_entropy(logits, labels), mask=known
+            )
             return losses.masked_mean(values, known)
         variables = discriminator.trainable_variables
         with tf.GradientTape() as tape:
-            loss = losses.masked_mean(per_example(features, labels, known), known)
+            logits = discriminator(features, training=True)
+            loss = losses.masked_mean(losses.cross_entropy(logits, labels), known)
         optimizer.apply(tape.gradient(loss, variables), variables)
         return loss
 

@@ -1,0 +1,58 @@
+"""Small networks and batches for the tests of private training."""
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mtl_privacy.privacy import DPSGD
+
+LAYERS = keras.layers
+
+
+def initializer(seed):
+    return keras.initializers.RandomNormal(stddev=0.5, seed=seed)
+
+
+def dense_network(sizes=(3, 2), activation="tanh"):
+    x = inputs = keras.Input((sizes[0],))
+    for number, units in enumerate(sizes[1:]):
+        last = number == len(sizes) - 2
+        x = LAYERS.Dense(
+            units,
+            activation=None if last else activation,
+            kernel_initializer=initializer(number),
+            bias_initializer=initializer(number + 100),
+        )(x)
+    return keras.Model(inputs, x)
+
+
+def rows(count, shape, classes=2, seed=0, scale=2.0):
+    generator = np.random.default_rng(seed)
+    x = (scale * generator.normal(size=(count, *shape))).astype(np.float32)
+    return x, generator.integers(0, classes, count).astype(np.int32)
+
+
+def cross_entropy(labels):
+    return lambda logits: tf.nn.sparse_softmax_cross_entropy_with_logits(
+        labels=labels, logits=logits
+    )
+
+
+def values(model):
+    return [v.numpy().copy() for v in model.trainable_variables]
+
+
+def sgd_update(model, x, loss, clip, mask=None, **options):
+    """The clipped mean gradient: what one step of size 1 without noise takes off; undone."""
+    before = values(model)
+    options = {"noise_multiplier": 0.0, "allow_zero_noise": True} | options
+    optimizer = DPSGD(model, learning_rate=1.0, l2_norm_clip=clip, **options)
+    losses = optimizer.minimize(x, loss, mask)
+    after = values(model)
+    for variable, value in zip(model.trainable_variables, before, strict=True):
+        variable.assign(value)
+    return [old - new for old, new in zip(before, after, strict=True)], losses.numpy()
+
+
+def flat(arrays):
+    return np.concatenate([np.ravel(a) for a in arrays])

@@ -1,0 +1,170 @@
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.privacy.networks import LAYERS, cross_entropy, dense_network, rows
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy import DPSGD, DPAdam, assert_rows_independent
+
+
+def private(model, kind=DPAdam, **options):
+    return kind(model, **({"l2_norm_clip": 1.0, "noise_multiplier": 1.0} | options))
+
+
+def stack(*layers, shape=(4,)):
+    x = inputs = keras.Input(shape)
+    for layer in layers:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+@pytest.mark.parametrize("clip", [0.0, -1.0, float("nan"), float("inf")])
+def test_a_clip_that_bounds_nothing_is_refused(clip):
+    with pytest.raises(UsageError, match="l2_norm_clip"):
+        private(dense_network(), l2_norm_clip=clip)
+
+
+@pytest.mark.parametrize(
+    ("noise", "allowed"), [(0.0, False), (-1.0, True), (float("nan"), True), (float("inf"), True)]
+)
+def test_noise_that_hides_nothing_is_refused(noise, allowed):
+    with pytest.raises(UsageError, match="noise_multiplier"):
+        private(dense_network(), noise_multiplier=noise, allow_zero_noise=allowed)
+
+
+@pytest.mark.parametrize("size", [0, -1, float("nan")])
+def test_an_expected_batch_size_that_is_none_is_refused(size):
+    with pytest.raises(UsageError, match="expected_batch_size"):
+        private(dense_network(), expected_batch_size=size)
+
+
+def test_what_voids_the_guarantee_says_so():
+    assert private(dense_network()).void is None
+    assert "zero" in private(dense_network(), noise_multiplier=0, allow_zero_noise=True).void
+    assert "key" in private(dense_network(), noise_key=1).void
+
+
+@pytest.mark.parametrize("kind", [DPAdam, DPSGD])
+@pytest.mark.parametrize("clipping", ["ghost", "per_example"])
+def test_gradients_from_elsewhere_are_refused_also_after_a_private_step(kind, clipping):
+    model, (x, labels) = dense_network(), rows(4, (3,))
+    optimizer = private(model, kind, clipping=clipping)
+    plain = [(tf.ones_like(v.value), v.value) for v in model.trainable_variables]
+    for _ in range(2):
+        for owner in (optimizer, optimizer._optimizer):
+            with pytest.raises(UsageError, match="did not come through"):
+                owner.apply_gradients(plain)
+        with pytest.raises(UsageError, match="did not come through"):
+            optimizer._optimizer.minimize(lambda: model(x), [v for _, v in plain])
+        optimizer.minimize(x, cross_entropy(labels))
+
+
+@pytest.mark.parametrize("clipping", ["ghost", "vectorized", "per_example"])
+@pytest.mark.parametrize(
+    "loss",
+    [
+        lambda logits: tf.reduce_mean(logits),
+        lambda logits: logits,
+        lambda logits: tf.reduce_mean(tf.reshape(logits, [2, -1]), 1),  # microbatches of two
+    ],
+    ids=["scalar", "matrix", "microbatches"],
+)
+def test_a_loss_that_is_not_one_value_per_example_is_refused(clipping, loss):
+    with pytest.raises(UsageError, match="one value per example"):
+        private(dense_network(), clipping=clipping).minimize(rows(4, (3,))[0], loss)
+
+
+MIXERS = {
+    "batch_norm": LAYERS.BatchNormalization,
+    "layer_norm_over_rows": lambda: LAYERS.LayerNormalization(axis=0, center=False, scale=False),
+    "minus_batch_mean": lambda: LAYERS.Lambda(lambda x: x - tf.reduce_mean(x, 0, keepdims=True)),
+    "row_above": lambda: LAYERS.Lambda(lambda x: tf.roll(x, 1, 0)),
+}
+
+
+@pytest.mark.parametrize("clipping", ["ghost", "vectorized", "per_example"])
+@pytest.mark.parametrize("name", MIXERS)
+def test_layers_that_mix_examples_are_refused(name, clipping):
+    with pytest.raises(UsageError, match=r"mixes the examples|touch each other"):
+        private(stack(MIXERS[name](), LAYERS.Dense(2)), clipping=clipping)
+
+
+def test_an_operation_over_the_batch_is_found_by_trial():
+    inputs = keras.Input((4,))
+    x = LAYERS.Dense(3)(inputs)
+    model = keras.Model(inputs, x - keras.ops.mean(x, axis=0, keepdims=True))
+    with pytest.raises(UsageError, match="touch each other"):
+        private(model)
+
+
+def test_a_frozen_batch_norm_is_in_inference_mode_and_allowed():
+    frozen = LAYERS.BatchNormalization(trainable=False)
+    model, (x, labels) = stack(frozen, LAYERS.Dense(2)), rows(4, (4,))
+    private(model).minimize(x, cross_entropy(labels))
+    assert_rows_independent(model, x)
+
+
+def encoder(norm):
+    return stack(LAYERS.Conv2D(4, 3), norm, LAYERS.Flatten(), shape=(6, 6, 2))
+
+
+def test_an_encoder_in_which_rows_touch_is_found_and_one_in_inference_mode_is_not():
+    head, x = dense_network((64, 2)), rows(4, (6, 6, 2))[0]
+    grouped, batched = encoder(LAYERS.GroupNormalization(2)), encoder(LAYERS.BatchNormalization())
+    assert_rows_independent(head, x, encoder=lambda rows_: grouped(rows_, training=True))
+    assert_rows_independent(head, x, encoder=lambda rows_: batched(rows_, training=False))
+    with pytest.raises(UsageError, match="touch each other"):
+        assert_rows_independent(head, x, encoder=lambda rows_: batched(rows_, training=True))
+
+
+def test_a_loss_in_which_rows_touch_is_found():
+    model, x = dense_network(), rows(4, (3,))[0]
+    assert_rows_independent(model, x, per_example_loss=lambda z: tf.reduce_sum(z**2, 1))
+    with pytest.raises(UsageError, match="touch each other"):
+        assert_rows_independent(
+            model, x, per_example_loss=lambda z: tf.reduce_sum((z - tf.reduce_mean(z, 0)) ** 2, 1)
+        )
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16", "float16"])
+def test_low_precision_is_refused(policy):
+    with pytest.raises(UsageError, match="float32 policy"):
+        private(stack(LAYERS.Dense(2, dtype=policy)))
+
+
+@pytest.mark.parametrize("name", ["kernel_regularizer", "activity_regularizer"])
+def test_losses_that_a_private_update_would_not_see_are_refused(name):
+    with pytest.raises(UsageError, match=name):
+        private(stack(LAYERS.Dense(2, **{name: "l2"})))
+
+
+def test_constraints_that_a_private_update_would_not_keep_are_refused():
+    with pytest.raises(UsageError, match="kernel_constraint"):
+        private(stack(LAYERS.Dense(2, kernel_constraint="non_neg")))
+
+
+def test_a_model_with_nothing_to_train_is_refused():
+    model = dense_network()
+    model.trainable = False
+    with pytest.raises(UsageError, match="no trainable weights"):
+        private(model)
+
+
+def test_an_unknown_backend_is_refused():
+    with pytest.raises(UsageError, match="clipping='fast'"):
+        private(dense_network(), clipping="fast")
+
+
+def test_the_trial_leaves_the_model_as_it_was():
+    normed = LAYERS.SpectralNormalization(LAYERS.Dense(3), power_iterations=3)
+    model = stack(normed, LAYERS.Dense(2))
+    before = [np.array(v) for v in model.variables]
+    model(np.ones((2, 4), np.float32), training=True)
+    assert any(
+        (old != np.array(new)).any() for old, new in zip(before, model.variables, strict=True)
+    )
+    before = [np.array(v) for v in model.variables]
+    private(model, clipping="per_example")
+    for old, new in zip(before, model.variables, strict=True):
+        np.testing.assert_array_equal(old, new)

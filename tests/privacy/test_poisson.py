@@ -1,0 +1,188 @@
+import copy
+import pickle
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.stats import binom, chisquare
+
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.binomial import capacity_for, upper_tail
+from tf_mtl_privacy.privacy.keys import SecretKey, key_for_tests, secret_key
+from tf_mtl_privacy.privacy.poisson import PoissonBatches, limit_per_person
+
+KEY = key_for_tests(1)
+
+
+def draws(batches, epochs):
+    steps = batches.steps_per_epoch
+    return [batches.batch(epoch, step) for epoch in range(epochs) for step in range(steps)]
+
+
+def test_batch_sizes_are_binomial():
+    batches = PoissonBatches(np.arange(40), 0.1, key=KEY)
+    sizes = np.array([mask.sum() for _, mask in draws(batches, 400)])
+    assert len(sizes) == 4000
+    counts = np.bincount(np.minimum(sizes, 9), minlength=10)
+    expected = binom.pmf(np.arange(10), 40, 0.1)
+    expected[9] = binom.sf(8, 40, 0.1)
+    assert chisquare(counts, expected * len(sizes)).pvalue > 1e-4
+    # Empty batches are among them, as they should: 1.5 %.
+    assert counts[0] > 0
+
+
+def test_rows_are_independent_of_each_other_and_of_the_step():
+    batches = PoissonBatches(np.arange(30), 0.2, key=KEY)
+    present = np.zeros((4000, 30))
+    for number, (rows, mask) in enumerate(draws(batches, 800)):
+        present[number, rows[mask]] = 1
+    # Each row: Binomial(4000, 0.2), within five standard deviations.
+    assert np.abs(present.mean(axis=0) - 0.2).max() < 5 * np.sqrt(0.16 / 4000)
+    together = np.corrcoef(present.T) - np.eye(30)
+    assert np.abs(together).max() < 5 / np.sqrt(4000)
+    following = np.mean((present[1:] - 0.2) * (present[:-1] - 0.2)) / 0.16
+    assert abs(following) < 5 / np.sqrt(4000 * 30)
+
+
+def test_a_batch_is_padded_to_its_capacity():
+    batches = PoissonBatches(np.arange(100, 140), 0.1, capacity=20, key=KEY)
+    for rows, mask in draws(batches, 3):
+        assert rows.shape == mask.shape == (20,)
+        assert rows.dtype == np.int64 and mask.dtype == np.bool_
+        real = rows[mask]
+        assert ((real >= 100) & (real < 140)).all() and len(set(real)) == len(real)
+        assert (rows[~mask] == -1).all() and (np.diff(mask.astype(int)) <= 0).all()
+
+
+def test_an_overflow_drops_rows_at_random():
+    batches = PoissonBatches(np.arange(10), 0.9, capacity=4, key=KEY)
+    kept = np.zeros(10)
+    for rows, mask in draws(batches, 1000):
+        assert mask.sum() <= 4
+        kept[rows[mask]] += 1
+    assert chisquare(kept).pvalue > 1e-4
+    assert batches.overflow_probability == pytest.approx(binom.sf(4, 10, 0.9), rel=1e-5)
+
+
+def test_a_batch_is_a_pure_function_of_key_and_step():
+    used, fresh = (PoissonBatches(np.arange(500), 0.05, key=key_for_tests(7)) for _ in range(2))
+    draws(used, 1)
+    for epoch, step in [(0, 0), (3, 11), (2, 19)]:
+        np.testing.assert_array_equal(used.batch(epoch, step)[0], fresh.batch(epoch, step)[0])
+    other = PoissonBatches(np.arange(500), 0.05, key=key_for_tests(7).derive("another phase"))
+    assert (other.batch(0, 0)[0][:5] != fresh.batch(0, 0)[0][:5]).any()
+    assert (fresh.batch(0, 1)[0][:5] != fresh.batch(1, 0)[0][:5]).any()
+
+
+def test_full_batches():
+    batches = PoissonBatches(np.arange(7), 1.0, key=KEY)
+    assert (batches.steps_per_epoch, batches.capacity, batches.overflow_probability) == (1, 7, 0)
+    rows, mask = batches.batch(5, 0)
+    assert mask.all() and rows.tolist() == list(range(7))
+
+
+def test_what_the_accounting_is_told():
+    batches = PoissonBatches(np.arange(8000), 128 / 8000, key=KEY)
+    assert batches.steps_per_epoch == 63 and batches.expected_batch_size == pytest.approx(128)
+    mechanism = batches.mechanism(1.5)
+    assert (mechanism.rows, mechanism.sampling, mechanism.steps_per_epoch) == (8000, "poisson", 63)
+    assert 0 < mechanism.overflow_probability <= 1e-15
+    assert PoissonBatches(np.arange(49), 1 / 49, key=KEY).steps_per_epoch == 49
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(1, 200_000), st.floats(1e-4, 1.0), st.data())
+def test_the_tail_is_scipy_s(trials, q, data):
+    mean, spread = trials * q, np.sqrt(trials * q * (1 - q)) + 1
+    count = int(np.clip(mean + data.draw(st.floats(-4, 9)) * spread, 0, trials))
+    exact = binom.sf(count, trials, q)
+    assert upper_tail(count, trials, q) == pytest.approx(exact, rel=1e-5, abs=1e-290)
+
+
+@pytest.mark.parametrize("asked", [1e-6, 1e-12, 1e-15, 1e-18])
+@pytest.mark.parametrize(("trials", "q"), [(8000, 0.016), (162_770, 128 / 162_770), (600, 0.2)])
+def test_the_capacity_is_the_smallest_that_will_do(trials, q, asked):
+    capacity = capacity_for(trials, q, asked)
+    assert binom.sf(capacity, trials, q) <= asked < binom.sf(capacity - 1, trials, q)
+
+
+def test_at_most_so_many_rows_a_person():
+    rows = np.arange(1000, 1300)
+    person = np.random.default_rng(0).integers(0, 25, 300)
+    kept = limit_per_person(rows, person, 5, seed=3)
+    assert (np.diff(kept) > 0).all()
+    counts = np.bincount(person[kept - 1000], minlength=25)
+    np.testing.assert_array_equal(counts, np.minimum(np.bincount(person, minlength=25), 5))
+    np.testing.assert_array_equal(kept, limit_per_person(rows, person, 5, seed=3))
+    assert not np.array_equal(kept, limit_per_person(rows, person, 5, seed=4))
+
+
+def test_a_person_s_rows_are_chosen_without_looking_at_others():
+    rows, person = np.arange(300), np.random.default_rng(1).integers(0, 25, 300)
+    with_all = limit_per_person(rows, person, 5, seed=0)
+    others = person != 7
+    without = limit_per_person(rows[others], person[others], 5, seed=0)
+    np.testing.assert_array_equal(without, with_all[person[with_all] != 7])
+
+
+def test_every_row_of_a_person_can_be_chosen():
+    first = [limit_per_person(np.arange(8), np.zeros(8), 1, seed)[0] for seed in range(400)]
+    assert chisquare(np.bincount(first, minlength=8)).pvalue > 1e-4
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"rows": np.array([], np.int64)},
+        {"rows": np.array([3, 4, 3])},
+        {"sampling_probability": 0.0},
+        {"sampling_probability": 1.5},
+        {"capacity": 0},
+        {"overflow_probability": 0.0},
+    ],
+)
+def test_bad_arguments_are_refused(change):
+    arguments = {"rows": np.arange(10), "sampling_probability": 0.5} | change
+    with pytest.raises(UsageError):
+        PoissonBatches(**arguments, key=KEY)
+
+
+def test_bad_bounds_on_persons_are_refused():
+    with pytest.raises(UsageError, match="expected > 0"):
+        limit_per_person(np.arange(3), np.zeros(3), 0, 0)
+    with pytest.raises(UsageError, match="1 of 3 rows do not say whose"):
+        limit_per_person(np.arange(3), np.array([0, -1, 1]), 2, 0)
+    with pytest.raises(ValueError, match="one person per row"):
+        limit_per_person(np.arange(3), np.zeros(2), 2, 0)
+
+
+@pytest.mark.parametrize(("epoch", "step"), [(0, 10), (0, -1), (-1, 0)])
+def test_a_step_outside_the_epoch_is_refused(epoch, step):
+    with pytest.raises(IndexError):
+        PoissonBatches(np.arange(50), 0.1, key=KEY).batch(epoch, step)
+
+
+def test_keys_of_the_system_differ_and_say_nothing():
+    one, other = secret_key(), secret_key()
+    assert not one.is_test and not one.derive("x").is_test and key_for_tests(0).derive("x").is_test
+    assert (one.words(4) != other.words(4)).any()
+    assert repr(one) == "SecretKey(is_test=False)"
+    for write in (pickle.dumps, copy.copy, copy.deepcopy):
+        with pytest.raises(TypeError, match="never written"):
+            write(one)
+    with pytest.raises(ValueError, match="32 bytes"):
+        SecretKey(b"short", is_test=False)
+
+
+def test_streams_of_a_key_are_unrelated():
+    key = key_for_tests(2)
+    streams = [
+        key.generator(0),
+        key.generator(1),
+        key.generator(0, 1),
+        key.derive("a").generator(0),
+    ]
+    words = [stream.integers(0, 2**63) for stream in streams]
+    assert len(set(words)) == 4
+    assert key.generator(5, 6).random() == key_for_tests(2).generator(5, 6).random()

@@ -1,0 +1,111 @@
+import errno
+import io
+import os
+import stat
+
+import pytest
+
+from tf_mtl_privacy import files
+from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.progress import Progress
+
+
+def test_a_private_folder_is_for_its_owner_only(tmp_path):
+    folder = files.private_dir(tmp_path / "a" / "b")
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    assert files.private_dir(folder) == folder
+
+
+def test_folders_around_it_are_private_too_and_others_are_left_as_they_are(tmp_path):
+    before = os.umask(0o022)
+    try:
+        (tmp_path / "there").mkdir()
+        files.private_dir(tmp_path / "there" / "new" / "inner")
+        files.private_dir(tmp_path / "there")
+    finally:
+        os.umask(before)
+    modes = [
+        stat.S_IMODE((tmp_path / name).stat().st_mode)
+        for name in ("there", "there/new", "there/new/inner")
+    ]
+    assert modes == [0o755, 0o700, 0o700]
+
+
+@pytest.mark.parametrize(("content", "accepted"), [(None, True), ("mark", True), ("other", False)])
+def test_an_open_folder_is_closed_where_it_is_ours_and_else_refused(tmp_path, content, accepted):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    folder.chmod(0o755)
+    if content:
+        (folder / content).touch()
+    if accepted:
+        files.private_dir(folder, tighten=("mark",))
+    else:
+        with pytest.raises(RunError, match=r"run has other things in it .*mode 0755.*chmod go-rwx"):
+            files.private_dir(folder, tighten=("mark",))
+    assert stat.S_IMODE(folder.stat().st_mode) == (0o700 if accepted else 0o755)
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match=r"cannot write to folder .*file"):
+        files.private_dir(tmp_path / "file" / "folder")
+
+
+@pytest.mark.parametrize(("private", "mode"), [(True, 0o600), (False, 0o644)])
+def test_a_written_file_has_its_content_and_mode(tmp_path, private, mode):
+    before = os.umask(0o022)
+    try:
+        files.write_atomic(tmp_path / "f", "é", private=private)
+    finally:
+        os.umask(before)
+    assert (tmp_path / "f").read_bytes() == "é".encode()
+    assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == mode
+
+
+def test_a_failed_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_path, monkeypatch):
+    path = tmp_path / "f"
+    files.write_atomic(path, "old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(RunError, match=r"cannot write .*f: No space left on device"):
+        files.write_atomic(path, "new")
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["f"]
+
+
+def test_json_comes_back_and_refuses_what_json_has_not(tmp_path):
+    files.write_json(tmp_path / "x.json", {"b": [1, None], "a": 0.5})
+    assert files.read_json(tmp_path / "x.json") == {"a": 0.5, "b": [1, None]}
+    with pytest.raises(ValueError, match="JSON"):
+        files.write_json(tmp_path / "x.json", {"a": float("nan")})
+    assert files.read_json(tmp_path / "x.json")["a"] == 0.5
+
+
+@pytest.mark.parametrize("content", [None, "{", "\x00"])
+def test_json_that_cannot_be_read_is_named(tmp_path, content):
+    path = tmp_path / "x.json"
+    if content is not None:
+        path.write_text(content)
+    with pytest.raises(RunError, match=r"x\.json"):
+        files.read_json(path)
+
+
+def test_in_a_log_file_progress_is_plain_lines_with_rate_and_time_left(monkeypatch):
+    clock = [100.0]
+    monkeypatch.setattr("tf_mtl_privacy.progress.time.monotonic", lambda: clock[0])
+    log = io.StringIO()
+    with Progress(10, "work", "rows", stream=log) as progress:
+        for _ in range(8):
+            clock[0] += 5.0
+            progress.update()
+        clock[0] += 1.0
+    lines = log.getvalue().splitlines()
+    # A line every 15 seconds: after 3 and 6 units of 5 seconds each.
+    assert lines == [
+        "work: 3/10 rows, 0.2 rows/s, 35 s left",
+        "work: 6/10 rows, 0.2 rows/s, 20 s left",
+    ]

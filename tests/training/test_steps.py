@@ -1,0 +1,178 @@
+"""The joint update against the gradients of its parts, taken one at a time."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.training.tiny import tiny_config
+from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.models.bundle import build_bundle
+from tf_mtl_privacy.privacy.optimizer import DPAdam
+from tf_mtl_privacy.training import losses, steps
+from tf_mtl_privacy.training.perceptual import PerceptualLoss
+from tf_mtl_privacy.types import Batch
+
+TASKS = {"gender": 2, "age": 4}
+BETA = 0.3
+
+
+class Recorder:
+    """An optimizer that keeps the gradients it is given."""
+
+    def build(self, variables):
+        self.gradients = [tf.Variable(tf.zeros(v.shape)) for v in variables]
+
+    def apply(self, gradients, variables):
+        for kept, gradient in zip(self.gradients, gradients, strict=True):
+            kept.assign(gradient)
+
+
+def batch(rows=6, real=None):
+    generator = np.random.default_rng(0)
+    mask = np.ones(rows, bool) if real is None else np.arange(rows) < real
+    fill = lambda values: np.where(mask, values, -1).astype(np.int32)  # noqa: E731
+    return Batch(
+        image=generator.integers(0, 256, (rows, 32, 32, 3)).astype(np.uint8),
+        business={t: fill(generator.integers(0, c, rows)) for t, c in TASKS.items()},
+        private=fill(generator.integers(0, 8, rows)),
+        index=np.arange(rows),
+        mask=mask,
+    )
+
+
+@pytest.fixture(scope="module")
+def bundle():
+    return build_bundle(tiny_config(), TASKS, 8)
+
+
+def joint(bundle, config, optimizer, update=None, play=True):
+    restoration = steps.make_restoration_loss(config, PerceptualLoss("none"))
+    return steps.make_adversarial_step(bundle, config, optimizer, update, restoration, play=play)
+
+
+def gradient_of(bundle, model, loss):
+    variables = model.trainable_variables
+    with tf.GradientTape() as tape:
+        value = loss()
+    return [np.array(g) for g in tape.gradient(value, variables)]
+
+
+@pytest.mark.parametrize("objective", ["confusion", "paper"])
+def test_each_network_gets_the_gradient_that_the_paper_says(bundle, objective):
+    config = dataclasses.replace(tiny_config().loss, objective=objective)
+    data, recorder = batch(), Recorder()
+    joint(bundle, config, recorder)(steps.as_tensors(data), tf.constant(BETA))
+    kept = [np.array(g) for g in recorder.gradients]
+
+    image = to_float(tf.constant(data.image))
+    encode = lambda: bundle.encoder(image, training=False)  # noqa: E731
+    business = lambda: tf.reduce_mean(  # noqa: E731
+        losses.business_loss(bundle.business(encode()), data.business)
+    )
+    logits = lambda: bundle.discriminator(encode())  # noqa: E731
+    signed = {
+        "confusion": lambda: tf.reduce_mean(losses.confusion(logits(), data.private)),
+        "paper": lambda: -tf.reduce_mean(losses.paper_adversarial(logits(), data.private)),
+    }[objective]
+    restoring = lambda: tf.reduce_mean(  # noqa: E731
+        losses.squared_error(bundle.restorer(encode()), image)
+    )
+    parts = [gradient_of(bundle, bundle.encoder, loss) for loss in (business, signed, restoring)]
+    encoder = [
+        config.alpha * b + BETA * a + config.gamma * r for b, a, r in zip(*parts, strict=True)
+    ]
+    expected = (
+        encoder
+        + gradient_of(bundle, bundle.business, business)
+        + gradient_of(bundle, bundle.restorer, restoring)
+    )
+    for ours, theirs in zip(kept, expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+def test_without_play_the_encoder_does_not_feel_the_discriminator(bundle):
+    config, data = tiny_config().loss, steps.as_tensors(batch())
+    kept = []
+    for play, beta in ((False, 5.0), (True, 0.0)):
+        recorder = Recorder()
+        joint(bundle, config, recorder, play=play)(data, tf.constant(beta))
+        kept.append([np.array(g) for g in recorder.gradients])
+    for ours, theirs in zip(*kept, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+
+
+def test_padding_adds_nothing_to_any_gradient_or_figure(bundle):
+    config = tiny_config().loss
+    whole = batch(real=4)
+    cut = Batch(
+        *[
+            {t: v[:4] for t, v in part.items()} if isinstance(part, dict) else part[:4]
+            for part in whole
+        ]
+    )
+    found = []
+    for data in (whole, cut):
+        recorder = Recorder()
+        metrics = joint(bundle, config, recorder)(steps.as_tensors(data), tf.constant(BETA))
+        found.append(([np.array(g) for g in recorder.gradients], metrics))
+    for ours, theirs in zip(found[0][0], found[1][0], strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-6)
+    for name, value in found[0][1].items():
+        assert float(value) == pytest.approx(float(found[1][1][name]), abs=1e-6)
+
+
+def test_the_discriminator_is_fixed_in_the_joint_update_and_moves_in_its_own(bundle):
+    config, data = tiny_config().loss, steps.as_tensors(batch())
+    before = [np.array(v) for v in bundle.discriminator.trainable_variables]
+    joint(bundle, config, Recorder())(data, tf.constant(BETA))
+    for old, variable in zip(before, bundle.discriminator.trainable_variables, strict=True):
+        np.testing.assert_array_equal(old, np.array(variable))
+
+    update = steps.make_discriminator_update(bundle.discriminator, keras.optimizers.Adam(0.01))
+    encoder = [np.array(v) for v in bundle.encoder.variables]
+    joint(bundle, config, Recorder(), update)(data, tf.constant(BETA))
+    moved = [
+        not np.array_equal(old, np.array(v))
+        for old, v in zip(before, bundle.discriminator.trainable_variables, strict=True)
+    ]
+    assert any(moved)
+    for old, variable in zip(encoder, bundle.encoder.variables, strict=True):
+        np.testing.assert_array_equal(old, np.array(variable))
+
+
+def test_one_row_never_moves_another_rows_features_or_loss(bundle):
+    data = batch()
+    image = data.image.copy()
+    image[3] = 255 - image[3]
+    for training in (False, True):
+        first = bundle.encoder(data.image / np.float32(255), training=training)
+        second = bundle.encoder(image / np.float32(255), training=training)
+        others = np.arange(6) != 3
+        np.testing.assert_allclose(np.array(first)[others], np.array(second)[others], atol=1e-6)
+        assert not np.allclose(np.array(first)[3], np.array(second)[3])
+
+
+def test_rows_without_a_private_label_add_no_privacy_loss(bundle):
+    config = tiny_config().loss
+    data = batch()
+    unknown = data._replace(private=np.full(6, -1, np.int32))
+    metrics = joint(bundle, config, Recorder())(steps.as_tensors(unknown), tf.constant(BETA))
+    assert float(metrics["adversarial_objective"]) == 0.0
+
+
+def test_the_private_update_is_taken_on_features_without_a_way_back(bundle):
+    optimizer = DPAdam(
+        bundle.discriminator,
+        learning_rate=0.01,
+        l2_norm_clip=1.0,
+        noise_multiplier=1.0,
+    )
+    update = steps.make_discriminator_update(bundle.discriminator, optimizer)
+    features = tf.Variable(tf.random.stateless_normal((6, 8, 8, 4), [1, 2]))
+    labels = tf.constant(batch().private)
+    with tf.GradientTape() as tape:
+        loss = update(features, labels, tf.ones(6, tf.bool))
+    assert tape.gradient(loss, features) is None

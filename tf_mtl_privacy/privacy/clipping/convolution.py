@@ -1,0 +1,133 @@
+"""Ghost clipping of Conv2D and DepthwiseConv2D.
+
+To the kernel, a convolution is a Dense layer on the patches under it, one per position. The
+patches are made for some rows at a time, for the norms only; the clipped sum is the ordinary
+gradient of the convolution for rescaled deltas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.clipping.chunks import by_chunks
+from tf_mtl_privacy.privacy.clipping.contribution import (
+    Contribution,
+    floats_per_row,
+    product_norms,
+)
+from tf_mtl_privacy.privacy.clipping.dense import bias_contribution, flatten
+from tf_mtl_privacy.privacy.clipping.request import Factors, clean_rows, scale_rows
+
+Convolve = Callable[[Any, tf.Tensor, Any], tf.Tensor]
+
+
+def check(layer: Any) -> None:
+    """Refuses what the formulas below do not cover."""
+    for name, wanted in (("data_format", "channels_last"), ("groups", 1)):
+        value = getattr(layer, name, wanted)
+        if value != wanted:
+            raise UsageError(
+                f"layer {layer.name} ({type(layer).__name__}): {name}={value!r}: ghost clipping "
+                f"needs {wanted!r}; use clipping='vectorized'"
+            )
+
+
+def forward(layer: Any, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`[B, H, W, c]` -> (the same, convolution plus bias `[B, h, w, m]`)."""
+    return x, _add_bias(layer, _convolve(layer, x, layer.kernel.value))
+
+
+def contributions(layer: Any, x: tf.Tensor, delta: tf.Tensor) -> list[Contribution]:
+    """Of kernel `[kh, kw, c, m]` and bias `[m]`."""
+    columns, m = _patch_size(layer, x), delta.shape[-1]
+    positions = delta.shape[1:-1].num_elements()
+
+    def norms(rows: tf.Tensor, deltas: tf.Tensor) -> tf.Tensor:
+        return product_norms(flatten(_patches(layer, rows)), flatten(deltas))
+
+    cost = (positions or 0) * columns + floats_per_row(positions, columns, m)
+    squared = by_chunks(norms, [x, delta], cost)
+    return _with_bias(layer, x, delta, squared, _convolve)
+
+
+def depthwise_forward(layer: Any, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """`[B, H, W, c]` -> (the same, depthwise convolution plus bias `[B, h, w, c * k]`)."""
+    return x, _add_bias(layer, _convolve_depthwise(layer, x, layer.kernel.value))
+
+
+def depthwise_contributions(layer: Any, x: tf.Tensor, delta: tf.Tensor) -> list[Contribution]:
+    """Of kernel `[kh, kw, c, k]` and bias `[c * k]`; a channel's patches meet its own deltas."""
+    channels, multiplier = x.shape[-1], layer.kernel.shape[-1]
+    places = _patch_size(layer, x) // channels
+
+    def norms(rows: tf.Tensor, deltas: tf.Tensor) -> tf.Tensor:
+        patches = flatten(_patches(layer, rows))
+        patches = tf.reshape(patches, [tf.shape(rows)[0], -1, places, channels])
+        deltas = tf.reshape(deltas, [tf.shape(rows)[0], -1, channels, multiplier])
+        gradients = tf.einsum("btpc,btck->bpck", patches, deltas)
+        return tf.reduce_sum(tf.square(gradients), [1, 2, 3])
+
+    positions = delta.shape[1:-1].num_elements() or 1
+    cost = positions * channels * (2 * places + multiplier)
+    squared = by_chunks(norms, [x, delta], cost)
+    return _with_bias(layer, x, delta, squared, _convolve_depthwise)
+
+
+def _with_bias(
+    layer: Any, x: tf.Tensor, delta: tf.Tensor, squared: tf.Tensor, convolve: Convolve
+) -> list[Contribution]:
+    def weighted_sum(factors: Factors) -> tf.Tensor:
+        kernel = tf.convert_to_tensor(layer.kernel.value)
+        with tf.GradientTape(watch_accessed_variables=False) as tape:
+            tape.watch(kernel)
+            # In a graph this forward pass is pruned: nothing reads its result.
+            z = convolve(layer, clean_rows(factors, x), kernel)
+        return tape.gradient(z, kernel, output_gradients=scale_rows(factors, delta))
+
+    kernel = Contribution(layer.kernel, squared, weighted_sum)
+    return [kernel, *bias_contribution(layer.bias, delta)]
+
+
+def _convolve(layer: Any, x: tf.Tensor, kernel: Any) -> tf.Tensor:
+    return tf.nn.convolution(
+        x,
+        kernel,
+        strides=list(layer.strides),
+        padding=layer.padding.upper(),
+        dilations=list(layer.dilation_rate),
+    )
+
+
+def _convolve_depthwise(layer: Any, x: tf.Tensor, kernel: Any) -> tf.Tensor:
+    return tf.nn.depthwise_conv2d(
+        x,
+        kernel,
+        strides=[1, *layer.strides, 1],
+        padding=layer.padding.upper(),
+        dilations=list(layer.dilation_rate),
+    )
+
+
+def _add_bias(layer: Any, z: tf.Tensor) -> tf.Tensor:
+    return z if layer.bias is None else tf.nn.bias_add(z, layer.bias.value)
+
+
+def _patch_size(layer: Any, x: tf.Tensor) -> int:
+    return int(layer.kernel.shape[0] * layer.kernel.shape[1] * x.shape[-1])
+
+
+def _patches(layer: Any, x: tf.Tensor) -> tf.Tensor:
+    """`[B, h, w, kh * kw * c]`: the inputs under the kernel at each position."""
+    if tuple(layer.kernel.shape[:2]) == (1, 1) and tuple(layer.strides) == (1, 1):
+        return x
+    return tf.image.extract_patches(
+        x,
+        sizes=[1, *layer.kernel.shape[:2], 1],
+        strides=[1, *layer.strides, 1],
+        rates=[1, *layer.dilation_rate, 1],
+        padding=layer.padding.upper(),
+    )

@@ -1,0 +1,148 @@
+"""What every clipping backend is asked for and gives back."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+
+from tf_mtl_privacy.errors import UsageError
+
+# Where one row's overflow cannot be told from its effect on others, no update is made at all.
+OVERFLOW = "a per-example gradient is not finite: no update was made; lower the learning rate"
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One batch to be clipped and summed.
+
+    Attributes:
+        model: a built Keras 3 model.
+        variables: the `tf.Variable`s behind its trainable variables.
+        inputs: tensors with `B` rows, nested as the model takes them; masked rows are zero.
+        per_example_loss: the model's outputs -> losses `[B]` float32.
+        mask: `[B]` bool, False for rows that must add nothing; None where all rows count.
+        clip: bound on each example's gradient norm, > 0.
+        training: which mode the model runs in.
+    """
+
+    model: keras.Model
+    variables: list[tf.Variable]
+    inputs: Any
+    per_example_loss: Callable[[Any], tf.Tensor]
+    mask: tf.Tensor | None
+    clip: float
+    training: bool
+
+    def losses(self, outputs: Any) -> tf.Tensor:
+        """The losses `[B]`, zero where masked.
+
+        Raises:
+            UsageError: they are not one value per example.
+        """
+        losses = tf.convert_to_tensor(self.per_example_loss(outputs))
+        rows = tf.nest.flatten(self.inputs)[0]
+        if losses.shape.rank != 1 or not losses.shape[:1].is_compatible_with(rows.shape[:1]):
+            raise UsageError(
+                f"per_example_loss gave shape {losses.shape} for a batch of {rows.shape[0]}: "
+                "expected [batch], one value per example; a reduced loss cannot be clipped"
+            )
+        if self.mask is None:
+            return losses
+        return tf.where(self.mask, losses, tf.zeros_like(losses))
+
+    def without_bad_rows(self) -> tuple[Request, tf.Tensor]:
+        """The same request with rows whose inputs are not finite masked, and which these are.
+
+        For backends that differentiate the whole batch for each row: there a NaN in one row would
+        reach the gradients of all others, as zero times NaN.
+        """
+        first = tf.nest.flatten(self.inputs)[0]
+        fine = tf.ones(tf.shape(first)[:1], tf.bool)
+        for part in tf.nest.flatten(self.inputs):
+            if part.dtype.is_floating:
+                flat = tf.reshape(part, [tf.shape(part)[0], -1])
+                fine = tf.logical_and(fine, tf.reduce_all(tf.math.is_finite(flat), 1))
+        mask = fine if self.mask is None else tf.logical_and(fine, self.mask)
+        inputs = tf.nest.map_structure(lambda part: zero_rows(mask, part), self.inputs)
+        bad = tf.logical_not(fine)
+        if self.mask is not None:
+            bad = tf.logical_and(bad, self.mask)
+        return dataclasses.replace(self, inputs=inputs, mask=mask), bad
+
+
+class Clipped(NamedTuple):
+    """What a backend gives back.
+
+    Attributes:
+        losses: `[B]` float32.
+        sums: one tensor per variable: `sum_i min(1, clip / |g_i|) g_i`, jointly clipped.
+        skipped: scalar int64, how many unmasked rows added nothing because their gradient was
+            not finite.
+    """
+
+    losses: tf.Tensor
+    sums: list[tf.Tensor]
+    skipped: tf.Tensor
+
+
+class Factors(NamedTuple):
+    """Factors `[B]` float32 of the rows, which rows `[B]` bool are finite, and whether all are."""
+
+    values: tf.Tensor
+    finite: tf.Tensor
+    all_finite: tf.Tensor
+
+
+def clip_factors(squared_norms: tf.Tensor, clip: float, mask: tf.Tensor | None) -> Factors:
+    """`min(1, clip / norm)` per row; exactly zero where the row is masked or not finite.
+
+    Abadi et al. 2016, algorithm 1. An overflow of the squared norm counts as not finite.
+
+    Args:
+        squared_norms: `[B]` float32.
+        clip: > 0.
+        mask: `[B]` bool or None.
+    """
+    norms = tf.sqrt(tf.maximum(squared_norms, 0.0))
+    finite = tf.math.is_finite(norms)
+    counts = finite if mask is None else tf.logical_and(finite, mask)
+    factors = tf.where(counts, clip / tf.maximum(norms, clip), tf.zeros_like(norms))
+    return Factors(factors, finite, tf.reduce_all(finite))
+
+
+def clean_rows(factors: Factors, value: tf.Tensor) -> tf.Tensor:
+    """`value` `[B, ...]` with rows that are not finite set to zero.
+
+    A factor of zero is not enough for them: zero times infinity is NaN. Where all rows are finite,
+    as almost always, this costs nothing.
+    """
+    return tf.cond(factors.all_finite, lambda: value, lambda: zero_rows(factors.finite, value))
+
+
+def scale_rows(factors: Factors, value: tf.Tensor) -> tf.Tensor:
+    """`value` `[B, ...]`, cleaned, times the factors row by row."""
+    shape = [-1] + [1] * (value.shape.rank - 1)
+    return clean_rows(factors, value) * tf.reshape(factors.values, shape)
+
+
+def count_skipped(finite: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:
+    """How many unmasked rows are not finite, scalar int64."""
+    bad = tf.logical_not(finite)
+    if mask is not None:
+        bad = tf.logical_and(bad, mask)
+    return tf.reduce_sum(tf.cast(bad, tf.int64))
+
+
+def mark(losses: tf.Tensor, bad: tf.Tensor) -> tf.Tensor:
+    """The losses with NaN where a row was taken out, so that nobody takes it for learnt."""
+    return tf.where(bad, tf.constant(float("nan"), losses.dtype), losses)
+
+
+def zero_rows(keep: tf.Tensor, value: tf.Tensor) -> tf.Tensor:
+    """`value` with every row zero where `keep` `[B]` is False, even where it is not finite."""
+    shape = tf.concat([tf.shape(keep), tf.ones([tf.rank(value) - 1], tf.int32)], 0)
+    return tf.where(tf.reshape(keep, shape), value, tf.zeros_like(value))

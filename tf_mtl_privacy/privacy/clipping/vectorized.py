@@ -1,0 +1,96 @@
+"""Per-example gradients of any row-wise Keras model, all at once; costs memory rows x weights."""
+
+from __future__ import annotations
+
+import keras
+import tensorflow as tf
+
+from tf_mtl_privacy.privacy.clipping.request import (
+    OVERFLOW,
+    Clipped,
+    Request,
+    clean_rows,
+    clip_factors,
+    count_skipped,
+    mark,
+)
+
+
+def clipped_sum(request: Request) -> Clipped:
+    """Clips and sums instantiated per-example gradients.
+
+    Raises:
+        tf.errors.InvalidArgumentError: in a model that draws random numbers, a gradient overflows
+            although all inputs are finite.
+    """
+    if draws_random_numbers(request.model):
+        request, bad = request.without_bad_rows()
+        losses, gradients = _by_jacobian(request)
+        squared = tf.debugging.check_numerics(_squared_norms(gradients), OVERFLOW)
+        losses, skipped = mark(losses, bad), tf.reduce_sum(tf.cast(bad, tf.int64))
+    else:
+        losses, gradients = _by_rows(request)
+        squared = _squared_norms(gradients)
+        skipped = tf.constant(0, tf.int64)
+    factors = clip_factors(squared, request.clip, request.mask)
+    sums = [
+        tf.linalg.matvec(clean_rows(factors, _rows(g)), factors.values, transpose_a=True)
+        for g in gradients
+    ]
+    sums = [tf.reshape(s, v.shape) for s, v in zip(sums, request.variables, strict=True)]
+    return Clipped(losses, sums, skipped + count_skipped(factors.finite, request.mask))
+
+
+def draws_random_numbers(model: keras.Model) -> bool:
+    """Whether a layer such as Dropout draws random numbers: two passes would then differ."""
+    return any(
+        getattr(layer, "_seed_generators", None)
+        for layer in model._flatten_layers(include_self=False, recursive=True)
+    )
+
+
+def _by_rows(request: Request) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """Each row by itself through the model, vectorised over rows.
+
+    The loss may hold labels of the whole batch, so its gradient at the outputs is taken first.
+    """
+    model, training = request.model, request.training
+    outputs = model(request.inputs, training=training)
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(tf.nest.flatten(outputs))
+        losses = request.losses(outputs)
+    flat = tf.nest.flatten(outputs)
+    deltas = tape.gradient(losses, flat, unconnected_gradients="zero")
+
+    def one(row: tuple) -> list[tf.Tensor]:
+        inputs = tf.nest.map_structure(lambda part: part[tf.newaxis], row[0])
+        with tf.GradientTape(watch_accessed_variables=False) as inner:
+            inner.watch(request.variables)
+            outs = tf.nest.flatten(model(inputs, training=training))
+        gradients = inner.gradient(
+            outs,
+            request.variables,
+            output_gradients=[delta[tf.newaxis] for delta in row[1]],
+            unconnected_gradients="zero",
+        )
+        # An Embedding's gradient is sparse.
+        return [tf.convert_to_tensor(gradient) for gradient in gradients]
+
+    return losses, tf.vectorized_map(one, (request.inputs, deltas))
+
+
+def _by_jacobian(request: Request) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """One forward pass, then one backward pass of the whole batch per row: slow but faithful."""
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(request.variables)
+        losses = request.losses(request.model(request.inputs, training=request.training))
+    gradients = tape.jacobian(losses, request.variables, unconnected_gradients="zero")
+    return losses, gradients
+
+
+def _squared_norms(gradients: list[tf.Tensor]) -> tf.Tensor:
+    return tf.add_n([tf.reduce_sum(tf.square(_rows(g)), 1) for g in gradients])
+
+
+def _rows(gradient: tf.Tensor) -> tf.Tensor:
+    return tf.reshape(gradient, [-1, max(gradient.shape[1:].num_elements(), 1)])

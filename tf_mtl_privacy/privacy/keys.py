@@ -1,0 +1,73 @@
+"""Secret keys for sampling and noise: made by the operating system, held in memory, never written.
+
+A key is made anew whenever a process starts or a run is continued, so that no draw is ever used
+twice; the accounting needs fresh randomness, not the same randomness. A test key makes every draw
+repeatable and is not secret: what is trained with one has no privacy (`is_test`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from typing import NoReturn
+
+import numpy as np
+
+_BYTES = 32
+
+
+class SecretKey:
+    """256 secret bits, from which independent streams are derived by name and number."""
+
+    __slots__ = ("_material", "is_test")
+
+    def __init__(self, material: bytes, *, is_test: bool) -> None:
+        if len(material) != _BYTES:
+            raise ValueError(f"Expected {_BYTES} bytes: {len(material)}")
+        self._material = material
+        self.is_test = is_test
+
+    def derive(self, label: str) -> SecretKey:
+        """A key for one purpose ("sampling/adversarial"); keys of different labels are unrelated.
+
+        Two phases must never share a key: they would draw the same batches.
+        """
+        return SecretKey(self._hash(b"derive", label.encode(), _BYTES), is_test=self.is_test)
+
+    def words(self, count: int, *numbers: int) -> np.ndarray:
+        """`[count]` uint64 words, `count` <= 8, a pure function of the key and `numbers` (>= 0)."""
+        return np.frombuffer(self._hash(b"words", _packed(numbers), 8 * count), np.uint64).copy()
+
+    def generator(self, *numbers: int) -> np.random.Generator:
+        """A generator that is a pure function of the key and `numbers` (each >= 0).
+
+        BLAKE2b turns key and numbers into the 128-bit key of a Philox counter generator, so that
+        the streams of two steps are as unrelated as two secret keys.
+        """
+        return np.random.Generator(np.random.Philox(key=self.words(2, *numbers)))
+
+    def _hash(self, purpose: bytes, message: bytes, size: int) -> bytes:
+        return hashlib.blake2b(
+            message, digest_size=size, key=self._material, person=purpose
+        ).digest()
+
+    def __repr__(self) -> str:
+        return f"SecretKey(is_test={self.is_test})"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret key is never written")
+
+
+def secret_key() -> SecretKey:
+    """A new key from the operating system's generator."""
+    return SecretKey(os.urandom(_BYTES), is_test=False)
+
+
+def key_for_tests(seed: int) -> SecretKey:
+    """A key that anyone can compute from `seed` (>= 0), for tests: it voids the guarantee."""
+    material = hashlib.blake2b(_packed((seed,)), digest_size=_BYTES, person=b"test key").digest()
+    return SecretKey(material, is_test=True)
+
+
+def _packed(numbers: tuple[int, ...]) -> bytes:
+    return b"".join(number.to_bytes(8, "little") for number in numbers)

@@ -1,0 +1,154 @@
+"""Poisson sampling by row number, in batches of fixed size, and a bound on rows per person."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, steps_per_epoch
+from tf_mtl_privacy.privacy.binomial import capacity_for, upper_tail
+from tf_mtl_privacy.privacy.keys import SecretKey
+
+PADDING = -1
+
+
+class PoissonBatches:
+    """Each row is in each step's batch independently with probability q: what accounting assumes.
+
+    A batch has a fixed number of places; those that are not filled are padding. Should more rows
+    be drawn than there are places, surplus rows are dropped at random; the chance of that is
+    `overflow_probability`, which the accounting puts into delta. An empty batch is a batch like
+    any other: its update is noise alone, and it counts.
+
+    A batch is a pure function of (key, epoch, step). The key is secret, one per phase, and new in
+    every process: see keys.py.
+
+    Args:
+        rows: `[N]` int64 row numbers, N > 0, each once.
+        sampling_probability: q in (0, 1]; batch_size / N gives batches of batch_size on average.
+        capacity: places in a batch, > 0; by default the fewest that keep an overflow's
+            probability at or below `overflow_probability`.
+        overflow_probability: > 0; unused when a capacity is given.
+        key: where the draws come from.
+
+    Raises:
+        UsageError: there are no rows, a row is there twice, or a number is out of range.
+    """
+
+    def __init__(
+        self,
+        rows: np.ndarray,
+        sampling_probability: float,
+        capacity: int | None = None,
+        overflow_probability: float = 1e-15,
+        *,
+        key: SecretKey,
+    ) -> None:
+        if len(rows) == 0:
+            raise UsageError("Poisson sampling needs at least one row")
+        if not 0 < sampling_probability <= 1:
+            raise UsageError(f"sampling_probability={sampling_probability}: expected in (0, 1]")
+        if capacity is None:
+            if not 0 < overflow_probability < 1:
+                raise UsageError(f"overflow_probability={overflow_probability}: expected in (0, 1)")
+            capacity = capacity_for(len(rows), sampling_probability, overflow_probability)
+        if capacity < 1:
+            raise UsageError(f"capacity={capacity}: expected > 0")
+        self._rows = np.asarray(rows, np.int64)
+        if len(np.unique(self._rows)) != len(self._rows):
+            raise UsageError(
+                "Poisson sampling: a row number is there twice, which doubles its part"
+            )
+        self._probability, self._capacity, self._key = sampling_probability, capacity, key
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Steps in which a row is drawn once on average: 1/q, rounded up."""
+        return steps_per_epoch(self._probability)
+
+    @property
+    def capacity(self) -> int:
+        """Places in a batch."""
+        return self._capacity
+
+    @property
+    def expected_batch_size(self) -> float:
+        """q * N: what the noisy sum is divided by, whatever the batch's actual size."""
+        return self._probability * len(self._rows)
+
+    @property
+    def overflow_probability(self) -> float:
+        """The exact chance that one batch overflows."""
+        return upper_tail(self._capacity, len(self._rows), self._probability)
+
+    def mechanism(self, noise_multiplier: float) -> Mechanism:
+        """What the accounting has to know of updates on these batches."""
+        return Mechanism(
+            noise_multiplier=noise_multiplier,
+            sampling_probability=self._probability,
+            sampling=POISSON,
+            rows=len(self._rows),
+            overflow_probability=self.overflow_probability,
+        )
+
+    def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
+        """The batch number `step` of epoch `epoch`, both counted from 0.
+
+        Returns:
+            `(rows [capacity] int64, mask [capacity] bool)`; padding has row -1, mask False, and
+            stands at the end.
+        """
+        if not 0 <= step < self.steps_per_epoch or epoch < 0:
+            raise IndexError(f"epoch {epoch}, step {step}: an epoch has {self.steps_per_epoch}")
+        generator = self._key.generator(epoch, step)
+        drawn = self._rows[generator.random(len(self._rows)) < self._probability]
+        if len(drawn) > self._capacity:
+            drawn = generator.choice(drawn, self._capacity, replace=False, shuffle=False)
+        rows = np.full(self._capacity, PADDING, np.int64)
+        rows[: len(drawn)] = drawn
+        return rows, rows != PADDING
+
+
+def limit_per_person(rows: np.ndarray, person: np.ndarray, most: int, seed: int) -> np.ndarray:
+    """Keeps at most `most` rows of each person, chosen once for the whole run.
+
+    The choice depends on (seed, row number) alone, so that taking one person out of the data
+    changes nothing for anybody else; it needs no secret.
+
+    Args:
+        rows: `[N]` int64 row numbers, each once.
+        person: `[N]` whose row it is, >= 0.
+        most: > 0.
+        seed: >= 0.
+
+    Returns:
+        The row numbers that are kept, in their old order.
+
+    Raises:
+        UsageError: `most` is not positive, or a row's person is unknown (negative).
+    """
+    rows, person = np.asarray(rows, np.int64), np.asarray(person)
+    if most < 1:
+        raise UsageError(f"--max_images_per_person={most}: expected > 0")
+    if len(person) != len(rows):
+        raise ValueError(f"Expected one person per row: {len(person)} for {len(rows)}")
+    unknown = int((person < 0).sum())
+    if unknown:
+        raise UsageError(
+            f"--max_images_per_person={most}: {unknown} of {len(rows)} rows do not say whose they "
+            "are; leave the flag out or use data with identities"
+        )
+    order = np.lexsort((_scrambled(rows, seed), person))
+    owners = person[order]
+    first_of_its_person = np.searchsorted(owners, owners, side="left")
+    place = np.arange(len(rows)) - first_of_its_person
+    return rows[np.sort(order[place < most])]
+
+
+def _scrambled(rows: np.ndarray, seed: int) -> np.ndarray:
+    """`[N]` uint64: splitmix64 (Steele et al. 2014) of row number and seed, wrapping around."""
+    word = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
+    x = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + word
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
