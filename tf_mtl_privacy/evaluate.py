@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.files import write_atomic, write_json
+from tf_mtl_privacy.evaluation.own_rows import PLACES, own_dataset, refuse_trained_rows, seen_people
+from tf_mtl_privacy.files import private_dir, write_atomic, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.verbs import CONFIG_FILE
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset
@@ -23,8 +25,6 @@ if TYPE_CHECKING:
     from tf_mtl_privacy.training.inference import Predictions
     from tf_mtl_privacy.training.saved_run import SavedRun
 
-# Options that say where data lies, not which data it is.
-_PLACES = ("data_dir", "cache_dir", "max_damaged")
 _PICTURES, _PICTURE_PIXELS = 16, 128
 
 
@@ -48,9 +48,21 @@ def evaluate_run(
         The content of `results_path(...)`; docs/results-schema.md describes it.
 
     Raises:
-        UsageError: the data has no such rows, or its labels are not those of the run.
-        RunError: the run cannot be loaded, or the result cannot be written.
+        UsageError: the data has no such rows, or its labels are not those of the run, or the run
+            was trained on some of the rows and `split` is not "train".
+        RunError: the run cannot be loaded, its own data has changed since, or the result cannot be
+            written.
     """
+    return _evaluate_and_write(run_dir, data, split, pictures)[0]
+
+
+def _evaluate_and_write(
+    run_dir: str | os.PathLike[str],
+    data: DataConfig | None,
+    split: str,
+    pictures: bool | None = None,
+) -> tuple[dict[str, Any], Path]:
+    """The result and its file."""
     # Imported here: `--help` and wrong flags must answer before TensorFlow is loaded.
     from tf_mtl_privacy.data.opening import open_dataset
     from tf_mtl_privacy.reporting.environment import environment
@@ -58,38 +70,46 @@ def evaluate_run(
     from tf_mtl_privacy.training.saved_run import load_run
 
     run = load_run(run_dir)
+    private_dir(run_dir, tighten=(CONFIG_FILE,))
     used = data or run.config.data
     _check_size(run.config.data, used)
     results, dataset = _evaluate(run, open_dataset(used), used, split)
-    path = results_path(run_dir, run.config.data, used, split)
+    same = used == run.config.data or dataset.fingerprint == run.data_fingerprint
+    fingerprint = "" if same else dataset.fingerprint
+    path = results_path(run_dir, run.config.data, used, split, fingerprint)
     whole = build_results(run.config, run.status, *results, environment())
     if pictures or (pictures is None and used.dataset == "synthetic_faces"):
         _write_picture(run.bundle, dataset, split, path)
     write_json(path, whole)
-    return whole
+    return whole, path
 
 
 def results_path(
-    run_dir: str | os.PathLike[str], own: DataConfig, used: DataConfig, split: str = "test"
+    run_dir: str | os.PathLike[str],
+    own: DataConfig,
+    used: DataConfig,
+    split: str = "test",
+    fingerprint: str = "",
 ) -> Path:
     """The result's file: results.json for the run's own test rows.
 
-    Otherwise it is named after the data set, or what differs from the run's data, and the split.
+    Otherwise it is named after the data set, what differs from the run's data, the first 8 digits
+    of `fingerprint` (that of the data used, where it is not the run's own), and the split.
     """
     different = [
         (field.name, getattr(used, field.name))
         for field in dataclasses.fields(used)
-        if getattr(used, field.name) != getattr(own, field.name) and field.name not in _PLACES
+        if getattr(used, field.name) != getattr(own, field.name) and field.name not in PLACES
     ]
-    if used.dataset == "csv" and used.data_dir != own.data_dir:
-        # Any folder can be a csv data set, so here the place tells which one it is.
-        different.append(("data_dir", Path(used.data_dir).name))
     parts = ["results"]
     if used.dataset != own.dataset:
         parts.append(used.dataset)
     else:
-        parts += [own.dataset] if different else []
+        parts += [own.dataset] if different or fingerprint else []
         parts += [f"{name}-{value}" for name, value in different]
+    # Any folder can hold a data set of that name; drawn faces are known by their options.
+    drawn = own.dataset == used.dataset == "synthetic_faces" and different
+    parts += [fingerprint[:8]] if fingerprint and not drawn else []
     parts += [split] if split != "test" else []
     return Path(run_dir) / (re.sub(r"[^\w.-]", "_", "_".join(parts)) + ".json")
 
@@ -98,8 +118,7 @@ def main(parsed: Parsed) -> int:
     """Evaluates, and prints the table."""
     cli.load_tensorflow()
     run_dir, split = parsed.options.run_dir, parsed.options.split
-    results = evaluate_run(run_dir, parsed.other_data, split)
-    path = results_path(run_dir, parsed.config.data, parsed.data, split)
+    results, path = _evaluate_and_write(run_dir, parsed.other_data, split)
     show(results_table(results, run_files(run_dir, path.name)))
     return cli.OK
 
@@ -123,6 +142,9 @@ def _evaluate(
     rows = dataset.rows[split]
     if not len(rows):
         raise UsageError(f"--split={split}: {used.dataset} has no such rows")
+    own = own_dataset(run.config.data, run.data_fingerprint, used, dataset)
+    if own is not None:
+        refuse_trained_rows(own, dataset, split)
     predictions = predict_run(run, dataset, rows)
     no_discriminator = "the model has no discriminator"
     if run.bundle.discriminator is not None and dataset.private_classes != run.private_classes:
@@ -135,10 +157,12 @@ def _evaluate(
         {name: len(numbers) for name, numbers in dataset.rows.items()},
         len(getattr(dataset.store, "meta", {}).get("damaged", ())),
         no_discriminator,
+        seen_people(own, dataset, rows),
     )
     evaluated_on = {
         "dataset": used.dataset,
         "split": split,
+        "data_fingerprint": dataset.fingerprint or None,
         "changed": {
             name: value
             for name, value in dataclasses.asdict(used).items()
@@ -179,7 +203,7 @@ def _write_picture(bundle: Bundle, dataset: Dataset, split: str, results: Path) 
     assert restored is not None
     sheet = comparison_sheet([enlarged(part, _PICTURE_PIXELS) for part in (images, restored)])
     name = results.stem.replace("results", "restored", 1) + ".png"
-    write_atomic(results.with_name(name), png_bytes(sheet))
+    write_atomic(results.with_name(name), png_bytes(sheet), private=True)
 
 
 if __name__ == "__main__":

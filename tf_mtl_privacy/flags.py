@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flag_help import help_text
 from tf_mtl_privacy.flagfiles import Argument, expand
-from tf_mtl_privacy.verbs import CONFIG_FILE, VERBS, Verb
+from tf_mtl_privacy.verbs import CONFIG_FILE, VERBS, PrepareOptions, Verb
 
 # What a data set of another name does not inherit from the run's own.
 _TIED_TO_DATASET = (
@@ -30,6 +31,10 @@ _TIED_TO_DATASET = (
     "validation_rows",
     "test_rows",
 )
+
+# Options that name a folder, or a word or a file.
+_FOLDERS = ("data_dir", "cache_dir")
+_FILES = ("encoder_weights", "perceptual_weights")
 
 
 class HelpRequested(Exception):  # noqa: N818 - not an error
@@ -78,6 +83,7 @@ def parse(verb: str, argv: Sequence[str]) -> Parsed:
     values = _define(command)
     positional = _read(verb, values, arguments)
     explicit = {name: values[name].value for name in values if values[name].present}
+    explicit |= _absolute(explicit)
     options = _options(verb, command, explicit, positional)
     config, other_data = _configuration(command, options, explicit)
     return Parsed(config, options, frozenset(explicit), other_data)
@@ -162,6 +168,16 @@ def _place(name: str, arguments: list[Argument]) -> str:
     return ""
 
 
+def _absolute(explicit: dict[str, Any]) -> dict[str, Any]:
+    """The given places as absolute paths: a saved configuration must work from any folder."""
+    places = {name: explicit[name] for name in _FOLDERS if explicit.get(name)}
+    for name in _FILES:
+        value = explicit.get(name)
+        if value and Path(value).expanduser().is_file():
+            places[name] = value
+    return {name: os.path.abspath(os.path.expanduser(value)) for name, value in places.items()}
+
+
 def _options(verb: str, command: Verb, explicit: dict[str, Any], positional: list[str]) -> Any:
     names = {field.name: field.default for field in dataclasses.fields(command.options)}
     given = {name: value for name, value in explicit.items() if name in names}
@@ -182,7 +198,12 @@ def _configuration(
 ) -> tuple[Config, DataConfig | None]:
     """The configuration to use, and the data to evaluate on where it is another."""
     if not command.reads_run:
+        if not command.sections:
+            return Config(), None
         base = _load("config", options.config) if options.config else Config()
+        if isinstance(options, PrepareOptions):
+            # Data is prepared for any model, also such as lfw that has no private label.
+            explicit = explicit | {"model": "stl"}
         return _override(base, explicit), None
     if not Path(options.run_dir).is_dir():
         raise UsageError(f"--run_dir={options.run_dir}: no such folder; give that of a run")

@@ -48,7 +48,7 @@ def main(parsed: Parsed) -> int:
         private_dir(output.parent)
     predictions = predict_files(run, files, options.restored_dir)
     write = to_csv if output.suffix == ".csv" else to_json
-    write_atomic(output, write(predictions, run.task_classes))
+    write_atomic(output, write(predictions, run.task_classes), private=True)
     show(summary(predictions, run.task_classes))
     show(f"Attributes: {output}")
     if options.restored_dir:
@@ -137,7 +137,7 @@ def _read(run: SavedRun, files: Sequence[PictureFile]) -> Iterator[tuple[Any, st
             if file.path.stat().st_size > _LARGEST_FILE:
                 yield None, "file larger than 200 MiB"
                 continue
-            yield read_picture(file.path.read_bytes(), data.image_size, data.crop), None
+            yield read_picture(file.path.read_bytes(), data.image_size, data.effective_crop), None
         except BadPicture as error:
             yield None, str(error)
         except OSError as error:
@@ -148,7 +148,7 @@ def _write_png(path: Path, image: Any) -> None:
     from tf_mtl_privacy.reporting.pictures import png_bytes
 
     private_dir(path.parent)
-    write_atomic(path, png_bytes(image))
+    write_atomic(path, png_bytes(image), private=True)
 
 
 if __name__ == "__main__":

@@ -50,7 +50,9 @@ def prepare_data(
     return Store(folder), made
 
 
-def summary(store: Store, dataset: Dataset, made: bool, seconds: float) -> str:
+def summary(
+    store: Store, dataset: Dataset, made: bool, seconds: float, verified: bool = False
+) -> str:
     """What was done, in a few lines."""
     splits = ", ".join(f"{name} {len(rows)}" for name, rows in dataset.rows.items())
     damaged = store.meta["damaged"]
@@ -62,7 +64,7 @@ def summary(store: Store, dataset: Dataset, made: bool, seconds: float) -> str:
         + (f" (listed in {store.folder}/damaged.csv)" if damaged else ""),
         *(f"          {key}: {reason}" for _, key, reason in damaged[:_SHOWN]),
         f"store:    {store.folder}",
-        f"checksum: {store.checksum}",
+        f"checksum: {store.checksum}{' (verified)' if verified else ''}",
         *(f"warning:  {text}" for text in store.meta["warnings"]),
         *(f"note:     {text}" for text in dataset.notes),
     ]
@@ -76,9 +78,11 @@ def main(parsed: Parsed) -> int:
     started = time.monotonic()
     options = parsed.options
     store, made = prepare_data(parsed.data, workers=options.workers, force=options.force)
+    if options.verify:
+        store.verify()
     seconds = time.monotonic() - started
     # Also checks that the store has the labels that were asked for.
-    show(summary(store, from_store(store, parsed.data), made, seconds))
+    show(summary(store, from_store(store, parsed.data), made, seconds, options.verify))
     return cli.OK
 
 

@@ -3,6 +3,7 @@
 import errno
 import os
 import signal
+import stat
 import subprocess
 import sys
 import time
@@ -49,6 +50,32 @@ def test_errors_have_a_code_and_one_line(capsys, error, code, line):
     captured = capsys.readouterr()
     assert captured.err.startswith(line) and captured.err.count("\n") == 1
     assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("flag", "shown"),
+    [("--debug", 1), ("--debug=true", 1), ("-debug=1", 1), ("--debug=false", 0), ("--nodebug", 0)],
+)
+def test_debug_shows_the_traceback_however_it_is_written(capsys, flag, shown):
+    assert cli.execute("train", failing(RunError("lost")), [flag]) == 1
+    assert capsys.readouterr().err.count("Traceback") == shown
+
+
+def test_what_a_command_writes_is_for_its_owner_and_the_process_is_left_as_it_was(tmp_path):
+    def main(parsed):
+        (tmp_path / "folder").mkdir()
+        (tmp_path / "file").touch()
+
+    before = os.umask(0o022)
+    try:
+        assert cli.execute("train", main, []) == 0
+        assert cli.execute("train", failing(KeyboardInterrupt()), []) == 130
+        after = os.umask(0o022)
+    finally:
+        os.umask(before)
+    assert after == 0o022
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("folder", "file")]
+    assert modes == [0o700, 0o600]
 
 
 def test_main_s_own_code_and_none():

@@ -8,7 +8,9 @@ import subprocess
 import sys
 import time
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 
 def one_line(done, code):
@@ -48,11 +50,11 @@ def test_nothing_is_claimed_that_was_not_measured(trained, results):
 
 def test_the_run_folder_is_for_its_owner_only(trained):
     run_dir = trained[0]
-    folders = [run_dir, run_dir / "models", run_dir / "tensorboard", run_dir / "checkpoints"]
-    for folder in folders:
-        assert stat.S_IMODE(folder.stat().st_mode) & 0o077 == 0 or (
-            stat.S_IMODE(run_dir.stat().st_mode) == 0o700
-        )
+    found = [run_dir, *run_dir.rglob("*")]
+    names = {path.name for path in found}
+    assert {"models", "tensorboard", "checkpoints", "results.json", "restored.png"} <= names
+    open_to_others = [path for path in found if stat.S_IMODE(path.stat().st_mode) & 0o077]
+    assert not open_to_others
     assert not list(run_dir.glob("features*"))
 
 
@@ -118,10 +120,24 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(python
         f"--run_dir={run_dir}",
     )
     line = one_line(done, 1)
-    assert "step" in line and "adversarial" in line and "checkpoint" in line
+    assert "finite" in line or "nan" in line
+    assert "last good checkpoint" in line
     lines = [json.loads(text) for text in (run_dir / "metrics.jsonl").read_text().splitlines()]
     assert [entry["phase"] for entry in lines][:3] == ["business", "discriminator", "restorer"]
-    assert (run_dir / "checkpoints" / "checkpoint").exists()
+    assert not (run_dir / "training.json").exists()
+    newest = tf.train.latest_checkpoint(run_dir / "checkpoints")
+    reader = tf.train.load_checkpoint(newest)
+    for name in reader.get_variable_to_shape_map():
+        value = reader.get_tensor(name)
+        if isinstance(value, np.ndarray) and value.dtype.kind == "f":
+            assert np.isfinite(value).all(), name
+
+
+def test_weights_that_blow_up_in_the_last_step_are_not_called_finished(python, tiny, tmp_path):
+    run_dir = tmp_path / "run"
+    flags = ("--adversarial_learning_rate=1e38", "--batch_size=64", f"--run_dir={run_dir}")
+    done = python("-m", "tf_mtl_privacy.train", *tiny, *flags)
+    assert "last good checkpoint" in one_line(done, 1)
     assert not (run_dir / "training.json").exists()
 
 

@@ -1,3 +1,5 @@
+import hashlib
+
 import numpy as np
 import pytest
 
@@ -5,7 +7,12 @@ from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.identity import choose_people, split_by_person
 from tf_mtl_privacy.data.labels import attribute, joint_code, make_targets
 from tf_mtl_privacy.data.source import Table
-from tf_mtl_privacy.data.splitting import limit_rows, random_split
+from tf_mtl_privacy.data.splitting import (
+    limit_rows,
+    random_split,
+    split_names,
+    with_validation,
+)
 from tf_mtl_privacy.errors import UsageError
 
 
@@ -62,7 +69,9 @@ def test_joint_code_of_two_worked_by_hand():
 
 
 def test_joint_code_of_three_has_eight_classes():
-    targets = make_targets(table(), config(private_label="attributes:Bald,Male,Smiling"))
+    targets = make_targets(
+        table(), config(tasks="years=age", private_label="attributes:Bald,Male,Smiling")
+    )
     assert targets.labels.private.tolist() == [1, 3, 6, 0, -1, -1]
     assert len(targets.private_classes) == 8
     assert targets.private_classes[6] == "Bald=1,Male=1,Smiling=0"
@@ -70,7 +79,7 @@ def test_joint_code_of_three_has_eight_classes():
 
 def test_joint_code_refuses_what_is_not_binary():
     with pytest.raises(UsageError, match="attributes:Male,age: age has 4 classes, expected 2"):
-        make_targets(table(), config(private_label="attributes:Male,age"))
+        make_targets(table(), config(tasks="bald=Bald", private_label="attributes:Male,age"))
 
 
 @pytest.mark.parametrize("name", ["smilng", "SMILING"])
@@ -163,12 +172,52 @@ def test_no_limit_keeps_all_rows(count):
 
 
 def test_a_random_split_is_80_10_10_and_keeps_people_together():
-    assert np.bincount(random_split(50, None, 0)).tolist() == [40, 5, 5]
-    person = np.arange(200) % 20
-    split = random_split(200, person, 0)
-    assert np.bincount(split).tolist() == [160, 20, 20]
-    assert all(len(set(split[person == k])) == 1 for k in range(20))
-    assert (split != random_split(200, person, 1)).any()
-    # Three unknown people and one person of two images: four groups.
-    few = random_split(5, np.array([-1, 7, -1, 7, -1]), 0)
-    assert few[1] == few[3] and sorted(set(few)) == [0, 1, 2]
+    keys = np.array([f"{k}.png" for k in range(4000)])
+    counts = np.bincount(random_split(split_names(keys), 0))
+    # Binomial: 400 expected with a standard deviation of 19.
+    assert abs(counts[1] - 400) < 95 and abs(counts[2] - 400) < 95
+    person = np.array([f"p{k % 20}" for k in range(200)])
+    split = random_split(split_names(keys[:200], person), 0)
+    assert all(len(set(split[person == name])) == 1 for name in set(person))
+    assert (split != random_split(split_names(keys[:200], person), 1)).any()
+    # A file and a person of the same name are not the same.
+    assert len(set(split_names(np.array(["a", "b"]), ["b", ""]))) == 2
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("total", [3, 4, 7])
+def test_in_a_tiny_set_no_side_is_empty(total, seed):
+    # The first has two images.
+    names = split_names(np.arange(total + 1).astype(str), ["x", "x", *[""] * (total - 1)])
+    few = random_split(names, seed)
+    assert few[0] == few[1] and sorted(set(few)) == [0, 1, 2]
+    assert random_split(["row/a", "row/b"], seed).tolist() == [0, 0]
+
+
+def test_the_side_of_a_name_is_its_hash_alone():
+    names = [f"row/{k}" for k in range(300)]
+    split = random_split(names, 7)
+    for name, side in zip(names[:20], split, strict=False):
+        digest = hashlib.blake2b(name.encode(), key=b"7", digest_size=8).hexdigest()
+        value = int(digest, 16) / 2**64
+        assert side == (2 if value < 0.1 else 1 if value < 0.2 else 0)
+    assert random_split(names[100:], 7).tolist() == split[100:].tolist()
+
+
+def test_holding_out_takes_nothing_where_there_is_validation():
+    names = [f"row/{k}" for k in range(6)]
+    assert with_validation(np.array([0, 0, 0, 0, 1, 2], np.int8), names, 0) is None
+    assert with_validation(np.array([2] * 6, np.int8), names, 0) is None
+    found = with_validation(np.array([0, 0, 0, 0, 2, 2], np.int8), names, 0)
+    assert np.bincount(found).tolist() == [3, 1, 2]
+    assert with_validation(np.array([0, 0, 2], np.int8), ["person/a"] * 2 + ["row/c"], 0) is None
+
+
+@pytest.mark.parametrize(
+    ("tasks", "private"),
+    [("i=iris", "iris"), ("g=Male,s=Smiling", "attributes:Bald,Smiling"), ("i=iris", "")],
+)
+def test_a_task_that_is_also_the_private_label_is_refused(tasks, private):
+    with pytest.raises(UsageError, match=r"--tasks=\w=\w+: \w+ is also what --private_label="):
+        DataConfig(tasks=tasks, private_label=private)
+    DataConfig(tasks=tasks, private_label="none")

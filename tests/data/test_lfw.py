@@ -2,9 +2,11 @@ import numpy as np
 import pytest
 
 from tests.fakes.folders import write_lfw
+from tests.fakes.pictures import encoded, picture
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import open_dataset
 from tf_mtl_privacy.data.opening import open_source
+from tf_mtl_privacy.data.preprocess import decode_content, prepare_pixels
 from tf_mtl_privacy.errors import UsageError
 
 
@@ -74,3 +76,17 @@ def test_missing_folders_and_files(tmp_path):
     write_lfw(tmp_path / "faces").unlink()
     with pytest.raises(UsageError, match=r"no file lfw_attributes.txt"):
         open_source(config(tmp_path))
+
+
+def test_the_usual_crop_is_the_inner_187_pixels(tmp_path):
+    write_lfw(tmp_path / "faces")
+    usual, center = (open_dataset(config(tmp_path, crop=c)) for c in ("auto", "center"))
+    # 250 * 3 // 4 = 187, from pixel 31 on.
+    expected = prepare_pixels(decoded(0)[31:218, 31:218], 32, "none").numpy()
+    np.testing.assert_array_equal(usual.store.images(np.array([0]))[0], expected)
+    assert usual.fingerprint != center.fingerprint
+    assert usual.fingerprint == open_dataset(config(tmp_path, crop="inner")).fingerprint
+
+
+def decoded(row):
+    return decode_content(encoded(picture(row, 250, 250), "JPEG", quality=92))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.fakes.folders import write_celeba
+from tests.fakes.folders import write_celeba, write_lfw
 from tests.fakes.pictures import encoded, picture
 
 
@@ -25,13 +25,19 @@ def test_it_says_what_it_did_and_does_it_once(prepare, tmp_path):
     assert "rows:     train 11, validation 4, test 4" in first.stdout
     assert "damaged:  1 (listed in" in first.stdout
     assert "000002.jpg: truncated JPEG" in first.stdout
-    again = prepare(*flags)
+    again = prepare(*flags, "--verify")
     assert again.stdout.startswith("already prepared: celeba") and again.returncode == 0
 
     def checksum(run):
         return next(line for line in run.stdout.splitlines() if line.startswith("checksum:"))
 
-    assert checksum(again) == checksum(first)
+    assert checksum(again) == checksum(first) + " (verified)"
+    images = next((tmp_path / "cache").glob("celeba-*/images.u8"))
+    content = bytearray(images.read_bytes())
+    content[100] ^= 1
+    images.write_bytes(content)
+    spoilt = prepare(*flags, "--verify")
+    assert spoilt.returncode == 1 and "checksum differs" in spoilt.stderr
 
 
 def test_requests_that_are_wrong_end_with_2_and_one_line(prepare, tmp_path):
@@ -40,6 +46,21 @@ def test_requests_that_are_wrong_end_with_2_and_one_line(prepare, tmp_path):
     write_celeba(tmp_path / "celeba")
     run = prepare("--dataset=celeba", f"--data_dir={tmp_path / 'celeba'}", "--tasks=gender=Mal")
     assert run.returncode == 2 and "did you mean Male" in run.stderr
+
+
+def test_data_without_a_private_label_can_be_prepared_and_links_in_a_circle_do_not_matter(
+    prepare, tmp_path
+):
+    write_lfw(tmp_path / "lfw")
+    (tmp_path / "lfw" / "lfw" / "again").symlink_to(tmp_path / "lfw")
+    (tmp_path / "lfw" / "self.jpg").symlink_to(tmp_path / "lfw" / "self.jpg")
+    run = prepare("--dataset=lfw", f"--data_dir={tmp_path / 'lfw'}")
+    assert run.returncode == 0, run.stderr
+    assert "rows:     train 0, validation 0, test 4" in run.stdout
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    run = prepare("--dataset=lfw", f"--data_dir={loop}")
+    assert run.returncode == 2 and run.stderr.endswith("loop: no such folder\n")
 
 
 def test_too_many_damaged_pictures_end_with_1_and_one_line(prepare, tmp_path):

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.sources import MemorySource
 from tf_mtl_privacy.data import preparing
-from tf_mtl_privacy.data.journal import Block, Journal
+from tf_mtl_privacy.data.journal import Block, BlockJournal
 from tf_mtl_privacy.data.preparing import JOURNAL, prepare_store, store_folder
 from tf_mtl_privacy.data.store import Store
 from tf_mtl_privacy.errors import RunError
@@ -77,14 +77,16 @@ def test_ctrl_c_keeps_finished_blocks(tmp_path):
 
 def test_a_torn_line_of_the_journal_is_dropped(tmp_path):
     path = tmp_path / JOURNAL
-    with Journal(path) as journal:
+    with BlockJournal(path) as journal:
         journal.add(0, Block("ab", [(3, "truncated")]))
         journal.add(512, Block("cd", []))
     whole = path.read_bytes()
     path.write_bytes(whole[:-4])
-    with Journal(path) as journal:
+    with BlockJournal(path) as journal:
         assert journal.blocks == {0: Block("ab", [(3, "truncated")])}
         assert journal.damaged() == [(3, "truncated")]
+        journal.forget_damaged()
+        assert journal.blocks == {} and journal.damaged() == []
         journal.add(512, Block("cd", []))
     assert path.read_bytes() == whole
 
@@ -134,8 +136,31 @@ def test_too_many_damaged_images_stop_it_with_the_first_three(tmp_path):
     assert "4 damaged or missing among the 100 images" in text and "--max_damaged=0.03" in text
     assert text.endswith("2.png: reason 2; 5.png: reason 5; 6.png: reason 6")
     assert not (tmp_path / "c" / "s").exists()
+    assert (tmp_path / "c" / "s.partial").exists()
     prepare_store(MemorySource(100, damaged), tmp_path / "c" / "s", max_damaged=0.04)
     assert len(Store(tmp_path / "c" / "s").meta["damaged"]) == 4
+
+
+def test_pictures_mended_since_an_unfinished_attempt_are_read_again(tmp_path):
+    folder = tmp_path / "c" / "s"
+    damaged = {700: "truncated JPEG"}
+    with pytest.raises(RunError, match="1 damaged"):
+        prepare_store(MemorySource(1000, damaged), folder, max_damaged=0.0, workers=1)
+    mended = MemorySource(1000)
+    prepare_store(mended, folder, max_damaged=0.0)
+    assert sorted(mended.read_rows) == list(range(512, 1000)), "only the block with the damage"
+    assert Store(folder).meta["damaged"] == []
+    Store(folder).verify()
+
+
+def test_force_does_not_go_on_with_what_is_half_done(tmp_path):
+    folder = tmp_path / "c" / "s"
+    with pytest.raises(KeyboardInterrupt):
+        prepare_store(MemorySource(ROWS, stop_at=ROWS - 1), folder, max_damaged=0.0, workers=1)
+    again = MemorySource(ROWS)
+    prepare_store(again, folder, max_damaged=0.0, force=True)
+    assert sorted(again.read_rows) == list(range(ROWS))
+    Store(folder).verify()
 
 
 def test_an_empty_source_is_refused(tmp_path):

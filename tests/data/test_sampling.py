@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.data.sampling import ShuffledEpochs, in_order, prefetch
+from tf_mtl_privacy.data.sampling import ShuffledEpochs, prefetch
 
 
 def epoch_rows(order, epoch):
@@ -56,12 +56,6 @@ def test_a_step_outside_the_epoch_is_refused(epoch, step):
 def test_empty_rows_and_bad_sizes_are_refused(rows, size, seed):
     with pytest.raises(ValueError, match="Expected"):
         ShuffledEpochs(np.arange(rows), size, seed)
-
-
-def test_in_order_pads_the_end():
-    parts = [part.tolist() for part in in_order(np.array([4, 5, 9]), 2)]
-    assert parts == [[4, 5], [9, -1]]
-    assert list(in_order(np.array([], np.int64), 2)) == []
 
 
 def test_prefetch_keeps_order_and_reads_ahead_no_further_than_asked():

@@ -23,7 +23,7 @@ def config(data_dir, tmp_path, **options):
         "data_dir": str(data_dir),
         "cache_dir": str(tmp_path / "cache"),
         "image_size": 32,
-        "tasks": "gender=Male,mood=mood",
+        "tasks": "mood=mood",
         "private_label": "attributes:Male,Smiling",
     }
     return DataConfig(**(given | options))
@@ -33,17 +33,25 @@ def test_rows_are_those_of_the_splits(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "_BLOCK_BYTES", 1)  # two blocks, read by two threads
     dataset = open_dataset(config(data_dir, tmp_path))
     assert {k: len(v) for k, v in dataset.rows.items()} == tfds_faces.SIZES
-    assert dataset.task_classes == {"gender": ("not_Male", "Male"), "mood": ("calm", "glad", "sad")}
+    assert dataset.task_classes == {"mood": ("calm", "glad", "sad")}
     for split, count in tfds_faces.SIZES.items():
         batch = dataset.batch(dataset.rows[split])
         for k in range(count):
             expected = tfds_faces.example(split, k)
             male, smiling = (int(expected["attributes"][a]) for a in ("Male", "Smiling"))
-            assert batch.business["gender"][k] == male
             assert batch.business["mood"][k] == expected["mood"]
             assert batch.private[k] == 2 * male + smiling
             pixels = prepare_pixels(expected["image"], 32, "center").numpy()
             np.testing.assert_array_equal(batch.image[k], pixels)
+
+
+def test_without_validation_rows_some_of_train_are_held_out(tmp_path):
+    tfds_faces.write(tmp_path / "tfds", sizes={"train": 30, "test": 5})
+    dataset = open_dataset(config(tmp_path / "tfds", tmp_path))
+    assert dataset.rows["test"].tolist() == list(range(30, 35))
+    assert len(dataset.rows["validation"]) >= 1
+    assert len(dataset.rows["validation"]) + len(dataset.rows["train"]) == 30
+    assert "no validation rows" in dataset.notes[0]
 
 
 def test_any_rows_can_be_read(data_dir, tmp_path):
@@ -70,7 +78,7 @@ def test_a_missing_folder_is_named(tmp_path):
 
 def test_an_unknown_attribute_lists_what_is_there(data_dir, tmp_path):
     with pytest.raises(UsageError, match=r"did you mean Male.*there are: Male, Smiling, mood"):
-        open_dataset(config(data_dir, tmp_path, tasks="gender=male"))
+        open_dataset(config(data_dir, tmp_path, tasks="gender=male", private_label="none"))
 
 
 def test_identities_are_not_there(data_dir, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tf_mtl_privacy.config import Config, DataConfig, TrainConfig
-from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluate import evaluate_run, results_path
 from tf_mtl_privacy.models.bundle import Bundle
 
@@ -22,6 +22,7 @@ def run(bundle, dataset, monkeypatch):
         private_classes=dataset.private_classes,
         bundle=bundle,
         single_task={},
+        data_fingerprint=dataset.fingerprint,
         status={"gates": {}, "stop_rule": None, "training": {"steps": 5}, "dp": None},
         dataset=dataset,
     )
@@ -36,6 +37,7 @@ def test_the_result_is_written_and_returned(run, tmp_path):
     assert found["schema_version"] == 1 and found["model"] == "mtl_adv"
     assert found["evaluated_on"]["dataset"] == "synthetic_faces"
     assert found["evaluated_on"]["changed"] == {}
+    assert found["evaluated_on"]["data_fingerprint"] == run.data_fingerprint
     assert found["training"] == {"steps": 5}
     assert found["dp"]["epsilon_pld"] is None and found["dp"]["reason"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["restored.png", "results.json"]
@@ -86,6 +88,26 @@ def test_another_image_size_is_refused(run, tmp_path):
         evaluate_run(tmp_path, dataclasses.replace(run.config.data, image_size=64))
 
 
+def test_a_run_s_own_data_must_be_what_it_was_trained_on(run, tmp_path):
+    run.data_fingerprint = "0123456789abcdef"
+    with pytest.raises(RunError, match=r"fingerprint .*then 01234567.*test rows may be training"):
+        evaluate_run(tmp_path)
+    assert not list(tmp_path.iterdir())
+    # Other data on purpose is fine, and its result does not take the place of the run's own.
+    evaluate_run(tmp_path, dataclasses.replace(run.config.data, data_seed=1), pictures=False)
+    assert [p.name for p in tmp_path.iterdir()] == ["results_synthetic_faces_data_seed-1.json"]
+
+
+def test_two_folders_of_one_kind_have_two_results(run, tmp_path):
+    people = dataclasses.replace(run.config.data, dataset="lfw", data_dir="x", private_label="none")
+    first = run.dataset
+    for prints in ("aaaaaaaa11", "bbbbbbbb22"):
+        run.dataset = dataclasses.replace(first, fingerprint=prints)
+        evaluate_run(tmp_path, people)
+    found = sorted(path.name for path in tmp_path.iterdir())
+    assert found == ["results_lfw_aaaaaaaa.json", "results_lfw_bbbbbbbb.json"]
+
+
 def test_a_split_without_rows_is_refused(run, tmp_path):
     rows = {**run.dataset.rows, "validation": np.zeros(0, np.int64)}
     run.dataset = dataclasses.replace(run.dataset, rows=rows)
@@ -118,5 +140,8 @@ def test_results_of_other_data_have_their_own_file(changes, split, name, tmp_pat
 def test_another_folder_of_pictures_is_other_data(tmp_path):
     own = DataConfig(dataset="csv", data_dir="/data/mine", tasks="gender=g")
     used = dataclasses.replace(own, data_dir="/data/yours")
-    assert results_path(tmp_path, own, used).name == "results_csv_data_dir-yours.json"
+    found = results_path(tmp_path, own, used, fingerprint="0123456789abcdef")
+    assert found.name == "results_csv_01234567.json"
+    # Here the same files lie in another place.
+    assert results_path(tmp_path, own, used).name == "results.json"
     assert results_path(tmp_path, own, own).name == "results.json"

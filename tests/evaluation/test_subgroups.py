@@ -4,7 +4,13 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from tf_mtl_privacy.evaluation.subgroups import PRIVATE, group_accuracy, homogeneity, subgroups
+from tf_mtl_privacy.evaluation.subgroups import (
+    PRIVATE,
+    group_accuracy,
+    holm,
+    homogeneity,
+    subgroups,
+)
 
 
 def test_group_accuracy_by_hand():
@@ -17,7 +23,9 @@ def test_group_accuracy_by_hand():
     assert found["groups"]["c"] == small
     assert found["worst"] == {"group": "a", "accuracy": 0.75, "n": 40}
     assert found["best"]["group"] == "b"
-    assert found["gap"] == 0.25 and found["too_small"] == 1 and found["p_value"] < 0.05
+    assert found["gap"] == 0.25 and found["too_small"] == 1
+    # Of the 60 rows 1/6 is wrong, so of b's 20 rows 3.3 are expected: too few for the test.
+    assert found["p_value"] is None
 
 
 def test_no_group_is_large_enough():
@@ -69,5 +77,39 @@ def test_homogeneity_agrees_with_scipy():
 
 
 def test_homogeneity_where_there_is_nothing_to_compare():
-    assert homogeneity([{"accuracy": 0.5, "n": 30}]) == 1.0
-    assert homogeneity([{"accuracy": 1.0, "n": 30}, {"accuracy": 1.0, "n": 99}]) == 1.0
+    assert homogeneity([]) is None
+    assert homogeneity([{"accuracy": 0.5, "n": 30}]) is None
+    assert homogeneity([{"accuracy": 1.0, "n": 30}, {"accuracy": 1.0, "n": 99}]) is None
+
+
+@pytest.mark.parametrize(("wrong", "tested"), [(16, False), (20, True)])
+def test_no_test_where_too_few_errors_are_expected(wrong, tested):
+    # 400 rows, 100 of them in one group: 4 or 5 of its rows are expected to be wrong.
+    figures = [{"accuracy": 1 - wrong / 400, "n": 100}, {"accuracy": 1 - wrong / 400, "n": 300}]
+    assert (homogeneity(figures) is not None) is tested
+
+
+def test_holm_by_hand():
+    # 4 x 0.005, 3 x 0.01, 2 x 0.03, then 0.04 is lifted to the one before.
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0] and holm([]) == []
+
+
+def test_p_values_are_adjusted_for_all_tests_made():
+    n = 400
+    rng = np.random.default_rng(0)
+    labels = {name: rng.integers(0, 2, n) for name in ("gender", "age")}
+    logits = {
+        name: np.eye(2)[np.where(rng.random(n) < 0.7, v, 1 - v)] for name, v in labels.items()
+    }
+    classes = dict.fromkeys(labels, ("a", "b"))
+    private = np.repeat([0, 1], n // 2)
+    found = subgroups(logits, labels, classes, private, ("x", "y"))
+    tests = [group for task in found.values() for group in task.values()]
+    assert len(tests) == 4 and all(group["p_value"] is not None for group in tests)
+    smallest = min(tests, key=lambda group: group["p_value"])
+    assert smallest["adjusted_p_value"] == pytest.approx(min(4 * smallest["p_value"], 1))
+    # Everybody is read without a fault: nothing is tested.
+    sure = subgroups({k: np.eye(2)[v] for k, v in labels.items()}, labels, classes, private, ())
+    assert sure["gender"]["age"]["p_value"] is None
+    assert sure["gender"]["age"]["adjusted_p_value"] is None

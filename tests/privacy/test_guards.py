@@ -90,6 +90,22 @@ def test_layers_that_mix_examples_are_refused(name, clipping):
         private(stack(MIXERS[name](), LAYERS.Dense(2)), clipping=clipping)
 
 
+class RunningMean(LAYERS.Layer):
+    """Mixes no rows, but remembers them."""
+
+    def build(self, shape):
+        self.mean = self.add_weight(shape=(shape[-1],), trainable=False, initializer="zeros")
+
+    def call(self, x):
+        self.mean.assign(0.9 * self.mean + 0.1 * keras.ops.mean(x, axis=0))
+        return x
+
+
+def test_a_layer_that_keeps_statistics_of_the_data_is_found_by_trial():
+    with pytest.raises(UsageError, match="touch each other"):
+        private(stack(RunningMean(), LAYERS.Dense(2)), clipping="vectorized")
+
+
 def test_an_operation_over_the_batch_is_found_by_trial():
     inputs = keras.Input((4,))
     x = LAYERS.Dense(3)(inputs)

@@ -8,6 +8,22 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.reporting.picture_files import PictureFile, find_pictures, restored_names
 
 
+def test_an_empty_name_is_not_the_working_folder():
+    with pytest.raises(UsageError, match="--input=: expected an image file or a folder"):
+        find_pictures([""])
+
+
+def test_links_in_a_circle_are_followed_once(tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "a.png").write_bytes(b"")
+    (tmp_path / "sub" / "up").symlink_to(tmp_path)
+    (tmp_path / "self").symlink_to(tmp_path / "self")
+    (tmp_path / "b.png").symlink_to(tmp_path / "b.png")
+    assert [str(f.relative) for f in find_pictures([str(tmp_path)])] == ["sub/a.png"]
+    with pytest.raises(UsageError, match="self: no such file or folder"):
+        find_pictures([str(tmp_path / "self")])
+
+
 def test_folders_are_read_recursively_in_order_and_files_as_given(tmp_path):
     names = ("b.JPG", "a/z.png", "a/notes.txt", ".hidden/x.png", ".x.png", "odd.data")
     for name in names:

@@ -75,14 +75,22 @@ def test_an_epsilon_is_printed_with_what_it_covers(results):
 
 
 def test_a_difference_beyond_chance_is_named_and_others_are_not(results):
-    assert results["subgroups"]["age"]["gender"]["p_value"] < 1e-6
+    assert results["subgroups"]["age"]["gender"]["adjusted_p_value"] < 1e-6
     line = _line(results_table(results), "Unequal groups")
     assert "age by gender:" in line and "for male, 100.0 % for female" in line
     equal = copy.deepcopy(results)
     for groupings in equal["subgroups"].values():
         for grouping in groupings.values():
-            grouping["p_value"] = 0.3
+            grouping["adjusted_p_value"] = 0.3
     assert "no difference beyond chance" in _line(results_table(equal), "Unequal groups")
+
+
+def test_people_not_seen_in_training_have_a_line_where_there_are_any(results, bare_results):
+    figures = results["utility_unseen_people"]["gender"]
+    line = _line(results_table(results), "People not seen")
+    assert f"gender {100 * figures['accuracy']:.1f} %" in line
+    assert f"on {figures['n']} rows of new people" in line
+    assert "People not seen" not in results_table(bare_results)
 
 
 def test_what_is_not_there_is_said(bare_results):

@@ -22,6 +22,12 @@ class PrivacyConfig:
     target_epsilon_adversarial: float = option(
         0.0, "Calibrate the joint phase's noise to this epsilon; 0 means not.", low=0
     )
+    clipping: str = option(
+        "ghost",
+        "How per-example gradients are clipped: the same update at different cost in time and "
+        "memory.",
+        choices=("ghost", "vectorized", "per_example"),
+    )
     delta: float = option(1e-5, "Probability that epsilon does not bound.", above=0, high=1)
     allow_zero_noise: bool = option(
         False, "Allow noise_multiplier=0, which gives no privacy; for tests only."

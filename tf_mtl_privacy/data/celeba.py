@@ -40,7 +40,7 @@ class CelebASource:
         root, asked = Path(config.data_dir).expanduser(), f"--data_dir={config.data_dir}"
         if not root.is_dir():
             raise UsageError(f"{asked}: no such folder")
-        self.size, self._crop = config.image_size, config.crop
+        self.size, self._crop = config.image_size, config.effective_crop
         folders = [root / name for name in _IMAGE_FOLDERS if (root / name).is_dir()]
         if not folders:
             raise UsageError(f"{asked}: no folder img_align_celeba in it (CelebA's layout)")
@@ -64,7 +64,7 @@ class CelebASource:
         return fingerprint(
             self.name,
             self.size,
-            "center" if self._crop == "auto" else self._crop,
+            self._crop,
             sorted(tables.items()),
             images_hash(self._images),
         )

@@ -10,7 +10,13 @@ import numpy as np
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.image_files import content_hash, images_hash, read_files, require_images
 from tf_mtl_privacy.data.source import SPLITS, Pictures, Table, fingerprint
-from tf_mtl_privacy.data.splitting import random_split
+from tf_mtl_privacy.data.splitting import (
+    HOLDOUT_NOTE,
+    SPLIT_VERSION,
+    random_split,
+    split_names,
+    with_validation,
+)
 from tf_mtl_privacy.errors import UsageError
 
 TABLE_FILE = "labels.csv"
@@ -20,8 +26,9 @@ class CsvSource:
     """Rows in the order of `labels.csv`.
 
     Classes of an attribute are its different values, sorted (by number where all are numbers);
-    an empty cell is unknown. Without a column `split` rows are split 80/10/10 by the data seed:
-    whole people where there is a column `identity`, so that nobody is in two splits.
+    an empty cell is unknown. Without a column `split` rows are split 80/10/10 by their names and
+    the data seed: whole people where there is a column `identity`, so that nobody is in two splits.
+    Where it names no validation row, some of train are held out in the same way.
 
     Raises:
         UsageError: the folder, an image or the table is not there.
@@ -35,14 +42,19 @@ class CsvSource:
         self._table = self._folder / TABLE_FILE
         if not self._table.is_file():
             raise UsageError(f"{asked}: no file {TABLE_FILE} in it")
-        self.size, self._crop, self._seed = config.image_size, config.crop, config.data_seed
+        self.size, self._crop, self._seed = (
+            config.image_size,
+            config.effective_crop,
+            config.data_seed,
+        )
         self._keys: np.ndarray | None = None
 
     def fingerprint(self) -> str:
         """See `Source.fingerprint`."""
-        crop = "center" if self._crop == "auto" else self._crop
-        table = content_hash(self._table)
-        return fingerprint(self.name, self.size, crop, table, images_hash(self._images), self._seed)
+        table, images = content_hash(self._table), images_hash(self._images)
+        return fingerprint(
+            self.name, self.size, self._crop, table, images, self._seed, SPLIT_VERSION
+        )
 
     def load(self) -> Table:
         """See `Source.load`.
@@ -50,7 +62,7 @@ class CsvSource:
         Raises:
             UsageError: the table has a wrong header or row, named by line.
         """
-        columns = read_columns(self._table)
+        columns, lines = read_columns(self._table)
         keys = self._keys = np.array(columns.pop("file"), dtype=np.str_)
         split, identity = columns.pop("split", None), columns.pop("identity", None)
         person = None
@@ -59,26 +71,34 @@ class CsvSource:
             person = codes.astype(np.int64)
         encoded = {name: encode(values) for name, values in columns.items()}
         extra = len(self._images.keys() - set(keys.tolist()))
+        names = split_names(keys, identity)
+        notes: tuple[str, ...] = ()
+        if split is None:
+            sides = random_split(names, self._seed)
+        else:
+            sides = _given_split(self._table, split, lines)
+            held_out = with_validation(sides, names, self._seed)
+            if held_out is not None:
+                sides, notes = held_out, (HOLDOUT_NOTE,)
         return Table(
             keys=keys,
-            split=random_split(len(keys), person, self._seed)
-            if split is None
-            else _given_split(self._table, split),
+            split=sides,
             attributes={name: codes for name, (codes, _) in encoded.items()},
             attribute_classes={name: classes for name, (_, classes) in encoded.items()},
             person=person,
+            notes=notes,
             warnings=(f"{extra} images have no row in {TABLE_FILE}",) if extra else (),
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
         """See `Source.read`."""
         if self._keys is None:
-            self._keys = np.array(read_columns(self._table)["file"], dtype=np.str_)
+            self._keys = np.array(read_columns(self._table)[0]["file"], dtype=np.str_)
         return read_files(self._folder, self._keys[rows].tolist(), self.size, self._crop)
 
 
-def read_columns(path: Path) -> dict[str, list[str]]:
-    """Column name -> its cells, without blanks around them.
+def read_columns(path: Path) -> tuple[dict[str, list[str]], list[int]]:
+    """Column name -> its cells, without blanks around them, and the line of each row in the file.
 
     Raises:
         UsageError: no column `file`, no row, or a wrong row, named by line.
@@ -110,7 +130,8 @@ def read_columns(path: Path) -> dict[str, list[str]]:
         seen.add(name)
     if len(lines) < 2:
         raise UsageError(f"{path}: no row")
-    return {name: [row[k] for _, row in lines[1:]] for k, name in enumerate(header)}
+    columns = {name: [row[k] for _, row in lines[1:]] for k, name in enumerate(header)}
+    return columns, [number for number, _ in lines[1:]]
 
 
 def encode(values: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
@@ -124,10 +145,10 @@ def encode(values: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     return np.array([number.get(text, -1) for text in values], np.int32), tuple(classes)
 
 
-def _given_split(path: Path, values: list[str]) -> np.ndarray:
-    for number, text in enumerate(values):
+def _given_split(path: Path, values: list[str], lines: list[int]) -> np.ndarray:
+    for number, text in zip(lines, values, strict=True):
         if text not in SPLITS[:3]:
             raise UsageError(
-                f"{path}, row {number + 1}: split {text!r}: expected train, validation or test"
+                f"{path}, line {number}: split {text!r}: expected train, validation or test"
             )
     return np.array([SPLITS.index(text) for text in values], np.int8)

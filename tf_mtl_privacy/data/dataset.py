@@ -16,6 +16,11 @@ from tf_mtl_privacy.data.store import Pixels, Store
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.types import Batch
 
+IDENTITY_NOTE = (
+    "With --private_label=identity the business tasks are tested on other pictures of people seen "
+    "in training, not on new people."
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Dataset:
@@ -87,16 +92,6 @@ class Dataset:
             index=np.where(mask, index, -1),
             mask=mask,
         )
-
-    def require(self, *splits: str) -> None:
-        """Checks that each of `splits` has a row.
-
-        Raises:
-            UsageError: naming the split that has none.
-        """
-        for split in splits:
-            if not len(self.rows.get(split, ())):
-                raise UsageError(f"--dataset={self.name}: there is no row for {split}")
 
     def _images(self, index: np.ndarray, mask: np.ndarray) -> np.ndarray:
         if mask.all():
@@ -173,6 +168,8 @@ def from_store(store: Store, config: DataConfig) -> Dataset:
         for number, (split, limit) in enumerate(limits.items()):
             seed = 3 * config.data_seed + number
             rows[split] = limit_rows(rows[split], private, limit, seed)
+    if by_person:
+        _check_people(config, private[rows["train"]], len(targets.private_classes))
     return Dataset(
         name=config.dataset,
         store=store,
@@ -183,9 +180,19 @@ def from_store(store: Store, config: DataConfig) -> Dataset:
         person=table.person,
         landmarks=table.landmarks,
         keys=table.keys,
-        notes=table.notes,
+        notes=(*table.notes, *((IDENTITY_NOTE,) if by_person else ())),
         fingerprint=store.fingerprint,
     )
+
+
+def _check_people(config: DataConfig, training: np.ndarray, people: int) -> None:
+    missing = people - len(np.unique(training[training >= 0]))
+    if missing:
+        raise UsageError(
+            f"--train_rows={config.train_rows}: {missing} of the --num_identities="
+            f"{config.num_identities} people keep no training image; ask for fewer people or more "
+            "rows"
+        )
 
 
 def _rows_by_split(split: np.ndarray) -> dict[str, np.ndarray]:

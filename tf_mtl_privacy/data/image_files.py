@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -19,21 +20,43 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm")
 def list_images(folder: Path) -> dict[str, int]:
     """Name (with `/` for subfolders) -> bytes, of all files in `folder` that look like pictures.
 
-    Hidden files and folders are left out. Names are sorted.
+    Hidden files and folders and links that lead nowhere are left out; a folder that a link leads
+    back into is read once. Names are sorted.
+
+    Raises:
+        UsageError: a folder cannot be read.
     """
     found: dict[str, int] = {}
-    pending = [""]
+    # Each with the folders around it, by which a link back is known.
+    pending: list[tuple[str, frozenset[tuple[int, int]]]] = [("", frozenset())]
     while pending:
-        here = pending.pop()
-        with os.scandir(folder / here) as entries:
-            for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir():
-                    pending.append(f"{here}{entry.name}/")
-                elif entry.name.lower().endswith(SUFFIXES):
-                    found[here + entry.name] = entry.stat().st_size
+        here, around = pending.pop()
+        try:
+            status = os.stat(folder / here)
+            this = (status.st_dev, status.st_ino)
+            if this in around:
+                continue
+            with os.scandir(folder / here) as entries:
+                shown = [entry for entry in entries if not entry.name.startswith(".")]
+        except OSError as error:
+            raise UsageError(f"cannot read {folder / here}: {error.strerror or error}") from error
+        for entry in shown:
+            status_of = _status(entry)
+            if status_of is None:
+                continue
+            if stat.S_ISDIR(status_of.st_mode):
+                pending.append((f"{here}{entry.name}/", around | {this}))
+            elif entry.name.lower().endswith(SUFFIXES):
+                found[here + entry.name] = status_of.st_size
     return dict(sorted(found.items()))
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    """What a folder's entry leads to; None where it is a link to nothing, or to itself."""
+    try:
+        return entry.stat()
+    except OSError:
+        return None
 
 
 def require_images(folder: Path, asked: str) -> dict[str, int]:

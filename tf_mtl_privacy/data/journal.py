@@ -15,8 +15,10 @@ class Block(NamedTuple):
     damaged: list[tuple[int, str]]
 
 
-class Journal:
+class BlockJournal:
     """Appends one line per finished block; a line that a kill cut short is dropped on opening.
+
+    Of two lines about the same block the later one counts.
 
     Attributes:
         blocks: first row of the block -> `Block`.
@@ -24,7 +26,6 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self.blocks: dict[int, Block] = {}
-        self._damaged: list[tuple[int, str]] = []
         whole = 0
         if path.exists():
             for line in path.read_bytes().splitlines(keepends=True):
@@ -34,12 +35,12 @@ class Journal:
                     break
                 if not line.endswith(b"\n"):
                     break
-                self._note(entry["start"], Block(entry["digest"], _pairs(entry["damaged"])))
+                self.blocks[entry["start"]] = Block(entry["digest"], _pairs(entry["damaged"]))
                 whole += len(line)
         self._file = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
         self._file.truncate(whole)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> BlockJournal:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -51,15 +52,15 @@ class Journal:
         self._file.write(json.dumps(entry).encode() + b"\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._note(start, block)
+        self.blocks[start] = block
+
+    def forget_damaged(self) -> None:
+        """Takes blocks with a damaged image as not done: the image may have been mended since."""
+        self.blocks = {start: block for start, block in self.blocks.items() if not block.damaged}
 
     def damaged(self) -> list[tuple[int, str]]:
         """`(row, reason)` of all damaged images so far, in order of rows."""
-        return sorted(self._damaged)
-
-    def _note(self, start: int, block: Block) -> None:
-        self.blocks[start] = block
-        self._damaged += block.damaged
+        return sorted(item for block in self.blocks.values() for item in block.damaged)
 
 
 def _pairs(items: list[list]) -> list[tuple[int, str]]:

@@ -23,6 +23,7 @@ def map_points(points: np.ndarray, height: int, width: int, size: int, crop: str
     extent, origin = np.array([width, height]), np.zeros(2)
     if crop != "none":
         side = min(height, width)
+        side = side * 3 // 4 if crop == "inner" else side
         origin = np.array([(width - side) // 2, (height - side) // 2])
         extent = np.array([side, side])
     moved = (xy - origin + 0.5) * size / extent - 0.5

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_mtl_privacy.data.journal import Block, Journal
+from tf_mtl_privacy.data.journal import Block, BlockJournal
 from tf_mtl_privacy.data.source import DAMAGED, Source, Table
 from tf_mtl_privacy.data.store import (
     FORMAT_VERSION,
@@ -48,8 +48,9 @@ def prepare_store(
 ) -> None:
     """Makes the store of `source` in the folder `final` unless it is there.
 
-    Finished blocks survive a kill and are not done again. Two processes take turns. A damaged or
-    missing image leaves a black row with split -1 and a line in `damaged.csv`.
+    Finished blocks survive a kill and are not done again, except those with damage. Two processes
+    take turns. A damaged or missing image leaves a black row with split -1 and a line in
+    `damaged.csv`.
 
     Args:
         source: what to read.
@@ -57,7 +58,7 @@ def prepare_store(
             the owner only.
         max_damaged: share of damaged or missing images above which it stops, in [0, 1].
         workers: threads that read; 0 means one per core.
-        force: make it again even if it is there.
+        force: make it again from the start, even if it is there or half done.
 
     Raises:
         RunError: too many damaged images, or the folder cannot be written (full, read-only).
@@ -66,7 +67,10 @@ def prepare_store(
     with _write_errors(cache), _locked(cache / f".{final.name}.lock"):
         if (final / META).exists() and not force:
             return
-        partial = private_dir(cache / f"{final.name}.partial")
+        partial = cache / f"{final.name}.partial"
+        if force:
+            shutil.rmtree(partial, ignore_errors=True)
+        private_dir(partial)
         _Build(source, partial, max_damaged, workers or os.cpu_count() or 1).run()
         _replace_folder(partial, final)
         (final / JOURNAL).unlink()
@@ -120,15 +124,15 @@ class _Build:
             _LOG.warning("%s", warning)
         self._check_space()
         starts = range(0, self._count, self._block_rows)
-        with Journal(self._folder / JOURNAL) as journal:
+        with BlockJournal(self._folder / JOURNAL) as journal:
+            journal.forget_damaged()
             todo = [start for start in starts if start not in journal.blocks]
-            self._check_damaged(journal)
             self._do(todo, journal)
             blocks = [journal.blocks[start] for start in starts]
         damaged = [item for block in blocks for item in block.damaged]
         self._finish(blocks, sorted(damaged))
 
-    def _do(self, todo: list[int], journal: Journal) -> None:
+    def _do(self, todo: list[int], journal: BlockJournal) -> None:
         images = self._open(IMAGES, self._image_bytes)
         regions = self._open(REGIONS, self._region_bytes)
         label = f"prepare {self._source.name}"
@@ -183,7 +187,7 @@ class _Build:
                 f"{needed / 1e6:.0f} MB more, {free / 1e6:.0f} MB are free"
             )
 
-    def _check_damaged(self, journal: Journal) -> None:
+    def _check_damaged(self, journal: BlockJournal) -> None:
         damaged = journal.damaged()
         if len(damaged) <= self._max_damaged * self._count:
             return

@@ -35,7 +35,8 @@ def prepare_content(content: tf.Tensor, size: int, crop: str) -> tf.Tensor:
     Args:
         content: string scalar, a whole JPEG, PNG or BMP (24 or 32 bits) file.
         size: height and width of the result, in pixels.
-        crop: 'center' or 'auto' (largest centred square) or 'none' (whole picture, squeezed).
+        crop: 'center' or 'auto' (largest centred square), 'inner' (centred square of 3/4 of that
+            side) or 'none' (whole picture, squeezed).
 
     Returns:
         `[size, size, 3]` uint8, RGB.
@@ -66,6 +67,7 @@ def prepare_pixels(image: tf.Tensor, size: int, crop: str) -> tf.Tensor:
     if crop != "none":
         shape = tf.shape(image)
         side = tf.minimum(shape[0], shape[1])
+        side = side * 3 // 4 if crop == "inner" else side
         top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
         image = image[top : top + side, left : left + side]
     resized = tf.image.resize(image, (size, size), method="bilinear", antialias=True)

@@ -22,20 +22,28 @@ class ShuffledEpochs:
         rows: `[N]` int64 row numbers, N > 0.
         batch_size: rows in a batch, > 0.
         seed: >= 0.
+        drop_ragged: leave an epoch's last rows out instead of padding them; other rows are left
+            out in every epoch. Without effect where there are fewer rows than `batch_size`: then
+            a batch has them all.
     """
 
-    def __init__(self, rows: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(
+        self, rows: np.ndarray, batch_size: int, seed: int, *, drop_ragged: bool = False
+    ) -> None:
         if len(rows) == 0 or batch_size < 1 or seed < 0:
             raise ValueError(
                 f"Expected rows > 0, batch_size > 0, seed >= 0: {len(rows)}, {batch_size}, {seed}"
             )
         self._rows = np.asarray(rows, np.int64)
-        self._batch_size, self._seed = batch_size, seed
+        self._batch_size = min(batch_size, len(rows)) if drop_ragged else batch_size
+        self._seed, self._drop_ragged = seed, drop_ragged
         self._epoch, self._order = -1, self._rows
 
     @property
     def steps_per_epoch(self) -> int:
         """Batches in an epoch, the padded one included."""
+        if self._drop_ragged:
+            return len(self._rows) // self._batch_size
         return -(-len(self._rows) // self._batch_size)
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
@@ -59,15 +67,6 @@ class ShuffledEpochs:
             self._order = generator.permutation(self._rows)
             self._epoch = epoch
         return self._order
-
-
-def in_order(rows: np.ndarray, batch_size: int) -> Iterator[np.ndarray]:
-    """Cuts `rows` ([N] int64) into batches of `batch_size`, in order; the last is padded by -1."""
-    for start in range(0, len(rows), batch_size):
-        part = np.full(batch_size, PADDING, np.int64)
-        chunk = rows[start : start + batch_size]
-        part[: len(chunk)] = chunk
-        yield part
 
 
 def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:

@@ -2,31 +2,97 @@
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Sequence
+
 import numpy as np
 
 from tf_mtl_privacy.data.source import TEST, TRAIN, VALIDATION
 
+# Bumped when the same names would be split in another way.
+SPLIT_VERSION = 2
 # Share of the rows (or people) for testing, and as many again for validation.
 _HELD_OUT = 0.1
+HOLDOUT_NOTE = (
+    "The data has no validation rows: about 10 % of its training rows (whole people where they are "
+    "known) are held out for validation, chosen by name and --data_seed."
+)
 
 
-def random_split(count: int, person: np.ndarray | None, seed: int) -> np.ndarray:
-    """Splits rows 80/10/10 into train, validation and test, `[count]` int8.
+def split_names(keys: np.ndarray, identity: Sequence[str] | None = None) -> list[str]:
+    """The name by which each row is split, `[N]`: that of its person, or else its own.
 
-    Whole people (`[count]` int64, -1 for unknown, each of whom counts as a person of their own)
-    go to one side. With at least three people no side is empty.
+    Args:
+        keys: `[N]` text.
+        identity: `[N]` the people's names, empty where unknown; None where nobody is known.
     """
-    groups = np.arange(count)
-    if person is not None:
-        groups = np.where(person >= 0, person, person.max(initial=-1) + 1 + groups)
-    _, group = np.unique(groups, return_inverse=True)
-    total = int(group.max(initial=-1)) + 1
-    order = np.random.Generator(np.random.Philox(key=seed)).permutation(total)
-    held = max(round(_HELD_OUT * total), 1 if total >= 3 else 0)
+    people = [""] * len(keys) if identity is None else identity
+    return [
+        f"person/{person}" if person else f"row/{key}"
+        for key, person in zip(keys, people, strict=True)
+    ]
+
+
+def random_split(names: Sequence[str], seed: int) -> np.ndarray:
+    """Splits rows about 80/10/10 into train, validation and test, `[N]` int8.
+
+    The side of a name is a keyed hash of it and `seed` alone, so a row that is added or removed
+    moves no other: below 0.1 it is for testing, below 0.2 for validation. Rows of the same name
+    share a side. Where a side would stay empty and there are at least three names, those whose
+    hash is nearest to it fill it (so in a tiny set a new name may move another).
+    """
+    number, value = _hashes(names, seed)
+    order = np.argsort(value, kind="stable")
+    total = len(order)
+    held = np.searchsorted(value[order], [_HELD_OUT, 2 * _HELD_OUT])
+    if total >= 3:
+        testing = int(np.clip(held[0], 1, total - 2))
+        stop = int(np.clip(held[1], testing + 1, total - 1))
+    else:
+        testing = stop = 0
     sides = np.full(total, TRAIN, np.int8)
-    sides[order[:held]] = TEST
-    sides[order[held : 2 * held]] = VALIDATION
-    return sides[group]
+    sides[order[:testing]] = TEST
+    sides[order[testing:stop]] = VALIDATION
+    return sides[number]
+
+
+def with_validation(split: np.ndarray, names: Sequence[str], seed: int) -> np.ndarray | None:
+    """Holds rows out of train where there are none for validation; None where nothing is to do.
+
+    About 10 % of the names that train has, by the hash of `random_split`; at least one, where
+    train has two. A name that train shares with another split stays together within train.
+
+    Args:
+        split: `[N]` int8, see `Table`.
+        names: `[N]`, see `split_names`.
+        seed: >= 0.
+
+    Returns:
+        `[N]` int8, or None.
+    """
+    training = np.flatnonzero(split == TRAIN)
+    if (split == VALIDATION).any():
+        return None
+    number, value = _hashes([names[row] for row in training], seed)
+    if len(value) < 2:
+        return None
+    order = np.argsort(value, kind="stable")
+    held = int(np.clip(np.searchsorted(value[order], _HELD_OUT), 1, len(value) - 1))
+    result = split.copy()
+    result[training[np.isin(number, order[:held])]] = VALIDATION
+    return result
+
+
+def _hashes(names: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """(number of each row's name among the different ones, hash of each of these in [0, 1))."""
+    different, number = np.unique(np.asarray(names, dtype=np.str_), return_inverse=True)
+    key = str(seed).encode()
+    digests = (
+        hashlib.blake2b(name.encode(), key=key, digest_size=8).digest()
+        for name in different.tolist()
+    )
+    values = [int.from_bytes(digest, "big") / 2**64 for digest in digests]
+    return number, np.array(values, np.float64)
 
 
 def limit_rows(rows: np.ndarray, private: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -42,7 +42,7 @@ class Store:
     Attributes:
         folder: where it lies.
         meta: what `meta.json` says: format_version, name, fingerprint, checksum, rows, size,
-            classes, damaged (`[row, key, reason]`), notes, versions.
+            block_rows, has_regions, classes, damaged (`[row, key, reason]`), notes, warnings.
         table: labels of all rows; damaged rows have split -1.
     """
 

@@ -13,7 +13,13 @@ from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.headers import PREPROCESS_VERSION, BadPicture
 from tf_mtl_privacy.data.preprocess import read_picture
 from tf_mtl_privacy.data.source import SPLITS, Pictures, Table, fingerprint
-from tf_mtl_privacy.data.splitting import random_split
+from tf_mtl_privacy.data.splitting import (
+    HOLDOUT_NOTE,
+    SPLIT_VERSION,
+    random_split,
+    split_names,
+    with_validation,
+)
 from tf_mtl_privacy.errors import UsageError
 
 
@@ -22,7 +28,8 @@ class TfdsSource:
 
     The picture is the first image feature. Attributes are all class labels and booleans, also
     those inside a nested feature (`attributes/Male` is `Male`). Other splits are left out; where
-    there is nothing but train, rows are split 80/10/10 by the data seed.
+    there is nothing but train, rows are split 80/10/10 by their names and the data seed, and where
+    only validation is missing, some of train are held out in the same way.
 
     Raises:
         UsageError: no such data set in the folder, or it has no image.
@@ -31,7 +38,7 @@ class TfdsSource:
     has_regions = False
 
     def __init__(self, config: DataConfig) -> None:
-        self.name, self.size, self._crop = config.dataset, config.image_size, config.crop
+        self.name, self.size, self._crop = config.dataset, config.image_size, config.effective_crop
         self._seed = config.data_seed
         self._builder = _open(config)
         features = self._builder.info.features
@@ -60,8 +67,8 @@ class TfdsSource:
             (name, info.splits[name].num_bytes, list(info.splits[name].shard_lengths))
             for name in self._splits
         ]
-        crop = "center" if self._crop == "auto" else self._crop
-        return fingerprint(info.full_name, self.size, crop, PREPROCESS_VERSION, shards, self._seed)
+        version = (PREPROCESS_VERSION, SPLIT_VERSION)
+        return fingerprint(info.full_name, self.size, self._crop, version, shards, self._seed)
 
     def load(self) -> Table:
         """See `Source.load`."""
@@ -75,11 +82,15 @@ class TfdsSource:
         split = np.concatenate(
             [np.full(n, SPLITS.index(name), np.int8) for name, n in self._splits.items()]
         )
+        keys = np.array([f"{name}/{i}" for name, n in self._splits.items() for i in range(n)])
+        notes: tuple[str, ...] = ()
         if list(self._splits) == ["train"]:
-            split = random_split(len(split), None, self._seed)
+            split = random_split(split_names(keys), self._seed)
+        elif (held_out := with_validation(split, split_names(keys), self._seed)) is not None:
+            split, notes = held_out, (HOLDOUT_NOTE,)
         ignored = sorted(set(self._builder.info.splits) - set(self._splits))
         return Table(
-            keys=np.array([f"{name}/{i}" for name, n in self._splits.items() for i in range(n)]),
+            keys=keys,
             split=split,
             attributes={
                 name: np.array(values[path], np.int32) for name, path in self._attributes.items()
@@ -88,6 +99,7 @@ class TfdsSource:
                 name: _class_names(name, _follow(self._builder.info.features, path))
                 for name, path in self._attributes.items()
             },
+            notes=notes,
             warnings=(f"splits left out: {', '.join(ignored)}",) if ignored else (),
         )
 

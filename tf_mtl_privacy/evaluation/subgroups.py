@@ -10,6 +10,7 @@ from scipy.stats import chi2
 
 Array = np.ndarray[Any, Any]
 MIN_ROWS = 20
+MIN_EXPECTED = 5
 MAX_LISTED = 16
 PRIVATE = "private_label"
 
@@ -28,7 +29,8 @@ def group_accuracy(correct: Array, groups: Array, class_names: Sequence[str]) ->
     Returns:
         `groups` (name -> `{accuracy, n}`), `worst` and `best` (`{group, accuracy, n}` or None),
         `gap` (best - worst, or None) over the groups that are large enough, `p_value` (see
-        `homogeneity`, or None), `too_small` (how many groups are not large enough).
+        `homogeneity`, None where it makes no test), `too_small` (how many groups are not large
+        enough).
     """
     figures = {name: _figure(correct[groups == number]) for number, name in enumerate(class_names)}
     large = [
@@ -42,31 +44,50 @@ def group_accuracy(correct: Array, groups: Array, class_names: Sequence[str]) ->
         "worst": worst,
         "best": best,
         "gap": best["accuracy"] - worst["accuracy"] if best and worst else None,
-        "p_value": homogeneity(large) if large else None,
+        "p_value": homogeneity(large),
         "too_small": len(figures) - len(large),
     }
     return {**summary, "groups": figures} if len(figures) <= MAX_LISTED else summary
 
 
-def homogeneity(figures: Sequence[Mapping[str, Any]]) -> float:
+def homogeneity(figures: Sequence[Mapping[str, Any]]) -> float | None:
     """How likely differences this large are where all groups have the same accuracy.
 
     Pearson's chi-squared test: `sum_g n_g (a_g - a)^2 / (a (1 - a))` with G - 1 degrees of
     freedom, `a` being the accuracy over all groups.
 
     Args:
-        figures: `{accuracy, n}` of each group, at least one.
+        figures: `{accuracy, n}` of each group.
 
     Returns:
-        The p-value, in [0, 1]; 1 for a single group, or where all rows agree.
+        The p-value, in [0, 1]. None, as no test is made, for fewer than two groups, or where a
+        group's expected count of right or of wrong rows, `n_g a` or `n_g (1 - a)`, is below 5:
+        there the statistic does not follow its distribution (Cochran, 1954).
     """
+    if len(figures) < 2:
+        return None
     rates = np.array([figure["accuracy"] for figure in figures])
     rows = np.array([figure["n"] for figure in figures])
     mean = float((rates * rows).sum() / rows.sum())
-    if len(rates) < 2 or not 0 < mean < 1:
-        return 1.0
+    if rows.min() * min(mean, 1 - mean) < MIN_EXPECTED:
+        return None
     statistic = (rows * (rates - mean) ** 2).sum() / (mean * (1 - mean))
     return float(chi2.sf(statistic, len(rates) - 1))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """P-values adjusted for the number of tests, in the order given, each in [0, 1].
+
+    Holm (1979): of m tests, the k-th smallest p-value (k from 0) becomes the largest of
+    `(m - j) p_j` over j <= k, at most 1. Rejecting those below a level keeps the chance of even
+    one wrong rejection below it, whatever depends on what.
+    """
+    adjusted, highest = [0.0] * len(p_values), 0.0
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    for rank, place in enumerate(order):
+        highest = max(highest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        adjusted[place] = highest
+    return adjusted
 
 
 def subgroups(
@@ -86,7 +107,8 @@ def subgroups(
         private_classes: names of the private label's classes; empty where there is none.
 
     Returns:
-        task -> grouping (another task's name, or `PRIVATE`) -> see `group_accuracy`.
+        task -> grouping (another task's name, or `PRIVATE`) -> see `group_accuracy`, and
+        `adjusted_p_value`: see `holm`, over all tests that are made here; None without a test.
     """
     groupings = {name: (labels[name], classes) for name, classes in task_classes.items()}
     if private_classes:
@@ -100,6 +122,12 @@ def subgroups(
             for name, (groups, classes) in groupings.items()
             if name != task
         }
+    found = [figures for groupings in result.values() for figures in groupings.values()]
+    tested = [figures for figures in found if figures["p_value"] is not None]
+    for figures in found:
+        figures["adjusted_p_value"] = None
+    for figures, value in zip(tested, holm([f["p_value"] for f in tested]), strict=True):
+        figures["adjusted_p_value"] = value
     return result
 
 

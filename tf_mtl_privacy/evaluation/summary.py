@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_mtl_privacy.evaluation.own_rows import NOT_KNOWN, SeenPeople
 from tf_mtl_privacy.evaluation.quality import restoration
 from tf_mtl_privacy.evaluation.subgroups import subgroups
 from tf_mtl_privacy.evaluation.utility import utility
@@ -24,6 +25,7 @@ def evaluation_summary(
     rows_per_split: Mapping[str, int],
     damaged: int,
     no_discriminator: str = "the model has no discriminator",
+    seen: SeenPeople = NOT_KNOWN,
 ) -> dict[str, Any]:
     """The evaluation part of results.json; docs/results-schema.md says what each key means.
 
@@ -34,6 +36,7 @@ def evaluation_summary(
         rows_per_split: split -> number of rows.
         damaged: images of the data set that could not be read.
         no_discriminator: why there are no discriminator's logits, where there are none.
+        seen: whom among the rows the run has seen in training.
     """
     scores = {
         task: utility(predictions.business[task], predictions.business_labels[task], classes)
@@ -43,6 +46,7 @@ def evaluation_summary(
     unknown["private_label"] = int((predictions.private_labels < 0).sum())
     return {
         "utility": scores,
+        "utility_unseen_people": _unseen(predictions, task_classes, seen),
         "utility_on_restored": _on_restored(predictions, task_classes),
         "restoration": restoration(predictions.psnr, predictions.ssim, predictions.mean_image_psnr),
         "privacy": _privacy(predictions, private_classes, no_discriminator),
@@ -58,8 +62,27 @@ def evaluation_summary(
             "evaluated": len(predictions.index),
             "unknown_labels": unknown,
             "damaged": damaged,
+            "people_seen": seen.people,
         },
     }
+
+
+def _unseen(
+    predictions: Predictions, task_classes: Mapping[str, Sequence[str]], seen: SeenPeople
+) -> dict[str, Any]:
+    """Task -> a part of `utility`, on the rows of people who were not seen in training."""
+    if seen.unseen is None:
+        return {task: {"accuracy": None, "n": 0, "reason": seen.reason} for task in task_classes}
+    if not seen.unseen.any():
+        reason = "no evaluated row is of a person who was not seen in training"
+        return {task: {"accuracy": None, "n": 0, "reason": reason} for task in task_classes}
+    found = {}
+    for task, classes in task_classes.items():
+        logits, labels = predictions.business[task], predictions.business_labels[task]
+        figures = utility(logits[seen.unseen], labels[seen.unseen], classes)
+        kept = ("accuracy", "balanced_accuracy", "ci95", "n", "reason")
+        found[task] = {name: figures[name] for name in kept if name in figures}
+    return found
 
 
 def _on_restored(

@@ -63,11 +63,12 @@ def assert_rows_independent(
 def check_rows_by_trial(model: keras.Model) -> None:
     """Tries a built model with random rows and compares outputs; a cheap check before training.
 
-    It finds operations over the batch that no list of layers names. Models whose inputs have
+    It finds operations over the batch that no list of layers names, and statistics of the data
+    that a layer keeps, to which no noise is added. Models whose inputs have
     unknown sizes or are not float32 are not tried.
 
     Raises:
-        UsageError: a row's outputs depend on the rows beside it.
+        UsageError: a row's outputs, or what a layer keeps, depend on the rows beside it.
     """
     specs = getattr(model, "inputs", None)
     if not specs or any(None in s.shape[1:] or s.dtype != "float32" for s in specs):
@@ -80,19 +81,22 @@ def check_rows_by_trial(model: keras.Model) -> None:
     # A sequential model, which has no such structure, takes one tensor.
     structure = getattr(model, "_inputs_struct", specs[0])
 
+    state = [(variable, np.array(variable)) for variable in model.variables]
+
     def outputs(batch: list[tf.Tensor]) -> np.ndarray:
+        """Of the first row, and the weights that a pass changes without gradients."""
         inputs = keras.tree.pack_sequence_as(structure, batch)
         found = tf.nest.flatten(model(inputs, training=training))
-        return np.concatenate([np.asarray(part[0]).ravel() for part in found])
-
-    state = [(variable, np.array(variable)) for variable in model.non_trainable_variables]
-    try:
-        alone = outputs(rows)
-        for what, batch in _variants(rows):
-            _compare(model, what, alone, outputs(batch), TOLERANCE)
-    finally:
+        seen = [np.asarray(part[0]).ravel() for part in found]
         for variable, value in state:
+            if value.dtype.kind == "f":
+                seen.append(np.array(variable).ravel())
             variable.assign(value)
+        return np.concatenate(seen)
+
+    alone = outputs(rows)
+    for what, batch in _variants(rows):
+        _compare(model, what, alone, outputs(batch), TOLERANCE)
 
 
 def _variants(rows: Any) -> Iterator[tuple[str, Any]]:

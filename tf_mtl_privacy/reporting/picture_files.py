@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
+from tf_mtl_privacy.data.image_files import SUFFIXES, list_images
 from tf_mtl_privacy.errors import UsageError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".pgm", ".ppm")
 
 
 class PictureFile(NamedTuple):
@@ -34,11 +33,13 @@ def find_pictures(inputs: Sequence[str]) -> list[PictureFile]:
     """
     found: list[PictureFile] = []
     for given in inputs:
+        if not given.strip():
+            raise UsageError(f"--input={given}: expected an image file or a folder of them")
         path = Path(given)
         if path.is_file():
             found.append(PictureFile(path, PurePosixPath(path.name)))
         elif path.is_dir():
-            found += _in_folder(path)
+            found += [PictureFile(path / n, PurePosixPath(n)) for n in list_images(path)]
         else:
             raise UsageError(f"--input={given}: no such file or folder")
     if not found:
@@ -67,13 +68,3 @@ def restored_names(files: Sequence[PictureFile]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
-
-
-def _in_folder(folder: Path) -> list[PictureFile]:
-    files = []
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        hidden = any(part.startswith(".") for part in relative.parts)
-        if path.suffix.lower() in SUFFIXES and path.is_file() and not hidden:
-            files.append(PictureFile(path, PurePosixPath(relative.as_posix())))
-    return files

@@ -24,7 +24,7 @@ def build_results(
         config: the run's configuration.
         status: how training went: `gates`, `stop_rule`, `training`, `dp`; what is absent is null.
         evaluation: see `evaluation.summary.evaluation_summary`.
-        evaluated_on: `dataset`, `split`, `changed`, `label_note`, `notes`.
+        evaluated_on: `dataset`, `split`, `data_fingerprint`, `changed`, `label_note`, `notes`.
         environment: see `reporting.environment.environment`.
     """
     return {

@@ -23,6 +23,7 @@ def results_table(results: Mapping[str, Any], files: Mapping[str, str] | None = 
     """
     rule = "─" * WIDTH
     blocks = [
+        block("People not seen", _unseen(results["utility_unseen_people"])),
         block("Restored images", _restoration(results["restoration"])),
         block("In-loop discriminator", _discriminator(results["privacy"])),
         block("Unequal groups", _subgroups(results["subgroups"])),
@@ -68,6 +69,16 @@ def _row(label: str, cells: Sequence[str]) -> str:
     return fitted(label, LABEL - 1).ljust(LABEL) + "".join(padded)
 
 
+def _unseen(utility: Mapping[str, Any]) -> list[str]:
+    """Figures of people without a training row; nothing where there are none."""
+    return [
+        f"{task} {percent(figures['accuracy'])} (95 % interval {interval(figures['ci95'])}) on "
+        f"{count(figures['n'])} rows of new people"
+        for task, figures in utility.items()
+        if figures["accuracy"] is not None
+    ]
+
+
 def _restoration(restoration: Mapping[str, Any]) -> list[str]:
     if restoration["psnr_db"] is None:
         return [f"none: {restoration['reason']}"]
@@ -102,8 +113,9 @@ def _subgroups(subgroups: Mapping[str, Any]) -> list[str]:
     compared = False
     for task, groupings in subgroups.items():
         known = {name: group for name, group in groupings.items() if group["gap"] is not None}
-        compared = compared or bool(known)
-        unequal = {name: group for name, group in known.items() if group["p_value"] < _UNLIKELY}
+        tested = {n: g for n, g in known.items() if g["adjusted_p_value"] is not None}
+        compared = compared or bool(tested)
+        unequal = {n: g for n, g in tested.items() if g["adjusted_p_value"] < _UNLIKELY}
         if unequal:
             name = max(unequal, key=lambda grouping: unequal[grouping]["gap"])
             low, high = unequal[name]["worst"], unequal[name]["best"]
@@ -112,7 +124,7 @@ def _subgroups(subgroups: Mapping[str, Any]) -> list[str]:
                 f"{low['group']}, {percent(high['accuracy'])} for {high['group']}"
             )
     if compared and not lines:
-        lines = [f"none: no difference beyond chance (chi-squared test at p = {_UNLIKELY})"]
+        lines = [f"none: no difference beyond chance (chi-squared tests, Holm, p = {_UNLIKELY})"]
     return lines
 
 

@@ -60,10 +60,10 @@ def stop_lines(rule: Mapping[str, Any] | None) -> list[str]:
 
 def dp_lines(dp: Mapping[str, Any]) -> list[str]:
     """Epsilon and what it covers, or why none is stated."""
-    if dp.get("epsilon_pld") is None:
-        return [f"no epsilon is stated: {dp.get('reason') or 'no reason is given'}"]
     if dp.get("void"):
         return [f"void: {dp.get('reason') or 'the noise was fixed or zero'}"]
+    if dp.get("epsilon_pld") is None:
+        return [f"no epsilon is stated: {dp.get('reason') or 'no reason is given'}"]
     text = f"epsilon {dp['epsilon_pld']:.3g} (PLD) at delta {dp['delta']:.1g}"
     if dp.get("scope") == "discriminator":
         text += (

@@ -63,6 +63,9 @@ def dp_status(
         if private
         else "trained without differential privacy"
     )
+    void = private and any(value == 0 for value in noise.values())
+    if void:
+        reason = "updates were taken without noise, which gives no privacy at all"
     return {
         "scope": "discriminator" if private else None,
         "delta": config.privacy.delta if private else None,
@@ -75,7 +78,7 @@ def dp_status(
         "steps_by_phase": private_steps,
         "noise_multiplier": noise,
         "l2_norm_clip": config.privacy.l2_norm_clip if private else None,
-        "void": private and any(value == 0 for value in noise.values()),
+        "void": void,
         "conditional": {"discriminator": None},
         "released": {
             "encoder": None,

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import tensorflow as tf
+
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.sampling import prefetch
 from tf_mtl_privacy.errors import RunError
@@ -101,7 +103,7 @@ class Loop:
         label = f"{self._label}{phase.name} {record.epoch + 1}/{phase.epochs}"
         with Progress(steps - record.step, label) as progress:
             for inputs in prefetch(self._inputs(phase)):
-                values = {name: float(value) for name, value in phase.step(inputs).items()}
+                values = self._step(phase, inputs)
                 self._check_finite(phase, values)
                 record.count_step(values, phase.private)
                 progress.update(
@@ -112,6 +114,18 @@ class Loop:
                     raise KeyboardInterrupt
                 if record.step % self._config.train.checkpoint_steps == 0 and record.step < steps:
                     self._save()
+
+    def _step(self, phase: Phase, inputs: Any) -> dict[str, float]:
+        try:
+            return {name: float(value) for name, value in phase.step(inputs).items()}
+        except tf.errors.InvalidArgumentError as error:
+            # The private optimizer refuses an update whose gradients overflow.
+            if "no update was made" not in str(error):
+                raise
+            raise RunError(
+                f"gradients overflow at step {self._record.step + 1} of epoch "
+                f"{self._record.epoch + 1} of phase {phase.name}; the last good checkpoint is kept"
+            ) from error
 
     def _inputs(self, phase: Phase) -> Iterator[Any]:
         epoch, first = self._record.epoch, self._record.step

@@ -127,6 +127,7 @@ class Phases:
             learning_rate=config.train.discriminator_learning_rate,
             l2_norm_clip=config.privacy.l2_norm_clip,
             noise_multiplier=noise,
+            clipping=config.privacy.clipping,
             allow_zero_noise=config.privacy.allow_zero_noise,
         )
 

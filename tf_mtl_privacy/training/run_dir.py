@@ -27,7 +27,7 @@ def claim(run_dir: str | os.PathLike[str], config: Config) -> Iterator[Path]:
         UsageError: the folder holds a run of another configuration.
         RunError: another process trains in it, or it cannot be written to.
     """
-    folder = private_dir(run_dir)
+    folder = private_dir(run_dir, tighten=(CONFIG_FILE,))
     with open(folder / ".lock", "w", encoding="utf-8") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -11,17 +11,21 @@ _FLOATS_AT_ONCE = 2**21
 
 
 def by_chunks(
-    function: Callable[..., tf.Tensor], parts: list[tf.Tensor], floats_per_row: int
+    function: Callable[..., tf.Tensor],
+    parts: list[tf.Tensor],
+    floats_per_row: int,
+    shape: tuple[int, ...] = (),
 ) -> tf.Tensor:
     """`function(*parts)` computed on some rows at a time.
 
     Args:
-        function: tensors `[b, ...]` -> `[b]`, row i from row i alone.
+        function: tensors `[b, ...]` -> `[b, *shape]`, row i from row i alone.
         parts: tensors `[B, ...]`.
         floats_per_row: how much one row of the intermediate results takes.
+        shape: of one row's result.
 
     Returns:
-        `[B]` float32.
+        `[B, *shape]` float32.
     """
     size = max(1, _FLOATS_AT_ONCE // max(floats_per_row, 1))
     rows = parts[0].shape[0]
@@ -39,7 +43,7 @@ def by_chunks(
     _, values = tf.while_loop(
         lambda start, _: start < count,
         body,
-        [tf.constant(0), tf.zeros([count], tf.float32)],
+        [tf.constant(0), tf.zeros([count, *shape], tf.float32)],
         parallel_iterations=1,
     )
     return values

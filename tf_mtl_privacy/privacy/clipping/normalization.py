@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.clipping.chunks import by_chunks
 from tf_mtl_privacy.privacy.clipping.contribution import Contribution, instantiated
 
 
@@ -66,7 +67,7 @@ def layer_forward(layer: Any, x: tf.Tensor) -> tuple[Normalized, tf.Tensor]:
 def layer_contributions(layer: Any, kept: Normalized, delta: tf.Tensor) -> list[Contribution]:
     """Of gamma and beta."""
     axes = _positive(layer.axis, delta.shape.rank)
-    return _contributions(layer, kept.values(), delta, axes)
+    return _contributions(layer, kept, delta, axes)
 
 
 def group_forward(layer: Any, x: tf.Tensor) -> tuple[Normalized, tf.Tensor]:
@@ -85,17 +86,24 @@ def group_forward(layer: Any, x: tf.Tensor) -> tuple[Normalized, tf.Tensor]:
 def group_contributions(layer: Any, kept: Normalized, delta: tf.Tensor) -> list[Contribution]:
     """Of gamma and beta."""
     axes = _positive([layer.axis], delta.shape.rank)
-    normal = tf.reshape(kept.values(), [-1, *delta.shape[1:]])
-    return _contributions(layer, normal, delta, axes)
+    return _contributions(layer, kept, delta, axes)
 
 
 def _contributions(
-    layer: Any, normal: tf.Tensor, delta: tf.Tensor, axes: list[int]
+    layer: Any, kept: Normalized, delta: tf.Tensor, axes: list[int]
 ) -> list[Contribution]:
     others = [i for i in range(1, delta.shape.rank) if i not in axes]
+    shape = tuple(delta.shape[i] for i in axes)
+    floats = 2 * (delta.shape[1:].num_elements() or 1)
+
+    def scaled(x: tf.Tensor, mean: tf.Tensor, inverse: tf.Tensor, deltas: tf.Tensor) -> tf.Tensor:
+        normal = tf.reshape(Normalized(x, mean, inverse).values(), tf.shape(deltas))
+        return tf.reduce_sum(deltas * normal, others)
+
     found = []
     if layer.gamma is not None:
-        found.append(instantiated(layer.gamma, tf.reduce_sum(delta * normal, others)))
+        gradients = by_chunks(scaled, [*kept, delta], floats, shape)
+        found.append(instantiated(layer.gamma, gradients))
     if layer.beta is not None:
         found.append(instantiated(layer.beta, tf.reduce_sum(delta, others)))
     return found

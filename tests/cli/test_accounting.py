@@ -1,0 +1,148 @@
+import re
+import time
+
+import pytest
+
+from tf_mtl_privacy.accounting import main
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.reporting.epsilon_lines import number
+
+SMALL = ("--rows=8000", "--batch_size=128", "--epochs=2")
+
+
+def run(capsys, *argv):
+    assert main(parse("accounting", list(argv))) == 0
+    return capsys.readouterr().out
+
+
+def figures(text, pattern):
+    found = re.search(pattern, text)
+    assert found, text
+    return [float(figure) for figure in found.groups()]
+
+
+def test_help_is_fast_and_loads_nothing_heavy(python):
+    started = time.monotonic()
+    done = python("-X", "importtime", "-m", "tf_mtl_privacy.accounting", "--help")
+    seconds = time.monotonic() - started
+    assert done.returncode == 0 and "--target_epsilon" in done.stdout
+    loaded = set(re.findall(r"\|\s+([\w.]+)$", done.stderr, re.MULTILINE))
+    assert "tf_mtl_privacy.accounting" in done.stdout and "tf_mtl_privacy.verbs" in loaded
+    assert not loaded & {"tensorflow", "keras", "dp_accounting", "scipy", "matplotlib"}
+    assert seconds < 2
+
+
+def test_the_calculator_loads_no_tensorflow(python):
+    program = (
+        "import sys; from tf_mtl_privacy.accounting import main; from tf_mtl_privacy.flags import "
+        "parse; main(parse('accounting', sys.argv[1:])); "
+        "assert 'tensorflow' not in sys.modules and 'matplotlib' not in sys.modules"
+    )
+    done = python("-c", program, *SMALL, "--noise_multiplier=2")
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_published_example(capsys):
+    text = run(
+        capsys,
+        f"--sampling_probability={256 / 60_000}",
+        "--epochs=60",
+        "--noise_multiplier=1.12",
+        "--delta=1e-5",
+    )
+    assert "14,063 steps, 60 epochs" in text
+    assert figures(text, r"([\d.]+) by privacy loss dist[^\n]*\n\s+([\d.]+) by Renyi") == [
+        2.311,
+        2.519,
+    ]
+    # sqrt(2 ln(1.25e5)) / 1.12 = 4.3257, rounded up
+    assert figures(text, r"the paper's rule\s+([\d.]+) for ONE step") == [4.326]
+    for words in ("add or remove", "Poisson: each image", "inf: the number of images per person"):
+        assert words in text
+    rows = re.findall(r"^ +([\d,]+) +[\d.]+ +([\d.]+) +([\d.]+)$", text, re.MULTILINE)
+    assert len(rows) == 10 and rows[-1] == ("14,063", "2.311", "2.519")
+    assert all(float(pld) < float(rdp) for _, pld, rdp in rows)
+    assert [float(pld) for _, pld, _ in rows] == sorted(float(pld) for _, pld, _ in rows)
+
+
+def test_noise_from_epsilon_and_back(capsys):
+    text = run(capsys, *SMALL, "--target_epsilon=0.5")
+    (noise,) = figures(text, r"noise multiplier\s+([\d.]+) keeps epsilon at or below 0.5")
+    (epsilon,) = figures(text, r"epsilon of an image\s+([\d.]+) by privacy")
+    assert 0.495 <= epsilon <= 0.5
+    text = run(capsys, *SMALL, f"--noise_multiplier={noise}")
+    assert figures(text, r"epsilon of an image\s+([\d.]+) by privacy")[0] == pytest.approx(
+        epsilon, abs=2e-3
+    )
+
+
+def test_a_person_and_a_plot(capsys, tmp_path):
+    path = tmp_path / "plots" / "epsilon.png"
+    text = run(
+        capsys, *SMALL, "--noise_multiplier=2", "--max_images_per_person=3", f"--plot={path}"
+    )
+    pld, rdp = figures(
+        text, r"epsilon of a person\s+([\d.]+) by PLD, ([\d.]+) by RDP, for at most 3"
+    )
+    (image,) = figures(text, r"epsilon of an image\s+([\d.]+) by privacy")
+    assert image < pld < rdp
+    assert path.read_bytes().startswith(b"\x89PNG") and path.stat().st_size > 5000
+    assert f"Plot: {path}" in text
+
+
+def test_shuffled_epochs_say_what_holds(capsys):
+    text = run(capsys, *SMALL, "--sampling=shuffled_epochs", "--noise_multiplier=8")
+    assert "126 steps" in text and "2 whole Gaussian mechanisms" in text and "zero out" in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--rows=8000", "--batch_size=128", "--epochs=2"], "--target_epsilon: expected one of"),
+        ([*SMALL, "--noise_multiplier=1", "--target_epsilon=1"], "expected not both"),
+        ([*SMALL, "--steps=9", "--noise_multiplier=1"], "--epochs, --steps: expected not both"),
+        (["--rows=9", "--steps=9", "--noise_multiplier=1"], "--sampling_probability: expected one"),
+        (
+            ["--batch_size=9", "--steps=9", "--noise_multiplier=1"],
+            "--batch_size=9: expected --rows",
+        ),
+        (["--rows=5", "--batch_size=9", "--steps=9", "--noise_multiplier=1"], "at most --rows=5"),
+        ([*SMALL, "--noise_multiplier=-1"], "--noise_multiplier=-1.0: expected >= 0"),
+        ([*SMALL, "--noise_multiplier=1", "--sampling=urn"], "--sampling=urn: expected one of"),
+        ([*SMALL, "--noise_multiplier=1", "--delta=0.01"], "--delta=0.01: expected at most 1e-05"),
+        ([*SMALL, "--noise_multiplier=1", "--plot=x.gif"], "--plot=x.gif: expected a name that"),
+        ([*SMALL, "--noise_multiplier=1", "--run_dir=x"], "--run_dir"),
+    ],
+)
+def test_wrong_requests_are_told_in_one_line(flags, words):
+    with pytest.raises(UsageError) as caught:
+        main(parse("accounting", flags))
+    assert words in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_wrong_requests_exit_with_2(python):
+    done = python("-m", "tf_mtl_privacy.accounting", *SMALL, "--noise_multiplier=1", "--delta=0.5")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.count("\n") == 1 and "--delta=0.5" in done.stderr
+
+
+def test_the_library_s_statement(python):
+    done = python("-m", "tf_mtl_privacy.accounting", *SMALL, "--noise_multiplier=2", "--statement")
+    assert done.returncode == 0, done.stderr
+    assert "DP-SGD performed over 8000 examples with 128 examples per iteration" in done.stdout
+    assert "without microbatching" in done.stdout
+    (theirs,) = figures(done.stdout, r"assuming Poisson sampling \(\*\):\s+([\d.]+)")
+    (ours,) = figures(done.stdout, r"([\d.]+) by Renyi")
+    assert theirs == pytest.approx(ours, abs=2e-3)
+
+
+def test_figures_are_rounded_up():
+    assert [number(value) for value in (2.31028, 0.05, 12.3451, 8123.4, 0.0, float("inf"))] == [
+        "2.311",
+        "0.05000",
+        "12.35",
+        "8124",
+        "0",
+        "inf",
+    ]

@@ -1,0 +1,112 @@
+"""A run trained on one data set, evaluated on others, on the command line."""
+
+import json
+
+import pytest
+
+from tests.cli.conftest import TINY
+from tests.fakes.folders import write_celeba, write_lfw
+
+
+@pytest.fixture(scope="module")
+def celeba_run(tmp_path_factory, session_python):
+    folder = tmp_path_factory.mktemp("celeba_run")
+    write_celeba(folder / "celeba", count=40)
+    flags = [flag for flag in TINY if "rows" not in flag]
+    done = session_python(
+        "-m",
+        "tf_mtl_privacy.train",
+        *flags,
+        "--dataset=celeba",
+        "--private_label=attributes:Eyeglasses",
+        "--data_dir=celeba",
+        "--cache_dir=cache",
+        "--run_dir=run",
+        cwd=folder,
+    )
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_celeba_to_lfw(celeba_run, python):
+    write_lfw(celeba_run / "lfw")
+    run_dir = celeba_run / "run"
+    before = (run_dir / "results.json").read_text()
+    done = python(
+        "-m",
+        "tf_mtl_privacy.evaluate",
+        f"--run_dir={run_dir}",
+        "--dataset=lfw",
+        f"--data_dir={celeba_run / 'lfw'}",
+    )
+    assert done.returncode == 0, done.stderr
+    (path,) = run_dir.glob("results_lfw_????????.json")
+    results = json.loads(path.read_text())
+    assert results["evaluated_on"]["data_fingerprint"].startswith(path.stem.rsplit("_", 1)[1])
+    assert set(results["utility"]) == {"gender", "age", "expression"}
+    assert results["utility"]["gender"]["n"] == 4
+    assert "classifier scores" in results["evaluated_on"]["label_note"]
+    assert "classifier scores" in " ".join(done.stdout.split())
+    assert results["privacy"]["discriminator"] is None, "its classes mean nothing there"
+    assert (run_dir / "results.json").read_text() == before
+
+
+def test_it_works_from_another_folder_and_a_folder_s_name_does_not_make_it_other_data(
+    celeba_run, session_python
+):
+    config = json.loads((celeba_run / "run" / "config.json").read_text())["data"]
+    assert config["data_dir"] == str(celeba_run / "celeba")
+    assert config["cache_dir"] == str(celeba_run / "cache")
+    run_dir = celeba_run / "run"
+    command = ("-m", "tf_mtl_privacy.evaluate", f"--run_dir={run_dir}")
+    done = session_python(*command, "--data_dir=celeba", cwd=celeba_run)
+    assert done.returncode == 0, done.stderr
+    assert str(run_dir / "results.json") in done.stdout
+
+
+def test_labels_that_bring_training_rows_into_the_test_are_refused(celeba_run, python):
+    done = python(
+        "-m",
+        "tf_mtl_privacy.evaluate",
+        f"--run_dir={celeba_run / 'run'}",
+        "--private_label=identity",
+        "--num_identities=4",
+    )
+    assert done.returncode == 2, done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert "--split=test: the run was trained on" in line and "Traceback" not in done.stderr
+
+
+def test_another_split_has_a_file_of_its_own(celeba_run, python):
+    run_dir = celeba_run / "run"
+    done = python("-m", "tf_mtl_privacy.evaluate", f"--run_dir={run_dir}", "--split=validation")
+    assert done.returncode == 0, done.stderr
+    results = json.loads((run_dir / "results_validation.json").read_text())
+    assert results["counts"]["evaluated"] == 8
+    assert results["evaluated_on"]["split"] == "validation"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--run_dir=nowhere"], ["nowhere", "no such folder"]),
+        (["--run_dir=."], ["config.json"]),
+        (["--split=exam"], ["--split", "exam"]),
+        (["--image_size=64"], ["--image_size", "32"]),
+        (["--dataset=lfw"], ["--data_dir"]),
+    ],
+)
+def test_wrong_requests_are_one_line(celeba_run, python, flags, words):
+    done = python("-m", "tf_mtl_privacy.evaluate", f"--run_dir={celeba_run / 'run'}", *flags)
+    assert done.returncode == 2, done.stderr
+    line = done.stderr.splitlines()[-1]
+    assert "Traceback" not in done.stderr and all(word in line for word in words), line
+
+
+def test_a_run_that_is_not_finished_says_so(celeba_run, python, tmp_path):
+    unfinished = tmp_path / "run"
+    unfinished.mkdir()
+    config = (celeba_run / "run" / "config.json").read_text()
+    (unfinished / "config.json").write_text(config)
+    done = python("-m", "tf_mtl_privacy.evaluate", f"--run_dir={unfinished}")
+    assert done.returncode == 2 and "not finished" in done.stderr

@@ -1,0 +1,115 @@
+"""Rows that a run was trained on are not tested on: real folders, no networks."""
+
+import dataclasses
+import os
+
+import numpy as np
+import pytest
+
+from tests.fakes.folders import write_csv
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data import open_dataset
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.own_rows import own_dataset, refuse_trained_rows, seen_people
+
+
+def table(count=60):
+    return [
+        {
+            "file": f"{k}.png",
+            "mood": str(k % 2),
+            "hat": str(k // 2 % 2),
+            "identity": f"p{k % 6}",
+            "split": ("train", "train", "validation", "test")[k % 4],
+        }
+        for k in range(count)
+    ]
+
+
+@pytest.fixture
+def data(tmp_path):
+    write_csv(tmp_path / "faces", table())
+    return DataConfig(
+        dataset="csv",
+        data_dir=str(tmp_path / "faces"),
+        cache_dir=str(tmp_path / "cache"),
+        image_size=32,
+        tasks="mood=mood",
+        private_label="hat",
+    )
+
+
+def check(own, trained_on, used, split="test"):
+    dataset = open_dataset(used)
+    found = own_dataset(own, trained_on, used, dataset)
+    if found is not None:
+        refuse_trained_rows(found, dataset, split)
+    return found, dataset
+
+
+def test_the_run_s_own_data_is_accepted(data):
+    trained_on = open_dataset(data).fingerprint
+    found, dataset = check(data, trained_on, data)
+    assert found is dataset
+
+
+def test_data_that_has_changed_is_refused(data, tmp_path):
+    trained_on = open_dataset(data).fingerprint
+    write_csv(tmp_path / "faces", table(61))
+    with pytest.raises(RunError, match=f"--dataset=csv .*then {trained_on[:8]}.*train again"):
+        check(data, trained_on, data)
+    # Other labels of the same changed data are no way around it.
+    with pytest.raises(RunError, match="not the data that the run was trained on"):
+        check(data, trained_on, dataclasses.replace(data, private_label="none"))
+    # A run that does not know what it was trained on is not held up.
+    assert check(data, "", data)[0] is not None
+
+
+def test_another_private_label_must_not_bring_training_rows_into_the_test(data):
+    own = open_dataset(data)
+    identity = dataclasses.replace(data, private_label="identity", num_identities=6)
+    other = open_dataset(identity)
+    count = len(np.intersect1d(own.rows["train"], other.rows["test"]))
+    assert count, "the split by person takes some of the training rows for testing"
+    words = f"--split=test: the run was trained on {count} of these {len(other.rows['test'])} rows"
+    with pytest.raises(UsageError, match=words):
+        check(data, own.fingerprint, identity)
+    check(data, own.fingerprint, identity, "train")
+    # The split stays as it is without identities.
+    check(data, own.fingerprint, dataclasses.replace(data, private_label="none"))
+
+
+def test_another_seed_must_not_either(data, tmp_path):
+    write_csv(
+        tmp_path / "faces",
+        [{"file": f"{k}.png", "mood": str(k % 2), "hat": "1"} for k in range(60)],
+    )
+    trained_on = open_dataset(data).fingerprint
+    with pytest.raises(UsageError, match=r"the run was trained on .* of these"):
+        check(data, trained_on, dataclasses.replace(data, data_seed=3))
+    moved = tmp_path / "moved"
+    os.rename(tmp_path / "faces", moved)
+    with pytest.raises(UsageError, match="the run was trained on"):
+        check(data, trained_on, dataclasses.replace(data, data_seed=3, data_dir=str(moved)))
+    assert check(data, trained_on, dataclasses.replace(data, data_dir=str(moved)))[0] is not None
+
+
+def test_another_folder_is_other_data(data, tmp_path):
+    trained_on = open_dataset(data).fingerprint
+    write_csv(tmp_path / "others", table(40))
+    found, _ = check(data, trained_on, dataclasses.replace(data, data_dir=str(tmp_path / "others")))
+    assert found is None
+
+
+def test_who_was_seen_is_counted_by_person(data):
+    dataset = open_dataset(data)
+    # Test rows are 3, 7, 11, ...: people 1, 3 and 5; train has 0, 1 (mod 4): everybody.
+    everybody = seen_people(dataset, dataset, dataset.rows["test"])
+    assert everybody.people == 3 and not everybody.unseen.any()
+    rows = dataset.rows | {"train": np.flatnonzero(dataset.person == 1)}
+    one = seen_people(dataclasses.replace(dataset, rows=rows), dataset, dataset.rows["test"])
+    assert one.people == 1
+    np.testing.assert_array_equal(one.unseen, dataset.person[dataset.rows["test"]] != 1)
+    assert "other data" in seen_people(None, dataset, dataset.rows["test"]).reason
+    nobody = dataclasses.replace(dataset, person=None)
+    assert seen_people(nobody, nobody, dataset.rows["test"]).people is None

@@ -1,0 +1,85 @@
+"""Epsilon from noise, or noise from epsilon: `python -m tf_mtl_privacy.accounting`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tf_mtl_privacy import cli
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.files import private_dir, write_atomic
+from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.progress import Progress
+from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.verbs import AccountingOptions
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.privacy.accounting_events import Phase
+
+_POINTS = 10
+
+
+def main(parsed: Parsed) -> int:
+    """Computes and prints; writes a plot where one is asked for."""
+    options = parsed.options
+    if options.plot and not options.plot.endswith(".png"):
+        raise UsageError(f"--plot={options.plot}: expected a name that ends in .png")
+    # Loaded here, because it takes seconds: help and wrong flags must answer before.
+    from tf_mtl_privacy.privacy.accounting_events import check_delta, largest_delta
+
+    delta = options.delta or largest_delta(options.rows)
+    check_delta(delta, options.rows)
+    phase = _phase(options, delta)
+
+    from tf_mtl_privacy.privacy.accounting_summary import summarize
+    from tf_mtl_privacy.reporting.epsilon_lines import epsilon_text
+
+    with Progress(_POINTS, "accounting", "values") as progress:
+        summary = summarize(phase, delta, options.max_images_per_person, _POINTS, progress.update)
+    show(epsilon_text(summary, options.target_epsilon))
+    if options.statement:
+        cli.load_tensorflow()
+        from tf_mtl_privacy.privacy.statements import library_statement
+
+        show("\ntensorflow-privacy says:\n")
+        show(library_statement(phase, delta, options.max_images_per_person))
+    if options.plot:
+        from tf_mtl_privacy.reporting.epsilon_plot import epsilon_plot
+
+        if not Path(options.plot).parent.is_dir():
+            private_dir(Path(options.plot).parent)
+        write_atomic(options.plot, epsilon_plot(summary))
+        show(f"\nPlot: {options.plot}")
+    return cli.OK
+
+
+def _phase(options: AccountingOptions, delta: float) -> Phase:
+    """The updates that the flags describe, with the noise that was given or has to be found."""
+    from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, Phase, steps_per_epoch
+    from tf_mtl_privacy.privacy.binomial import capacity_for, upper_tail
+
+    probability, rows = options.sampling_probability, options.rows
+    if options.batch_size:
+        probability = options.batch_size / rows
+    steps = options.steps
+    if options.epochs and options.sampling == POISSON:
+        # Rounded up, but not by a rounding error of the division.
+        steps = max(1, -int(-(options.epochs / probability - 1e-6) // 1))
+    elif options.epochs:
+        steps = max(1, round(options.epochs * steps_per_epoch(probability)))
+    overflow = 0.0
+    if rows and options.sampling == POISSON:
+        capacity = capacity_for(rows, probability, options.overflow_probability)
+        overflow = upper_tail(capacity, rows, probability)
+    noise = options.noise_multiplier or 1.0
+    mechanism = Mechanism(noise, probability, options.sampling, rows, overflow)
+    phase = Phase(mechanism, steps)
+    if options.target_epsilon:
+        from tf_mtl_privacy.privacy.calibration import calibrated
+
+        phase = calibrated([phase], options.target_epsilon, delta)[0]
+    return phase
+
+
+if __name__ == "__main__":
+    cli.run("accounting", main)

@@ -1,0 +1,131 @@
+"""Which rows a run was trained on, so that it is never tested on them by accident."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.errors import RunError, UsageError
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.data.dataset import Dataset
+
+# Options that say where data lies, not which data it is.
+PLACES = ("data_dir", "cache_dir", "max_damaged")
+OTHER_DATA = "other data than the run's: it is not known who was seen in training"
+
+
+class SeenPeople(NamedTuple):
+    """Whom among the evaluated rows the run has seen in training.
+
+    Attributes:
+        people: how many of the evaluated people have training rows; None where that is not known.
+        unseen: `[N]` bool, rows of people without a training row; None where it is not known.
+        reason: why it is not known, else empty.
+    """
+
+    people: int | None
+    unseen: np.ndarray[Any, Any] | None
+    reason: str = ""
+
+
+NOT_KNOWN = SeenPeople(None, None, "the data does not say who is who")
+
+
+def own_dataset(
+    own: DataConfig, trained_on: str, used: DataConfig, dataset: Dataset
+) -> Dataset | None:
+    """The run's own rows within the data it is evaluated on.
+
+    Args:
+        own: the run's data.
+        trained_on: fingerprint of the data that the run was trained on; empty where not known.
+        used: the data to evaluate on.
+        dataset: `used`, opened.
+
+    Returns:
+        The data set that `own` asks for, with the same row numbers or keys as `dataset`; None
+        where `dataset` is other data.
+
+    Raises:
+        RunError: the run's own data is not what it was trained on any more.
+    """
+    if used.dataset != own.dataset:
+        return None
+    places = {name: getattr(used, name) for name in PLACES}
+    own_here = dataclasses.replace(own, **places)
+    if own_here == used and trained_on in ("", dataset.fingerprint):
+        # An older run that does not know its data is taken at its word.
+        return dataset
+    if own.dataset == "synthetic_faces":
+        # Its splits are streams of their own: other options are other pictures.
+        if own_here == used:
+            raise RunError(_changed(own, dataset.fingerprint, trained_on))
+        return dataset if dataset.fingerprint == trained_on else None
+    from tf_mtl_privacy.data.opening import open_dataset, open_source
+
+    here = open_source(own_here).fingerprint()
+    same_place = os.path.abspath(own.data_dir) == os.path.abspath(used.data_dir)
+    if same_place and trained_on and here != trained_on:
+        raise RunError(_changed(own, here, trained_on))
+    if same_place or here == trained_on:
+        return dataset if own_here == used else open_dataset(own_here)
+    return None
+
+
+def refuse_trained_rows(own: Dataset, dataset: Dataset, split: str) -> None:
+    """Refuses to evaluate on rows that the run was trained on, unless `split` is "train".
+
+    Args:
+        own: the run's own rows, see `own_dataset`.
+        dataset: the rows to choose from.
+        split: which of them are evaluated.
+
+    Raises:
+        UsageError: with the number of such rows.
+    """
+    if split == "train" or own is dataset:
+        return
+    chosen = _names(dataset, split)
+    trained = int(np.isin(chosen, _names(own, "train")).sum())
+    if trained:
+        raise UsageError(
+            f"--split={split}: the run was trained on {trained} of these {len(chosen)} rows under "
+            "its own data flags; leave the data flags out, or ask for --split=train"
+        )
+
+
+def seen_people(own: Dataset | None, dataset: Dataset, rows: np.ndarray[Any, Any]) -> SeenPeople:
+    """Whom among `rows` ([N] int64 of `dataset`) the run has seen in training.
+
+    Args:
+        own: the run's own rows, or None where `dataset` is other data.
+        dataset: the data that is evaluated.
+        rows: the evaluated rows.
+    """
+    if own is None:
+        return SeenPeople(None, None, OTHER_DATA)
+    if own.person is None or dataset.person is None:
+        return NOT_KNOWN
+    trained = np.unique(own.person[own.rows["train"]])
+    person = dataset.person[rows]
+    seen = np.isin(person, trained[trained >= 0])
+    return SeenPeople(len(np.unique(person[seen])), ~seen & (person >= 0))
+
+
+def _names(dataset: Dataset, split: str) -> np.ndarray[Any, Any]:
+    rows = dataset.rows[split]
+    return rows if dataset.keys is None else dataset.keys[rows]
+
+
+def _changed(own: DataConfig, now: str, before: str) -> str:
+    place = f" --data_dir={own.data_dir}" if own.data_dir else ""
+    return (
+        f"--dataset={own.dataset}{place}: not the data that the run was trained on (fingerprint "
+        f"{now[:8]}, then {before[:8]}); rows may have moved between splits, so test rows may be "
+        "training rows: put the data back as it was, train again, or name other data to test on"
+    )

@@ -1,0 +1,105 @@
+"""The accounting calculator's answer, in plain words."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from tf_mtl_privacy.reporting.layout import block
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.privacy.accounting_summary import Summary
+
+_NEIGHBOURS = {
+    "add_or_remove_one": "one image more or less (add or remove)",
+    "zero_out_one": "one image there, or an empty row in its place (zero out)",
+}
+_SAMPLING = {
+    "poisson": "Poisson: each image is in each step's batch independently with probability {q:.4g}",
+    "shuffled_epochs": "shuffled epochs: each image is used once per epoch; the sampling does not "
+    "help privacy, so {n} whole Gaussian mechanisms are composed",
+}
+
+
+def epsilon_text(summary: Summary, target_epsilon: float = 0.0) -> str:
+    """The whole answer; `target_epsilon` > 0 if the noise was asked for."""
+    phase, mechanism = summary.phase, summary.phase.mechanism
+    lines = []
+    if target_epsilon:
+        text = f"{mechanism.noise_multiplier:.4f} keeps epsilon at or below {target_epsilon:g}"
+        lines += block("noise multiplier", [text])
+    else:
+        lines += block("noise multiplier", [f"{mechanism.noise_multiplier:g}"])
+    lines += block("updates", [_updates(summary)])
+    text = _SAMPLING[mechanism.sampling].format(q=mechanism.sampling_probability, n=phase.exposures)
+    lines += block("sampling", [text])
+    lines += block("delta", [_delta(summary)])
+    lines += block("neighbouring data", [_NEIGHBOURS[summary.adjacency]])
+    lines += ["", *block("epsilon of an image", _image(summary))]
+    lines += block("epsilon of a person", _person(summary))
+    lines += block("the paper's rule", [_paper(summary)])
+    lines += ["", *_table(summary)]
+    return "\n".join(lines)
+
+
+def number(epsilon: float) -> str:
+    """An epsilon with four digits, rounded up; `inf` where there is none."""
+    if math.isinf(epsilon):
+        return "inf"
+    if epsilon == 0:
+        return "0"
+    digits = max(0, 3 - math.floor(math.log10(epsilon)))
+    scale = 10.0**digits
+    # Up, because a smaller number than what was computed would not be true.
+    return f"{math.ceil(epsilon * scale * (1 - 1e-12)) / scale:.{digits}f}"
+
+
+def _updates(summary: Summary) -> str:
+    phase = summary.phase
+    epochs = phase.steps * phase.mechanism.sampling_probability
+    rows = f" over {phase.mechanism.rows:,} images" if phase.mechanism.rows else ""
+    return f"{phase.steps:,} steps, {epochs:.4g} epochs{rows}"
+
+
+def _delta(summary: Summary) -> str:
+    text = f"{summary.delta:.3g}"
+    if summary.phase.overflow:
+        text += (
+            f", with the chance of a batch that is too full ({summary.phase.overflow:.1g}) in it"
+        )
+    return text
+
+
+def _image(summary: Summary) -> list[str]:
+    return [
+        f"{number(summary.epsilon_pld)} by privacy loss distributions (PLD), the tighter bound",
+        f"{number(summary.epsilon_rdp)} by Renyi accounting (RDP)",
+        f"{number(summary.replace_one)} for replacing an image by another one (PLD)",
+    ]
+
+
+def _person(summary: Summary) -> list[str]:
+    if not summary.images_per_person:
+        return ["inf: the number of images per person is not bounded (--max_images_per_person)"]
+    if math.isinf(summary.person_pld) and summary.phase.overflow:
+        return ["inf: batches are too full too often for it; lower --overflow_probability"]
+    return [
+        f"{number(summary.person_pld)} by PLD, {number(summary.person_rdp)} by RDP, for at most "
+        f"{summary.images_per_person} images each"
+    ]
+
+
+def _paper(summary: Summary) -> str:
+    valid = "" if summary.paper_epsilon < 1 else "; it is proven below 1 only"
+    return (
+        f"{number(summary.paper_epsilon)} for ONE step, sqrt(2 ln(1.25/delta)) / noise: a "
+        f"reference line that ignores composition and sampling{valid}"
+    )
+
+
+def _table(summary: Summary) -> list[str]:
+    lines = [f"{'steps':>12}{'epochs':>10}{'PLD':>10}{'RDP':>10}"]
+    for point in summary.points:
+        pld, rdp = number(point.epsilon_pld), number(point.epsilon_rdp)
+        lines.append(f"{point.steps:>12,}{point.epochs:>10.4g}{pld:>10}{rdp:>10}")
+    return lines
