@@ -107,3 +107,21 @@ def test_leaving_the_loop_stops_the_thread():
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.02)
     assert threading.active_count() == before
+
+
+def test_without_ragged_batches_an_epoch_has_full_ones_of_different_rows():
+    sampler = ShuffledEpochs(np.arange(100, 111), 4, 0, drop_ragged=True)
+    assert sampler.steps_per_epoch == 2
+    seen = set()
+    for epoch in range(20):
+        rows = np.concatenate([sampler.batch(epoch, step)[0] for step in range(2)])
+        assert all(sampler.batch(epoch, step)[1].all() for step in range(2))
+        assert len(set(rows)) == 8
+        seen |= set(rows)
+    assert seen == set(range(100, 111)), "no row may be left out for good"
+
+
+def test_fewer_rows_than_a_batch_make_one_batch_of_all():
+    sampler = ShuffledEpochs(np.arange(3), 8, 0, drop_ragged=True)
+    rows, mask = sampler.batch(0, 0)
+    assert sampler.steps_per_epoch == 1 and sorted(rows) == [0, 1, 2] and mask.all()

@@ -10,8 +10,9 @@ from .draws import Draws
 from .labels import draw_labels
 from .painter import Style, paint
 
-# A chunk's pixels should stay within a core's cache.
-_CHUNK_PIXELS = 24 * 64 * 64
+# Small enough for the caches, large enough that threads seldom wait for each other (24: 892 images
+# a second on two cores, 48: 1,412, 96: 1,299).
+_CHUNK_PIXELS = 48 * 64 * 64
 
 
 def labels(
