@@ -4,27 +4,9 @@ import json
 
 import pytest
 
+from tests.cli.parsing import in_an_empty_folder, refused, train  # noqa: F401
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.flags import HelpRequested, parse
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path, monkeypatch):
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-
-
-def train(*argv):
-    return parse("train", list(argv))
-
-
-def refused(*argv, verb="train"):
-    with pytest.raises(UsageError) as caught:
-        parse(verb, list(argv))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 def test_without_flags_everything_has_its_default():

@@ -2,26 +2,7 @@
 
 import pytest
 
-from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.flags import parse
-
-
-@pytest.fixture(autouse=True)
-def in_an_empty_folder(tmp_path, monkeypatch):
-    folder = tmp_path / "elsewhere"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-
-
-def train(*argv):
-    return parse("train", list(argv))
-
-
-def refused(*argv, verb="train"):
-    with pytest.raises(UsageError) as caught:
-        parse(verb, list(argv))
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
+from tests.cli.parsing import in_an_empty_folder, refused, train  # noqa: F401
 
 
 def test_given_places_are_kept_as_absolute_paths(tmp_path, monkeypatch):
