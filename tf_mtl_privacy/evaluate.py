@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mtl_privacy import cli
-from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.config import CONFIG_FILE, DataConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.own_rows import PLACES, own_dataset, refuse_trained_rows, seen_people
 from tf_mtl_privacy.files import private_dir, write_atomic, write_json
@@ -17,7 +17,6 @@ from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
-from tf_mtl_privacy.verbs import CONFIG_FILE
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset

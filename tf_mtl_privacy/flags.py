@@ -15,12 +15,12 @@ from typing import Any
 
 from absl import flags
 
-from tf_mtl_privacy.config import Config, DataConfig, expectation, section_types
+from tf_mtl_privacy.config import CONFIG_FILE, Config, DataConfig, expectation, section_types
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flag_help import help_text
 from tf_mtl_privacy.flagfiles import Argument, expand
-from tf_mtl_privacy.verbs import CONFIG_FILE, VERBS, PrepareOptions, Verb
+from tf_mtl_privacy.verbs import VERBS, PrepareOptions, Verb
 
 # What a data set of another name does not inherit from the run's own.
 _TIED_TO_DATASET = (
@@ -33,7 +33,7 @@ _TIED_TO_DATASET = (
 )
 
 # Options that name a folder, or a word or a file.
-_FOLDERS = ("data_dir", "cache_dir")
+_FOLDERS = ("data_dir", "cache_dir", "backbone")
 _FILES = ("encoder_weights", "perceptual_weights")
 
 

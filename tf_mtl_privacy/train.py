@@ -7,7 +7,9 @@ import sys
 from tqdm import tqdm
 
 from tf_mtl_privacy import cli
+from tf_mtl_privacy.files import write_atomic
 from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.reporting.privacy_text import privacy_text
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
@@ -25,7 +27,9 @@ def main(parsed: Parsed) -> int:
         f"training {train.model} on {data.dataset} in {run_dir} (Ctrl-C stops it; the same command "
         "goes on from there)"
     )
-    fit(parsed.config, run_dir=run_dir, log_images=parsed.options.log_images, report=_say)
+    run = fit(parsed.config, run_dir=run_dir, log_images=parsed.options.log_images, report=_say)
+    if run.status["dp"]["scope"]:
+        write_atomic(run.run_dir / "privacy.txt", privacy_text(run.status["dp"]), private=True)
     results = evaluate_run(run_dir, pictures=parsed.options.log_images or None)
     show(results_table(results, run_files(run_dir, results_path(run_dir, data, data).name)))
     return cli.OK

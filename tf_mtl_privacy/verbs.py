@@ -9,7 +9,6 @@ from tf_mtl_privacy.config import section_types
 from tf_mtl_privacy.config.options import check_options, option
 from tf_mtl_privacy.errors import UsageError
 
-CONFIG_FILE = "config.json"
 DEFAULT_RUN_DIR = "runs/default"
 _ALL_SECTIONS = tuple(section_types())
 

@@ -6,7 +6,7 @@ import pytest
 from tf_mtl_privacy.accounting import main
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.flags import parse
-from tf_mtl_privacy.reporting.epsilon_lines import number
+from tf_mtl_privacy.reporting.formats import number
 
 SMALL = ("--rows=8000", "--batch_size=128", "--epochs=2")
 

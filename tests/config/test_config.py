@@ -162,3 +162,38 @@ def test_the_four_models(model, discriminator, adversarial, private):
         adversarial,
         private,
     )
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"target_epsilon": 1.0, "target_epsilon_pretrain": 2.0}, "both or neither"),
+        (
+            {
+                "target_epsilon": 1.0,
+                "target_epsilon_pretrain": 2.0,
+                "target_epsilon_adversarial": 0.5,
+            },
+            "--target_epsilon=1 is for the whole run",
+        ),
+        ({"target_epsilon_adversarial": 0.5}, "both or neither"),
+        ({"noise_multiplier": 0.0}, "zero noise needs --allow_zero_noise"),
+    ],
+)
+def test_budgets_and_noise_that_do_not_go_together(options, words):
+    with pytest.raises(UsageError, match=words):
+        PrivacyConfig(**options)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"noise_multiplier": 0.0, "allow_zero_noise": True},
+        # A target calibrates the noise, whatever the flag says.
+        {"noise_multiplier": 0.0, "target_epsilon": 1.0},
+        {"target_epsilon_pretrain": 2.0, "target_epsilon_adversarial": 0.5},
+    ],
+)
+def test_budgets_and_noise_that_do(options):
+    config = PrivacyConfig(**options)
+    assert all(getattr(config, name) == value for name, value in options.items())

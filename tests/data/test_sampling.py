@@ -4,7 +4,7 @@ import time
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.data.sampling import ShuffledEpochs, prefetch
+from tf_mtl_privacy.data.sampling import ShuffledEpochs, prefetch, without_spare_places
 
 
 def epoch_rows(order, epoch):
@@ -125,3 +125,22 @@ def test_fewer_rows_than_a_batch_make_one_batch_of_all():
     sampler = ShuffledEpochs(np.arange(3), 8, 0, drop_ragged=True)
     rows, mask = sampler.batch(0, 0)
     assert sampler.steps_per_epoch == 1 and sorted(rows) == [0, 1, 2] and mask.all()
+
+
+@pytest.mark.parametrize(
+    ("real", "places", "kept"),
+    [(0, 20, 8), (1, 20, 8), (8, 20, 8), (9, 20, 16), (17, 20, 20), (20, 20, 20), (0, 3, 3)],
+)
+def test_spare_places_are_cut_to_the_next_multiple_of_eight(real, places, kept):
+    rows = np.full(places, -1)
+    rows[:real] = 100 + np.arange(real)
+    cut, mask = without_spare_places(rows, rows >= 0)
+    assert cut.shape == mask.shape == (kept,)
+    assert cut[mask].tolist() == list(range(100, 100 + real)), "no row may be lost"
+    assert (cut[~mask] == -1).all()
+
+
+def test_another_multiple_of_places():
+    rows = np.array([5, 3, 4, -1, -1, -1, -1])
+    assert len(without_spare_places(rows, rows >= 0, 1)[0]) == 3
+    assert len(without_spare_places(rows, rows >= 0, 5)[0]) == 5

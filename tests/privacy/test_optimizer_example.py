@@ -1,4 +1,4 @@
-"""The documentation's example trains, as well as tensorflow-privacy and nearly as plain Adam."""
+"""The pages' example trains, as well as tensorflow-privacy and nearly as plain Adam."""
 
 import re
 import runpy
@@ -12,9 +12,16 @@ def bench(repo_root):
     return runpy.run_path(str(repo_root / "benchmarks" / "dp_example.py"))
 
 
-def test_the_ten_lines_of_the_page_train_a_classifier(repo_root, bench):
-    page = (repo_root / "docs" / "dp-optimizer.md").read_text(encoding="utf-8")
-    code = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+def example(page):
+    """The one block of Python on a page that uses the private optimizer."""
+    blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
+    (code,) = [block for block in blocks if "DPAdam" in block]
+    return code
+
+
+@pytest.mark.parametrize("name", ["README.md", "docs/dp-optimizer.md"])
+def test_the_ten_lines_of_the_page_train_a_classifier(repo_root, bench, name):
+    code = example(repo_root / name)
     lines = [line for line in code.splitlines() if line and not line.startswith(("import", "from"))]
     assert len(lines) <= 10
     images, labels, test_images, test_labels = bench["digits"]()

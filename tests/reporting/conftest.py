@@ -1,14 +1,16 @@
 """Whole results, put together from random predictions and the schedule's own gates."""
 
+import copy
+import functools
+
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.config import Config, TrainConfig
+from tests.reporting.private_runs import plain_dp, private_config, private_dp
 from tf_mtl_privacy.evaluation.own_rows import NOT_KNOWN, SeenPeople
 from tf_mtl_privacy.evaluation.summary import evaluation_summary
 from tf_mtl_privacy.reporting.results import build_results
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.dp_status import dp_status
 from tf_mtl_privacy.training.inference import Predictions
 
 CLASSES = {"gender": ("female", "male"), "age": ("child", "young", "middle", "senior")}
@@ -70,12 +72,18 @@ def _status(config):
             "parameters": {"encoder": 1000},
             "perceptual_loss": "none",
         },
-        "dp": dp_status(config, {"adversarial": 1.1}, {"adversarial": 90}),
+        "dp": copy.deepcopy(_dp(config.train.is_private)),
     }
 
 
-def make_results(n=600, private_classes=8, seen=NOT_KNOWN, **changes):
-    config = Config(train=TrainConfig(model="mtl_adv_dp"))
+@functools.cache
+def _dp(is_private):
+    # The library's statement takes its time: once for all tests.
+    return private_dp(ended={"adversarial": 12}) if is_private else plain_dp()
+
+
+def make_results(n=600, private_classes=8, seen=NOT_KNOWN, model="mtl_adv_dp", **changes):
+    config = private_config(model=model)
     names = tuple(f"class{number}" for number in range(private_classes))
     evaluation = evaluation_summary(
         _predictions(n, private_classes)._replace(**changes),
@@ -103,8 +111,8 @@ def results():
 
 @pytest.fixture
 def bare_results():
-    """Few rows, no discriminator, no restorer, nothing known about training."""
+    """Few rows, no discriminator, no restorer, no DP, nothing known about training."""
     n = 40
     missing = ("private_logits", "psnr", "ssim", "business_on_restored", "mean_image_psnr")
-    found = make_results(n=n, **dict.fromkeys(missing))
+    found = make_results(n=n, model="mtl_adv", **dict.fromkeys(missing))
     return found | {"gates": {}, "stop_rule": None, "training": None, "commit": None}

@@ -58,20 +58,29 @@ def test_gates_and_stop_rule_are_all_named(results):
     assert "NOT MET        PSNR 27.3 dB (≥ 32.0 dB)" in table
 
 
-def test_no_epsilon_is_printed_without_one(results):
-    found = results_table(results)
-    assert results["dp"]["reason"].split(",")[0] in " ".join(found.split())
-    assert "no epsilon is stated" in found and "delta" not in found
+def _privacy(results):
+    """The table's lines on differential privacy, as one line."""
+    return " ".join(results_table(results).partition("Differential privacy")[2].split())
+
+
+def test_no_epsilon_is_printed_without_one(results, bare_results):
+    found = _privacy(bare_results)
+    assert found.startswith("no epsilon is stated: trained without differential privacy")
+    assert "delta" not in found
+    assert "no epsilon is stated" not in _privacy(results)
 
 
 def test_an_epsilon_is_printed_with_what_it_covers(results):
-    results["dp"] |= {"epsilon_pld": 2.0712, "delta": 1e-5}
-    found = " ".join(results_table(results).split())
-    assert "epsilon 2.07 (PLD) at delta 1e-05" in found
-    assert "no released weight has an epsilon" in found
+    results["dp"] |= {"epsilon_pld": 2.0712, "epsilon_rdp": 2.31, "delta": 1e-5}
+    found = _privacy(results)
+    assert "epsilon 2.072 (PLD; RDP 2.310) at delta 1e-05" in found
+    assert "NO released weight has an epsilon" in found
+    assert "conditional on the encoder's whole trajectory" in found
+    assert "adversarial ended 12 steps early: its budget was spent" in found
     assert "gates and the schedule of beta read the labels" in found
-    results["dp"]["void"] = True
-    assert "2.07" not in results_table(results)
+    results["dp"] |= {"void": True, "void_reason": "the noise multiplier is zero"}
+    found = _privacy(results)
+    assert "2.072" not in found and "VOID, nothing is protected: the noise mult" in found
 
 
 def test_a_difference_beyond_chance_is_named_and_others_are_not(results):

@@ -3,26 +3,41 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.training.tiny import tiny_config
+from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.training.phases import Phases, perceptual_weights
+from tf_mtl_privacy.privacy.keys import key_for_tests
+from tf_mtl_privacy.training.phase import Batches, drawn, perceptual_weights
+from tf_mtl_privacy.training.phases import Phases
+from tf_mtl_privacy.training.private_updates import private_plan
 from tf_mtl_privacy.training.record import RunRecord
 
+KEY = key_for_tests(3)
 
-def phases(config, tmp_path, rows=21):
-    size = config.data.image_size
-    generator = np.random.default_rng(0)
-    dataset = Dataset.from_arrays(
-        generator.integers(0, 256, (rows, size, size, 3)).astype(np.uint8),
-        {"gender": np.arange(rows) % 2},
-        np.arange(rows) % 3,
-        split=np.arange(rows) // (rows - 1),
+
+def arrays(size, rows=20):
+    count = rows + 1
+    return Dataset.from_arrays(
+        np.random.default_rng(0).integers(0, 256, (count, size, size, 3)).astype(np.uint8),
+        {"gender": np.arange(count) % 2},
+        np.arange(count) % 3,
+        split=np.arange(count) // rows,
     )
+
+
+def phases(config, tmp_path, dataset=None):
+    dataset = dataset or arrays(config.data.image_size)
     bundle = build_bundle(config, {"gender": 2}, 3)
-    record = RunRecord("business")
-    return Phases(config, dataset, bundle, ["gender"], {}, tmp_path / "features", record)
+    plan, record = private_plan(config, dataset, KEY), RunRecord("business")
+    return Phases(
+        config, dataset, bundle, ["gender"], plan, KEY, tmp_path / "features", record
+    ), bundle
+
+
+def masks(phase):
+    """Of the batches of the first epoch."""
+    return [np.array(phase.inputs(0, step).mask) for step in range(phase.steps_per_epoch)]
 
 
 def test_no_padding_reaches_a_batchnorm_that_learns(tmp_path):
@@ -30,18 +45,63 @@ def test_no_padding_reaches_a_batchnorm_that_learns(tmp_path):
     data = dataclasses.replace(config.data, image_size=64)
     model = dataclasses.replace(ModelConfig(), encoder="mobilenet_v2", feature_stride=8)
     config = dataclasses.replace(config, data=data, model=model)
-    phase = phases(config, tmp_path).build("business")
-    masks = [phase.sampler.batch(0, step)[1] for step in range(phase.sampler.steps_per_epoch)]
-    assert masks and all(mask.all() for mask in masks)
-    joint = phases(config, tmp_path).build("adversarial")
-    assert joint.sampler.steps_per_epoch == len(masks) + 1, "later phases see every row"
+    built = phases(config, tmp_path)[0]
+    found = masks(built.build("business"))
+    assert len(found) == 1 and found[0].shape == (16,) and found[0].all()
+    joint = masks(built.build("adversarial"))
+    assert sum(mask.sum() for mask in joint) == 20, "later phases see every row"
 
 
 def test_without_batchnorm_every_row_is_in_every_epoch(tmp_path):
-    sampler = phases(tiny_config(), tmp_path).build("business").sampler
-    rows = [sampler.batch(0, step) for step in range(sampler.steps_per_epoch)]
-    real = np.concatenate([rows[mask] for rows, mask in rows])
+    phase = phases(tiny_config(), tmp_path)[0].build("business")
+    read = [phase.inputs(1, step) for step in range(phase.steps_per_epoch)]
+    real = np.concatenate([np.array(batch.index)[np.array(batch.mask)] for batch in read])
     assert sorted(real) == list(range(20))
+
+
+def test_positions_are_read_as_the_training_rows_at_these_places(tmp_path):
+    dataset = tiny_arrays(20)
+    dataset = dataclasses.replace(dataset, rows=dataset.rows | {"train": np.array([9, 3, 17, 5])})
+    batches = Batches(tiny_config(), dataset, ["gender"], None)
+    positions, mask = np.array([2, 0, -1]), np.array([True, True, False])
+    batch = batches.batch(positions, mask)
+    assert np.array(batch.index).tolist() == [17, 9, -1]
+    np.testing.assert_array_equal(batch.mask, mask)
+    np.testing.assert_array_equal(batch.private, [17 % 3, 9 % 3, -1])
+    np.testing.assert_array_equal(
+        np.array(batch.image)[:2], dataset.store.images(np.array([17, 9]))
+    )
+
+
+def test_private_phases_draw_the_plan_s_batches(tmp_path):
+    config, dataset = tiny_config("mtl_adv_dp"), tiny_arrays(40, unlabelled=10)
+    built = phases(config, tmp_path, dataset)[0]
+    plan = private_plan(config, dataset, KEY)
+    joint = built.build("adversarial")
+    for epoch, step in ((0, 0), (0, 1), (1, 1)):
+        sampler = plan.updates["adversarial_discriminator"].sampler
+        rows, mask = sampler.batch(epoch, step)
+        batch = joint.inputs(epoch, step)
+        assert np.array(batch.index)[np.array(batch.mask)].tolist() == rows[mask].tolist()
+        # No more places than real rows need: a multiple of eight.
+        assert len(batch.mask) == 8 * max(1, -(-mask.sum() // 8))
+
+
+def test_the_discriminator_reads_features_and_labels_of_the_same_rows(tmp_path):
+    config, dataset = tiny_config("mtl_adv_dp"), tiny_arrays(40, unlabelled=10)
+    built, bundle = phases(config, tmp_path, dataset)
+    phase = built.build("discriminator")
+    features, labels, mask = (np.array(part) for part in phase.inputs(0, 1))
+    plan = private_plan(config, dataset, KEY)
+    positions, known = drawn(plan.updates["discriminator"].sampler, 0, 1)
+    np.testing.assert_array_equal(mask, known)
+    assert mask.any() and positions[mask].max() < 30, "rows without a label are not drawn"
+    np.testing.assert_array_equal(labels, np.where(mask, positions % 3, -1))
+    images = dataset.store.images(positions[mask]).astype(np.float32) / 255
+    expected = np.array(bundle.encoder(images, training=False))
+    np.testing.assert_allclose(features[mask], expected, atol=1e-5)
+    assert not features[~mask].any()
+    built.close()
 
 
 @pytest.mark.parametrize(
@@ -57,5 +117,5 @@ def test_a_perceptual_loss_that_nothing_uses_is_off(model, weight, used):
 def test_leftover_features_are_deleted_even_if_another_process_made_them(tmp_path):
     (tmp_path / "features").mkdir()
     (tmp_path / "features" / "features.f32").write_bytes(b"x")
-    phases(tiny_config(), tmp_path).close()
+    phases(tiny_config(), tmp_path)[0].close()
     assert not (tmp_path / "features").exists()

@@ -1,22 +1,29 @@
 """A configuration that trains in seconds, and a process that dies where a test wants it to."""
 
+import dataclasses
+import json
 import os
 import signal
 import subprocess
 import sys
 
-from tf_mtl_privacy.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
+import numpy as np
+
+from tf_mtl_privacy.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    PrivacyConfig,
+    TrainConfig,
+)
+from tf_mtl_privacy.data.dataset import Dataset
+
+EPOCHS = ("business_epochs", "discriminator_epochs", "restorer_epochs", "adversarial_epochs")
 
 
-def tiny_config(model: str = "mtl_adv", **train) -> Config:
-    options = {
-        "batch_size": 16,
-        "business_epochs": 2,
-        "discriminator_epochs": 2,
-        "restorer_epochs": 2,
-        "adversarial_epochs": 2,
-        "checkpoint_steps": 2,
-    }
+def tiny_config(model: str = "mtl_adv", privacy: dict | None = None, **train) -> Config:
+    options = dict.fromkeys(EPOCHS, 2) | {"batch_size": 16, "checkpoint_steps": 2}
     return Config(
         data=DataConfig(image_size=32, train_rows=72, validation_rows=24, test_rows=24),
         model=ModelConfig(
@@ -29,22 +36,46 @@ def tiny_config(model: str = "mtl_adv", **train) -> Config:
         ),
         loss=LossConfig(),
         train=TrainConfig(model=model, **(options | train)),
+        privacy=PrivacyConfig(**(privacy or {})),
     )
 
 
-def train_in_process(run_dir, cache_dir, model, die_at=0, *, die_closing=False, timeout=300):
-    """Trains `tiny_config(model)` in a process of its own.
+def private_config(privacy: dict | None = None, **train) -> Config:
+    """Trains nothing but the discriminator, for two epochs, unless told otherwise."""
+    epochs = dict.fromkeys(EPOCHS, 0) | {"discriminator_epochs": 2, "early_gates": False}
+    return tiny_config("mtl_adv_dp", privacy, **(epochs | train))
 
-    With `die_at` the process kills itself (SIGKILL) right after that many updates, before it can
-    book or save the last one; with `die_closing` where it would delete the cached features.
-    Returns its exit code.
+
+def tiny_arrays(rows=40, unlabelled=0, store=None, **columns) -> Dataset:
+    """Random pictures: `rows` to train on, the last `unlabelled` of them without a private label,
+    and 12 more for validation."""
+    total = rows + 12
+    private = np.arange(total) % 3
+    private[rows - unlabelled : rows] = -1
+    dataset = Dataset.from_arrays(
+        np.random.default_rng(0).integers(0, 256, (total, 32, 32, 3)).astype(np.uint8),
+        {"gender": np.arange(total) // 2 % 2},
+        private,
+        split=np.repeat([0, 1], [rows, 12]),
+        **columns,
+    )
+    return dataset if store is None else dataclasses.replace(dataset, store=store(dataset.store))
+
+
+def train_in_process(run_dir, cache_dir, model, death="", *, timeout=300, test_key=None, **options):
+    """Trains `tiny_config(model, **options)` in a process of its own, which may kill itself.
+
+    `death` says where (SIGKILL), in updates of all phases: "step:17" right after the 17th, before
+    it is booked or saved; "saved:17" with the checkpoint that holds 17, before the ledger is
+    settled; "reserved:NAME:8" once 8 updates of that name are reserved; "closing" where the cached
+    features would be deleted. For each step that ran, a line with its phase is added to
+    `run_dir`.ran. Returns the exit code.
     """
-    death = "closing" if die_closing else die_at
-    command = [sys.executable, "-m", "tests.training.tiny", run_dir, cache_dir, model, death]
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    job = {"model": model, "death": death, "test_key": test_key, "options": options}
+    command = [sys.executable, "-m", "tests.training.tiny", run_dir, cache_dir, json.dumps(job)]
     done = subprocess.run(
         [str(part) for part in command],
-        env=environment,
+        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
         timeout=timeout,
         capture_output=True,
         text=True,
@@ -55,29 +86,50 @@ def train_in_process(run_dir, cache_dir, model, die_at=0, *, die_closing=False, 
     return done.returncode
 
 
-def _main(run_dir: str, cache_dir: str, model: str, death: str) -> None:
-    import dataclasses
+def _die(*_):
+    os.kill(os.getpid(), signal.SIGKILL)
 
-    from tf_mtl_privacy.training import feature_cache, record
-    from tf_mtl_privacy.training.fit import fit
 
-    book = record.RunRecord.count_step
+def _arm(ran, death):
+    """Replaces what a death hangs on by something that dies there; counts the steps."""
+    from tf_mtl_privacy.privacy.ledger import Ledger
+    from tf_mtl_privacy.training.feature_cache import FeatureCache
+    from tf_mtl_privacy.training.record import RunRecord
+    from tf_mtl_privacy.training.state import Checkpoints
 
-    def die(*_):
-        os.kill(os.getpid(), signal.SIGKILL)
+    kind, _, where = death.partition(":")
+    book, save, reserve = RunRecord.count_step, Checkpoints.save, Ledger.reserve
 
     def count_step(self, *args):
-        if self.total_steps + 1 == int(death):
-            die()
+        os.write(ran, f"{self.phase}\n".encode())
+        if kind == "step" and self.total_steps + 1 == int(where):
+            _die()
         book(self, *args)
 
-    if death == "closing":
-        feature_cache.FeatureCache.close = die
-    else:
-        record.RunRecord.count_step = count_step
-    config = tiny_config(model)
+    def saving(self, record):
+        save(self, record)
+        if kind == "saved" and sum(record["steps"].values()) == int(where):
+            _die()
+
+    def reserving(self, phase, count):
+        reserve(self, phase, count)
+        if kind == "reserved" and where == f"{phase}:{self.covered(phase)}":
+            _die()
+
+    RunRecord.count_step, Checkpoints.save, Ledger.reserve = count_step, saving, reserving
+    if kind == "closing":
+        FeatureCache.close = _die
+
+
+def _main(run_dir: str, cache_dir: str, text: str) -> None:
+    from tf_mtl_privacy.training.fit import fit
+
+    job = json.loads(text)
+    _arm(os.open(f"{run_dir}.ran", os.O_WRONLY | os.O_APPEND | os.O_CREAT), job["death"])
+    config = tiny_config(job["model"], **job["options"])
     data = dataclasses.replace(config.data, cache_dir=cache_dir)
-    fit(dataclasses.replace(config, data=data), run_dir=run_dir)
+    config = dataclasses.replace(config, data=data)
+    fit(config, run_dir=run_dir, test_key=job["test_key"])
 
 
 if __name__ == "__main__":

@@ -68,6 +68,12 @@ class DataConfig:
         "Shift of the synthetic faces, for cross-dataset tests.",
         choices=("none", "colours", "light", "blur", "backgrounds", "poses", "all"),
     )
+    synthetic_stream: str = option(
+        "train",
+        "Faces to train on: those of training, or those set aside for a public backbone, which "
+        "no other run sees.",
+        choices=("train", "backbone"),
+    )
     synthetic_correlation: float = option(
         0.0, "Share of synthetic faces whose iris follows their gender.", low=0, high=1
     )

@@ -18,6 +18,13 @@ class ModelConfig:
     encoder_weights: str = option(
         "none", "Pre-trained encoder weights: 'none', 'imagenet', or a .weights.h5 file."
     )
+    backbone: str = option(
+        "",
+        "Run folder of this package whose encoder to start from, instead of --encoder_weights.",
+    )
+    backbone_heads: bool = option(
+        True, "With --backbone: start the heads from that run's, where their shapes agree."
+    )
     freeze_backbone: bool = option(
         False, "Train only the adapter (1x1 convolution + GroupNorm) on top of the backbone."
     )
@@ -41,7 +48,18 @@ class ModelConfig:
             raise UsageError("--feature_stride=32: the compact encoder has strides 4, 8 and 16")
         if self.encoder == "compact" and self.encoder_weights == "imagenet":
             raise UsageError("--encoder_weights=imagenet: there are none for the compact encoder")
-        if self.freeze_backbone and self.encoder_weights == "none":
+        if self.backbone and self.encoder_weights != "none":
             raise UsageError(
-                "--freeze_backbone needs --encoder_weights: a random backbone cannot be used frozen"
+                f"--backbone={self.backbone}: gives the encoder's weights; leave out "
+                f"--encoder_weights={self.encoder_weights}"
             )
+        if self.freeze_backbone and not self.has_start:
+            raise UsageError(
+                "--freeze_backbone needs --backbone or --encoder_weights: a random backbone cannot "
+                "be used frozen"
+            )
+
+    @property
+    def has_start(self) -> bool:
+        """Whether the encoder starts from weights that were trained before."""
+        return bool(self.backbone) or self.encoder_weights != "none"

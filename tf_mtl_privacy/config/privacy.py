@@ -1,4 +1,4 @@
-"""Differentially private training of the discriminator."""
+"""Differentially private training: of what, with which noise, for which epsilon."""
 
 from __future__ import annotations
 
@@ -10,11 +10,20 @@ from tf_mtl_privacy.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class PrivacyConfig:
-    """Differentially private training of the discriminator."""
+    """Differentially private training: of what, with which noise, for which epsilon."""
 
+    dp_scope: str = option(
+        "discriminator",
+        "What is trained with DP-SGD: the discriminator, as in the paper, which gives no released "
+        "weight an epsilon; or everything that is trained, on a frozen public backbone.",
+        choices=("discriminator", "all"),
+    )
     l2_norm_clip: float = option(1.0, "Bound on each example's gradient norm.", above=0)
     noise_multiplier: float = option(
         1.0, "Noise standard deviation over l2_norm_clip; unused when a target is given.", low=0
+    )
+    target_epsilon: float = option(
+        0.0, "Calibrate the whole run's noise to this epsilon; 0 means not.", low=0
     )
     target_epsilon_pretrain: float = option(
         0.0, "Calibrate the pre-training's noise to this epsilon; 0 means not.", low=0
@@ -28,7 +37,27 @@ class PrivacyConfig:
         "memory.",
         choices=("ghost", "vectorized", "per_example"),
     )
-    delta: float = option(1e-5, "Probability that epsilon does not bound.", above=0, high=1)
+    delta: float = option(
+        1e-5,
+        "Probability that epsilon does not bound; at most 1/(2 training rows).",
+        above=0,
+        high=1,
+    )
+    sampling: str = option(
+        "poisson",
+        "How the batches of private updates are drawn: 'poisson' is what makes epsilon small; for "
+        "'shuffled_epochs' the epsilon is that of unsampled updates.",
+        choices=("poisson", "shuffled_epochs"),
+    )
+    overflow_probability: float = option(
+        1e-15,
+        "Chance that a Poisson batch of fixed capacity is too small; it is part of delta.",
+        above=0,
+        high=1e-6,
+    )
+    max_images_per_person: int = option(
+        0, "Train on at most this many images of one person; 0 means no bound.", low=0
+    )
     allow_zero_noise: bool = option(
         False, "Allow noise_multiplier=0, which gives no privacy; for tests only."
     )
@@ -40,7 +69,16 @@ class PrivacyConfig:
             raise UsageError(
                 "--target_epsilon_pretrain and --target_epsilon_adversarial: give both or neither"
             )
-        if not any(targets) and self.noise_multiplier == 0 and not self.allow_zero_noise:
+        if self.target_epsilon and any(targets):
+            raise UsageError(
+                f"--target_epsilon={self.target_epsilon:g} is for the whole run: leave out "
+                "--target_epsilon_pretrain and --target_epsilon_adversarial"
+            )
+        if (
+            not (any(targets) or self.target_epsilon)
+            and self.noise_multiplier == 0
+            and not self.allow_zero_noise
+        ):
             raise UsageError(
                 "--noise_multiplier=0: expected > 0; zero noise needs --allow_zero_noise"
             )

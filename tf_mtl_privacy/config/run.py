@@ -13,6 +13,8 @@ from tf_mtl_privacy.config.privacy import PrivacyConfig
 from tf_mtl_privacy.config.train import TrainConfig
 from tf_mtl_privacy.errors import UsageError
 
+CONFIG_FILE = "config.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class Config:
@@ -39,6 +41,8 @@ class Config:
             raise UsageError(
                 f"--image_size={self.data.image_size}: {self.model.encoder} needs at least 64"
             )
+        if self.privacy.dp_scope == "all":
+            self._check_everything_private()
         for flag in ("gate_business", "stop_business"):
             self._check_goals(flag)
         if self.train.has_discriminator and self.data.effective_private_label == "none":
@@ -46,6 +50,23 @@ class Config:
                 f"--model={self.train.model} needs a private label: give --private_label, or train "
                 "--model=stl"
             )
+
+    def _check_everything_private(self) -> None:
+        if not self.train.is_private:
+            raise UsageError(
+                f"--dp_scope=all: --model={self.train.model} has no DP-SGD; give --model=mtl_dp or "
+                "--model=mtl_adv_dp"
+            )
+        if not self.model.has_start:
+            raise UsageError(
+                "--dp_scope=all needs a public backbone: give --backbone=RUN_DIR (a run on "
+                "synthetic faces), --encoder_weights=imagenet or --encoder_weights=FILE"
+            )
+
+    @property
+    def freezes_backbone(self) -> bool:
+        """Whether only the adapter of the encoder is trained."""
+        return self.model.freeze_backbone or self.privacy.dp_scope == "all"
 
     def _check_goals(self, flag: str) -> None:
         """Goals that were given must be for tasks that there are; the usual ones need not be."""

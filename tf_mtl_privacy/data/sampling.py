@@ -69,6 +69,23 @@ class ShuffledEpochs:
         return self._order
 
 
+def without_spare_places(
+    rows: np.ndarray, mask: np.ndarray, multiple: int = 8
+) -> tuple[np.ndarray, np.ndarray]:
+    """The same batch, with its padding cut to what fills up a multiple of `multiple` places.
+
+    Args:
+        rows: `[B]` int64, padding at the end.
+        mask: `[B]` bool, False for padding.
+        multiple: > 0; few different sizes let a step's kernels be set up once for each.
+
+    Returns:
+        `(rows, mask)` of at least `multiple` places, and of at most B.
+    """
+    places = max(-(-int(mask.sum()) // multiple), 1) * multiple
+    return rows[:places], mask[:places]
+
+
 def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
     """Reads `items` in a background thread, up to `depth` ahead, in order.
 

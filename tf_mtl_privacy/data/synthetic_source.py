@@ -27,6 +27,8 @@ class SyntheticSource:
             "test": config.test_rows,
         }
         self._rows = {name: asked[name] or DEFAULT_ROWS[name] for name in asked}
+        # Split -> the stream its faces come from.
+        self._streams = {name: name for name in asked} | {"train": config.synthetic_stream}
         self._starts = np.cumsum([0, *self._rows.values()])
         self._seed = config.data_seed
         with_people = config.effective_private_label == "identity"
@@ -45,6 +47,7 @@ class SyntheticSource:
             self._people,
             self._correlation,
             self._shift,
+            *(["stream", self._streams["train"]] if self._streams["train"] != "train" else []),
         )
 
     def load(self) -> Table:
@@ -52,14 +55,18 @@ class SyntheticSource:
         parts = [
             synthetic_faces.labels(
                 self._seed,
-                stream,
+                self._streams[split],
                 np.arange(count),
                 num_identities=self._people,
                 correlation=self._correlation,
             )
-            for stream, count in self._rows.items()
+            for split, count in self._rows.items()
         ]
-        keys = [f"{name}/{i}" for name, count in self._rows.items() for i in range(count)]
+        keys = [
+            f"{self._streams[split]}/{i}"
+            for split, count in self._rows.items()
+            for i in range(count)
+        ]
         person = np.concatenate([part.identity for part in parts]).astype(np.int64)
         return Table(
             keys=np.array(keys),
@@ -78,13 +85,13 @@ class SyntheticSource:
         """See `Source.read`."""
         shape = (len(rows), self.size, self.size)
         images, regions = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool)
-        for number, stream in enumerate(self._rows):
+        for number, split in enumerate(self._rows):
             start, stop = self._starts[number : number + 2]
             here = (rows >= start) & (rows < stop)
             if here.any():
                 faces = synthetic_faces.render(
                     self._seed,
-                    stream,
+                    self._streams[split],
                     rows[here] - start,
                     size=self.size,
                     shift=self._shift,

@@ -12,6 +12,7 @@ import keras
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir
+from tf_mtl_privacy.models.backbone import start_heads
 from tf_mtl_privacy.models.business import build_business
 from tf_mtl_privacy.models.discriminator import build_discriminator
 from tf_mtl_privacy.models.encoder import build_encoder
@@ -46,7 +47,8 @@ class Bundle:
 def build_bundle(config: Config, task_classes: Mapping[str, int], private_classes: int) -> Bundle:
     """Builds the networks; the same configuration gives the same initial weights.
 
-    No global random state is set or read.
+    No global random state is set or read. With `--backbone` the encoder, and the heads whose shapes
+    agree, start from that run's weights.
 
     Args:
         config: the run's configuration.
@@ -59,6 +61,7 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
     """
     _check_classes(config, task_classes, private_classes)
     model, seed = config.model, config.train.seed
+    model = dataclasses.replace(model, freeze_backbone=config.freezes_backbone)
     encoder = build_encoder(model, config.data.image_size, seed=seed)
     shape = tuple(encoder.output_shape[1:])
     business = build_business(shape, task_classes, units=model.business_units, seed=seed)
@@ -72,6 +75,9 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
         seed=seed,
     )
     restorer = build_restorer(shape, model.feature_stride, width=model.restorer_width, seed=seed)
+    if model.backbone and model.backbone_heads:
+        heads = {"business": business, "discriminator": discriminator, "restorer": restorer}
+        start_heads(heads, model.backbone)
     return Bundle(encoder, business, discriminator, restorer)
 
 

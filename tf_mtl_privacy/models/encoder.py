@@ -7,11 +7,10 @@ from typing import Any
 import keras
 
 from tf_mtl_privacy.config import ModelConfig
+from tf_mtl_privacy.models.backbone import ADAPTER, load_backbone
 from tf_mtl_privacy.models.compact import compact_backbone
 from tf_mtl_privacy.models.layers import Layers, group_norm
 from tf_mtl_privacy.models.pretrained import load_encoder_weights, pretrained_backbone
-
-ADAPTER = "adapter_"
 
 
 def build_encoder(config: ModelConfig, image_size: int, *, seed: int = 0) -> keras.Model:
@@ -41,6 +40,8 @@ def build_encoder(config: ModelConfig, image_size: int, *, seed: int = 0) -> ker
     # One group: what is normalised away is two numbers per image, not two per channel.
     x = group_norm(config.feature_channels, f"{ADAPTER}norm", groups=1)(x)
     encoder = keras.Model(inputs, x, name="encoder")
+    if config.backbone:
+        load_backbone(encoder, config.backbone)
     if config.encoder_weights not in ("none", "imagenet"):
         load_encoder_weights(encoder, config.encoder_weights, config.encoder)
     return encoder

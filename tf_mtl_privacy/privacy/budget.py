@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Sequence
+
 from tf_mtl_privacy.privacy.accounting import SEARCH, epsilon
 from tf_mtl_privacy.privacy.accounting_events import POISSON
 from tf_mtl_privacy.privacy.calibration import max_steps
@@ -41,9 +43,42 @@ def affordable(
         part = state.phases({phase: more})[phase]
         return epsilon([*before, part], delta, interval=SEARCH) <= target_epsilon
 
-    if count == 0 or fits(count):
-        return count
-    low, high = 0, count
+    return largest(fits, count)
+
+
+def affordable_together(
+    state: LedgerState,
+    updates: Sequence[str],
+    count: int,
+    target_epsilon: float,
+    delta: float,
+    *,
+    within: Collection[str] | None = None,
+) -> int:
+    """How many of `count` more steps, each one update of all `updates`, stay within a budget.
+
+    Args:
+        state: what is counted already.
+        updates: phases of the ledger that each step takes one update of.
+        count: steps wanted, >= 0.
+        target_epsilon: the budget, by PLD.
+        delta: in [1e-10, 1).
+        within: the phases that share the budget; None for all of them.
+    """
+
+    def fits(more: int) -> bool:
+        phases = state.phases(dict.fromkeys(updates, more))
+        shared = [part for name, part in phases.items() if within is None or name in within]
+        return epsilon(shared, delta, interval=SEARCH) <= target_epsilon
+
+    return largest(fits, count)
+
+
+def largest(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number in [0, most] that fits, where a smaller one always does; 0 if none."""
+    if most == 0 or fits(most):
+        return most
+    low, high = 0, most
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

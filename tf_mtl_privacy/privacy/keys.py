@@ -8,6 +8,7 @@ repeatable and is not secret: what is trained with one has no privacy (`is_test`
 from __future__ import annotations
 
 import hashlib
+import hmac
 import os
 from typing import NoReturn
 
@@ -50,6 +51,10 @@ class SecretKey:
         return hashlib.blake2b(
             message, digest_size=size, key=self._material, person=purpose
         ).digest()
+
+    def same_as(self, other: SecretKey) -> bool:
+        """Whether both give the same draws."""
+        return hmac.compare_digest(self._material, other._material)
 
     def __repr__(self) -> str:
         return f"SecretKey(is_test={self.is_test})"

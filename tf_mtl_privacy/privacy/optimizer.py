@@ -84,6 +84,11 @@ class DPOptimizer:
         return list(self._optimizer.variables())
 
     @property
+    def iterations(self) -> int:
+        """Updates in the weights, as a checkpoint restores them: what a ledger has to cover."""
+        return int(self._optimizer.iterations)
+
+    @property
     def learning_rate(self) -> Any:
         """The step size; may be assigned."""
         return self._optimizer.learning_rate

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, steps_per_epoch
+from tf_mtl_privacy.privacy.accounting_events import (
+    POISSON,
+    Mechanism,
+    merged_noise,
+    steps_per_epoch,
+)
 from tf_mtl_privacy.privacy.binomial import capacity_for, upper_tail
 from tf_mtl_privacy.privacy.keys import SecretKey
 
@@ -62,6 +69,11 @@ class PoissonBatches:
         self._probability, self._capacity, self._key = sampling_probability, capacity, key
 
     @property
+    def key(self) -> SecretKey:
+        """Where the draws come from: two samplers with one key and one q draw the same batches."""
+        return self._key
+
+    @property
     def steps_per_epoch(self) -> int:
         """Steps in which a row is drawn once on average: 1/q, rounded up."""
         return steps_per_epoch(self._probability)
@@ -81,10 +93,16 @@ class PoissonBatches:
         """The exact chance that one batch overflows."""
         return upper_tail(self._capacity, len(self._rows), self._probability)
 
-    def mechanism(self, noise_multiplier: float) -> Mechanism:
-        """What the accounting has to know of updates on these batches."""
+    def mechanism(self, *noise_multipliers: float) -> Mechanism:
+        """What the accounting has to know of updates on these batches.
+
+        Args:
+            noise_multipliers: one; or those of several updates on each batch, which are one event
+                (`merged_noise`).
+        """
+        noise = noise_multipliers[0] if len(noise_multipliers) == 1 else None
         return Mechanism(
-            noise_multiplier=noise_multiplier,
+            noise_multiplier=merged_noise(noise_multipliers) if noise is None else noise,
             sampling_probability=self._probability,
             sampling=POISSON,
             rows=len(self._rows),
@@ -107,6 +125,33 @@ class PoissonBatches:
         rows = np.full(self._capacity, PADDING, np.int64)
         rows[: len(drawn)] = drawn
         return rows, rows != PADDING
+
+
+def check_own_batches(samplers: Mapping[str, object]) -> None:
+    """Refuses two mechanisms that share the batches of one Poisson sampler.
+
+    The accounting composes mechanisms as if each drew batches of its own. Two updates on the same
+    batch are one event with less noise; counted as two, their epsilon would be too small.
+
+    Args:
+        samplers: mechanism name -> its `PoissonBatches`; samplers of another kind, whose epsilon
+            assumes nothing of the draws, are not looked at.
+
+    Raises:
+        UsageError: two of them are the same sampler, or draw from the same key.
+    """
+    seen: dict[str, PoissonBatches] = {}
+    for name, sampler in samplers.items():
+        if not isinstance(sampler, PoissonBatches):
+            continue
+        for other, earlier in seen.items():
+            if sampler is earlier or sampler.key.same_as(earlier.key):
+                raise UsageError(
+                    f"{other} and {name} use the same Poisson batches: two mechanisms on one batch "
+                    "are one event; account for both as one, mechanism(noise_1, noise_2), or give "
+                    "each a sampler with a key of its own"
+                )
+        seen[name] = sampler
 
 
 def limit_per_person(rows: np.ndarray, person: np.ndarray, most: int, seed: int) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
+from tf_mtl_privacy.reporting.formats import number
 from tf_mtl_privacy.reporting.layout import block
 
 if TYPE_CHECKING:
@@ -40,18 +41,6 @@ def epsilon_text(summary: Summary, target_epsilon: float = 0.0) -> str:
     lines += block("the paper's rule", [_paper(summary)])
     lines += ["", *_table(summary)]
     return "\n".join(lines)
-
-
-def number(epsilon: float) -> str:
-    """An epsilon with four digits, rounded up; `inf` where there is none."""
-    if math.isinf(epsilon):
-        return "inf"
-    if epsilon == 0:
-        return "0"
-    digits = max(0, 3 - math.floor(math.log10(epsilon)))
-    scale = 10.0**digits
-    # Up, because a smaller number than what was computed would not be true.
-    return f"{math.ceil(epsilon * scale * (1 - 1e-12)) / scale:.{digits}f}"
 
 
 def _updates(summary: Summary) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 MISSING = "–"
 
 
@@ -52,3 +54,15 @@ def metric_name(name: str) -> str:
     }
     name = name.rpartition("/")[2]
     return words.get(name, name.replace("_", " "))
+
+
+def number(epsilon: float) -> str:
+    """An epsilon with four digits, rounded up; `inf` where there is none."""
+    if math.isinf(epsilon):
+        return "inf"
+    if epsilon == 0:
+        return "0"
+    digits = max(0, 3 - math.floor(math.log10(epsilon)))
+    scale = 10.0**digits
+    # Up, because a smaller number than what was computed would not be true.
+    return f"{math.ceil(epsilon * scale * (1 - 1e-12)) / scale:.{digits}f}"

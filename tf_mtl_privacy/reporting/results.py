@@ -37,6 +37,18 @@ def build_results(
         "training": status.get("training"),
         "gates": status.get("gates") or {},
         "stop_rule": status.get("stop_rule"),
-        "dp": status.get("dp") or {"epsilon_pld": None, "epsilon_rdp": None, "reason": NO_EPSILON},
+        "dp": _without_statements(status.get("dp"))
+        or {"epsilon_pld": None, "epsilon_rdp": None, "reason": NO_EPSILON},
         **evaluation,
     }
+
+
+def _without_statements(dp: Mapping[str, Any] | None) -> dict[str, Any]:
+    """`dp` without tensorflow-privacy's long statements, which stand in `privacy.txt`."""
+    if not dp:
+        return {}
+    phases = {
+        name: {key: value for key, value in part.items() if key != "statement"}
+        for name, part in (dp.get("phases") or {}).items()
+    }
+    return {**dp, "phases": phases}

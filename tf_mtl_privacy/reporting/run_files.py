@@ -7,6 +7,7 @@ from pathlib import Path
 
 KNOWN = {
     "config.json": "the configuration; --config=FILE starts such a run again",
+    "privacy.txt": "what is claimed about privacy, with tensorflow-privacy's statement",
     "metrics.jsonl": "figures of every epoch, one line each",
     "tensorboard": "curves, for tensorboard --logdir",
     "predictions.csv": "attributes of your pictures",

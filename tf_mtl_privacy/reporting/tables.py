@@ -7,7 +7,8 @@ from typing import Any
 
 from tf_mtl_privacy.reporting.formats import count, decibel, interval, percent
 from tf_mtl_privacy.reporting.layout import LABEL, WIDTH, block, fitted, wrapped
-from tf_mtl_privacy.reporting.training_lines import dp_lines, gate_lines, stop_lines, training_lines
+from tf_mtl_privacy.reporting.privacy_lines import dp_lines
+from tf_mtl_privacy.reporting.training_lines import gate_lines, stop_lines, training_lines
 
 _TASK_COLUMNS = ("accuracy", "95 % interval", "balanced", "F1", "majority", "restored", "rows")
 _TASK_WIDTHS = (10, 16, 10, 9, 10, 10, 7)

@@ -1,4 +1,4 @@
-"""How training went, in lines: phases, gates, stop rule, differential privacy."""
+"""How training went, in lines: phases, gates, stop rule."""
 
 from __future__ import annotations
 
@@ -56,22 +56,6 @@ def stop_lines(rule: Mapping[str, Any] | None) -> list[str]:
         state = _STATES[part["status"]].ljust(_STATE_WIDTH)
         lines.append(f"{state}{metric_name(name)}{_value(name, part['value'])} {bound}")
     return lines
-
-
-def dp_lines(dp: Mapping[str, Any]) -> list[str]:
-    """Epsilon and what it covers, or why none is stated."""
-    if dp.get("void"):
-        return [f"void: {dp.get('reason') or 'the noise was fixed or zero'}"]
-    if dp.get("epsilon_pld") is None:
-        return [f"no epsilon is stated: {dp.get('reason') or 'no reason is given'}"]
-    text = f"epsilon {dp['epsilon_pld']:.3g} (PLD) at delta {dp['delta']:.1g}"
-    if dp.get("scope") == "discriminator":
-        text += (
-            ", for the discriminator only and conditional on the encoder's whole trajectory: "
-            "no released weight has an epsilon"
-        )
-    reads = [f"not accounted for: {what}" for what in dp.get("unaccounted_label_access") or ()]
-    return [text, *reads]
 
 
 def _direction(name: str) -> str:

@@ -2,89 +2,119 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.privacy.calibration import noise_for_epsilon
-from tf_mtl_privacy.training.schedule import phase_epochs
+from tf_mtl_privacy.privacy.accounting_events import Phase
+from tf_mtl_privacy.privacy.ledger_report import ledger_report
+from tf_mtl_privacy.privacy.ledger_state import LedgerState
+from tf_mtl_privacy.privacy.statements import library_epsilon, library_statement
+from tf_mtl_privacy.training.private_updates import PrivatePlan
 
-_PRIVATE_PHASES = ("discriminator", "adversarial")
-
-
-def noise_multipliers(config: Config, labelled_rows: int, rows: int) -> dict[str, float]:
-    """Phase name -> noise multiplier of the discriminator's updates.
-
-    Without targets it is the configured one. With targets it is calibrated for the most epochs the
-    phase may take, as if batches were Poisson samples.
-
-    Args:
-        config: the run's configuration.
-        labelled_rows: training rows whose private label is known, >= 1.
-        rows: all training rows.
-    """
-    privacy = config.privacy
-    if not config.train.is_private:
-        return {}
-    targets = {
-        "discriminator": (privacy.target_epsilon_pretrain, labelled_rows),
-        "adversarial": (privacy.target_epsilon_adversarial, rows),
-    }
-    noise = {}
-    for phase, (target, size) in targets.items():
-        epochs = phase_epochs(config)[phase]
-        if target == 0 or epochs == 0:
-            noise[phase] = privacy.noise_multiplier
-            continue
-        probability = min(1.0, config.train.batch_size / size)
-        steps = epochs * -(-size // config.train.batch_size)
-        noise[phase] = noise_for_epsilon(target, privacy.delta, probability, steps)
-    return noise
+PARTS = ("encoder", "business", "restorer", "discriminator")
+_NO_EPSILON: dict[str, Any] = {
+    "delta": None,
+    "epsilon_pld": None,
+    "epsilon_rdp": None,
+    "sampling": None,
+    "unit": None,
+    "steps": 0,
+    "void": False,
+    "phases": {},
+}
 
 
 def dp_status(
-    config: Config, noise: dict[str, float], private_steps: dict[str, int]
+    config: Config,
+    plan: PrivatePlan | None,
+    ledger: LedgerState | None,
+    in_weights: Mapping[str, int],
+    budget_ended: Mapping[str, int],
+    public: str = "",
 ) -> dict[str, Any]:
-    """The `dp` part of results.json: no epsilon, and why.
+    """The `dp` part of results.json.
 
-    Batches are shuffled epochs, for which no accountant here gives a true figure, and the encoder
-    is trained on the same rows without noise.
+    Args:
+        config: the run's configuration.
+        plan: its private updates, None where there are none.
+        ledger: what is counted of them.
+        in_weights: update name -> updates that the weights have; at most those that are counted.
+        budget_ended: phase -> steps not taken because a budget was spent.
+        public: with `--dp_scope=all`, why the frozen backbone says nothing about training rows.
     """
-    private = config.train.is_private
-    reads = []
-    if config.train.is_adversarial and config.loss.objective == "paper":
-        reads.append("the encoder's objective 'paper' reads the label of every training row")
-    if config.train.has_discriminator and not private:
-        reads.append("the discriminator is trained without noise")
-    if config.train.has_discriminator:
-        reads.append("gates and the schedule of beta read the labels of validation rows")
-    reason = (
-        "updates are clipped and noised, but their batches are shuffled epochs rather than the "
-        "Poisson samples that the accounting would need"
-        if private
-        else "trained without differential privacy"
-    )
-    void = private and any(value == 0 for value in noise.values())
-    if void:
-        reason = "updates were taken without noise, which gives no privacy at all"
+    if plan is None or ledger is None:
+        return {
+            "scope": None,
+            **_NO_EPSILON,
+            "reason": "trained without differential privacy",
+            "conditional": {"discriminator": None},
+            "released": dict.fromkeys(PARTS),
+            "unaccounted_label_access": _label_access(config),
+        }
+    report = ledger_report(ledger, plan.delta)
+    for name, phase in ledger.phases().items():
+        report["phases"][name] |= {
+            "steps_in_weights": in_weights[name],
+            **_library(phase, plan.delta, report["max_images_per_person"]),
+        }
+    # With a void run nothing is claimed of any part, whatever the sums say.
+    whole = None if report["void"] else report["epsilon_pld"]
+    everything = config.privacy.dp_scope == "all"
     return {
-        "scope": "discriminator" if private else None,
-        "delta": config.privacy.delta if private else None,
-        "epsilon_pld": None,
-        "epsilon_rdp": None,
-        "reason": reason,
-        "sampling": "shuffled_epochs" if private else None,
-        "unit": "example" if private else None,
-        "steps": sum(private_steps.get(phase, 0) for phase in _PRIVATE_PHASES),
-        "steps_by_phase": private_steps,
-        "noise_multiplier": noise,
-        "l2_norm_clip": config.privacy.l2_norm_clip if private else None,
-        "void": void,
-        "conditional": {"discriminator": None},
-        "released": {
-            "encoder": None,
-            "business": None,
-            "restorer": None,
-            "discriminator": None,
-        },
-        "unaccounted_label_access": reads,
+        "scope": config.privacy.dp_scope,
+        **report,
+        "reason": _reason(config, report),
+        "public_backbone": public or None,
+        "budgets": [
+            {"updates": list(budget.updates), "target_epsilon": budget.target_epsilon}
+            for budget in plan.budgets
+        ],
+        "budget_ended": dict(budget_ended),
+        "conditional": {"discriminator": None if everything else whole},
+        "released": dict.fromkeys(PARTS, whole if everything else None),
+        "unaccounted_label_access": _label_access(config),
     }
+
+
+def _library(phase: Phase, delta: float, images_per_person: int) -> dict[str, Any]:
+    """tensorflow-privacy's own figure and statement, as far as it has any for this phase."""
+    if not phase.steps or not phase.mechanism.noise_multiplier:
+        return {"library_epsilon": None, "statement": None}
+    return {
+        "library_epsilon": library_epsilon(phase, delta),
+        "statement": library_statement(phase, delta, images_per_person),
+    }
+
+
+def _reason(config: Config, report: Mapping[str, Any]) -> str | None:
+    """Why no released weight has an epsilon, or None where they have."""
+    if report["void"]:
+        return f"void: {report['void_reason']}"
+    if report["epsilon_pld"] is None:
+        return "no finite epsilon holds at this delta"
+    if config.privacy.dp_scope == "all":
+        return None
+    return (
+        "the encoder is trained on the same rows without noise, and the discriminator sees them "
+        "through it"
+    )
+
+
+def _label_access(config: Config) -> list[str]:
+    """What reads the private label of which no epsilon takes account."""
+    train, reads = config.train, []
+    everything = train.is_private and config.privacy.dp_scope == "all"
+    if train.is_adversarial and not everything:
+        what = {
+            "paper": "the label of every training row",
+            "confusion": "which training rows have a label, not which",
+        }
+        reads.append(
+            f"the encoder's objective '{config.loss.objective}' reads {what[config.loss.objective]}"
+        )
+    if train.has_discriminator and not train.is_private:
+        reads.append("the discriminator is trained without noise")
+    if train.has_discriminator:
+        reads.append("gates and the schedule of beta read the labels of validation rows")
+    return reads

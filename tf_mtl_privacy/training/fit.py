@@ -2,31 +2,41 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
+from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import private_dir, write_json
-from tf_mtl_privacy.models.bundle import Bundle, build_bundle, parameter_counts, save_bundle
+from tf_mtl_privacy.models.backbone import public_source
+from tf_mtl_privacy.models.bundle import Bundle, build_bundle, save_bundle
+from tf_mtl_privacy.privacy.independence import assert_rows_independent
+from tf_mtl_privacy.privacy.keys import SecretKey, key_for_tests, secret_key
 from tf_mtl_privacy.training import run_dir as folders
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.dp_status import dp_status, noise_multipliers
+from tf_mtl_privacy.training.dp_status import dp_status
 from tf_mtl_privacy.training.journal import Journal
 from tf_mtl_privacy.training.loop import Loop
-from tf_mtl_privacy.training.phases import Phases, perceptual_weights
+from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.predict_images import predict_images
+from tf_mtl_privacy.training.private_phases import PrivatePhases
+from tf_mtl_privacy.training.private_updates import PrivatePlan, private_plan, with_bounded_people
 from tf_mtl_privacy.training.record import RunRecord
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
+from tf_mtl_privacy.training.spending import Spending
 from tf_mtl_privacy.training.state import Checkpoints
+from tf_mtl_privacy.training.status import merged_status, training_status
 
-_PICTURES = 8
+_PICTURES, _TRIAL_ROWS = 8, 3
 
 
 def fit(
@@ -35,6 +45,7 @@ def fit(
     *,
     run_dir: str | os.PathLike[str],
     log_images: bool = False,
+    test_key: int | None = None,
     report: Callable[[str], None] = lambda text: None,
 ) -> SavedRun:
     """Trains a run, or goes on with one that was stopped, and returns its networks.
@@ -45,6 +56,8 @@ def fit(
         run_dir: the run's folder. A finished run is loaded, not trained again.
         log_images: show a few originals and restored images in TensorBoard. Synthetic faces are
             always shown; pictures of real people only when this is True.
+        test_key: for tests: fixes sampling and noise of private updates, which voids every
+            guarantee of the run, and is booked as such. None takes keys from the system.
         report: gets one sentence per epoch, for people; nothing by default.
 
     Raises:
@@ -52,9 +65,13 @@ def fit(
         RunError: a file cannot be written, a loss is not finite.
         KeyboardInterrupt: Ctrl-C; the run can be gone on with.
     """
+    if not (Path(run_dir) / folders.STATUS_FILE).exists():
+        # Before the folder is claimed: a refused run must leave no configuration there.
+        _public(config)
     with folders.claim(run_dir, config) as folder:
         if not (folder / folders.STATUS_FILE).exists():
-            dataset = dataset or open_dataset(config.data)
+            key = secret_key() if test_key is None else key_for_tests(test_key)
+            dataset = with_bounded_people(config, dataset or open_dataset(config.data))
             check_trainable(config, dataset)
             labels = folders.RunLabels(
                 dataset.task_classes, dataset.private_classes, dataset.fingerprint
@@ -63,12 +80,15 @@ def fit(
             show = log_images or config.data.dataset == "synthetic_faces"
             if config.train.model == "stl":
                 status = {
-                    task: _train(config, dataset, folder / "tasks" / task, (task,), show, report)
+                    task: _train(
+                        config, dataset, folder / "tasks" / task, (task,), key, show, report
+                    )
                     for task in dataset.task_classes
                 }
-                write_json(folder / folders.STATUS_FILE, _merge(config, status))
+                write_json(folder / folders.STATUS_FILE, merged_status(config, status))
             else:
-                status = _train(config, dataset, folder, tuple(dataset.task_classes), show, report)
+                tasks = tuple(dataset.task_classes)
+                status = _train(config, dataset, folder, tasks, key, show, report)
                 write_json(folder / folders.STATUS_FILE, status)
         return load_run(folder)
 
@@ -98,19 +118,20 @@ def _train(
     dataset: Dataset,
     folder: Path,
     tasks: tuple[str, ...],
+    key: SecretKey,
     show: bool,
     report: Callable[[str], None],
 ) -> dict[str, Any]:
     private_dir(folder)
+    plan = private_plan(config, dataset, key)
     classes = {task: len(dataset.task_classes[task]) for task in tasks}
     bundle = build_bundle(config, classes, len(dataset.private_classes))
     record = RunRecord(
         phase=next(iter(schedule.phase_epochs(config))), beta=schedule.initial_beta(config)
     )
-    train_rows = dataset.rows["train"]
-    labelled = int(np.sum(dataset.labels_of(train_rows).private >= 0))
-    noise = noise_multipliers(config, max(labelled, 1), len(train_rows))
-    phases = Phases(config, dataset, bundle, tasks, noise, folder / "features", record)
+    if plan is not None:
+        _check_rows_apart(bundle, dataset)
+    phases = _phases(config, dataset, bundle, tasks, plan, key, folder / "features", record)
     checkpoints = Checkpoints(folder / "checkpoints", _groups(bundle, phases))
     saved = checkpoints.restore()
     if saved is not None:
@@ -118,24 +139,73 @@ def _train(
             setattr(record, name, value)
     journal = Journal(folder, record.lines)
     label = f"{tasks[0]}: " if config.train.model == "stl" else ""
-    try:
-        Loop(config, phases, record, checkpoints, journal, label, report).run()
+    with contextlib.ExitStack() as stack:
+        stack.callback(journal.close)
+        spending = None
+        if plan is not None:
+            spending = stack.enter_context(_spending(config, plan, phases, record, key, folder))
+        Loop(config, phases, record, checkpoints, journal, spending, label, report).run()
         if show and bundle.restorer is not None:
             _show(bundle, dataset, journal, record.total_steps)
-    finally:
-        journal.close()
     save_bundle(bundle, folder / "models")
-    return _status(config, record, bundle, noise, tasks)
+    counts = {name: o.iterations for name, o in phases.private_optimizers.items()}
+    state = spending.state if spending else None
+    dp = dp_status(config, plan, state, counts, record.budget_ended, _public(config))
+    return training_status(config, record, bundle, dp, tasks)
 
 
-def _groups(bundle: Bundle, phases: Phases) -> dict[str, Any]:
+def _public(config: Config) -> str:
+    """Why the frozen backbone is public, where there is one; refuses one that is not."""
+    return public_source(config) if config.privacy.dp_scope == "all" else ""
+
+
+def _check_rows_apart(bundle: Bundle, dataset: Dataset) -> None:
+    """Refuses an encoder through which one row moves another row's private gradient."""
+    images = to_float(tf.constant(dataset.store.images(dataset.rows["train"][:_TRIAL_ROWS])))
+    assert_rows_independent(
+        bundle.discriminator, images, encoder=lambda rows: bundle.encoder(rows, training=False)
+    )
+
+
+def _phases(config: Config, *arguments: Any) -> Phases | PrivatePhases:
+    return (PrivatePhases if config.privacy.dp_scope == "all" else Phases)(config, *arguments)
+
+
+def _spending(
+    config: Config,
+    plan: PrivatePlan,
+    phases: Phases | PrivatePhases,
+    record: RunRecord,
+    key: SecretKey,
+    folder: Path,
+) -> Spending:
+    reasons = ["sampling and noise come from a fixed key"] if key.is_test else []
+    if any(update.mechanism.noise_multiplier == 0 for update in plan.updates.values()):
+        reasons.append("the noise multiplier is zero")
+    spending = Spending(
+        private_dir(folder / "checkpoints"),
+        plan,
+        phases.private_optimizers,
+        run_id=record.ledger_id,
+        counted=record.ledger_counted,
+        block=config.train.checkpoint_steps,
+        void="; ".join(reasons),
+    )
+    record.ledger_id = spending.run_id
+    return spending
+
+
+def _groups(bundle: Bundle, phases: Phases | PrivatePhases) -> dict[str, Any]:
     """Every variable that training changes, by owner."""
     groups = {
         name: model.variables
         for name in ("encoder", "business", "discriminator", "restorer")
         if (model := getattr(bundle, name)) is not None
     }
-    return groups | {f"{name}_optimizer": o.variables for name, o in phases.optimizers.items()}
+    optimizers = phases.optimizers | {
+        f"private_{name}": optimizer for name, optimizer in phases.private_optimizers.items()
+    }
+    return groups | {f"{name}_optimizer": o.variables for name, o in optimizers.items()}
 
 
 def _show(bundle: Bundle, dataset: Dataset, journal: Journal, step: int) -> None:
@@ -144,69 +214,3 @@ def _show(bundle: Bundle, dataset: Dataset, journal: Journal, step: int) -> None
     restored = predict_images(bundle, images, restore=True).restored
     if restored is not None:
         journal.pictures("restored", step, restored)
-
-
-def _status(
-    config: Config,
-    record: RunRecord,
-    bundle: Bundle,
-    noise: dict[str, float],
-    tasks: tuple[str, ...],
-) -> dict[str, Any]:
-    phases = {
-        name: {
-            "epochs": record.epochs.get(name, 0),
-            "most_epochs": most,
-            "steps": record.steps.get(name, 0),
-            "seconds": round(record.seconds.get(name, 0.0), 1),
-        }
-        for name, most in schedule.phase_epochs(config).items()
-    }
-    return {
-        "gates": _gates(config, record, tasks),
-        "stop_rule": record.stop_rule or schedule.stop_rule(config, [], tasks),
-        "training": {
-            "model": config.train.model,
-            "phases": phases,
-            "steps": record.total_steps,
-            "seconds": round(sum(record.seconds.values()), 1),
-            "final_beta": record.beta,
-            "parameters": parameter_counts(bundle),
-            "perceptual_loss": perceptual_weights(config),
-        },
-        "dp": dp_status(config, noise, record.private_steps),
-    }
-
-
-def _gates(config: Config, record: RunRecord, tasks: tuple[str, ...]) -> dict[str, Any]:
-    """The gates of all pre-training phases; one whose phase did not run is "not_evaluated"."""
-    gates = {}
-    for phase, most in schedule.phase_epochs(config).items():
-        missing = schedule.gate(config, phase, {}, tasks)
-        if missing is not None:
-            gates[phase] = record.gates.get(phase, missing | {"epochs": 0, "bound": most})
-    return gates
-
-
-def _merge(config: Config, status: dict[str, Any]) -> dict[str, Any]:
-    """One status for the networks of a single-task run."""
-    return {
-        "gates": {
-            f"{task}/{n}": g for task, part in status.items() for n, g in part["gates"].items()
-        },
-        "stop_rule": {
-            "met": all(part["stop_rule"]["met"] for part in status.values()),
-            "parts": {
-                f"{task}/{name}": value
-                for task, part in status.items()
-                for name, value in part["stop_rule"]["parts"].items()
-            },
-        },
-        "training": {
-            "model": config.train.model,
-            "tasks": {task: part["training"] for task, part in status.items()},
-            "steps": sum(part["training"]["steps"] for part in status.values()),
-            "seconds": round(sum(part["training"]["seconds"] for part in status.values()), 1),
-        },
-        "dp": dp_status(config, {}, {}),
-    }

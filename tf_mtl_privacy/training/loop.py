@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, Protocol
 
 import tensorflow as tf
 
@@ -16,9 +16,25 @@ from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.interrupt import Interrupt
 from tf_mtl_privacy.training.journal import Journal
-from tf_mtl_privacy.training.phases import Phase, Phases
+from tf_mtl_privacy.training.phase import Phase
 from tf_mtl_privacy.training.record import DONE, RunRecord
+from tf_mtl_privacy.training.spending import Spending
 from tf_mtl_privacy.training.state import Checkpoints
+
+
+class PhaseBuilder(Protocol):
+    """Builds a run's phases; see phases.py and private_phases.py."""
+
+    tasks: tuple[str, ...]
+    interrupted: Callable[[], bool]
+
+    def build(self, name: str) -> Phase:
+        """The phase called `name`."""
+        ...
+
+    def close(self) -> None:
+        """Deletes what was kept for the phases."""
+        ...
 
 
 class Loop:
@@ -30,6 +46,7 @@ class Loop:
         record: where the run stands; changed in place.
         checkpoints: saved at every epoch's end, every `checkpoint_steps`, and on interruption.
         journal: gets one line per epoch.
+        spending: counts private updates before they run; None where there are none.
         label: put before the phase's name in the progress bar and in reports.
         report: gets one sentence per epoch, for people.
     """
@@ -37,16 +54,17 @@ class Loop:
     def __init__(
         self,
         config: Config,
-        phases: Phases,
+        phases: PhaseBuilder,
         record: RunRecord,
         checkpoints: Checkpoints,
         journal: Journal,
+        spending: Spending | None = None,
         label: str = "",
         report: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._config, self._phases, self._record = config, phases, record
         self._checkpoints, self._journal, self._label = checkpoints, journal, label
-        self._report = report
+        self._spending, self._report = spending, report
         self._mark = time.monotonic()
 
     def run(self) -> None:
@@ -76,11 +94,14 @@ class Loop:
         record = self._record
         while record.epoch < phase.epochs:
             started = time.monotonic()
-            self._run_steps(phase, interrupt)
+            spent = not self._run_steps(phase, interrupt)
+            if spent and record.step == 0:
+                record.epoch = phase.epochs
+                break
             means = record.finish_epoch()
             figures = phase.validate()
             beta = record.beta
-            finished = self._decide(phase, figures)
+            finished = self._decide(phase, figures, last=spent)
             line: dict[str, Any] = {"epoch": record.epoch, **means}
             line |= {f"validation_{name}": value for name, value in figures.items()}
             if phase.name == "adversarial":
@@ -89,23 +110,26 @@ class Loop:
             record.lines = self._journal.lines
             seconds = time.monotonic() - started
             self._report(f"{self._label}{epoch_report(phase, record.epoch, figures, seconds)}")
-            if finished:
+            if finished or spent:
                 # The phase is over: a run that resumes here must not start another epoch of it.
                 record.epoch = phase.epochs
             self._save()
             if interrupt.requested:
                 raise KeyboardInterrupt
 
-    def _run_steps(self, phase: Phase, interrupt: Interrupt) -> None:
-        record, steps = self._record, phase.sampler.steps_per_epoch
+    def _run_steps(self, phase: Phase, interrupt: Interrupt) -> bool:
+        """The rest of an epoch; returns False where a privacy budget ended it early."""
+        record, steps = self._record, phase.steps_per_epoch
         if record.step >= steps:
-            return
+            return True
         label = f"{self._label}{phase.name} {record.epoch + 1}/{phase.epochs}"
         with Progress(steps - record.step, label) as progress:
             for inputs in prefetch(self._inputs(phase)):
+                if not self._covered(phase):
+                    return False
                 values = self._step(phase, inputs)
                 self._check_finite(phase, values)
-                record.count_step(values, phase.private)
+                record.count_step(values)
                 progress.update(
                     note=", ".join(f"{name} {value:.3f}" for name, value in values.items())
                 )
@@ -114,6 +138,20 @@ class Loop:
                     raise KeyboardInterrupt
                 if record.step % self._config.train.checkpoint_steps == 0 and record.step < steps:
                     self._save()
+        return True
+
+    def _covered(self, phase: Phase) -> bool:
+        """Whether the next step may run; where no budget is left it says so, and books it."""
+        record = self._record
+        left = (phase.epochs - record.epoch) * phase.steps_per_epoch - record.step
+        if self._spending is None or self._spending.cover(phase.name, left):
+            return True
+        record.budget_ended[phase.name] = left
+        self._report(
+            f"{self._label}{phase.name}: its privacy budget is spent with {left} steps to go; it "
+            "ends here"
+        )
+        return False
 
     def _step(self, phase: Phase, inputs: Any) -> dict[str, float]:
         try:
@@ -129,8 +167,8 @@ class Loop:
 
     def _inputs(self, phase: Phase) -> Iterator[Any]:
         epoch, first = self._record.epoch, self._record.step
-        for step in range(first, phase.sampler.steps_per_epoch):
-            yield phase.read(*phase.sampler.batch(epoch, step))
+        for step in range(first, phase.steps_per_epoch):
+            yield phase.inputs(epoch, step)
 
     def _check_finite(self, phase: Phase, values: dict[str, float]) -> None:
         for name, value in values.items():
@@ -141,8 +179,11 @@ class Loop:
                     "kept: start the run again with a smaller learning rate in a new run folder"
                 )
 
-    def _decide(self, phase: Phase, figures: dict[str, float]) -> bool:
-        """Books gates, beta and stop rule; returns whether the phase is over early."""
+    def _decide(self, phase: Phase, figures: dict[str, float], *, last: bool) -> bool:
+        """Books gates, beta and stop rule; returns whether the phase is over early.
+
+        `last` says that no epoch of the phase follows anyhow.
+        """
         record, config = self._record, self._config
         if phase.name != "adversarial":
             gate = schedule.gate(config, phase.name, figures, self._phases.tasks)
@@ -152,7 +193,7 @@ class Loop:
             return config.train.early_gates and gate["status"] == "met"
         record.history.append(figures)
         record.stop_rule = schedule.stop_rule(config, record.history, self._phases.tasks)
-        finished = bool(record.stop_rule["met"]) or record.epoch == phase.epochs
+        finished = last or bool(record.stop_rule["met"]) or record.epoch == phase.epochs
         if config.train.is_adversarial and not finished:
             record.beta = schedule.next_beta(
                 config.loss,
@@ -172,7 +213,11 @@ class Loop:
 
     def _save(self) -> None:
         self._book_time()
+        if self._spending is not None:
+            self._record.ledger_counted = self._spending.counted()
         self._checkpoints.save(self._record.to_dict())
+        if self._spending is not None:
+            self._spending.settle()
 
 
 def epoch_report(phase: Phase, epoch: int, figures: Mapping[str, float], seconds: float) -> str:

@@ -19,13 +19,15 @@ class RunRecord:
         beta: weight of the adversarial objective.
         sums: metric name -> sum over the current epoch's steps.
         steps: phase name -> updates taken.
-        private_steps: phase name -> DP-SGD updates of the discriminator taken.
         epochs: phase name -> finished epochs.
         seconds: phase name -> time spent, over all sessions, in seconds.
         gates: phase name -> `schedule.gate`'s result after its last epoch.
         history: validation metrics of each finished adversarial epoch.
         stop_rule: `schedule.stop_rule`'s last result.
         lines: lines of metrics.jsonl that belong to this state.
+        ledger_id: the run's name in its ledger of private updates; empty without one.
+        ledger_counted: update name -> private updates that the ledger counts at this moment.
+        budget_ended: phase name -> steps that it did not take because its privacy budget was spent.
     """
 
     phase: str
@@ -34,25 +36,25 @@ class RunRecord:
     beta: float = 0.0
     sums: dict[str, float] = dataclasses.field(default_factory=dict)
     steps: dict[str, int] = dataclasses.field(default_factory=dict)
-    private_steps: dict[str, int] = dataclasses.field(default_factory=dict)
     epochs: dict[str, int] = dataclasses.field(default_factory=dict)
     seconds: dict[str, float] = dataclasses.field(default_factory=dict)
     gates: dict[str, Any] = dataclasses.field(default_factory=dict)
     history: list[dict[str, float]] = dataclasses.field(default_factory=list)
     stop_rule: dict[str, Any] = dataclasses.field(default_factory=dict)
     lines: int = 0
+    ledger_id: str = ""
+    ledger_counted: dict[str, int] = dataclasses.field(default_factory=dict)
+    budget_ended: dict[str, int] = dataclasses.field(default_factory=dict)
 
     @property
     def total_steps(self) -> int:
         """Updates of all phases."""
         return sum(self.steps.values())
 
-    def count_step(self, metrics: dict[str, float], private: bool) -> None:
+    def count_step(self, metrics: dict[str, float]) -> None:
         """Books one finished step."""
         self.step += 1
         self.steps[self.phase] = self.steps.get(self.phase, 0) + 1
-        if private:
-            self.private_steps[self.phase] = self.private_steps.get(self.phase, 0) + 1
         for name, value in metrics.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config import CONFIG_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir, read_json, write_json
 
-CONFIG_FILE = "config.json"
 LABELS_FILE = "labels.json"
 STATUS_FILE = "training.json"
 

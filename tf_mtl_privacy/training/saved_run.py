@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config import CONFIG_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.models.bundle import Bundle, build_bundle, load_bundle_weights
@@ -47,11 +47,11 @@ def load_run(run_dir: str | os.PathLike[str]) -> SavedRun:
         RunError: a file of it is damaged.
     """
     folder = Path(run_dir)
-    if not (folder / folders.CONFIG_FILE).exists():
-        raise UsageError(f"--run_dir={folder}: is not a run folder (no {folders.CONFIG_FILE})")
+    if not (folder / CONFIG_FILE).exists():
+        raise UsageError(f"--run_dir={folder}: is not a run folder (no {CONFIG_FILE})")
     if not (folder / folders.STATUS_FILE).exists():
         raise UsageError(f"--run_dir={folder}: its training is not finished; run train on it again")
-    config = Config.from_dict(read_json(folder / folders.CONFIG_FILE))
+    config = Config.from_dict(read_json(folder / CONFIG_FILE))
     labels = folders.read_labels(folder)
     tasks, private = labels.task_classes, labels.private_classes
     single: dict[str, Bundle] = {}
@@ -71,7 +71,10 @@ def load_run(run_dir: str | os.PathLike[str]) -> SavedRun:
 
 def _load(config: Config, tasks: dict[str, int], private: int, folder: Path) -> Bundle:
     # The file has all the weights; fetching the pre-trained ones first would only cost time.
-    model = dataclasses.replace(config.model, encoder_weights="none", freeze_backbone=False)
-    bundle = build_bundle(dataclasses.replace(config, model=model), tasks, private)
+    model = dataclasses.replace(
+        config.model, encoder_weights="none", backbone="", freeze_backbone=False
+    )
+    privacy = dataclasses.replace(config.privacy, dp_scope="discriminator")
+    bundle = build_bundle(dataclasses.replace(config, model=model, privacy=privacy), tasks, private)
     load_bundle_weights(bundle, folder)
     return bundle

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import keras
 import tensorflow as tf
 
 
@@ -22,3 +23,24 @@ def scale_gradient(value: tf.Tensor, scale: tf.Tensor | float) -> tf.Tensor:
         return tf.identity(x), lambda upstream: upstream * scale
 
     return forward(value)
+
+
+class ScaleGradient(keras.layers.Layer):
+    """`scale_gradient` as a layer, for functional models.
+
+    Args:
+        scale: of the gradient, finite.
+        name: the layer's name.
+    """
+
+    def __init__(self, scale: float, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self._scale = scale
+
+    def call(self, value: tf.Tensor) -> tf.Tensor:
+        """`value`, unchanged."""
+        return scale_gradient(value, self._scale)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """That of the input."""
+        return input_shape

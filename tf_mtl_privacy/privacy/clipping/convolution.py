@@ -8,7 +8,7 @@ gradient of the convolution for rescaled deltas.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -49,7 +49,8 @@ def contributions(layer: Any, x: tf.Tensor, delta: tf.Tensor) -> list[Contributi
     def norms(rows: tf.Tensor, deltas: tf.Tensor) -> tf.Tensor:
         return product_norms(flatten(_patches(layer, rows)), flatten(deltas))
 
-    cost = (positions or 0) * columns + floats_per_row(positions, columns, m)
+    # Patches are held twice while they are put together, by two threads.
+    cost = 4 * (positions or 0) * columns + floats_per_row(positions, columns, m)
     squared = by_chunks(norms, [x, delta], cost)
     return _with_bias(layer, x, delta, squared, _convolve)
 
@@ -124,6 +125,8 @@ def _patches(layer: Any, x: tf.Tensor) -> tf.Tensor:
     """`[B, h, w, kh * kw * c]`: the inputs under the kernel at each position."""
     if tuple(layer.kernel.shape[:2]) == (1, 1) and tuple(layer.strides) == (1, 1):
         return x
+    if layer.strides[0] == layer.strides[1] and None not in x.shape[1:]:
+        return _patches_by_slices(layer, x)
     return tf.image.extract_patches(
         x,
         sizes=[1, *layer.kernel.shape[:2], 1],
@@ -131,3 +134,58 @@ def _patches(layer: Any, x: tf.Tensor) -> tf.Tensor:
         rates=[1, *layer.dilation_rate, 1],
         padding=layer.padding.upper(),
     )
+
+
+def _patches_by_slices(layer: Any, x: tf.Tensor) -> tf.Tensor:
+    """The same, put together from shifted copies: about half the time of `extract_patches`.
+
+    Taking every s-th value is slow; so the s * s values of a cell first become channels
+    (`space_to_depth`), of which every copy takes some, without gaps.
+    """
+    stride, channels = layer.strides[0], x.shape[-1]
+    sides = [_side(layer, x, axis) for axis in (0, 1)]
+    # What no patch reaches is cut off, what a patch reaches over is zero.
+    x = x[:, : sides[0].reach - sides[0].before, : sides[1].reach - sides[1].before]
+    after = [side.reach - side.before - x.shape[1 + i] for i, side in enumerate(sides)]
+    x = tf.pad(
+        x, [[0, 0], *([side.before, end] for side, end in zip(sides, after, strict=True)), [0, 0]]
+    )
+    cells = tf.nn.space_to_depth(x, stride) if stride > 1 else x
+    copies = []
+    for row in sides[0].offsets:
+        for column in sides[1].offsets:
+            (top, a), (left, b) = divmod(row, stride), divmod(column, stride)
+            first = (a * stride + b) * channels
+            copies.append(
+                cells[
+                    :,
+                    top : top + sides[0].positions,
+                    left : left + sides[1].positions,
+                    first : first + channels,
+                ]
+            )
+    return tf.concat(copies, -1)
+
+
+class _Side(NamedTuple):
+    """Where the kernel stands along one axis: see `_side`."""
+
+    positions: int
+    before: int
+    offsets: range
+    reach: int
+
+
+def _side(layer: Any, x: tf.Tensor, axis: int) -> _Side:
+    """Number of positions, padding before the first, the kernel's offsets, and where it all ends.
+
+    The end counts the padding, and is rounded up to whole strides.
+    """
+    size, kernel = x.shape[1 + axis], layer.kernel.shape[axis]
+    stride, rate = layer.strides[axis], layer.dilation_rate[axis]
+    span = (kernel - 1) * rate + 1
+    same = layer.padding == "same"
+    positions = -(-size // stride) if same else (size - span) // stride + 1
+    before = max((positions - 1) * stride + span - size, 0) // 2 if same else 0
+    reach = (positions + (span - 1) // stride) * stride
+    return _Side(positions, before, range(0, span, rate), reach)

@@ -1,0 +1,178 @@
+"""Steps of training with and without DP, as a run makes them, on random pictures."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from interleave import Way
+
+from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.data import synthetic_faces
+from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.models.bundle import build_bundle
+from tf_mtl_privacy.privacy.keys import secret_key
+from tf_mtl_privacy.training import steps
+from tf_mtl_privacy.training.phase import Batches, Phase, drawn
+from tf_mtl_privacy.training.phases import Phases
+from tf_mtl_privacy.training.private_optimizers import private_adam
+from tf_mtl_privacy.training.private_updates import PrivatePlan, private_plan
+from tf_mtl_privacy.training.record import RunRecord
+from tf_mtl_privacy.training.schedule import initial_beta
+from tf_mtl_privacy.training.spending import Spending
+
+VALIDATION_ROWS = 256
+# The noise's size has no part in the time of a step: it is given, which saves the calibration.
+GIVEN_NOISE = ("--target_epsilon=0", "--noise_multiplier=1")
+
+
+def configuration(flagfile: str, model: str, flags: Sequence[str] = ()) -> Config:
+    """That of a shipped flagfile, for one of the models, with other flags on top."""
+    return parse("train", [f"--flagfile={flagfile}", f"--model={model}", *flags]).config
+
+
+def random_faces(config: Config, rows: int) -> Dataset:
+    """`rows` training rows, and a few for validation, of noise, with the synthetic faces' labels.
+
+    The content does not matter to the time.
+    """
+    count, size = rows + VALIDATION_ROWS, config.data.image_size
+    generator = np.random.default_rng(0)
+    images = np.frombuffer(generator.bytes(count * size * size * 3), np.uint8)
+    classes = synthetic_faces.ATTRIBUTES
+    numbers = np.arange(count)
+    return Dataset.from_arrays(
+        images.reshape(count, size, size, 3),
+        {name: numbers % len(classes[name]) for name in ("gender", "age", "expression")},
+        numbers % len(classes["iris"]),
+        split=(numbers >= rows).astype(np.int64),
+    )
+
+
+def built(config: Config, dataset: Dataset, folder: Path) -> tuple[Phases, PrivatePlan | None]:
+    """A run's optimizers and steps, with networks of their own, and its private updates."""
+    key = secret_key()
+    plan = private_plan(config, dataset, key)
+    tasks = {name: len(classes) for name, classes in dataset.task_classes.items()}
+    bundle = build_bundle(config, tasks, len(dataset.private_classes))
+    record = RunRecord("adversarial", beta=initial_beta(config))
+    return Phases(config, dataset, bundle, list(tasks), plan, key, folder, record), plan
+
+
+def in_epochs(read: Callable[[int, int], Any], steps_per_epoch: int) -> Callable[[int], Any]:
+    """`read(epoch, step)` by one number."""
+    return lambda number: read(*divmod(number, steps_per_epoch))
+
+
+def counted(mask: tf.Tensor) -> tuple[int, int]:
+    """Rows of a batch, and its places."""
+    return int(np.sum(mask)), len(mask)
+
+
+def adversarial_ways(flags: Sequence[str], rows: int, folder: Path) -> list[Way]:
+    """The whole joint step of synthetic.cfg with the other flags: with DP, and without.
+
+    With DP: Poisson batches, the discriminator by `DPAdam`. Without: shuffled epochs, plain Adam.
+    """
+    ways, dataset = [], None
+    for name, model in (("dp", "mtl_adv_dp"), ("plain", "mtl_adv")):
+        config = configuration("synthetic.cfg", model, (*GIVEN_NOISE, *flags))
+        dataset = dataset or random_faces(config, rows)
+        phases, _ = built(config, dataset, folder / name)
+        phase = phases.build("adversarial")
+        read = in_epochs(phase.inputs, phase.steps_per_epoch)
+        ways.append(Way(name, read, phase.step, lambda batch: counted(batch.mask)))
+    return ways
+
+
+def pretraining_ways(
+    flags: Sequence[str], rows: int, folder: Path
+) -> tuple[list[Way], Callable[[], float], Phases]:
+    """The discriminator's private pre-training: on kept features, and through the encoder.
+
+    Returns:
+        The two ways, which draw the same batches; what fills the cache (-> seconds that it took);
+        and the phases, whose `close` deletes it.
+    """
+    config = configuration("synthetic.cfg", "mtl_adv_dp", (*GIVEN_NOISE, *flags))
+    dataset = random_faces(config, rows)
+    phases, plan = built(config, dataset, folder / "features")
+    phase = phases.build("discriminator")
+    read = in_epochs(phase.inputs, phase.steps_per_epoch)
+    kept = Way("kept features", read, phase.step, lambda inputs: counted(inputs[2]))
+
+    def fill() -> float:
+        begun = time.perf_counter()
+        phase.inputs(0, 0)
+        return time.perf_counter() - begun
+
+    return [kept, _through_encoder(config, dataset, plan, phase)], fill, phases
+
+
+def _through_encoder(
+    config: Config, dataset: Dataset, plan: PrivatePlan | None, phase: Phase
+) -> Way:
+    """The same step with the frozen encoder in it, on networks of its own."""
+    name = "discriminator"
+    update_plan = plan.updates[name]
+    tasks = {task: len(classes) for task, classes in dataset.task_classes.items()}
+    bundle = build_bundle(config, tasks, len(dataset.private_classes))
+    rate = config.train.discriminator_learning_rate
+    optimizer = private_adam(config, bundle.discriminator, name, update_plan, secret_key(), rate)
+    update = steps.make_discriminator_update(bundle.discriminator, optimizer)
+    batches = Batches(config, dataset, list(tasks), plan)
+
+    @tf.function(reduce_retracing=True)
+    def step(batch: Any) -> dict[str, tf.Tensor]:
+        features = bundle.encoder(to_float(batch.image), training=False)
+        return {"discriminator_loss": update(features, batch.private, batch.mask)}
+
+    read = in_epochs(
+        lambda epoch, number: batches.batch(*drawn(update_plan.sampler, epoch, number)),
+        phase.steps_per_epoch,
+    )
+    return Way("encoder each epoch", read, step, lambda batch: counted(batch.mask))
+
+
+class _Count:
+    """Stands for an optimizer: the ledger reads how many updates its weights have."""
+
+    iterations = 0
+
+
+def ledger_ms(rows: int, folder: Path, epochs: int) -> float:
+    """Mean ms by step for keeping count on disk of the private updates of synthetic.cfg.
+
+    As the loop does: asked before every step, settled at checkpoints and at the end of epochs; for
+    at most `epochs` of each private phase. The calibration, once a run, is not in it.
+    """
+    config = configuration("synthetic.cfg", "mtl_adv_dp", (f"--train_rows={rows}",))
+    plan = private_plan(config, _labels_only(rows), secret_key())
+    counts = {name: _Count() for name in plan.updates}
+    every, done = config.train.checkpoint_steps, 0
+    with Spending(folder, plan, counts, run_id="", block=every, void="") as spending:
+        begun = time.perf_counter()
+        for name, update in plan.updates.items():
+            in_epoch = update.sampler.steps_per_epoch
+            for number in range(min(update.planned, epochs * in_epoch)):
+                if not spending.cover(update.phase, update.planned - number):
+                    raise RuntimeError(f"{name}: its budget ended after {number} updates")
+                counts[name].iterations += 1
+                step = (number + 1) % in_epoch
+                if step == 0 or step % every == 0:
+                    spending.settle()
+                done += 1
+        return 1e3 * (time.perf_counter() - begun) / done
+
+
+def _labels_only(rows: int) -> Dataset:
+    """A data set of which only the private labels are read."""
+    number = np.arange(rows)
+    images = np.zeros((rows, 1, 1, 3), np.uint8)
+    return Dataset.from_arrays(images, {}, number % 8, split=np.zeros(rows, np.int64))

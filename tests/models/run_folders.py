@@ -1,0 +1,49 @@
+"""Folders of finished runs, as a backbone is taken from them, without any training."""
+
+import dataclasses
+
+from tf_mtl_privacy.config import CONFIG_FILE, Config, DataConfig, ModelConfig, TrainConfig
+from tf_mtl_privacy.files import private_dir, write_json
+from tf_mtl_privacy.models.bundle import build_bundle, save_bundle
+
+TASKS = {"gender": 2, "age": 4}
+SHAPES = {
+    "compact_width": 8,
+    "feature_channels": 4,
+    "business_units": 8,
+    "discriminator": "dense",
+    "discriminator_units": 8,
+    "restorer_width": 8,
+}
+
+
+def config_of(model="mtl_adv", *, size=32, seed=1, data=None, **shapes):
+    return Config(
+        data=DataConfig(**{"image_size": size, "synthetic_stream": "backbone"} | (data or {})),
+        model=ModelConfig(**(SHAPES | shapes)),
+        train=TrainConfig(model=model, seed=seed),
+    )
+
+
+def finished_run(folder, config, tasks=None, classes=8):
+    """Writes configuration and networks of a run into `folder`; returns the networks."""
+    private_dir(folder)
+    write_json(folder / CONFIG_FILE, config.to_dict())
+    bundle = build_bundle(config, tasks or TASKS, classes)
+    save_bundle(bundle, folder / "models")
+    return bundle
+
+
+def starting_from(folder, config, **shapes):
+    """The configuration of a run of another seed that starts from the run in `folder`."""
+    model = dataclasses.replace(config.model, backbone=str(folder), **shapes)
+    train = dataclasses.replace(config.train, seed=config.train.seed + 1)
+    return dataclasses.replace(config, model=model, train=train)
+
+
+def described_run(folder, config):
+    """As `finished_run`, but without networks: an empty file stands where the encoder's would."""
+    private_dir(folder / "models")
+    write_json(folder / CONFIG_FILE, config.to_dict())
+    (folder / "models" / "encoder.weights.h5").write_bytes(b"")
+    return str(folder)

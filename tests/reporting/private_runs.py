@@ -1,0 +1,71 @@
+"""The `dp` part of results, from ledgers written by hand."""
+
+from tf_mtl_privacy.config import Config, LossConfig, ModelConfig, PrivacyConfig, TrainConfig
+from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism
+from tf_mtl_privacy.privacy.ledger_state import LedgerHeader, LedgerState
+from tf_mtl_privacy.training.dp_status import dp_status
+from tf_mtl_privacy.training.private_updates import UPDATES, Budget, PrivatePlan, Update
+
+ROWS, BATCH, DELTA = 1200, 48, 1e-5
+# Update -> updates that its ledger counts; 3 of the last one did not reach the weights.
+STEPS = {
+    "business": 90,
+    "discriminator": 50,
+    "restorer": 40,
+    "adversarial_discriminator": 75,
+    "adversarial_encoder": 75,
+    "adversarial_restorer": 75,
+}
+LOST = {"adversarial_discriminator": 3}
+PUBLIC = "an encoder trained on synthetic faces, which are drawn and of nobody"
+
+
+def private_config(scope="discriminator", objective="confusion", model="mtl_adv_dp", **options):
+    """A configuration of that scope, with a public backbone where it needs one."""
+    return Config(
+        model=ModelConfig(backbone="runs/backbone" if scope == "all" else ""),
+        loss=LossConfig(objective=objective),
+        train=TrainConfig(model=model),
+        privacy=PrivacyConfig(dp_scope=scope, **options),
+    )
+
+
+def private_dp(
+    scope="discriminator",
+    *,
+    noise=2.0,
+    sampling=POISSON,
+    void="",
+    most_images=0,
+    ended=(),
+    overflow=0.0,
+    objective="confusion",
+):
+    """What a run says that made `STEPS` private updates, with one kill in the joint phase."""
+    names = list(UPDATES[scope])
+    mechanism = Mechanism(noise, BATCH / ROWS, sampling, ROWS, overflow)
+    header = LedgerHeader(dict.fromkeys(names, mechanism), 1.0, max_images_per_person=most_images)
+    records = [
+        {"kind": "header", "version": 1, "run_id": "a", "header": header.to_dict()},
+        {"kind": "session", "at": dict.fromkeys(names, 0), "void": void},
+        *({"kind": "reserve", "phase": name, "count": STEPS[name]} for name in names),
+    ]
+    # No sampler: nothing is drawn here.
+    updates = {
+        name: Update(phase, None, mechanism, BATCH, STEPS[name])
+        for name, phase in UPDATES[scope].items()
+    }
+    plan = PrivatePlan(updates, (Budget(tuple(names), 2.0),), header, DELTA)
+    return dp_status(
+        private_config(scope, objective),
+        plan,
+        LedgerState(records),
+        {name: STEPS[name] - LOST.get(name, 0) for name in names},
+        dict(ended),
+        PUBLIC if scope == "all" else "",
+    )
+
+
+def plain_dp(model="mtl_adv"):
+    """What a run without private updates says."""
+    return dp_status(Config(train=TrainConfig(model=model)), None, None, {}, {})

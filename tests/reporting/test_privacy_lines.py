@@ -1,0 +1,168 @@
+"""What is said of epsilon, and of what it does not cover, in every kind of run."""
+
+import functools
+import re
+
+import dp_accounting
+import pytest
+from dp_accounting import pld, rdp
+
+from tests.reporting.private_runs import BATCH, DELTA, PUBLIC, ROWS, STEPS, plain_dp, private_dp
+from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS
+from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon
+
+CONDITIONAL = ("discriminator", "adversarial_discriminator")
+EPSILON = r"epsilon ([\d.]+) \(PLD; RDP ([\d.]+)\) at delta 1e-05"
+
+
+def directly(kind, names, noise=2.0):
+    """dp-accounting's own figure for these updates."""
+    return _accounted(kind, sum(STEPS[name] for name in names), noise)
+
+
+@functools.cache
+def _accounted(kind, steps, noise):
+    accountant = kind()
+    event = dp_accounting.PoissonSampledDpEvent(BATCH / ROWS, dp_accounting.GaussianDpEvent(noise))
+    accountant.compose(event, steps)
+    return accountant.get_epsilon(DELTA)
+
+
+def printed(dp):
+    return "\n".join(dp_lines(dp))
+
+
+def figures(text, pattern=EPSILON):
+    found = re.search(pattern, text)
+    assert found, text
+    return [float(figure) for figure in found.groups()]
+
+
+def test_with_the_discriminator_alone_no_released_weight_has_an_epsilon():
+    dp = private_dp()
+    text = printed(dp)
+    assert text.startswith("NO released weight has an epsilon: the encoder is trained on the same")
+    assert "only the discriminator's updates have, conditional on the encoder's whole traj" in text
+    assert set(dp["released"].values()) == {None}
+    assert dp["conditional"]["discriminator"] == dp["epsilon_pld"]
+    assert "as released" not in text and "public:" not in text
+    assert "one image more or less; Poisson batches; 125 updates counted, clip norm 1" in text
+
+
+@pytest.mark.parametrize("scope", ["discriminator", "all"])
+def test_the_printed_epsilon_is_dp_accounting_s_rounded_up(scope):
+    names = CONDITIONAL if scope == "discriminator" else tuple(STEPS)
+    tight, loose = figures(printed(private_dp(scope)))
+    exact = directly(pld.PLDAccountant, names), directly(rdp.RdpAccountant, names)
+    for shown, true in zip((tight, loose), exact, strict=True):
+        assert true <= shown <= true * 1.003, (shown, true)
+    assert tight < loose
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.41231, "0.4124"), (2.00001, "2.001"), (12.341, "12.35"), (0, "0"), (None, "inf")],
+)
+def test_an_epsilon_is_rounded_up(value, text):
+    assert epsilon(value) == text
+
+
+def test_with_everything_private_each_released_part_has_it():
+    dp = private_dp("all")
+    text = printed(dp)
+    assert text.startswith("encoder, business, restorer, discriminator, as released: epsilon ")
+    assert "for all of them together" in text and f"public: {PUBLIC}" in text
+    assert set(dp["released"].values()) == {dp["epsilon_pld"]}
+    assert dp["conditional"] == {"discriminator": None}
+    assert "NO released weight" not in text and "conditional" not in text
+
+
+def test_each_kind_of_update_has_its_line():
+    text = printed(private_dp("all"))
+    for name, steps in STEPS.items():
+        (own,) = figures(
+            text,
+            rf"(?m)^{name.replace('_', ' ')}: ([\d.]+) by itself; noise 2.000, {steps} updates$",
+        )
+        exact = directly(pld.PLDAccountant, [name])
+        assert exact <= own <= exact * 1.003
+
+
+def test_the_paper_s_rule_is_a_reference_line():
+    # sqrt(2 ln(1.25e5)) / 2 = 2.42237..., rounded up
+    words = "the paper's rule for ONE step of these, a reference line: "
+    assert f"{words}2.423" in dp_lines(private_dp("all"))
+    dp = private_dp()
+    dp["phases"]["discriminator"] |= {"paper_rule_one_step": 9.0}
+    assert f"{words}discriminator 9.000, adversarial discriminator 2.423" in dp_lines(dp)
+
+
+def test_a_void_run_shows_no_figure():
+    dp = private_dp("all", void="sampling and noise come from a fixed key")
+    lines = dp_lines(dp)
+    assert lines[0] == "VOID, nothing is protected: sampling and noise come from a fixed key"
+    assert not re.search(r"\d", "".join(lines)), lines
+    assert set(dp["released"].values()) == {None} and dp["conditional"]["discriminator"] is None
+    assert dp["reason"] == "void: sampling and noise come from a fixed key"
+
+
+def test_without_noise_there_is_none():
+    # Not booked as void: a ledger of another making. There is no epsilon all the same.
+    dp = private_dp(noise=0.0)
+    assert dp_lines(dp)[0] == "no epsilon is stated: no finite epsilon holds at this delta"
+    assert dp["conditional"]["discriminator"] is None
+
+
+@pytest.mark.parametrize("model", ["stl", "mtl_adv"])
+def test_a_run_without_private_updates_says_so(model):
+    lines = dp_lines(plain_dp(model))
+    assert lines[0] == "no epsilon is stated: trained without differential privacy"
+    assert ("not accounted for: the discriminator is trained without noise" in lines) == (
+        model == "mtl_adv"
+    )
+
+
+def test_shuffled_epochs_gain_nothing_and_say_so():
+    dp = private_dp(sampling=SHUFFLED_EPOCHS)
+    text = printed(dp)
+    assert "one image, or an empty row in its place; shuffled epochs, from which privacy" in text
+    # 25 steps an epoch: 50 and 75 updates are 2 + 3 unsampled Gaussian mechanisms.
+    accountant = pld.PLDAccountant(dp_accounting.NeighboringRelation.REPLACE_SPECIAL)
+    accountant.compose(dp_accounting.GaussianDpEvent(2.0), 5)
+    exact = accountant.get_epsilon(DELTA)
+    assert exact <= figures(text)[0] <= exact * 1.003
+    assert figures(text)[0] > 2 * figures(printed(private_dp()))[0]
+
+
+def test_a_budget_that_ended_early_is_told():
+    assert "ended" not in printed(private_dp())
+    text = printed(private_dp(ended={"adversarial": 1200}))
+    assert "adversarial ended 1,200 steps early: its budget was spent" in text
+
+
+def test_a_person_has_an_epsilon_only_with_a_bound():
+    words = "a person: no epsilon, as images per person are not bounded (--max_images_per_person)"
+    assert words in dp_lines(private_dp())
+    dp = private_dp(most_images=3)
+    person = figures(printed(dp), r"at most 3 images: ([\d.]+) \(PLD\), ([\d.]+) \(RDP\)")
+    image = figures(printed(dp))
+    assert image[0] < person[0] < person[1]
+    assert dp["person"]["epsilon_pld"] <= person[0]
+    # Where none holds (batches too full too often), never a number.
+    dp["person"] = {"epsilon_pld": None, "epsilon_rdp": None}
+    assert "a person with at most 3 images: inf (PLD), inf (RDP)" in printed(dp)
+
+
+@pytest.mark.parametrize("objective", ["paper", "confusion"])
+@pytest.mark.parametrize("scope", ["discriminator", "all"])
+@pytest.mark.parametrize("void", ["", "the noise multiplier is zero"])
+def test_reading_the_label_elsewhere_stands_beside_every_epsilon(objective, scope, void):
+    dp = private_dp(scope, objective=objective, void=void)
+    lines = dp_lines(dp)
+    told = [line for line in lines if line.startswith("not accounted for: ")]
+    assert [line.removeprefix("not accounted for: ") for line in told] == (
+        dp["unaccounted_label_access"]
+    )
+    assert "gates and the schedule of beta read the labels of validation rows" in told[-1]
+    by_encoder = [line for line in told if f"objective '{objective}'" in line]
+    assert len(by_encoder) == (1 if scope == "discriminator" else 0)

@@ -1,0 +1,152 @@
+"""The loop where a privacy budget ends: a phase of counting steps, a budget of so many of them."""
+
+import dataclasses
+
+import pytest
+import tensorflow as tf
+
+from tests.training.tiny import tiny_config
+from tf_mtl_privacy.training.loop import Loop
+from tf_mtl_privacy.training.phase import Phase
+from tf_mtl_privacy.training.record import DONE, RunRecord
+
+STEPS = 5  # an epoch
+FIGURES = {"gender_accuracy": 0.9, "privacy_balanced_accuracy": 0.5, "psnr_db": 20.0}
+
+
+class Budget:
+    """Takes the place of `Spending`; `budgets` says how many steps of a phase may run."""
+
+    def __init__(self, budgets, log):
+        self.left, self.log = dict(budgets), log
+
+    def cover(self, phase, left):
+        self.log.append(("cover", phase, left))
+        if phase not in self.left:
+            return True
+        self.left[phase] -= 1
+        return self.left[phase] >= 0
+
+    def settle(self):
+        self.log.append(("settle",))
+
+
+class Run:
+    """A loop whose parts write down what is done with them."""
+
+    tasks = ("gender",)
+    lines = 0
+
+    def __init__(self, budgets, **record):
+        config = tiny_config("mtl_adv_dp", early_gates=False, checkpoint_steps=2)
+        loss = dataclasses.replace(config.loss, beta_check_epochs=1, beta_check_accuracy=0.0)
+        self.log, self.saved, self.said = [], [], []
+        self.record = RunRecord(**({"phase": "business", "beta": 0.1} | record))
+        self.loop = Loop(
+            dataclasses.replace(config, loss=loss),
+            self,
+            self.record,
+            self,
+            self,
+            Budget(budgets, self.log),
+            report=self.said.append,
+        )
+        self.loop.run()
+
+    def build(self, name):
+        def step(_):
+            self.log.append(("step", name))
+            return {"loss": tf.constant(1.0)}
+
+        def validate():
+            self.log.append(("validate", name))
+            return dict(FIGURES)
+
+        return Phase(name, 2, STEPS, lambda epoch, number: None, step, validate)
+
+    def close(self):
+        pass
+
+    def epoch(self, phase, step, line):
+        self.log.append(("line", phase, line))
+
+    def save(self, record):
+        self.saved.append(record)
+        self.log.append(("save",))
+
+    def count(self, *what):
+        return self.log.count(what)
+
+
+def test_a_budget_that_ends_within_an_epoch():
+    run = Run({"discriminator": 7})
+    assert run.record.phase == DONE
+    assert run.record.steps == {
+        "business": 10,
+        "discriminator": 7,
+        "restorer": 10,
+        "adversarial": 10,
+    }
+    assert run.record.budget_ended == {"discriminator": 3}
+    assert run.saved[-1]["budget_ended"] == {"discriminator": 3}
+    # The two steps of the second epoch are validated and told of.
+    assert run.count("validate", "discriminator") == 2
+    assert run.record.gates["discriminator"]["epochs"] == 2
+    told = [text for text in run.said if "budget is spent" in text]
+    assert len(told) == 1 and told[0].startswith("discriminator:") and "3 steps to go" in told[0]
+
+
+def test_a_budget_that_ends_in_the_first_epoch_ends_the_phase():
+    run = Run({"discriminator": 3})
+    assert run.record.steps["discriminator"] == 3
+    assert run.record.budget_ended == {"discriminator": 7}
+    assert run.count("validate", "discriminator") == 1
+    assert sum("budget is spent" in text for text in run.said) == 1
+
+
+def test_a_budget_that_ends_with_an_epoch():
+    run = Run({"discriminator": 5})
+    assert run.record.steps["discriminator"] == 5
+    assert run.record.budget_ended == {"discriminator": 5}
+    assert run.count("validate", "discriminator") == 1, "an epoch without steps says nothing"
+
+
+def test_a_phase_without_any_budget_is_passed_over():
+    run = Run({"discriminator": 0, "adversarial": 0})
+    assert run.record.budget_ended == {"discriminator": 10, "adversarial": 10}
+    assert "discriminator" not in run.record.steps and run.record.steps["restorer"] == 10
+    assert "discriminator" not in run.record.gates and run.record.history == []
+
+
+def test_every_step_is_covered_just_before_it_runs():
+    run = Run({})
+    seen = [entry for entry in run.log if entry[0] in ("cover", "step")]
+    phases = ("business", "discriminator", "restorer", "adversarial")
+    assert seen == [
+        entry
+        for phase in phases
+        for left in range(10, 0, -1)
+        for entry in (("cover", phase, left), ("step", phase))
+    ]
+    assert run.record.budget_ended == {}
+
+
+def test_the_ledger_is_settled_after_each_checkpoint_and_never_before():
+    run = Run({})
+    order = [entry[0] for entry in run.log if entry[0] in ("save", "settle")]
+    assert order == ["save", "settle"] * (len(order) // 2) and len(run.saved) == len(order) // 2
+
+
+def test_a_run_that_resumes_where_the_budget_ended_does_not_start_another_epoch():
+    first = Run({"adversarial": 7})
+    at = next(n for n, r in enumerate(first.saved) if r["budget_ended"])
+    again = Run({"adversarial": 0}, **first.saved[at])
+    assert again.count("step", "adversarial") == again.count("validate", "adversarial") == 0
+    assert again.record.steps == first.record.steps and again.record.phase == DONE
+
+
+def test_beta_is_not_raised_for_an_epoch_that_does_not_come():
+    # The schedule after the first of two epochs: late beta 0.3, and a step of 0.1.
+    assert Run({}).record.beta == pytest.approx(0.4)
+    early = Run({"adversarial": 3})
+    assert early.record.steps["adversarial"] == 3 and early.record.beta == 0.1

@@ -1,0 +1,243 @@
+"""The ledger ahead of the steps: a real ledger on disk, optimizers that only count."""
+
+import dataclasses
+
+import pytest
+
+from tests.privacy.reference import reference_epsilon
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.privacy.accounting_events import Mechanism
+from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, read_ledger
+from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
+from tf_mtl_privacy.training.private_updates import Budget, PrivatePlan, Update
+from tf_mtl_privacy.training.spending import Spending
+
+DELTA = 1e-5
+PHASES = {
+    "pre": ("discriminator", Mechanism(2.0, 0.1, rows=640)),
+    "game": ("adversarial", Mechanism(3.0, 0.2, rows=640)),
+    "restore": ("adversarial", Mechanism(2.5, 0.1, rows=640)),
+}
+
+
+@dataclasses.dataclass
+class Counter:
+    iterations: int = 0
+
+
+def plan(*budgets):
+    updates = {name: Update(phase, None, m, 64.0, 20) for name, (phase, m) in PHASES.items()}
+    header = LedgerHeader({name: m for name, (_, m) in PHASES.items()}, l2_norm_clip=1.0)
+    return PrivatePlan(updates, tuple(budgets), header, DELTA)
+
+
+def spending(folder, optimizers, *budgets, run_id="", block=4, void=""):
+    return Spending(folder, plan(*budgets), optimizers, run_id=run_id, block=block, void=void)
+
+
+def optimizers():
+    return {name: Counter() for name in PHASES}
+
+
+def spent(folder):
+    state = read_ledger(folder)
+    return tuple(state.spent(name) for name in PHASES)
+
+
+def step(own, *names):
+    for name in names:
+        own[name].iterations += 1
+
+
+def cost(counts):
+    return reference_epsilon(
+        [
+            (m.noise_multiplier, m.sampling_probability, count)
+            for (_, m), count in zip(PHASES.values(), counts, strict=True)
+        ],
+        DELTA,
+        interval=1e-3,
+    )
+
+
+def run(own, spender, phase, left, names):
+    """Steps until `left` are done or the budget is spent; returns how many ran."""
+    done = 0
+    while done < left and spender.cover(phase, left - done):
+        step(own, *names)
+        done += 1
+    return done
+
+
+def test_an_old_copy_that_covers_the_weights_but_not_the_losses_of_a_kill_is_refused(tmp_path):
+    own, path = optimizers(), tmp_path / LEDGER_FILE
+    with spending(tmp_path, own) as spender:
+        run(own, spender, "discriminator", 4, ["pre"])
+        spender.settle()
+        old, saved = path.read_bytes(), dict(spender.counted())
+        assert saved == {"pre": 4, "game": 0, "restore": 0}
+        assert spender.cover("discriminator", 8)  # reserved; then the process dies
+    run_id = read_ledger(tmp_path).run_id
+    restored = {name: Counter(saved[name]) for name in PHASES}
+    with spending(tmp_path, restored, run_id=run_id) as spender:
+        assert spender.cover("discriminator", 8)
+        step(restored, "pre")
+        later = spender.counted()
+        spender.settle()
+        assert spender.counted() == later == {"pre": 4 + 4 + 1, "game": 0, "restore": 0}
+    path.write_bytes(old)
+    restored["pre"].iterations = 4
+    changes = {"run_id": run_id, "block": 4, "void": ""}
+    with pytest.raises(RunError, match="counts 4 updates of pre, but had counted 9"):
+        Spending(tmp_path, plan(), restored, counted=later, **changes)
+    Spending(tmp_path, plan(), restored, counted=saved, **changes).close()
+
+
+def test_a_block_is_on_disk_before_its_first_step_runs(tmp_path):
+    own = optimizers()
+    with spending(tmp_path, own) as spender:
+        assert spent(tmp_path) == (0, 0, 0)
+        seen = []
+        for left in range(10, 0, -1):
+            assert spender.cover("discriminator", left)
+            step(own, "pre")
+            seen.append(spent(tmp_path)[0])
+        # Blocks of four, and the last one no larger than what is left.
+        assert seen == [4] * 4 + [8] * 4 + [10] * 2
+    assert spent(tmp_path) == (10, 0, 0)
+
+
+def test_what_is_covered_is_not_written_again(tmp_path):
+    own = optimizers()
+    with spending(tmp_path, own) as spender:
+        spender.cover("discriminator", 9)
+        before = (tmp_path / LEDGER_FILE).read_bytes()
+        for _ in range(3):
+            assert spender.cover("discriminator", 9)
+        assert (tmp_path / LEDGER_FILE).read_bytes() == before
+
+
+def test_each_update_of_a_step_is_reserved(tmp_path):
+    own = optimizers()
+    with spending(tmp_path, own) as spender:
+        assert spender.cover("adversarial", 3)
+        assert spent(tmp_path) == (0, 3, 3)
+        step(own, "game", "restore")
+        spender.settle()
+        assert spent(tmp_path) == (0, 1, 1)
+
+
+def test_a_step_whose_updates_are_unevenly_covered_reserves_what_is_missing(tmp_path):
+    own = optimizers()
+    with spending(tmp_path, own) as spender:
+        assert spender.cover("adversarial", 4)
+        step(own, *["game"] * 4)
+        assert spender.cover("adversarial", 4)
+        assert spent(tmp_path) == (0, 8, 4)
+
+
+def test_phases_without_private_updates_are_free(tmp_path):
+    with spending(tmp_path, optimizers(), Budget(("pre",), 1e-6)) as spender:
+        assert spender.cover("business", 10) and spender.cover("restorer", 10)
+        assert spent(tmp_path) == (0, 0, 0)
+        assert not spender.cover("discriminator", 10)
+        assert spent(tmp_path) == (0, 0, 0), "what may not run is not counted"
+
+
+def test_settling_gives_back_what_did_not_run(tmp_path):
+    own = optimizers()
+    with spending(tmp_path, own) as spender:
+        run(own, spender, "discriminator", 5, ["pre"])
+        assert spender.cover("discriminator", 15)
+        spender.settle()
+        assert spent(tmp_path) == (5, 0, 0)
+        before = (tmp_path / LEDGER_FILE).read_bytes()
+        spender.settle()
+        assert (tmp_path / LEDGER_FILE).read_bytes() == before
+        assert spender.cover("discriminator", 15), "what runs next is reserved again"
+        assert spent(tmp_path) == (9, 0, 0)
+
+
+def test_it_stops_where_the_budget_ends(tmp_path):
+    # Between nine steps and ten of both updates, after six of the other phase.
+    target = (cost((6, 9, 9)) + cost((6, 10, 10))) / 2
+    own = optimizers()
+    with spending(tmp_path, own, Budget(tuple(PHASES), target)) as spender:
+        assert run(own, spender, "discriminator", 6, ["pre"]) == 6
+        assert run(own, spender, "adversarial", 50, ["game", "restore"]) == 9
+        assert not spender.cover("adversarial", 41)
+        spender.settle()
+        assert spent(tmp_path) == (6, 9, 9)
+        assert [spender.state.spent(name) for name in PHASES] == [6, 9, 9]
+
+
+def test_budgets_of_their_own_do_not_touch_each_other(tmp_path):
+    before, joint = (cost((6, 0, 0)) + cost((7, 0, 0))) / 2, cost((0, 5, 5)) + 0.001
+    own = optimizers()
+    budgets = Budget(("pre",), before), Budget(("game", "restore"), joint)
+    with spending(tmp_path, own, *budgets) as spender:
+        assert run(own, spender, "discriminator", 50, ["pre"]) == 6
+        assert run(own, spender, "adversarial", 50, ["game", "restore"]) == 5
+    assert cost((6, 5, 5)) > max(before, joint)
+
+
+def test_updates_that_a_killed_process_lost_are_paid_for(tmp_path):
+    target = (cost((0, 9, 9)) + cost((0, 10, 10))) / 2
+    budget = Budget(("game", "restore"), target)
+    first = optimizers()
+    spender = spending(tmp_path, first, budget)
+    for _ in range(5):
+        assert spender.cover("adversarial", 18)
+        step(first, "game", "restore")
+    spender.close()  # as a kill does: nothing is settled
+    assert spent(tmp_path) == (0, 8, 8)
+    # The checkpoint has two of the five, the budget one more.
+    second = {"pre": Counter(0), "game": Counter(2), "restore": Counter(2)}
+    with spending(tmp_path, second, budget, run_id=read_ledger(tmp_path).run_id) as spender:
+        assert run(second, spender, "adversarial", 18, ["game", "restore"]) == 1
+    assert spent(tmp_path) == (0, 9, 9) and second["game"].iterations == 3
+    assert cost(spent(tmp_path)) <= target
+
+
+def test_without_budgets_it_never_stops(tmp_path):
+    own = optimizers()
+    with spending(tmp_path, own, block=100) as spender:
+        assert run(own, spender, "discriminator", 500, ["pre"]) == 500
+    assert spent(tmp_path) == (500, 0, 0)
+
+
+def test_an_optimizer_without_its_ledger_is_refused(tmp_path):
+    own = {"pre": Counter(3), "game": Counter(0), "restore": Counter(0)}
+    with pytest.raises(RunError, match="no such file, but the checkpoint has 3 private updates"):
+        spending(tmp_path, own, run_id="ab" * 16)
+    assert not (tmp_path / LEDGER_FILE).exists()
+
+
+def test_an_older_or_another_ledger_is_refused(tmp_path):
+    own = optimizers()
+    with spending(tmp_path, own) as spender:
+        run_id = spender.run_id
+        run(own, spender, "discriminator", 2, ["pre"])
+    older = (tmp_path / LEDGER_FILE).read_bytes()
+    with spending(tmp_path, own, run_id=run_id) as spender:
+        run(own, spender, "discriminator", 4, ["pre"])
+    (tmp_path / LEDGER_FILE).write_bytes(older)
+    with pytest.raises(RunError, match="2 updates of pre, but the checkpoint has 6"):
+        spending(tmp_path, own, run_id=run_id)
+    with pytest.raises(RunError, match="another run"):
+        spending(tmp_path, optimizers(), run_id="00" * 16)
+
+
+def test_other_noise_than_the_ledger_s_is_refused(tmp_path):
+    spending(tmp_path, optimizers()).close()
+    other = plan()
+    changed = {**other.header.phases, "pre": Mechanism(1.0, 0.1, rows=640)}
+    other = dataclasses.replace(other, header=dataclasses.replace(other.header, phases=changed))
+    with pytest.raises(UsageError, match=r"phases\.pre\.noise_multiplier=1\.0"):
+        Spending(tmp_path, other, optimizers(), run_id="", block=4, void="")
+
+
+def test_what_voids_a_process_stays_with_the_run(tmp_path):
+    spending(tmp_path, optimizers(), void="a fixed key").close()
+    with spending(tmp_path, optimizers()) as spender:
+        assert spender.state.void == "a fixed key"

@@ -1,0 +1,143 @@
+"""Starts networks from a run that was trained before, and says whether that run is public data."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import keras
+
+from tf_mtl_privacy.config import CONFIG_FILE, Config
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.models.weights import LayerWeights, assign_weights, misfit, read_weights
+
+ADAPTER = "adapter_"
+
+
+def backbone_config(run_dir: str | os.PathLike[str]) -> Config:
+    """The configuration of the run whose encoder is to be used.
+
+    Raises:
+        UsageError: the folder is not that of a finished multi-task run of this package.
+    """
+    folder = Path(run_dir)
+    if not (folder / CONFIG_FILE).is_file():
+        raise UsageError(f"--backbone={folder}: is not a run folder (no {CONFIG_FILE})")
+    try:
+        config = Config.from_dict(read_json(folder / CONFIG_FILE))
+    except (RunError, UsageError) as error:
+        raise UsageError(f"--backbone={folder}: {error}") from error
+    if config.train.model == "stl":
+        raise UsageError(
+            f"--backbone={folder}: a single-task run has an encoder per task; give a run of "
+            "another --model"
+        )
+    if not _weights_file(folder, "encoder").is_file():
+        raise UsageError(f"--backbone={folder}: its training is not finished")
+    return config
+
+
+def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None:
+    """Sets the encoder's weights to those of a run; nothing is changed unless they fit.
+
+    The adapter's are taken where their shapes agree; else it keeps its own.
+
+    Raises:
+        UsageError: not a finished run, or its encoder has another shape.
+    """
+    backbone_config(run_dir)
+    found = _read(run_dir, "encoder")
+    adapter = {layer.name: [w.shape for w in layer.weights] for layer in encoder.layers}
+    own = tuple(
+        name
+        for name in adapter
+        if name.startswith(ADAPTER)
+        and [tuple(shape) for shape in adapter[name]] != [a.shape for a in found.get(name, [])]
+    )
+    found = {name: arrays for name, arrays in found.items() if name not in own}
+    problem = misfit(encoder, found, optional=own)
+    if problem:
+        raise UsageError(
+            f"--backbone={run_dir} does not fit this encoder: {problem}; give the --encoder, "
+            "--feature_stride and --compact_width that it was trained with"
+        )
+    assign_weights(encoder, found)
+
+
+def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Sets heads to those of a run where all their shapes agree; returns the names of these."""
+    started = []
+    for name, model in heads.items():
+        if _weights_file(run_dir, name).is_file():
+            found = _read(run_dir, name)
+            if not misfit(model, found):
+                assign_weights(model, found)
+                started.append(name)
+    return tuple(started)
+
+
+def public_source(config: Config) -> str:
+    """Why the frozen part of a `--dp_scope=all` run says nothing about its training rows, in words.
+
+    Raises:
+        UsageError: the backbone's run was trained on data that is not public: anything but
+            synthetic faces, or the same synthetic faces as the run's own.
+    """
+    if not config.model.backbone:
+        weights = config.model.encoder_weights
+        if weights == "imagenet":
+            return "ImageNet weights"
+        return f"the file {Path(weights).name}, which you say is public"
+    theirs, own = backbone_config(config.model.backbone), config.data
+    data = theirs.data
+    if theirs.model.backbone or theirs.model.encoder_weights not in ("none", "imagenet"):
+        raise UsageError(
+            f"--backbone={config.model.backbone}: itself started from other weights, of which "
+            "nothing is known; give a run that started from none"
+        )
+    if data.dataset != "synthetic_faces":
+        raise UsageError(
+            f"--backbone={config.model.backbone}: was trained on {data.dataset}, so its weights "
+            "are not public; with --dp_scope=all give one that was trained on synthetic_faces"
+        )
+    with_people = "identity" in (data.effective_private_label, own.effective_private_label)
+    set_aside = data.synthetic_stream != own.synthetic_stream and not with_people
+    if own.dataset == "synthetic_faces" and data.data_seed == own.data_seed and not set_aside:
+        raise UsageError(
+            f"--backbone={config.model.backbone}: was trained on the faces that this run trains "
+            "on; train it with --synthetic_stream=backbone or another --data_seed"
+        )
+    return "an encoder trained on synthetic faces, which are drawn and of nobody"
+
+
+def _weights_file(run_dir: str | os.PathLike[str], name: str) -> Path:
+    return Path(run_dir) / "models" / f"{name}.weights.h5"
+
+
+def _read(run_dir: str | os.PathLike[str], name: str) -> LayerWeights:
+    path = _weights_file(run_dir, name)
+    try:
+        return read_weights(path)
+    except ValueError as error:
+        raise UsageError(f"--backbone={run_dir}: {path.name}: {error}") from error
+
+
+def split_encoder(encoder: keras.Model) -> tuple[keras.Model, keras.Model]:
+    """The same encoder in two: its backbone, and the adapter that is trained on top of it.
+
+    Args:
+        encoder: from `build_encoder`; both parts share its weights.
+
+    Returns:
+        `(backbone, adapter)`: images `[B, S, S, 3]` -> `[B, h, w, c']`, and from there to the
+        encoder's features `[B, h, w, c]`.
+    """
+    names = [layer.name for layer in encoder.layers]
+    first = names.index(f"{ADAPTER}conv")
+    backbone = keras.Model(encoder.inputs[0], encoder.layers[first - 1].output, name="backbone")
+    inputs = keras.Input(backbone.output_shape[1:], name="backbone_features")
+    x = inputs
+    for layer in encoder.layers[first:]:
+        x = layer(x)
+    return backbone, keras.Model(inputs, x, name="adapter")

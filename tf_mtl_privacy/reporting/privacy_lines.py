@@ -1,0 +1,102 @@
+"""What a run may say about differential privacy, in lines: the epsilon of each part, or none."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from tf_mtl_privacy.reporting.formats import count, number
+
+_NEIGHBOURS = {
+    "add_or_remove_one": "one image more or less",
+    "zero_out_one": "one image, or an empty row in its place",
+}
+_SAMPLING = {
+    "poisson": "Poisson batches",
+    "shuffled_epochs": "shuffled epochs, from which privacy gains nothing",
+}
+
+
+def dp_lines(dp: Mapping[str, Any]) -> list[str]:
+    """Epsilon and what it covers, or why none is stated; the `dp` part of results.json."""
+    if dp.get("scope") is None:
+        return [f"no epsilon is stated: {dp.get('reason') or 'no reason is given'}", *_reads(dp)]
+    if dp["void"]:
+        return [f"VOID, nothing is protected: {dp['void_reason']}", *_reads(dp)]
+    if dp["epsilon_pld"] is None:
+        return [f"no epsilon is stated: {dp['reason']}", *_reads(dp)]
+    return [
+        *_claims(dp),
+        f"for {_NEIGHBOURS[dp['adjacency']]}; {_sampling(dp)}; {count(dp['steps'])} updates "
+        f"counted, clip norm {dp['l2_norm_clip']:g}",
+        _person(dp),
+        *_phases(dp),
+        *_budgets(dp),
+        *_reads(dp),
+    ]
+
+
+def _claims(dp: Mapping[str, Any]) -> list[str]:
+    value = (
+        f"epsilon {epsilon(dp['epsilon_pld'])} (PLD; RDP {epsilon(dp['epsilon_rdp'])}) at delta "
+        f"{dp['delta']:g}"
+    )
+    released = [name for name, figure in dp["released"].items() if figure is not None]
+    if released:
+        return [
+            f"{', '.join(released)}, as released: {value}, for all of them together",
+            f"public: {dp['public_backbone']}",
+        ]
+    return [
+        f"NO released weight has an epsilon: {dp['reason']}",
+        "only the discriminator's updates have, conditional on the encoder's whole trajectory, as "
+        f"if that were known before rows are drawn: {value}",
+    ]
+
+
+def epsilon(value: float | None) -> str:
+    """An epsilon as it is printed: rounded up, `inf` where there is none."""
+    return number(math.inf if value is None else value)
+
+
+def _sampling(dp: Mapping[str, Any]) -> str:
+    return _SAMPLING.get(dp["sampling"], dp["sampling"])
+
+
+def _person(dp: Mapping[str, Any]) -> str:
+    most, person = dp["max_images_per_person"], dp["person"]
+    if not most:
+        return (
+            "a person: no epsilon, as images per person are not bounded (--max_images_per_person)"
+        )
+    return (
+        f"a person with at most {most} images: {epsilon(person['epsilon_pld'])} (PLD), "
+        f"{epsilon(person['epsilon_rdp'])} (RDP)"
+    )
+
+
+def _phases(dp: Mapping[str, Any]) -> list[str]:
+    lines, rules = [], {}
+    for name, part in dp["phases"].items():
+        shown = name.replace("_", " ")
+        rules[shown] = epsilon(part["paper_rule_one_step"])
+        lines.append(
+            f"{shown}: {epsilon(part['epsilon_pld'])} by itself; noise "
+            f"{part['noise_multiplier']:.3f}, {count(part['steps'])} updates"
+        )
+    alike = len(set(rules.values())) == 1
+    listed = [value if alike else f"{name} {value}" for name, value in rules.items()]
+    values = ", ".join(dict.fromkeys(listed))
+    return [*lines, f"the paper's rule for ONE step of these, a reference line: {values}"]
+
+
+def _budgets(dp: Mapping[str, Any]) -> list[str]:
+    return [
+        f"{phase} ended {count(left)} steps early: its budget was spent"
+        for phase, left in dp["budget_ended"].items()
+    ]
+
+
+def _reads(dp: Mapping[str, Any]) -> list[str]:
+    return [f"not accounted for: {what}" for what in dp.get("unaccounted_label_access") or ()]

@@ -1,0 +1,210 @@
+"""Which private updates a run makes: their batches, their noise, and the budgets that they share.
+
+No TensorFlow. Source: paper, section 3.2, steps 1 c, 2 and 3.3; what differs from it stands in
+docs/accounting.md.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+
+import numpy as np
+
+from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.data.sampling import ShuffledEpochs
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.accounting_events import (
+    POISSON,
+    SHUFFLED_EPOCHS,
+    Mechanism,
+    Phase,
+    check_delta,
+)
+from tf_mtl_privacy.privacy.calibration import calibrated
+from tf_mtl_privacy.privacy.keys import SecretKey
+from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
+from tf_mtl_privacy.privacy.poisson import PoissonBatches, check_own_batches, limit_per_person
+from tf_mtl_privacy.training.schedule import phase_epochs
+
+Sampler = PoissonBatches | ShuffledEpochs
+# Scope -> update -> the phase whose every step makes one of it.
+UPDATES = {
+    "discriminator": {
+        "discriminator": "discriminator",
+        "adversarial_discriminator": "adversarial",
+    },
+    "all": {
+        "business": "business",
+        "discriminator": "discriminator",
+        "restorer": "restorer",
+        "adversarial_discriminator": "adversarial",
+        "adversarial_encoder": "adversarial",
+        "adversarial_restorer": "adversarial",
+    },
+}
+_LABELLED = ("discriminator",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+    """One kind of private update.
+
+    Attributes:
+        phase: the phase of training that makes it.
+        sampler: its batches, of positions within the training rows.
+        mechanism: what the accounting knows of it; its noise is the calibrated one.
+        batch_size: what the noised sum is divided by.
+        planned: updates in all of the phase's epochs.
+    """
+
+    phase: str
+    sampler: Sampler
+    mechanism: Mechanism
+    batch_size: float
+    planned: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Budget:
+    """A target that some updates share.
+
+    Attributes:
+        updates: their names.
+        target_epsilon: > 0, at the run's delta.
+    """
+
+    updates: tuple[str, ...]
+    target_epsilon: float
+
+
+@dataclasses.dataclass(frozen=True)
+class PrivatePlan:
+    """All private updates of a run.
+
+    Attributes:
+        updates: name -> update, in the order in which they first run.
+        budgets: none where the noise is given instead of a target.
+        header: for the run's ledger.
+        delta: for which every epsilon holds.
+    """
+
+    updates: dict[str, Update]
+    budgets: tuple[Budget, ...]
+    header: LedgerHeader
+    delta: float
+
+    def of_phase(self, phase: str) -> tuple[str, ...]:
+        """Names of the updates that each step of a phase makes; none where it is not private."""
+        return tuple(name for name, update in self.updates.items() if update.phase == phase)
+
+
+def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePlan | None:
+    """Draws up what a run's private updates are; None where the model has none.
+
+    Args:
+        config: the run's configuration.
+        dataset: rows and labels.
+        key: where Poisson batches are drawn from; new in every process.
+
+    Raises:
+        UsageError: delta is too large for the rows, no noise reaches the target, or a batch is
+            larger than its table.
+    """
+    if not config.train.is_private:
+        return None
+    privacy, labels = config.privacy, dataset.labels("train").private
+    everyone, labelled = np.arange(len(labels)), np.flatnonzero(labels >= 0)
+    check_delta(privacy.delta, len(labels))
+    updates = {}
+    for name, phase in UPDATES[privacy.dp_scope].items():
+        rows = labelled if name in _LABELLED else everyone
+        sampler = _sampler(config, name, rows, key)
+        planned = phase_epochs(config)[phase] * sampler.steps_per_epoch
+        mechanism, size = _mechanism(config, sampler, len(rows))
+        updates[name] = Update(phase, sampler, mechanism, size, planned)
+    check_own_batches({name: update.sampler for name, update in updates.items()})
+    budgets = _budgets(config, updates)
+    updates = _with_noise(config, updates, budgets)
+    header = LedgerHeader(
+        phases={name: update.mechanism for name, update in updates.items()},
+        l2_norm_clip=privacy.l2_norm_clip,
+        max_images_per_person=privacy.max_images_per_person,
+    )
+    return PrivatePlan(updates, budgets, header, privacy.delta)
+
+
+def _sampler(config: Config, name: str, rows: np.ndarray, key: SecretKey) -> Sampler:
+    size = config.train.batch_size
+    if config.privacy.sampling == POISSON:
+        return PoissonBatches(
+            rows,
+            min(1.0, size / len(rows)),
+            overflow_probability=config.privacy.overflow_probability,
+            key=key.derive(f"sampling/{name}"),
+        )
+    # Each in its own order; several updates of one step need not see the same rows.
+    number = list(UPDATES["all"]).index(name)
+    return ShuffledEpochs(rows, size, config.train.seed * 8 + number)
+
+
+def _mechanism(config: Config, sampler: Sampler, rows: int) -> tuple[Mechanism, float]:
+    """With the noise that is given (1 where it is to be calibrated), and the divisor."""
+    privacy, size = config.privacy, float(config.train.batch_size)
+    noise = 1.0 if _has_target(config) else privacy.noise_multiplier
+    if isinstance(sampler, PoissonBatches):
+        return sampler.mechanism(noise), sampler.expected_batch_size
+    return Mechanism(noise, min(1.0, size / rows), SHUFFLED_EPOCHS, rows=rows), size
+
+
+def _has_target(config: Config) -> bool:
+    return bool(config.privacy.target_epsilon or config.privacy.target_epsilon_pretrain)
+
+
+def _budgets(config: Config, updates: Mapping[str, Update]) -> tuple[Budget, ...]:
+    privacy = config.privacy
+    if privacy.target_epsilon:
+        return (Budget(tuple(updates), privacy.target_epsilon),)
+    if not privacy.target_epsilon_pretrain:
+        return ()
+    joint = tuple(name for name, update in updates.items() if update.phase == "adversarial")
+    before = tuple(name for name in updates if name not in joint)
+    return (
+        Budget(before, privacy.target_epsilon_pretrain),
+        Budget(joint, privacy.target_epsilon_adversarial),
+    )
+
+
+def _with_noise(
+    config: Config, updates: dict[str, Update], budgets: tuple[Budget, ...]
+) -> dict[str, Update]:
+    """The updates with the least noise that keeps every budget."""
+    result = dict(updates)
+    for budget in budgets:
+        planned = [Phase(updates[name].mechanism, updates[name].planned) for name in budget.updates]
+        if not any(phase.steps for phase in planned):
+            continue
+        found = calibrated(planned, budget.target_epsilon, config.privacy.delta)
+        for name, phase in zip(budget.updates, found, strict=True):
+            result[name] = dataclasses.replace(updates[name], mechanism=phase.mechanism)
+    return result
+
+
+def with_bounded_people(config: Config, dataset: Dataset) -> Dataset:
+    """The data set with at most `--max_images_per_person` training rows of each person.
+
+    Raises:
+        UsageError: the data does not say who is who.
+    """
+    most = config.privacy.max_images_per_person
+    if not most:
+        return dataset
+    rows = dataset.rows["train"]
+    if dataset.person is None:
+        raise UsageError(
+            f"--max_images_per_person={most}: --dataset={config.data.dataset} does not say whose "
+            "pictures these are; leave it out or use data with identities"
+        )
+    kept = limit_per_person(rows, dataset.person[rows], most, config.train.seed)
+    return dataclasses.replace(dataset, rows=dataset.rows | {"train": kept})
