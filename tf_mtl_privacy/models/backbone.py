@@ -66,12 +66,16 @@ def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None
 
 
 def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Sets heads to those of a run where all their shapes agree; returns the names of these."""
+    """Sets heads to those of a run where all their shapes agree; returns the names of these.
+
+    Layers that only the run has (logits of tasks that are not asked for) are left out. Classes
+    are matched by number: only shapes are compared.
+    """
     started = []
     for name, model in heads.items():
         if _weights_file(run_dir, name).is_file():
             found = _read(run_dir, name)
-            if not misfit(model, found):
+            if not misfit(model, found, allow_extra=name == "business"):
                 assign_weights(model, found)
                 started.append(name)
     return tuple(started)

@@ -7,6 +7,7 @@ gradient of the convolution for rescaled deltas.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -81,16 +82,26 @@ def depthwise_contributions(layer: Any, x: tf.Tensor, delta: tf.Tensor) -> list[
 def _with_bias(
     layer: Any, x: tf.Tensor, delta: tf.Tensor, squared: tf.Tensor, convolve: Convolve
 ) -> list[Contribution]:
+    # The gradient is linear in both; the rescaled copy is of the smaller one.
+    scaled_x = _floats(x) < _floats(delta)
+    on_x, on_delta = (scale_rows, clean_rows) if scaled_x else (clean_rows, scale_rows)
+
     def weighted_sum(factors: Factors) -> tf.Tensor:
         kernel = tf.convert_to_tensor(layer.kernel.value)
         with tf.GradientTape(watch_accessed_variables=False) as tape:
             tape.watch(kernel)
             # In a graph this forward pass is pruned: nothing reads its result.
-            z = convolve(layer, clean_rows(factors, x), kernel)
-        return tape.gradient(z, kernel, output_gradients=scale_rows(factors, delta))
+            z = convolve(layer, on_x(factors, x), kernel)
+        return tape.gradient(z, kernel, output_gradients=on_delta(factors, delta))
 
     kernel = Contribution(layer.kernel, squared, weighted_sum)
     return [kernel, *bias_contribution(layer.bias, delta)]
+
+
+def _floats(value: tf.Tensor) -> float:
+    """Of one row; infinite where that is not known."""
+    count = value.shape[1:].num_elements()
+    return math.inf if count is None else count
 
 
 def _convolve(layer: Any, x: tf.Tensor, kernel: Any) -> tf.Tensor:

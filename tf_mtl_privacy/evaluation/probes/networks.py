@@ -1,0 +1,93 @@
+"""Shapes of the networks that attack. They are not private, so BatchNorm is allowed."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import keras
+import numpy as np
+
+from tf_mtl_privacy.models.layers import Layers, layer_seed
+
+_DROPOUT = 0.2
+
+
+def dense_network(columns: int, classes: int, *, units: int, seed: int) -> keras.Model:
+    """Rows `[B, columns]` -> logits `[B, classes]`, both float32, over two hidden layers."""
+    layers = Layers(seed, "probe_mlp")
+    inputs = x = keras.Input((columns,))
+    for number in (1, 2):
+        x = layers.dense(units, f"hidden{number}", activation="relu")(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
+        x = _dropout(0.5, seed, f"dropout{number}")(x)
+    return keras.Model(inputs, layers.dense(classes, "logits")(x))
+
+
+def conv_network(
+    shape: tuple[int, int, int], classes: int, *, width: int, seed: int
+) -> keras.Model:
+    """Rows `[B, h, w, c]` -> logits `[B, classes]`, both float32.
+
+    Two branches end it: all places, flattened, and the maximum over places, which says that a
+    pattern is somewhere whatever the place and size of the face.
+
+    Args:
+        shape: (h, w, c); images of 32 pixels and more are halved at once.
+        classes: K.
+        width: channels of the first layer.
+        seed: of weights and dropout.
+    """
+    layers = Layers(seed, "probe_conv")
+    inputs = x = keras.Input(shape)
+    cells = min(shape[:2])
+    plan = [(width, 5, 2)] if cells >= 32 else []
+    plan += [(2 * width, 3, 1), (4 * width, 3, 2 if cells > 4 else 1)]
+    plan += [(5 * width, 3, 2)] if cells >= 32 else []
+    for number, (channels, kernel, strides) in enumerate(plan, start=1):
+        x = layers.conv(channels, kernel, f"conv{number}", strides=strides, use_bias=False)(x)
+        x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
+        x = keras.layers.ReLU(name=f"relu{number}")(x)
+    flat = _dropout(_DROPOUT, seed, "dropout1")(keras.layers.Flatten()(x))
+    placed = layers.dense(160, "placed", activation="relu")(flat)
+    x = keras.layers.Concatenate()([placed, keras.layers.GlobalMaxPooling2D()(x)])
+    return keras.Model(inputs, layers.dense(classes, "logits")(_dropout(_DROPOUT, seed, "d2")(x)))
+
+
+def with_batch_norm(model: keras.Model, seed: int) -> keras.Model:
+    """A network of the same shape, with new weights, and BatchNorm for every GroupNorm.
+
+    Args:
+        model: a discriminator.
+        seed: of the new weights.
+    """
+
+    def rebuilt(layer: keras.layers.Layer) -> keras.layers.Layer:
+        if isinstance(layer, keras.layers.GroupNormalization):
+            return keras.layers.BatchNormalization(momentum=0.9, name=layer.name)
+        config = _reseeded(copy.deepcopy(layer.get_config()), f"{layer.name}/{seed}")
+        return type(layer).from_config(config)
+
+    return keras.models.clone_model(model, clone_function=rebuilt)
+
+
+def with_same_weights(model: keras.Model) -> keras.Model:
+    """A copy that can be trained while the original stays as it is."""
+    twin = keras.models.clone_model(model)
+    twin.set_weights([np.array(values) for values in model.get_weights()])
+    twin.trainable = True
+    return twin
+
+
+def _dropout(rate: float, seed: int, name: str) -> keras.layers.Layer:
+    return keras.layers.Dropout(rate, seed=layer_seed(seed, name), name=name)
+
+
+def _reseeded(config: Any, name: str) -> Any:
+    """The configuration of a layer with other seeds: with the old ones it had the old weights."""
+    if isinstance(config, dict):
+        return {
+            key: layer_seed(0, name) if key == "seed" else _reseeded(value, f"{name}/{key}")
+            for key, value in config.items()
+        }
+    return config
