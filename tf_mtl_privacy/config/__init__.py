@@ -9,11 +9,12 @@ from tf_mtl_privacy.config.loss import LossConfig
 from tf_mtl_privacy.config.model import ModelConfig
 from tf_mtl_privacy.config.options import expectation
 from tf_mtl_privacy.config.privacy import PrivacyConfig
-from tf_mtl_privacy.config.run import CONFIG_FILE, Config, section_types
+from tf_mtl_privacy.config.run import CONFIG_FILE, LABELS_FILE, Config, section_types
 from tf_mtl_privacy.config.train import TrainConfig
 
 __all__ = [
     "CONFIG_FILE",
+    "LABELS_FILE",
     "Config",
     "DataConfig",
     "LossConfig",

@@ -31,6 +31,11 @@ class PrivacyConfig:
     target_epsilon_adversarial: float = option(
         0.0, "Calibrate the joint phase's noise to this epsilon; 0 means not.", low=0
     )
+    public_weights: bool = option(
+        False,
+        "With --dp_scope=all: say that the files of --encoder_weights and --perceptual_weights "
+        "were trained on public data only.",
+    )
     clipping: str = option(
         "ghost",
         "How per-example gradients are clipped: the same update at different cost in time and "
@@ -71,8 +76,9 @@ class PrivacyConfig:
             )
         if self.target_epsilon and any(targets):
             raise UsageError(
-                f"--target_epsilon={self.target_epsilon:g} is for the whole run: leave out "
-                "--target_epsilon_pretrain and --target_epsilon_adversarial"
+                f"--target_epsilon={self.target_epsilon:g} is for the whole run: give "
+                "--target_epsilon=0 for targets by phase, or --target_epsilon_pretrain=0 and "
+                "--target_epsilon_adversarial=0 for this one"
             )
         if (
             not (any(targets) or self.target_epsilon)

@@ -13,7 +13,7 @@ from tf_mtl_privacy.config.privacy import PrivacyConfig
 from tf_mtl_privacy.config.train import TrainConfig
 from tf_mtl_privacy.errors import UsageError
 
-CONFIG_FILE = "config.json"
+CONFIG_FILE, LABELS_FILE = "config.json", "labels.json"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,6 +62,16 @@ class Config:
                 "--dp_scope=all needs a public backbone: give --backbone=RUN_DIR (a run on "
                 "synthetic faces), --encoder_weights=imagenet or --encoder_weights=FILE"
             )
+
+        for flag, value in (
+            ("encoder_weights", self.model.encoder_weights),
+            ("perceptual_weights", self.loss.perceptual_weights),
+        ):
+            if value not in ("none", "imagenet", "hed") and not self.privacy.public_weights:
+                raise UsageError(
+                    f"--{flag}={value}: with --dp_scope=all a file needs --public_weights, by "
+                    "which you say that it was trained on public data only"
+                )
 
     @property
     def freezes_backbone(self) -> bool:

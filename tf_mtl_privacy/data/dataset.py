@@ -10,7 +10,7 @@ import numpy as np
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.array_store import ArrayStore
 from tf_mtl_privacy.data.labels import Labels, make_targets
-from tf_mtl_privacy.data.source import SPLITS
+from tf_mtl_privacy.data.source import SPLITS, fingerprint
 from tf_mtl_privacy.data.splitting import limit_rows
 from tf_mtl_privacy.data.store import Pixels, Store
 from tf_mtl_privacy.errors import UsageError
@@ -144,8 +144,21 @@ class Dataset:
             rows=_rows_by_split(_column("split", split, count)),
             all_labels=Labels(labels, hidden),
             person=None if person is None else _column("person", person, count).astype(np.int64),
-            fingerprint=store.fingerprint,
+            fingerprint=_array_fingerprint(store, labels, hidden, split, person),
         )
+
+
+def _array_fingerprint(
+    store: ArrayStore,
+    labels: Mapping[str, np.ndarray],
+    hidden: np.ndarray,
+    split: np.ndarray,
+    person: np.ndarray | None,
+) -> str:
+    """Pictures, labels, splits and people: whatever decides who is trained on."""
+    columns = [hidden, split, *([] if person is None else [person]), *labels.values()]
+    parts = [np.asarray(column, np.int64).tobytes() for column in columns]
+    return fingerprint(store.fingerprint, list(labels), person is None, *parts)
 
 
 def from_store(store: Store, config: DataConfig) -> Dataset:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from pathlib import Path
 
 import keras
 
-from tf_mtl_privacy.config import CONFIG_FILE, Config
+from tf_mtl_privacy.config import CONFIG_FILE, LABELS_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.models.weights import LayerWeights, assign_weights, misfit, read_weights
 
 ADAPTER = "adapter_"
+# Weights that are fetched or come with a package, trained on published data.
+_SHIPPED = ("none", "imagenet", "hed")
 
 
 def backbone_config(run_dir: str | os.PathLike[str]) -> Config:
@@ -23,7 +26,10 @@ def backbone_config(run_dir: str | os.PathLike[str]) -> Config:
     """
     folder = Path(run_dir)
     if not (folder / CONFIG_FILE).is_file():
-        raise UsageError(f"--backbone={folder}: is not a run folder (no {CONFIG_FILE})")
+        raise UsageError(
+            f"--backbone={folder}: is not a run folder (no {CONFIG_FILE}); make one with "
+            f"python -m tf_mtl_privacy.train --flagfile=backbone.cfg --run_dir={folder}"
+        )
     try:
         config = Config.from_dict(read_json(folder / CONFIG_FILE))
     except (RunError, UsageError) as error:
@@ -81,38 +87,70 @@ def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) 
     return tuple(started)
 
 
-def public_source(config: Config) -> str:
+def public_source(config: Config, *, given: bool = False) -> str:
     """Why the frozen part of a `--dp_scope=all` run says nothing about its training rows, in words.
+
+    Args:
+        config: the run's configuration.
+        given: whether its rows were handed over instead of opened from `config.data`.
 
     Raises:
         UsageError: the backbone's run was trained on data that is not public: anything but
             synthetic faces, or the same synthetic faces as the run's own.
     """
-    if not config.model.backbone:
-        weights = config.model.encoder_weights
-        if weights == "imagenet":
-            return "ImageNet weights"
-        return f"the file {Path(weights).name}, which you say is public"
-    theirs, own = backbone_config(config.model.backbone), config.data
+    perceptual = config.loss.perceptual_weights
+    beside = "" if perceptual in _SHIPPED else f"; {_stated(perceptual)}"
+    if config.model.backbone:
+        return _public_run(config, given) + beside
+    if config.model.encoder_weights == "imagenet":
+        return "ImageNet weights" + beside
+    return _stated(config.model.encoder_weights) + beside
+
+
+def _stated(path: str) -> str:
+    return f"the file {Path(path).name} (SHA-256 {_digest(path)}), public by --public_weights"
+
+
+def _public_run(config: Config, given: bool) -> str:
+    run_dir, own = config.model.backbone, config.data
+    theirs = backbone_config(run_dir)
     data = theirs.data
-    if theirs.model.backbone or theirs.model.encoder_weights not in ("none", "imagenet"):
+    # What the run says of itself: its configuration has a data set even where rows were handed
+    # over from somewhere else.
+    labels = read_json(Path(run_dir) / LABELS_FILE)
+    source = labels.get("source", "") if isinstance(labels, dict) else ""
+    if source != "synthetic_faces":
+        what = source or "data that was handed over"
         raise UsageError(
-            f"--backbone={config.model.backbone}: itself started from other weights, of which "
-            "nothing is known; give a run that started from none"
+            f"--backbone={run_dir}: was trained on {what}, so its weights are not public; with "
+            "--dp_scope=all give one that was trained on synthetic_faces"
         )
-    if data.dataset != "synthetic_faces":
+    started = theirs.model.backbone or theirs.model.encoder_weights not in ("none", "imagenet")
+    if started or theirs.loss.perceptual_weights not in _SHIPPED:
         raise UsageError(
-            f"--backbone={config.model.backbone}: was trained on {data.dataset}, so its weights "
-            "are not public; with --dp_scope=all give one that was trained on synthetic_faces"
+            f"--backbone={run_dir}: itself started from other weights, of which nothing is known; "
+            "give a run that started from none"
         )
     with_people = "identity" in (data.effective_private_label, own.effective_private_label)
     set_aside = data.synthetic_stream != own.synthetic_stream and not with_people
-    if own.dataset == "synthetic_faces" and data.data_seed == own.data_seed and not set_aside:
+    same = own.dataset == "synthetic_faces" and data.data_seed == own.data_seed
+    if same and not set_aside and not given:
         raise UsageError(
-            f"--backbone={config.model.backbone}: was trained on the faces that this run trains "
-            "on; train it with --synthetic_stream=backbone or another --data_seed"
+            f"--backbone={run_dir}: was trained on the faces that this run trains on; train it "
+            "with --synthetic_stream=backbone or another --data_seed"
         )
-    return "an encoder trained on synthetic faces, which are drawn and of nobody"
+    digest = _digest(_weights_file(run_dir, "encoder"))
+    return (
+        "an encoder trained on synthetic faces, which are drawn and of nobody (weights' SHA-256 "
+        f"{digest})"
+    )
+
+
+def _digest(path: str | os.PathLike[str]) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
 def _weights_file(run_dir: str | os.PathLike[str], name: str) -> Path:

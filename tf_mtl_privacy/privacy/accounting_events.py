@@ -139,8 +139,8 @@ def check_delta(delta: float, rows: int) -> None:
     most = largest_delta(rows)
     # A delta copied from a printed 1/(2N) may be off in its last digit.
     if not delta <= most * (1 + 1e-9):
-        reason = f"1/(2N) for {rows:,} rows" if most < 1e-5 else "1e-5"
-        raise UsageError(f"--delta={delta:g}: expected at most {most:.3g}, which is {reason}")
+        reason = f", which is 1/(2N) for {rows:,} rows" if most < 1e-5 else ""
+        raise UsageError(f"--delta={delta:g}: expected at most {most:.3g}{reason}")
     if delta < SMALLEST_DELTA:
         raise UsageError(
             f"--delta={delta:g}: expected at least {SMALLEST_DELTA:g}; below it the accounting's "

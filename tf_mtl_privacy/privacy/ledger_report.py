@@ -3,47 +3,64 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import adjacency, paper_epsilon
+from tf_mtl_privacy.privacy.accounting_events import Phase, adjacency, paper_epsilon
 from tf_mtl_privacy.privacy.ledger_state import LedgerState
 
 
-def ledger_report(state: LedgerState, delta: float) -> dict[str, Any]:
+def ledger_report(
+    state: LedgerState, delta: float, planned: Mapping[str, int] | None = None
+) -> dict[str, Any]:
     """Epsilon of the whole run and of its phases, for an image and for a person.
 
     Args:
         state: of an open ledger (`Ledger.state`) or of `read_ledger`.
         delta: for which every epsilon holds; see `check_delta`.
+        planned: phase name -> updates that it was to take, for phases that ended early because of
+            what was measured on the trained weights. The number that ran then depends on the data,
+            and only the epsilon of the plan is one that was fixed before.
 
     Returns:
-        JSON values; an epsilon that does not exist is None. Keys: delta, epsilon_pld, epsilon_rdp,
-        adjacency, sampling, unit, steps, void (bool), void_reason, l2_norm_clip,
+        JSON values; an epsilon that does not exist is None, and in a void run all are. Keys: delta,
+        epsilon_pld, epsilon_rdp, as_run {epsilon_pld, epsilon_rdp}, adjacency, sampling, unit, steps, void (bool), void_reason, l2_norm_clip,
         max_images_per_person, person {epsilon_pld, epsilon_rdp}, phases {name: {epsilon_pld,
         epsilon_rdp, steps, noise_multiplier, sampling, sampling_probability, rows,
         overflow_probability, paper_rule_one_step}}.
     """
-    phases = state.phases()
-    images = state.header.max_images_per_person
+    ran, images = state.phases(), state.header.max_images_per_person
+    more = {name: max(0, (planned or {}).get(name, 0) - phase.steps) for name, phase in ran.items()}
+    phases = state.phases(more)
     whole = list(phases.values())
+
+    def both(chosen: list[Phase], images: int = 1) -> dict[str, float | None]:
+        if state.void:
+            return {"epsilon_pld": None, "epsilon_rdp": None}
+        return {
+            f"epsilon_{name}": _finite(epsilon(chosen, delta, name, images_per_person=images))
+            for name in ("pld", "rdp")
+        }
+
     samplings = sorted({phase.mechanism.sampling for phase in whole})
     return {
         "delta": delta,
-        **_both(whole, delta),
+        **both(whole),
+        "as_run": both(list(ran.values())),
         "adjacency": adjacency(whole),
         "sampling": " and ".join(samplings),
         "unit": state.header.unit,
-        "steps": sum(phase.steps for phase in whole),
+        "steps": sum(phase.steps for phase in ran.values()),
         "void": bool(state.void),
         "void_reason": state.void or None,
         "l2_norm_clip": state.header.l2_norm_clip,
         "max_images_per_person": images,
-        "person": _both(whole, delta, images),
+        "person": both(whole, images),
         "phases": {
             name: {
-                **_both([phase], delta),
-                "steps": phase.steps,
+                **both([phase]),
+                "steps": ran[name].steps,
                 "noise_multiplier": phase.mechanism.noise_multiplier,
                 "sampling": phase.mechanism.sampling,
                 "sampling_probability": phase.mechanism.sampling_probability,
@@ -55,13 +72,6 @@ def ledger_report(state: LedgerState, delta: float) -> dict[str, Any]:
             }
             for name, phase in phases.items()
         },
-    }
-
-
-def _both(phases: list[Any], delta: float, images: int = 1) -> dict[str, float | None]:
-    return {
-        f"epsilon_{name}": _finite(epsilon(phases, delta, name, images_per_person=images))
-        for name in ("pld", "rdp")
     }
 
 

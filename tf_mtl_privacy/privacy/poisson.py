@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 
 import numpy as np
@@ -154,17 +155,27 @@ def check_own_batches(samplers: Mapping[str, object]) -> None:
         seen[name] = sampler
 
 
-def limit_per_person(rows: np.ndarray, person: np.ndarray, most: int, seed: int) -> np.ndarray:
+def limit_per_person(
+    rows: np.ndarray,
+    person: np.ndarray,
+    most: int,
+    seed: int,
+    *,
+    names: np.ndarray | None = None,
+) -> np.ndarray:
     """Keeps at most `most` rows of each person, chosen once for the whole run.
 
-    The choice depends on (seed, row number) alone, so that taking one person out of the data
-    changes nothing for anybody else; it needs no secret.
+    The choice depends on (seed, the row's name) alone, so that taking one person out of the data
+    changes nothing for anybody else; it needs no secret. What epsilon compares are tables after
+    this choice: in the data before it, taking away a kept row lets in another one of its person.
 
     Args:
         rows: `[N]` int64 row numbers, each once.
         person: `[N]` whose row it is, >= 0.
         most: > 0.
         seed: >= 0.
+        names: `[N]` what stays the same when other rows come or go: file names, say. By default
+            the row numbers, which do not where rows are numbered anew.
 
     Returns:
         The row numbers that are kept, in their old order.
@@ -183,17 +194,17 @@ def limit_per_person(rows: np.ndarray, person: np.ndarray, most: int, seed: int)
             f"--max_images_per_person={most}: {unknown} of {len(rows)} rows do not say whose they "
             "are; leave the flag out or use data with identities"
         )
-    order = np.lexsort((_scrambled(rows, seed), person))
+    order = np.lexsort((_scrambled(rows if names is None else names, seed), person))
     owners = person[order]
     first_of_its_person = np.searchsorted(owners, owners, side="left")
     place = np.arange(len(rows)) - first_of_its_person
     return rows[np.sort(order[place < most])]
 
 
-def _scrambled(rows: np.ndarray, seed: int) -> np.ndarray:
-    """`[N]` uint64: splitmix64 (Steele et al. 2014) of row number and seed, wrapping around."""
-    word = np.random.SeedSequence(seed).generate_state(1, np.uint64)[0]
-    x = rows.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15) + word
-    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return x ^ (x >> np.uint64(31))
+def _scrambled(names: np.ndarray, seed: int) -> np.ndarray:
+    """`[N]` uint64, BLAKE2b of each name with the seed as its key."""
+    key = str(seed).encode()
+    digests = (
+        hashlib.blake2b(str(name).encode(), digest_size=8, key=key).digest() for name in names
+    )
+    return np.frombuffer(b"".join(digests), np.uint64)

@@ -14,6 +14,7 @@ _NEIGHBOURS = {
 }
 _SAMPLING = {
     "poisson": "Poisson batches",
+    "every row": "every row in every batch, so that sampling hides nobody",
     "shuffled_epochs": "shuffled epochs, from which privacy gains nothing",
 }
 
@@ -31,6 +32,7 @@ def dp_lines(dp: Mapping[str, Any]) -> list[str]:
         f"for {_NEIGHBOURS[dp['adjacency']]}; {_sampling(dp)}; {count(dp['steps'])} updates "
         f"counted, clip norm {dp['l2_norm_clip']:g}",
         _person(dp),
+        *_early(dp),
         *_phases(dp),
         *_budgets(dp),
         *_reads(dp),
@@ -61,7 +63,8 @@ def epsilon(value: float | None) -> str:
 
 
 def _sampling(dp: Mapping[str, Any]) -> str:
-    return _SAMPLING.get(dp["sampling"], dp["sampling"])
+    full = all(part["sampling_probability"] == 1 for part in dp["phases"].values())
+    return _SAMPLING["every row" if full else dp["sampling"]]
 
 
 def _person(dp: Mapping[str, Any]) -> str:
@@ -91,8 +94,23 @@ def _phases(dp: Mapping[str, Any]) -> list[str]:
     return [*lines, f"the paper's rule for ONE step of these, a reference line: {values}"]
 
 
-def _budgets(dp: Mapping[str, Any]) -> list[str]:
+def _early(dp: Mapping[str, Any]) -> list[str]:
+    """Where a gate ended a phase, the number of updates depends on the data."""
+    run = dp["as_run"]["epsilon_pld"]
+    if run == dp["epsilon_pld"]:
+        return []
     return [
+        f"that is the epsilon of the plan; a gate or the stop rule ended it early, at "
+        f"{epsilon(run)}, which holds only for whoever fixed that number of updates before"
+    ]
+
+
+def _budgets(dp: Mapping[str, Any]) -> list[str]:
+    targets = [
+        f"target {budget['target_epsilon']:g} for {', '.join(budget['updates'])}".replace("_", " ")
+        for budget in dp["budgets"]
+    ]
+    return targets + [
         f"{phase} ended {count(left)} steps early: its budget was spent"
         for phase, left in dp["budget_ended"].items()
     ]

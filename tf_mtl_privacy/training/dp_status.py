@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config
@@ -31,6 +31,7 @@ def dp_status(
     ledger: LedgerState | None,
     in_weights: Mapping[str, int],
     budget_ended: Mapping[str, int],
+    ended_early: Collection[str] = (),
     public: str = "",
 ) -> dict[str, Any]:
     """The `dp` part of results.json.
@@ -41,6 +42,7 @@ def dp_status(
         ledger: what is counted of them.
         in_weights: update name -> updates that the weights have; at most those that are counted.
         budget_ended: phase -> steps not taken because a budget was spent.
+        ended_early: phases that a gate or the stop rule ended.
         public: with `--dp_scope=all`, why the frozen backbone says nothing about training rows.
     """
     if plan is None or ledger is None:
@@ -52,14 +54,16 @@ def dp_status(
             "released": dict.fromkeys(PARTS),
             "unaccounted_label_access": _label_access(config),
         }
-    report = ledger_report(ledger, plan.delta)
+    planned = {n: u.planned for n, u in plan.updates.items() if u.phase in ended_early}
+    report = ledger_report(ledger, plan.delta, planned)
+    _keep_to_target(report, plan)
     for name, phase in ledger.phases().items():
         report["phases"][name] |= {
+            "steps_planned": plan.updates[name].planned,
             "steps_in_weights": in_weights[name],
             **_library(phase, plan.delta, report["max_images_per_person"]),
         }
-    # With a void run nothing is claimed of any part, whatever the sums say.
-    whole = None if report["void"] else report["epsilon_pld"]
+    whole = report["epsilon_pld"]
     everything = config.privacy.dp_scope == "all"
     return {
         "scope": config.privacy.dp_scope,
@@ -75,6 +79,13 @@ def dp_status(
         "released": dict.fromkeys(PARTS, whole if everything else None),
         "unaccounted_label_access": _label_access(config),
     }
+
+
+def _keep_to_target(report: dict[str, Any], plan: PrivatePlan) -> None:
+    """The whole plan after a kill may sum up to more than the target, at which training stops."""
+    whole_run = [b.target_epsilon for b in plan.budgets if len(b.updates) == len(plan.updates)]
+    if whole_run and report["epsilon_pld"] is not None:
+        report["epsilon_pld"] = min(report["epsilon_pld"], whole_run[0])
 
 
 def _library(phase: Phase, delta: float, images_per_person: int) -> dict[str, Any]:
@@ -115,6 +126,8 @@ def _label_access(config: Config) -> list[str]:
         )
     if train.has_discriminator and not train.is_private:
         reads.append("the discriminator is trained without noise")
+    if config.data.effective_private_label == "identity":
+        reads.append("which people and pictures are in the table was chosen by identity")
     if train.has_discriminator:
         reads.append("gates and the schedule of beta read the labels of validation rows")
     return reads

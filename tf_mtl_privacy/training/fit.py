@@ -15,7 +15,7 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.models.backbone import public_source
 from tf_mtl_privacy.models.bundle import Bundle, build_bundle, save_bundle
@@ -65,19 +65,23 @@ def fit(
         RunError: a file cannot be written, a loss is not finite.
         KeyboardInterrupt: Ctrl-C; the run can be gone on with.
     """
-    if not (Path(run_dir) / folders.STATUS_FILE).exists():
-        # Before the folder is claimed: a refused run must leave no configuration there.
-        _public(config)
     with folders.claim(run_dir, config) as folder:
         if not (folder / folders.STATUS_FILE).exists():
+            given = dataset is not None
+            public = ""
+            if config.privacy.dp_scope == "all":
+                public = public_source(config, given=given)
             key = secret_key() if test_key is None else key_for_tests(test_key)
             dataset = with_bounded_people(config, dataset or open_dataset(config.data))
             check_trainable(config, dataset)
             labels = folders.RunLabels(
-                dataset.task_classes, dataset.private_classes, dataset.fingerprint
+                dataset.task_classes,
+                dataset.private_classes,
+                dataset.fingerprint,
+                "" if given else config.data.dataset,
             )
             folders.write_labels(folder, labels)
-            show = log_images or config.data.dataset == "synthetic_faces"
+            show = log_images or (config.data.dataset == "synthetic_faces" and not given)
             if config.train.model == "stl":
                 status = {
                     task: _train(
@@ -88,7 +92,7 @@ def fit(
                 write_json(folder / folders.STATUS_FILE, merged_status(config, status))
             else:
                 tasks = tuple(dataset.task_classes)
-                status = _train(config, dataset, folder, tasks, key, show, report)
+                status = _train(config, dataset, folder, tasks, key, show, report, public)
                 write_json(folder / folders.STATUS_FILE, status)
         return load_run(folder)
 
@@ -121,6 +125,7 @@ def _train(
     key: SecretKey,
     show: bool,
     report: Callable[[str], None],
+    public: str = "",
 ) -> dict[str, Any]:
     private_dir(folder)
     plan = private_plan(config, dataset, key)
@@ -137,6 +142,12 @@ def _train(
     if saved is not None:
         for name, value in saved.items():
             setattr(record, name, value)
+    if saved is not None and record.public != public:
+        raise RunError(
+            f"run folder {folder}: it began on {record.public}, but --backbone is now {public}; put "
+            "the first one back"
+        )
+    record.public = public
     journal = Journal(folder, record.lines)
     label = f"{tasks[0]}: " if config.train.model == "stl" else ""
     with contextlib.ExitStack() as stack:
@@ -150,13 +161,17 @@ def _train(
     save_bundle(bundle, folder / "models")
     counts = {name: o.iterations for name, o in phases.private_optimizers.items()}
     state = spending.state if spending else None
-    dp = dp_status(config, plan, state, counts, record.budget_ended, _public(config))
+    dp = dp_status(config, plan, state, counts, record.budget_ended, _early(config, record), public)
     return training_status(config, record, bundle, dp, tasks)
 
 
-def _public(config: Config) -> str:
-    """Why the frozen backbone is public, where there is one; refuses one that is not."""
-    return public_source(config) if config.privacy.dp_scope == "all" else ""
+def _early(config: Config, record: RunRecord) -> list[str]:
+    """Phases that a gate or the stop rule ended."""
+    return [
+        name
+        for name, most in schedule.phase_epochs(config).items()
+        if record.epochs.get(name, 0) < most and name not in record.budget_ended
+    ]
 
 
 def _check_rows_apart(bundle: Bundle, dataset: Dataset) -> None:

@@ -123,6 +123,8 @@ class PrivatePhases:
         updates = self._plan.of_phase(name)
         samplers = {update: self._plan.updates[update].sampler for update in updates}
 
+        (steps_per_epoch,) = {sampler.steps_per_epoch for sampler in samplers.values()}
+
         def inputs(epoch: int, number: int) -> dict[str, Inputs]:
             return {
                 update: self._read(*drawn(sampler, epoch, number))
@@ -140,7 +142,7 @@ class PrivatePhases:
         return Phase(
             name,
             schedule.phase_epochs(self._config)[name],
-            max(sampler.steps_per_epoch for sampler in samplers.values()),
+            steps_per_epoch,
             inputs,
             step,
             lambda: self._validator.measure(heads, self._validation()),

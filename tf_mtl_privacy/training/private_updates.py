@@ -109,8 +109,7 @@ def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePla
         key: where Poisson batches are drawn from; new in every process.
 
     Raises:
-        UsageError: delta is too large for the rows, no noise reaches the target, or a batch is
-            larger than its table.
+        UsageError: delta is too large for the rows, or no noise reaches the target.
     """
     if not config.train.is_private:
         return None
@@ -155,7 +154,7 @@ def _mechanism(config: Config, sampler: Sampler, rows: int) -> tuple[Mechanism, 
     noise = 1.0 if _has_target(config) else privacy.noise_multiplier
     if isinstance(sampler, PoissonBatches):
         return sampler.mechanism(noise), sampler.expected_batch_size
-    return Mechanism(noise, min(1.0, size / rows), SHUFFLED_EPOCHS, rows=rows), size
+    return Mechanism(noise, min(1.0, size / rows), SHUFFLED_EPOCHS, rows=rows), min(size, rows)
 
 
 def _has_target(config: Config) -> bool:
@@ -203,8 +202,9 @@ def with_bounded_people(config: Config, dataset: Dataset) -> Dataset:
     rows = dataset.rows["train"]
     if dataset.person is None:
         raise UsageError(
-            f"--max_images_per_person={most}: --dataset={config.data.dataset} does not say whose "
-            "pictures these are; leave it out or use data with identities"
+            f"--max_images_per_person={most}: the data does not say whose pictures these are; "
+            "leave it out, or use data with identities (synthetic_faces: --private_label=identity)"
         )
-    kept = limit_per_person(rows, dataset.person[rows], most, config.train.seed)
+    names = rows if dataset.keys is None else dataset.keys[rows]
+    kept = limit_per_person(rows, dataset.person[rows], most, config.train.seed, names=names)
     return dataclasses.replace(dataset, rows=dataset.rows | {"train": kept})

@@ -27,6 +27,7 @@ class RunRecord:
         lines: lines of metrics.jsonl that belong to this state.
         ledger_id: the run's name in its ledger of private updates; empty without one.
         ledger_counted: update name -> private updates that the ledger counts at this moment.
+        public: why the frozen backbone is public, said when the run began; empty without one.
         budget_ended: phase name -> steps that it did not take because its privacy budget was spent.
     """
 
@@ -43,6 +44,7 @@ class RunRecord:
     stop_rule: dict[str, Any] = dataclasses.field(default_factory=dict)
     lines: int = 0
     ledger_id: str = ""
+    public: str = ""
     ledger_counted: dict[str, int] = dataclasses.field(default_factory=dict)
     budget_ended: dict[str, int] = dataclasses.field(default_factory=dict)
 

@@ -10,11 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from tf_mtl_privacy.config import CONFIG_FILE, Config
+from tf_mtl_privacy.config import CONFIG_FILE, LABELS_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir, read_json, write_json
 
-LABELS_FILE = "labels.json"
 STATUS_FILE = "training.json"
 
 
@@ -33,13 +32,21 @@ def claim(run_dir: str | os.PathLike[str], config: Config) -> Iterator[Path]:
         except OSError as error:
             raise RunError(f"run folder {folder} is in use by another process") from error
         path = folder / CONFIG_FILE
-        if path.exists():
+        is_new = not path.exists()
+        if not is_new:
             _check_same(folder, config)
         elif any(folder.glob("checkpoints/*")):
             raise UsageError(f"--run_dir={folder}: has checkpoints but no {CONFIG_FILE}")
         else:
             write_json(path, config.to_dict())
-        yield folder
+        try:
+            yield folder
+        except UsageError:
+            # A refused request must not keep the folder from the corrected one.
+            if is_new and not any(folder.glob("**/checkpoints/*")):
+                for name in (CONFIG_FILE, LABELS_FILE):
+                    (folder / name).unlink(missing_ok=True)
+            raise
 
 
 def _check_same(folder: Path, config: Config) -> None:
@@ -66,11 +73,13 @@ class RunLabels:
         task_classes: task name -> class names.
         private_classes: names of the private label's classes; empty where there is none.
         data_fingerprint: `Dataset.fingerprint` of the data it was trained on.
+        source: the data set that its configuration names, or empty where rows were handed over.
     """
 
     task_classes: dict[str, tuple[str, ...]]
     private_classes: tuple[str, ...]
     data_fingerprint: str
+    source: str = ""
 
 
 def write_labels(folder: Path, labels: RunLabels) -> None:
@@ -89,7 +98,15 @@ def write_labels(folder: Path, labels: RunLabels) -> None:
         return
     tasks = [[name, list(names)] for name, names in labels.task_classes.items()]
     private, print_ = list(labels.private_classes), labels.data_fingerprint
-    write_json(path, {"tasks": tasks, "private": private, "data_fingerprint": print_})
+    write_json(
+        path,
+        {
+            "tasks": tasks,
+            "private": private,
+            "data_fingerprint": print_,
+            "source": labels.source,
+        },
+    )
 
 
 def read_labels(folder: Path) -> RunLabels:
@@ -104,6 +121,7 @@ def read_labels(folder: Path) -> RunLabels:
             {name: tuple(names) for name, names in found["tasks"]},
             tuple(found["private"]),
             found["data_fingerprint"],
+            found.get("source", ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder / LABELS_FILE} is damaged: {error!r}") from error
