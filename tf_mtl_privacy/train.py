@@ -30,7 +30,9 @@ def main(parsed: Parsed) -> int:
     run = fit(parsed.config, run_dir=run_dir, log_images=parsed.options.log_images, report=_say)
     if run.status["dp"]["scope"]:
         write_atomic(run.run_dir / "privacy.txt", privacy_text(run.status["dp"]), private=True)
-    results = evaluate_run(run_dir, pictures=parsed.options.log_images or None)
+    results = evaluate_run(
+        run_dir, pictures=parsed.options.log_images or None, probe=parsed.options.probe
+    )
     show(results_table(results, run_files(run_dir, results_path(run_dir, data, data).name)))
     return cli.OK
 

@@ -11,6 +11,11 @@ from tf_mtl_privacy.errors import UsageError
 
 DEFAULT_RUN_DIR = "runs/default"
 _ALL_SECTIONS = tuple(section_types())
+_PROBES = ("none", "fast", "thorough")
+_PROBE_HELP = (
+    "How hard fresh attackers try to read the private label from what the run gives away: 'fast' "
+    "takes minutes on two cores, 'thorough' is for an audit."
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,6 +55,7 @@ class TrainOptions(CommonOptions):
         False,
         "Write pictures of real people to TensorBoard; synthetic faces are always written.",
     )
+    probe: str = option("none", _PROBE_HELP, choices=_PROBES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,6 +64,22 @@ class EvaluateOptions(CommonOptions):
 
     run_dir: str = option(DEFAULT_RUN_DIR, "Folder of the trained run.")
     split: str = option("test", "Rows to evaluate on.", choices=("train", "validation", "test"))
+    probe: str = option("none", _PROBE_HELP, choices=_PROBES)
+    removal_off: str = option(
+        "",
+        "With --probe: folder of a run of the same data without any removal, whose results.json "
+        "has fresh attackers' figures, to tell that attackers are strong enough.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.probe != "none" and self.split != "test":
+            raise UsageError(
+                f"--split={self.split}: fresh attackers (--probe={self.probe}) are tested on test "
+                "rows; leave out one of the two"
+            )
+        if self.removal_off and self.probe == "none":
+            raise UsageError(f"--removal_off={self.removal_off}: expected --probe=fast beside it")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,6 +19,7 @@ TINY = (
     "--discriminator_epochs=1",
     "--restorer_epochs=1",
     "--adversarial_epochs=1",
+    "--probe=none",
 )
 
 

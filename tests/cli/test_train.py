@@ -75,6 +75,7 @@ def test_a_saved_configuration_starts_the_same_run(trained, python, tmp_path):
         "tf_mtl_privacy.train",
         f"--config={run_dir}/config.json",
         "--model=mtl_adv",
+        "--probe=none",
         f"--run_dir={again}",
     )
     assert done.returncode == 0, done.stderr

@@ -174,7 +174,8 @@ def test_the_four_models(model, discriminator, adversarial, private):
                 "target_epsilon_pretrain": 2.0,
                 "target_epsilon_adversarial": 0.5,
             },
-            "--target_epsilon=1 is for the whole run",
+            "--target_epsilon=1 is for the whole run: give --target_epsilon=0 for targets by "
+            "phase, or --target_epsilon_pretrain=0 and --target_epsilon_adversarial=0 for this one",
         ),
         ({"target_epsilon_adversarial": 0.5}, "both or neither"),
         ({"noise_multiplier": 0.0}, "zero noise needs --allow_zero_noise"),

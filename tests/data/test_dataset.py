@@ -116,6 +116,31 @@ def test_from_arrays_names_classes_and_splits():
     assert Dataset.from_arrays(**arrays(private=None)).private_classes == ()
 
 
+def test_the_fingerprint_of_arrays_covers_all_that_decides_who_is_trained_on():
+    mood, private, split = (np.array(arrays()[n]) for n in ("private", "private", "split"))
+    person = np.array([0, 0, 1, 1, 2, 2])
+    given = arrays(person=person)
+    variants = {
+        "picture": given | {"images": given["images"] ^ (np.arange(6) == 3)[:, None, None, None]},
+        "label": given | {"business": {"mood": mood}},
+        "name of a task": given | {"business": {"humour": given["business"]["mood"]}},
+        "private label": given | {"private": np.roll(private, 1)},
+        "no private label": given | {"private": None},
+        "split": given | {"split": np.roll(split, 1)},
+        "person": given | {"person": np.array([0, 0, 1, 1, 2, 3])},
+        "nobody known": given | {"person": np.full(6, -1)},
+        "no people": given | {"person": None},
+    }
+    prints = {
+        what: Dataset.from_arrays(**changed).fingerprint for what, changed in variants.items()
+    }
+    prints["as it was"] = Dataset.from_arrays(**given).fingerprint
+    assert len(set(prints.values())) == len(prints), prints
+    # What the numbers are stored as is no difference; nor are two equal data sets.
+    same = given | {"split": split.astype(np.int8), "person": person.astype(np.int32)}
+    assert Dataset.from_arrays(**same).fingerprint == prints["as it was"]
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -5,6 +5,7 @@ import dataclasses
 from tf_mtl_privacy.config import CONFIG_FILE, Config, DataConfig, ModelConfig, TrainConfig
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.models.bundle import build_bundle, save_bundle
+from tf_mtl_privacy.training.run_dir import RunLabels, write_labels
 
 TASKS = {"gender": 2, "age": 4}
 SHAPES = {
@@ -26,9 +27,10 @@ def config_of(model="mtl_adv", *, size=32, seed=1, data=None, **shapes):
 
 
 def finished_run(folder, config, tasks=None, classes=8):
-    """Writes configuration and networks of a run into `folder`; returns the networks."""
+    """Writes configuration, labels and networks of a run into `folder`; returns the networks."""
     private_dir(folder)
     write_json(folder / CONFIG_FILE, config.to_dict())
+    _label(folder, config.data.dataset, tasks or TASKS, classes)
     bundle = build_bundle(config, tasks or TASKS, classes)
     save_bundle(bundle, folder / "models")
     return bundle
@@ -41,9 +43,18 @@ def starting_from(folder, config, **shapes):
     return dataclasses.replace(config, model=model, train=train)
 
 
-def described_run(folder, config):
-    """As `finished_run`, but without networks: an empty file stands where the encoder's would."""
+def described_run(folder, config, source=None):
+    """As `finished_run`, but without networks: an empty file stands where the encoder's would.
+
+    `source` is the data that it says it was trained on: that of its configuration by default.
+    """
     private_dir(folder / "models")
     write_json(folder / CONFIG_FILE, config.to_dict())
+    _label(folder, config.data.dataset if source is None else source, TASKS, 8)
     (folder / "models" / "encoder.weights.h5").write_bytes(b"")
     return str(folder)
+
+
+def _label(folder, source, tasks, classes):
+    names = {task: tuple(map(str, range(count))) for task, count in tasks.items()}
+    write_labels(folder, RunLabels(names, tuple(map(str, range(classes))), "print", source))

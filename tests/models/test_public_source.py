@@ -5,20 +5,32 @@ import dataclasses
 import pytest
 
 from tests.models.run_folders import config_of, described_run
-from tf_mtl_privacy.config import Config, DataConfig, ModelConfig, PrivacyConfig
+from tf_mtl_privacy.config import Config, DataConfig, LossConfig, ModelConfig, PrivacyConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.backbone import public_source
 
 PEOPLE = {"private_label": "identity", "num_identities": 5}
-DRAWN = "an encoder trained on synthetic faces, which are drawn and of nobody"
+# The first digits of the published SHA-256 of nothing at all, and of "abc" (FIPS 180-2, B.1).
+OF_NOTHING, OF_ABC = "e3b0c44298fc1c14", "ba7816bf8f01cfea"
+DRAWN = (
+    "an encoder trained on synthetic faces, which are drawn and of nobody (weights' SHA-256 "
+    f"{OF_NOTHING})"
+)
 
 
-def own_config(backbone="", **data):
+def own_config(backbone="", perceptual="hed", **data):
     model = {"backbone": str(backbone)} if backbone else {}
     return Config(
         data=DataConfig(**{"image_size": 32} | data),
         model=ModelConfig(**({"encoder_weights": "none"} | model)),
+        loss=LossConfig(perceptual_weights=str(perceptual)),
     )
+
+
+def abc_file(tmp_path, name="mine.weights.h5"):
+    path = tmp_path / name
+    path.write_bytes(b"abc")
+    return path
 
 
 @pytest.mark.parametrize(
@@ -93,15 +105,62 @@ def test_imagenet_weights_are_public(tmp_path):
     assert public_source(own) == "ImageNet weights"
 
 
-def test_of_a_file_it_is_the_user_who_says_so():
-    model = ModelConfig(encoder_weights="/some/where/mine.weights.h5")
-    own = dataclasses.replace(own_config(), model=model)
-    assert public_source(own) == "the file mine.weights.h5, which you say is public"
+def with_file(path):
+    return dataclasses.replace(own_config(), model=ModelConfig(encoder_weights=str(path)))
+
+
+def test_of_a_file_it_is_the_user_who_says_so(tmp_path):
+    said = f"the file mine.weights.h5 (SHA-256 {OF_ABC}), public by --public_weights"
+    assert public_source(with_file(abc_file(tmp_path))) == said
+    # The perceptual loss reads weights as well, and they are as frozen.
+    backbone = described_run(tmp_path / "run", config_of())
+    assert public_source(own_config(backbone, abc_file(tmp_path))) == f"{DRAWN}; {said}"
+    (tmp_path / "run" / "models" / "encoder.weights.h5").write_bytes(b"abc")
+    assert public_source(own_config(backbone)) == DRAWN.replace(OF_NOTHING, OF_ABC)
+
+
+def test_a_file_that_is_not_there_is_named(tmp_path):
+    with pytest.raises(UsageError, match=f"{tmp_path / 'none.h5'}: cannot be read: No such file"):
+        public_source(with_file(tmp_path / "none.h5"))
+
+
+@pytest.mark.parametrize("given", [False, True])
+def test_a_run_on_rows_that_were_handed_over_is_not_public(tmp_path, given):
+    # Its configuration says synthetic_faces all the same: that is the default.
+    backbone = described_run(tmp_path, config_of(), source="")
+    with pytest.raises(UsageError, match="was trained on data that was handed over, so its weig"):
+        public_source(own_config(backbone), given=given)
+
+
+def test_a_run_that_has_not_started_is_refused(tmp_path):
+    backbone = described_run(tmp_path, config_of())
+    (tmp_path / "labels.json").unlink()
+    with pytest.raises(UsageError, match=f"--backbone={tmp_path}: .*labels.json"):
+        public_source(own_config(backbone))
+
+
+def test_the_configured_faces_are_not_asked_after_where_rows_are_handed_over(tmp_path):
+    backbone = described_run(tmp_path, config_of(data={"synthetic_stream": "train"}))
+    assert public_source(own_config(backbone), given=True) == DRAWN
+    with pytest.raises(UsageError, match="was trained on the faces that this run trains on"):
+        public_source(own_config(backbone), given=False)
+
+
+def test_a_backbone_with_perceptual_weights_of_its_own_is_not_public(tmp_path):
+    loss = LossConfig(perceptual_weights=str(abc_file(tmp_path)))
+    theirs = dataclasses.replace(config_of(), loss=loss)
+    backbone = described_run(tmp_path / "run", theirs)
+    with pytest.raises(UsageError, match="itself started from other weights"):
+        public_source(own_config(backbone))
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path):
-    with pytest.raises(UsageError, match=f"--backbone={tmp_path}: is not a run folder"):
+    with pytest.raises(UsageError) as error:
         public_source(own_config(tmp_path))
+    assert str(error.value) == (
+        f"--backbone={tmp_path}: is not a run folder (no config.json); make one with "
+        f"python -m tf_mtl_privacy.train --flagfile=backbone.cfg --run_dir={tmp_path}"
+    )
 
 
 EVERYTHING = PrivacyConfig(dp_scope="all")
@@ -119,6 +178,31 @@ def test_everything_private_needs_a_model_with_dp(model):
         Config(model=ModelConfig(backbone="b"), train=train, privacy=EVERYTHING)
 
 
+@pytest.mark.parametrize(
+    ("model", "loss", "refused"),
+    [
+        ({"encoder_weights": "w.weights.h5"}, {}, "--encoder_weights=w.weights.h5"),
+        ({"backbone": "b"}, {"perceptual_weights": "v.h5"}, "--perceptual_weights=v.h5"),
+        ({"backbone": "b"}, {"perceptual_weights": "none"}, ""),
+        ({"backbone": "b"}, {"perceptual_weights": "hed"}, ""),
+    ],
+)
+def test_a_file_is_public_only_where_the_user_says_so(model, loss, refused):
+    parts = {"model": ModelConfig(**model), "loss": LossConfig(**loss)}
+    if refused:
+        with pytest.raises(UsageError) as error:
+            Config(**parts, privacy=EVERYTHING)
+        assert str(error.value) == (
+            f"{refused}: with --dp_scope=all a file needs --public_weights, by which you say that "
+            "it was trained on public data only"
+        )
+    Config(**parts, privacy=PrivacyConfig(dp_scope="all", public_weights=True))
+    # Where nothing is called public, nothing has to be said.
+    Config(**parts)
+    if not refused:
+        Config(**parts, privacy=EVERYTHING)
+
+
 def test_one_start_only():
     with pytest.raises(UsageError, match=r"--backbone=b: .*leave out --encoder_weights=w\.h5"):
         ModelConfig(backbone="b", encoder_weights="w.h5")
@@ -133,4 +217,5 @@ def test_a_random_backbone_is_not_frozen():
 def test_with_a_start_the_backbone_can_be_frozen(start):
     assert not Config(model=ModelConfig(**start)).freezes_backbone
     assert Config(model=ModelConfig(**start, freeze_backbone=True)).freezes_backbone
-    assert Config(model=ModelConfig(**start), privacy=EVERYTHING).freezes_backbone
+    said = dataclasses.replace(EVERYTHING, public_weights=True)
+    assert Config(model=ModelConfig(**start), privacy=said).freezes_backbone

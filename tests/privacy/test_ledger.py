@@ -10,7 +10,6 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.privacy.accounting import epsilon
 from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
 from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, Ledger, read_ledger
-from tf_mtl_privacy.privacy.ledger_report import ledger_report
 from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
 
 DELTA = 1e-5
@@ -214,20 +213,6 @@ def test_epsilon_of_a_phase_and_of_the_run(tmp_path):
         ledger.reserve("adversarial", 30)
         person = ledger.epsilon(DELTA, "rdp", person=True)
         assert ledger.epsilon(DELTA, "rdp") < person < math.inf
-
-
-def test_the_report(tmp_path):
-    with Ledger(tmp_path, HEADER, void="a test key") as ledger:
-        ledger.reserve("discriminator", 20)
-        report = ledger_report(ledger.state, DELTA)
-    json.dumps(report, allow_nan=False)
-    assert report == ledger_report(read_ledger(tmp_path), DELTA)
-    expected = epsilon([Phase(PRE, 20)], DELTA)
-    assert report["epsilon_pld"] == report["phases"]["discriminator"]["epsilon_pld"] == expected
-    assert report["phases"]["adversarial"]["epsilon_rdp"] == 0
-    assert report["person"] == {"epsilon_pld": None, "epsilon_rdp": None}
-    assert (report["steps"], report["void"], report["sampling"]) == (20, True, "poisson")
-    assert report["adjacency"] == "add_or_remove_one" and report["void_reason"] == "a test key"
 
 
 def test_training_stops_before_it_overspends(tmp_path):

@@ -49,6 +49,25 @@ def test_inside_a_function_with_any_batch_size_it_is_the_same(clipping):
     assert step(x[:2], labels[:2]).shape == (2,)
 
 
+def test_a_step_size_that_is_assigned_holds_in_a_function_that_was_traced_before():
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    optimizer = without_noise(model, DPSGD, learning_rate=1.0)
+    step = tf.function(lambda: optimizer.minimize(x, cross_entropy(labels)))
+    start = values(model)
+
+    def moved(rate):
+        for variable, value in zip(model.trainable_variables, start, strict=True):
+            variable.assign(value)
+        optimizer.learning_rate = rate
+        step()
+        return flat(start) - flat(values(model))
+
+    whole = moved(1.0)
+    assert np.abs(whole).max() > 0.01
+    np.testing.assert_allclose(moved(0.25), 0.25 * whole, atol=1e-6)
+    assert not moved(0.0).any()
+
+
 def test_its_variables_hold_the_moments():
     model, (x, labels) = dense_network(), rows(5, (3,))
     optimizer = DPAdam(model, learning_rate=0.1, l2_norm_clip=1.0, noise_multiplier=1.0)

@@ -3,8 +3,13 @@
 import re
 import runpy
 
+import keras
 import numpy as np
 import pytest
+import tensorflow as tf
+
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy import assert_rows_independent
 
 
 @pytest.fixture(scope="module")
@@ -12,10 +17,10 @@ def bench(repo_root):
     return runpy.run_path(str(repo_root / "benchmarks" / "dp_example.py"))
 
 
-def example(page):
-    """The one block of Python on a page that uses the private optimizer."""
+def example(page, word="DPAdam"):
+    """The one block of Python on a page that has this word in it."""
     blocks = re.findall(r"```python\n(.*?)```", page.read_text(encoding="utf-8"), re.DOTALL)
-    (code,) = [block for block in blocks if "DPAdam" in block]
+    (code,) = [block for block in blocks if word in block]
     return code
 
 
@@ -30,6 +35,30 @@ def test_the_ten_lines_of_the_page_train_a_classifier(repo_root, bench, name):
     found = np.argmax(names["model"](test_images), axis=1)
     assert np.mean(found == test_labels) > 0.8
     assert names["optimizer"].void is None
+
+
+def test_the_page_s_trial_takes_encoder_and_loss_and_finds_what_mixes_rows(repo_root):
+    code = example(repo_root / "docs" / "dp-optimizer.md", "assert_rows_independent")
+    names = {
+        "assert_rows_independent": assert_rows_independent,
+        "model": keras.Sequential([keras.Input((4,)), keras.layers.Dense(3)]),
+        "encoder": lambda rows, training: tf.tanh(rows),
+        "images": np.random.default_rng(0).normal(size=(5, 4)).astype(np.float32),
+        "labels": np.array([0, 2, 1, 2, 0]),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none"),
+    }
+    exec(code, names)
+
+    def centred(labels, outputs, loss=names["loss"]):
+        values = loss(labels, outputs)
+        return values - tf.reduce_mean(values)
+
+    for mixing in (
+        {"loss": centred},
+        {"encoder": lambda rows, training: rows - tf.reduce_mean(rows, 0)},
+    ):
+        with pytest.raises(UsageError, match="touch each other"):
+            exec(code, names | mixing)
 
 
 @pytest.mark.slow

@@ -126,6 +126,24 @@ def test_a_person_s_rows_are_chosen_without_looking_at_others():
     np.testing.assert_array_equal(without, with_all[person[with_all] != 7])
 
 
+def test_names_and_not_numbers_decide_where_rows_are_numbered_anew():
+    person = np.random.default_rng(2).integers(0, 25, 300)
+    names = np.array([f"{number:06d}.jpg" for number in range(300)])
+    kept = set(names[limit_per_person(np.arange(300), person, 5, seed=0, names=names)])
+    # Two people are taken out; the rows that stay move up.
+    stay = (person != 7) & (person != 3)
+    person, names = person[stay], names[stay]
+    rows = np.arange(len(names))
+    left = limit_per_person(rows, person, 5, seed=0, names=names)
+    assert set(names[left]) == kept & set(names)
+    by_number = limit_per_person(rows, person, 5, seed=0)
+    assert set(names[by_number]) != kept & set(names), "numbers would not do"
+    # Neither does the order of rows matter, nor are names looked at beyond telling them apart.
+    order = np.random.default_rng(3).permutation(rows)
+    again = limit_per_person(rows, person[order], 5, seed=0, names=names[order])
+    assert set(names[order][again]) == set(names[left])
+
+
 def test_every_row_of_a_person_can_be_chosen():
     first = [limit_per_person(np.arange(8), np.zeros(8), 1, seed)[0] for seed in range(400)]
     assert chisquare(np.bincount(first, minlength=8)).pvalue > 1e-4

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tests.reporting.private_runs import plain_dp, private_config, private_dp
+from tests.reporting.probes import bare_probe, whole_probe
 from tf_mtl_privacy.evaluation.own_rows import NOT_KNOWN, SeenPeople
 from tf_mtl_privacy.evaluation.summary import evaluation_summary
 from tf_mtl_privacy.reporting.results import build_results
@@ -82,7 +83,9 @@ def _dp(is_private):
     return private_dp(ended={"adversarial": 12}) if is_private else plain_dp()
 
 
-def make_results(n=600, private_classes=8, seen=NOT_KNOWN, model="mtl_adv_dp", **changes):
+def make_results(
+    n=600, private_classes=8, seen=NOT_KNOWN, model="mtl_adv_dp", probe=None, **changes
+):
     config = private_config(model=model)
     names = tuple(f"class{number}" for number in range(private_classes))
     evaluation = evaluation_summary(
@@ -93,6 +96,7 @@ def make_results(n=600, private_classes=8, seen=NOT_KNOWN, model="mtl_adv_dp", *
         0,
         seen=seen,
     )
+    evaluation["privacy"]["probe"] = probe
     evaluated_on = {
         "dataset": "synthetic_faces",
         "split": "test",
@@ -106,7 +110,7 @@ def make_results(n=600, private_classes=8, seen=NOT_KNOWN, model="mtl_adv_dp", *
 
 @pytest.fixture
 def results():
-    return make_results(seen=SeenPeople(7, np.arange(600) % 3 == 0))
+    return make_results(seen=SeenPeople(7, np.arange(600) % 3 == 0), probe=whole_probe())
 
 
 @pytest.fixture
@@ -114,5 +118,5 @@ def bare_results():
     """Few rows, no discriminator, no restorer, no DP, nothing known about training."""
     n = 40
     missing = ("private_logits", "psnr", "ssim", "business_on_restored", "mean_image_psnr")
-    found = make_results(n=n, model="mtl_adv", **dict.fromkeys(missing))
+    found = make_results(n=n, model="mtl_adv", probe=bare_probe(), **dict.fromkeys(missing))
     return found | {"gates": {}, "stop_rule": None, "training": None, "commit": None}

@@ -1,6 +1,13 @@
 """The `dp` part of results, from ledgers written by hand."""
 
-from tf_mtl_privacy.config import Config, LossConfig, ModelConfig, PrivacyConfig, TrainConfig
+from tf_mtl_privacy.config import (
+    Config,
+    DataConfig,
+    LossConfig,
+    ModelConfig,
+    PrivacyConfig,
+    TrainConfig,
+)
 from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism
 from tf_mtl_privacy.privacy.ledger_state import LedgerHeader, LedgerState
 from tf_mtl_privacy.training.dp_status import dp_status
@@ -38,12 +45,19 @@ def private_dp(
     void="",
     most_images=0,
     ended=(),
+    early=(),
+    planned=(),
+    batch=BATCH,
     overflow=0.0,
     objective="confusion",
 ):
-    """What a run says that made `STEPS` private updates, with one kill in the joint phase."""
+    """What a run says that made `STEPS` private updates, with one kill in the joint phase.
+
+    `ended` has the phases that a budget ended, `early` those that a gate did, `planned` the updates
+    that were to be made where they are not those that were.
+    """
     names = list(UPDATES[scope])
-    mechanism = Mechanism(noise, BATCH / ROWS, sampling, ROWS, overflow)
+    mechanism = Mechanism(noise, batch / ROWS, sampling, ROWS, overflow)
     header = LedgerHeader(dict.fromkeys(names, mechanism), 1.0, max_images_per_person=most_images)
     records = [
         {"kind": "header", "version": 1, "run_id": "a", "header": header.to_dict()},
@@ -52,7 +66,7 @@ def private_dp(
     ]
     # No sampler: nothing is drawn here.
     updates = {
-        name: Update(phase, None, mechanism, BATCH, STEPS[name])
+        name: Update(phase, None, mechanism, batch, dict(planned).get(name, STEPS[name]))
         for name, phase in UPDATES[scope].items()
     }
     plan = PrivatePlan(updates, (Budget(tuple(names), 2.0),), header, DELTA)
@@ -62,10 +76,12 @@ def private_dp(
         LedgerState(records),
         {name: STEPS[name] - LOST.get(name, 0) for name in names},
         dict(ended),
-        PUBLIC if scope == "all" else "",
+        ended_early=early,
+        public=PUBLIC if scope == "all" else "",
     )
 
 
-def plain_dp(model="mtl_adv"):
+def plain_dp(model="mtl_adv", **data):
     """What a run without private updates says."""
-    return dp_status(Config(train=TrainConfig(model=model)), None, None, {}, {})
+    config = Config(data=DataConfig(**data), train=TrainConfig(model=model))
+    return dp_status(config, None, None, {}, {})

@@ -134,6 +134,36 @@ def test_shuffled_epochs_gain_nothing_and_say_so():
     assert figures(text)[0] > 2 * figures(printed(private_dp()))[0]
 
 
+def test_a_batch_of_every_row_hides_nobody_and_says_so():
+    dp = private_dp(batch=ROWS, noise=20.0)
+    text = printed(dp)
+    assert "every row in every batch, so that sampling hides nobody; 125 updates" in text
+    assert "Poisson" not in text
+    # 125 Gaussian mechanisms on all rows.
+    accountant = pld.PLDAccountant()
+    accountant.compose(dp_accounting.GaussianDpEvent(20.0), 125)
+    exact = accountant.get_epsilon(DELTA)
+    assert exact <= figures(text)[0] <= exact * 1.003
+    # Where one kind of update does sample, the words for all of them are not used.
+    dp["phases"]["discriminator"]["sampling_probability"] = 0.5
+    assert "Poisson batches" in printed(dp)
+
+
+def test_targets_are_told():
+    assert "target 2 for discriminator, adversarial discriminator" in dp_lines(private_dp())
+    dp = private_dp()
+    dp["budgets"] = []
+    assert not any(line.startswith("target") for line in dp_lines(dp))
+
+
+def test_a_table_that_was_chosen_by_identity_says_so():
+    words = "which people and pictures are in the table was chosen by identity"
+    assert words in plain_dp(private_label="identity")["unaccounted_label_access"]
+    assert f"not accounted for: {words}" in dp_lines(plain_dp(private_label="identity"))
+    assert words not in plain_dp()["unaccounted_label_access"]
+    assert words not in plain_dp(private_label="hair")["unaccounted_label_access"]
+
+
 def test_a_budget_that_ended_early_is_told():
     assert "ended" not in printed(private_dp())
     text = printed(private_dp(ended={"adversarial": 1200}))

@@ -5,6 +5,8 @@ import io
 
 import pytest
 
+from tests.reporting.probes import whole_probe
+from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
@@ -44,6 +46,39 @@ def test_the_discriminator_is_not_called_leakage(results):
     assert "In-loop discriminator" in table
     assert "This is not the leakage" in table
     assert "chance 12.5 %" in table and "majority" in table
+
+
+def _attackers(results):
+    """The table's lines on fresh attackers, as one line."""
+    text = results_table(results).partition("Fresh attackers")[2]
+    return " ".join(text.partition("In-loop")[0].split())
+
+
+def test_fresh_attackers_stand_beside_what_guessing_gives(results):
+    found = _attackers(results)
+    low, high = (f"{100 * rate:.1f}" for rate in wilson_interval(143, 1000))
+    expected = f"features: 14.3 % (95 % interval {low}–{high} %), balanced 14.3 %, by local_raw"
+    assert found.startswith(expected)
+    assert "features, own rows: 15.2 %" in found and "restored images: 13.1 %" in found
+    assert "pixels: 99.0 %" in found and "untrained encoder: 90.0 %" in found
+    assert "with removal off: 78.7 %" in found
+    assert "chance 12.5 %, majority" in found
+    assert "learned from 6,000 unseen rows" in found
+    assert "UNDERPOWERED" not in found
+
+
+def test_weak_attackers_claim_nothing(results):
+    results["privacy"]["probe"] = whole_probe(pixels=400)
+    found = _attackers(results)
+    assert "UNDERPOWERED: NO CLAIM: the strongest attacker reads 40.0 % from pixels" in found
+    results["privacy"]["probe"] = None
+    assert _attackers(results).startswith("not measured, so nothing is claimed")
+
+
+def test_targets_that_were_not_attacked_say_why(bare_results):
+    found = _attackers(bare_results)
+    assert "restored images: not measured: there are no rows" in found
+    assert "strength not checked on pixels, a planted leak, a run with removal off" in found
 
 
 def test_gates_and_stop_rule_are_all_named(results):

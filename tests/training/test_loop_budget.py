@@ -30,6 +30,9 @@ class Budget:
     def settle(self):
         self.log.append(("settle",))
 
+    def counted(self):
+        return {"any": sum(entry[0] == "step" for entry in self.log)}
+
 
 class Run:
     """A loop whose parts write down what is done with them."""
@@ -135,6 +138,9 @@ def test_the_ledger_is_settled_after_each_checkpoint_and_never_before():
     run = Run({})
     order = [entry[0] for entry in run.log if entry[0] in ("save", "settle")]
     assert order == ["save", "settle"] * (len(order) // 2) and len(run.saved) == len(order) // 2
+    # Each checkpoint holds what the ledger counts of the updates that are in it.
+    for saved in run.saved:
+        assert saved["ledger_counted"] == {"any": sum(saved["steps"].values())}
 
 
 def test_a_run_that_resumes_where_the_budget_ended_does_not_start_another_epoch():

@@ -63,7 +63,23 @@ def test_a_test_key_makes_two_runs_equal_and_void(tmp_path):
     assert not any(same(ours, trained(tmp_path / "other", test_key=6)[0]))
     assert dp["void"] and "fixed key" in dp["void_reason"] and "fixed key" in dp["reason"]
     assert dp["conditional"] == {"discriminator": None}
+    assert dp["epsilon_pld"] is dp["as_run"]["epsilon_pld"] is None
     assert read_ledger(tmp_path / "ours" / "checkpoints").void == dp["void_reason"]
+
+
+def test_a_phase_that_its_gate_ended_has_the_epsilon_of_its_plan(tmp_path):
+    # Every discriminator meets a gate of nothing, after the first of two epochs.
+    config = private_config(
+        {"noise_multiplier": 3.0}, early_gates=True, gate_discriminator=0.0, adversarial_epochs=1
+    )
+    dp = trained(tmp_path, config)[1]
+    phase, game = dp["phases"]["discriminator"], dp["phases"]["adversarial_discriminator"]
+    assert (phase["steps"], phase["steps_planned"], phase["steps_in_weights"]) == (3, 6, 3)
+    assert (game["steps"], game["steps_planned"]) == (3, 3)
+    for found, steps in ((dp, 9), (dp["as_run"], 6), (phase, 6), (game, 3)):
+        expected = reference_epsilon([(3.0, 0.4, steps)], 1e-5)
+        assert found["epsilon_pld"] == pytest.approx(expected, rel=2e-3), steps
+    assert dp["conditional"]["discriminator"] == dp["epsilon_pld"] and dp["budget_ended"] == {}
 
 
 def test_zero_noise_is_void(tmp_path):
@@ -123,14 +139,17 @@ def test_people_must_be_known_before_training_starts(tmp_path):
     config = private_config({"max_images_per_person": 3})
     with pytest.raises(UsageError, match="does not say whose pictures"):
         trained(tmp_path, config)
-    assert not (tmp_path / "checkpoints").exists()
+    assert not list(tmp_path.rglob("*.json")) and not (tmp_path / "checkpoints").exists()
 
 
 def test_a_delta_too_large_is_refused_before_training_starts(tmp_path):
     config = private_config({"delta": 2e-5})
     with pytest.raises(UsageError, match="--delta=2e-05: expected at most 1e-05"):
         trained(tmp_path, config)
-    assert not (tmp_path / "checkpoints").exists()
+    assert not list(tmp_path.rglob("*.json")) and not (tmp_path / "checkpoints").exists()
+    # The corrected command takes the same folder.
+    allowed = private_config({"delta": 1e-5}, discriminator_epochs=0)
+    assert trained(tmp_path, allowed)[1]["delta"] == 1e-5
 
 
 class MinusMean(keras.layers.Layer):

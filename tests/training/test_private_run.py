@@ -1,5 +1,6 @@
 """`--dp_scope=all` from a public run to results, and what a kill leaves of it."""
 
+import hashlib
 import math
 import signal
 
@@ -53,7 +54,7 @@ def directly(phases):
     return reference_epsilon([[phase[name] for name in names] for phase in phases.values()], DELTA)
 
 
-def test_every_released_part_has_the_one_epsilon_of_the_whole_run(results):
+def test_every_released_part_has_the_one_epsilon_of_the_whole_run(public, results):
     dp = results["dp"]
     assert dp["scope"] == "all" and dp["void"] is False and dp["reason"] is None
     assert set(dp["released"]) == PARTS
@@ -62,8 +63,10 @@ def test_every_released_part_has_the_one_epsilon_of_the_whole_run(results):
     assert epsilon == dp["epsilon_pld"] == pytest.approx(directly(dp["phases"]), rel=2e-3)
     assert dp["epsilon_rdp"] >= epsilon
     assert dp["conditional"] == {"discriminator": None}
+    weights = (public.run_dir / "models" / "encoder.weights.h5").read_bytes()
     assert dp["public_backbone"] == (
-        "an encoder trained on synthetic faces, which are drawn and of nobody"
+        "an encoder trained on synthetic faces, which are drawn and of nobody (weights' SHA-256 "
+        f"{hashlib.sha256(weights).hexdigest()[:16]})"
     )
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import synthetic_faces
+from tf_mtl_privacy.data.labels import make_targets
 from tf_mtl_privacy.data.source import SPLITS, Pictures, Table, fingerprint
 
 DEFAULT_ROWS = {"train": 12_000, "validation": 2_000, "test": 4_000}
@@ -15,11 +18,15 @@ class SyntheticSource:
     """The faces of `synthetic_faces` as rows: all of train, then validation, then test.
 
     Rows are drawn per stream, so streams share no picture; with identities they share people.
+
+    Args:
+        config: how many rows, of which kind.
+        train_stream: stream of the training rows, instead of the one that `config` names.
     """
 
     has_regions = True
 
-    def __init__(self, config: DataConfig) -> None:
+    def __init__(self, config: DataConfig, *, train_stream: str = "") -> None:
         self.name, self.size = "synthetic_faces", config.image_size
         asked = {
             "train": config.train_rows,
@@ -28,7 +35,9 @@ class SyntheticSource:
         }
         self._rows = {name: asked[name] or DEFAULT_ROWS[name] for name in asked}
         # Split -> the stream its faces come from.
-        self._streams = {name: name for name in asked} | {"train": config.synthetic_stream}
+        self._streams = {name: name for name in asked} | {
+            "train": train_stream or config.synthetic_stream
+        }
         self._starts = np.cumsum([0, *self._rows.values()])
         self._seed = config.data_seed
         with_people = config.effective_private_label == "identity"
@@ -100,3 +109,27 @@ class SyntheticSource:
                 )
                 images[here], regions[here] = faces.image, faces.iris_mask
         return Pictures(images, [""] * len(rows), regions)
+
+
+def attacker_faces(config: DataConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Faces that no encoder is trained on: the stream 'attacker', otherwise as `config` says.
+
+    With identities they are other pictures of the same people.
+
+    Args:
+        config: seed, size, shift, correlation and private label of the faces.
+        count: how many, > 0.
+
+    Returns:
+        `[count, S, S, 3]` uint8 pictures and `[count]` int32 private labels, -1 without one.
+    """
+    # A row of each other split, because 0 means the usual number of them; they are not drawn.
+    whole = dataclasses.replace(config, train_rows=count, validation_rows=1, test_rows=1)
+    source = SyntheticSource(whole, train_stream="attacker")
+    table = source.load()
+    if config.effective_private_label == "identity":
+        assert table.person is not None
+        labels = table.person.astype(np.int32)
+    else:
+        labels = make_targets(table, config).labels.private
+    return source.read(np.arange(count)).images, labels[:count]

@@ -106,10 +106,12 @@ def _privacy(
     predictions: Predictions, private_classes: Sequence[str], no_discriminator: str
 ) -> dict[str, Any]:
     if not private_classes:
-        empty = dict.fromkeys(("discriminator", "chance", "majority"))
+        empty = dict.fromkeys(("discriminator", "chance", "majority", "probe"))
         return {**empty, "classes": 0, "reason": "the data set has no private label"}
     known = predictions.private_labels[predictions.private_labels >= 0]
     result: dict[str, Any] = {
+        # Fresh attackers come later: they need networks and more rows.
+        "probe": None,
         "classes": len(private_classes),
         "chance": 1 / len(private_classes),
         "majority": float(np.bincount(known).max() / known.size) if known.size else None,

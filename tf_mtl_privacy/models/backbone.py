@@ -117,7 +117,10 @@ def _public_run(config: Config, given: bool) -> str:
     data = theirs.data
     # What the run says of itself: its configuration has a data set even where rows were handed
     # over from somewhere else.
-    labels = read_json(Path(run_dir) / LABELS_FILE)
+    try:
+        labels = read_json(Path(run_dir) / LABELS_FILE)
+    except RunError as error:
+        raise UsageError(f"--backbone={run_dir}: {error}") from error
     source = labels.get("source", "") if isinstance(labels, dict) else ""
     if source != "synthetic_faces":
         what = source or "data that was handed over"

@@ -25,10 +25,10 @@ def ledger_report(
 
     Returns:
         JSON values; an epsilon that does not exist is None, and in a void run all are. Keys: delta,
-        epsilon_pld, epsilon_rdp, as_run {epsilon_pld, epsilon_rdp}, adjacency, sampling, unit, steps, void (bool), void_reason, l2_norm_clip,
-        max_images_per_person, person {epsilon_pld, epsilon_rdp}, phases {name: {epsilon_pld,
-        epsilon_rdp, steps, noise_multiplier, sampling, sampling_probability, rows,
-        overflow_probability, paper_rule_one_step}}.
+        epsilon_pld, epsilon_rdp, as_run {epsilon_pld, epsilon_rdp}, adjacency, sampling, unit,
+        steps, void (bool), void_reason, l2_norm_clip, max_images_per_person, person {epsilon_pld,
+        epsilon_rdp}, phases {name: {epsilon_pld, epsilon_rdp, steps, noise_multiplier, sampling,
+        sampling_probability, rows, overflow_probability, paper_rule_one_step}}.
     """
     ran, images = state.phases(), state.header.max_images_per_person
     more = {name: max(0, (planned or {}).get(name, 0) - phase.steps) for name, phase in ran.items()}

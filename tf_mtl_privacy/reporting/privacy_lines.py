@@ -86,12 +86,18 @@ def _phases(dp: Mapping[str, Any]) -> list[str]:
         rules[shown] = epsilon(part["paper_rule_one_step"])
         lines.append(
             f"{shown}: {epsilon(part['epsilon_pld'])} by itself; noise "
-            f"{part['noise_multiplier']:.3f}, {count(part['steps'])} updates"
+            f"{part['noise_multiplier']:.3f}, {_updates(part)} updates"
         )
     alike = len(set(rules.values())) == 1
     listed = [value if alike else f"{name} {value}" for name, value in rules.items()]
     values = ", ".join(dict.fromkeys(listed))
     return [*lines, f"the paper's rule for ONE step of these, a reference line: {values}"]
+
+
+def _updates(part: Mapping[str, Any]) -> str:
+    """With those that were planned, where not all of them ran."""
+    ran, planned = part["steps"], part["steps_planned"]
+    return count(ran) if ran >= planned else f"{count(ran)} of {count(planned)} planned"
 
 
 def _early(dp: Mapping[str, Any]) -> list[str]:

@@ -11,9 +11,12 @@ from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon
 
 _NOT_COVERED = (
     "Not covered by any epsilon: choices by validation rows (when to stop, which settings), the "
-    "choice of rows and people before training and their number, the logs in the run folder "
-    "(losses of training batches are written there as they are), and attacks on floating-point "
-    "noise."
+    "choice of rows and people before training and their number, other runs on the same pictures "
+    "(the epsilons of all that are released add up), a run folder that was copied or rolled back "
+    "(nothing notices; two continuations of it are two releases), what training shows beside the "
+    "weights (losses of training batches as they are, in logs and checkpoints and on the terminal; "
+    "that a loss which is not finite ended it; after a kill, features/ until the next start), and "
+    "attacks on floating-point noise."
 )
 
 

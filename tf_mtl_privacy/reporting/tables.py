@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_mtl_privacy.reporting.attacker_lines import attacker_lines
 from tf_mtl_privacy.reporting.formats import count, decibel, interval, percent
 from tf_mtl_privacy.reporting.layout import LABEL, WIDTH, block, fitted, wrapped
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines
@@ -26,6 +27,7 @@ def results_table(results: Mapping[str, Any], files: Mapping[str, str] | None = 
     blocks = [
         block("People not seen", _unseen(results["utility_unseen_people"])),
         block("Restored images", _restoration(results["restoration"])),
+        block("Fresh attackers", attacker_lines(results["privacy"])),
         block("In-loop discriminator", _discriminator(results["privacy"])),
         block("Unequal groups", _subgroups(results["subgroups"])),
         block("Training", training_lines(results["training"])),

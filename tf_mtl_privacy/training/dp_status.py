@@ -84,8 +84,10 @@ def dp_status(
 def _keep_to_target(report: dict[str, Any], plan: PrivatePlan) -> None:
     """The whole plan after a kill may sum up to more than the target, at which training stops."""
     whole_run = [b.target_epsilon for b in plan.budgets if len(b.updates) == len(plan.updates)]
-    if whole_run and report["epsilon_pld"] is not None:
-        report["epsilon_pld"] = min(report["epsilon_pld"], whole_run[0])
+    planned, ran = report["epsilon_pld"], report["as_run"]["epsilon_pld"]
+    if whole_run and planned is not None and ran is not None:
+        # Never less than what has been counted, whatever the target is.
+        report["epsilon_pld"] = min(planned, max(ran, whole_run[0]))
 
 
 def _library(phase: Phase, delta: float, images_per_person: int) -> dict[str, Any]:

@@ -144,8 +144,8 @@ def _train(
             setattr(record, name, value)
     if saved is not None and record.public != public:
         raise RunError(
-            f"run folder {folder}: it began on {record.public}, but --backbone is now {public}; put "
-            "the first one back"
+            f"run folder {folder}: it began on {record.public}, but --backbone is now {public}; "
+            "put the first one back"
         )
     record.public = public
     journal = Journal(folder, record.lines)

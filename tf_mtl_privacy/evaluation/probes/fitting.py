@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import tensorflow as tf
 from keras import Model, optimizers
@@ -64,7 +67,9 @@ def fit_network(
     return best[1]
 
 
-def _graphs(model: Model, optimizer: optimizers.Optimizer, channels: ChannelMap):  # type: ignore[no-untyped-def]
+def _graphs(
+    model: Model, optimizer: optimizers.Optimizer, channels: ChannelMap
+) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """(one update, logits of rows) as compiled functions."""
     offset, matrix = tf.constant(channels.offset), tf.constant(channels.matrix)
     optimizer.build(model.trainable_variables)
@@ -85,6 +90,6 @@ def _graphs(model: Model, optimizer: optimizers.Optimizer, channels: ChannelMap)
     return step, answer
 
 
-def _answers(answer, rows: Array, batch: int = 256) -> Array:  # type: ignore[no-untyped-def]
+def _answers(answer: Callable[..., Any], rows: Array, batch: int = 256) -> Array:
     parts = [answer(rows[start : start + batch]).numpy() for start in range(0, len(rows), batch)]
     return np.concatenate(parts)

@@ -11,6 +11,7 @@ import numpy as np
 from tf_mtl_privacy.models.layers import Layers, layer_seed
 
 _DROPOUT = 0.2
+_MOST_CELLS = 32
 
 
 def dense_network(columns: int, classes: int, *, units: int, seed: int) -> keras.Model:
@@ -24,34 +25,59 @@ def dense_network(columns: int, classes: int, *, units: int, seed: int) -> keras
     return keras.Model(inputs, layers.dense(classes, "logits")(x))
 
 
-def conv_network(
+def local_network(
     shape: tuple[int, int, int], classes: int, *, width: int, seed: int
 ) -> keras.Model:
-    """Rows `[B, h, w, c]` -> logits `[B, classes]`, both float32.
+    """Rows `[B, h, w, c]` -> logits `[B, classes]`, both float32, by what is anywhere in them.
 
-    Two branches end it: all places, flattened, and the maximum over places, which says that a
-    pattern is somewhere whatever the place and size of the face.
+    Two layers of small patterns at full resolution and the maximum of each over all places. It has
+    few weights, so it learns a small detail (an iris) from rows on which `placed_network` only
+    learns the rows by heart.
 
     Args:
-        shape: (h, w, c); images of 32 pixels and more are halved at once.
+        shape: (h, w, c); rows of more than 32 cells a side are halved until they have at most 32.
         classes: K.
-        width: channels of the first layer.
+        width: channels of the first layer at full resolution; the next has twice as many.
+        seed: of the weights.
+    """
+    layers = Layers(seed, "probe_local")
+    inputs = x = keras.Input(shape)
+    while min(x.shape[1:3]) > _MOST_CELLS:
+        x = _block(layers, x, width // 2, kernel=5, strides=2, number=f"0_{x.shape[1]}")
+    x = _block(layers, x, width, kernel=3, strides=1, number="1")
+    x = _block(layers, x, 2 * width, kernel=3, strides=1, number="2")
+    return keras.Model(
+        inputs, layers.dense(classes, "logits")(keras.layers.GlobalMaxPooling2D()(x))
+    )
+
+
+def placed_network(
+    shape: tuple[int, int, int], classes: int, *, width: int, seed: int
+) -> keras.Model:
+    """Rows `[B, h, w, c]` -> logits `[B, classes]`, both float32, by what is where in them.
+
+    Two branches end it: all places, flattened, and the maximum over places.
+
+    Args:
+        shape: (h, w, c); rows of 32 cells a side and more are halved at once.
+        classes: K.
+        width: sizes the channels.
         seed: of weights and dropout.
     """
-    layers = Layers(seed, "probe_conv")
+    layers = Layers(seed, "probe_placed")
     inputs = x = keras.Input(shape)
     cells = min(shape[:2])
-    plan = [(width, 5, 2)] if cells >= 32 else []
-    plan += [(2 * width, 3, 1), (4 * width, 3, 2 if cells > 4 else 1)]
-    plan += [(5 * width, 3, 2)] if cells >= 32 else []
-    for number, (channels, kernel, strides) in enumerate(plan, start=1):
-        x = layers.conv(channels, kernel, f"conv{number}", strides=strides, use_bias=False)(x)
-        x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
-        x = keras.layers.ReLU(name=f"relu{number}")(x)
+    if cells >= _MOST_CELLS:
+        x = _block(layers, x, width, kernel=5, strides=2, number="0")
+    x = _block(layers, x, 2 * width, kernel=3, strides=1, number="1")
+    x = _block(layers, x, 3 * width, kernel=3, strides=2 if cells > 4 else 1, number="2")
+    if cells >= _MOST_CELLS:
+        x = _block(layers, x, 4 * width, kernel=3, strides=2, number="3")
     flat = _dropout(_DROPOUT, seed, "dropout1")(keras.layers.Flatten()(x))
     placed = layers.dense(160, "placed", activation="relu")(flat)
     x = keras.layers.Concatenate()([placed, keras.layers.GlobalMaxPooling2D()(x)])
-    return keras.Model(inputs, layers.dense(classes, "logits")(_dropout(_DROPOUT, seed, "d2")(x)))
+    x = _dropout(_DROPOUT, seed, "dropout2")(x)
+    return keras.Model(inputs, layers.dense(classes, "logits")(x))
 
 
 def with_batch_norm(model: keras.Model, seed: int) -> keras.Model:
@@ -77,6 +103,14 @@ def with_same_weights(model: keras.Model) -> keras.Model:
     twin.set_weights([np.array(values) for values in model.get_weights()])
     twin.trainable = True
     return twin
+
+
+def _block(layers: Layers, x: Any, channels: int, *, kernel: int, strides: int, number: str) -> Any:
+    """Convolution, BatchNorm, ReLU."""
+    name = f"conv{number}"
+    x = layers.conv(channels, kernel, name, strides=strides, use_bias=False)(x)
+    x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
+    return keras.layers.ReLU(name=f"relu{number}")(x)
 
 
 def _dropout(rate: float, seed: int, name: str) -> keras.layers.Layer:

@@ -25,12 +25,12 @@ from tf_mtl_privacy.privacy.clipping.rules import Rule, refusal, rule_for
 
 
 class Use(NamedTuple):
-    """One layer's pass: what its gradients need of its input, and its output before activation."""
+    """One layer's pass: what its gradients need of its input, and the gradients of what."""
 
     layer: Any
     rule: Rule
     kept: Any
-    output: tf.Tensor
+    watched: Any
 
 
 def check(model: keras.Model) -> None:
@@ -63,7 +63,7 @@ def clipped_sum(request: Request) -> Clipped:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         outputs = _Pass(tape, uses, request.training).run(request.model, request.inputs)
         losses = request.losses(outputs)
-    deltas = tape.gradient(losses, [use.output for use in uses], unconnected_gradients="zero")
+    deltas = tape.gradient(losses, [use.watched for use in uses], unconnected_gradients="zero")
     trained = {id(variable) for variable in request.variables}
     found = [
         contribution
@@ -144,9 +144,8 @@ class _Pass:
 
     def _layer(self, layer: Any, inputs: tf.Tensor) -> tf.Tensor:
         rule = rule_for(layer)
-        kept, output = rule.forward(layer, inputs)
-        # Watching the output, and no weights, keeps the backward pass to what lies between.
-        self._tape.watch(output)
-        self._uses.append(Use(layer, rule, kept, output))
+        # Watching outputs, and no kernels, keeps the backward pass to what lies between.
+        kept, watched, output = rule.forward(layer, inputs, self._tape.watch)
+        self._uses.append(Use(layer, rule, kept, watched))
         activation = getattr(layer, "activation", None)
         return output if activation is None else activation(output)

@@ -12,46 +12,89 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.clipping import convolution, dense, normalization
 from tf_mtl_privacy.privacy.clipping.contribution import Contribution
 
+Watch = Callable[[Any], None]
+
+
+class Pass(NamedTuple):
+    """One layer's forward pass.
+
+    Attributes:
+        kept: what the gradients need of its input.
+        watched: tensors, watched since before they were used, whose gradients they need.
+        output: before activation.
+    """
+
+    kept: Any
+    watched: Any
+    output: tf.Tensor
+
 
 class Rule(NamedTuple):
     """How a kind of layer runs and what its gradients are made of.
 
     Attributes:
-        forward: (layer, its input) -> (what the gradients need of it, output before activation).
-        contributions: (layer, what `forward` kept, gradient at that output) -> one per variable.
+        forward: (layer, its input, `tape.watch`) -> its pass.
+        contributions: (layer, what was kept, gradients of what was watched) -> one per variable.
         check: raises UsageError where this layer is set to something that the rule cannot do.
         variables: names of the variables that the rule covers.
     """
 
-    forward: Callable[[Any, tf.Tensor], tuple[Any, tf.Tensor]]
-    contributions: Callable[[Any, Any, tf.Tensor], list[Contribution]]
+    forward: Callable[[Any, tf.Tensor, Watch], Pass]
+    contributions: Callable[[Any, Any, Any], list[Contribution]]
     check: Callable[[Any], None]
     variables: tuple[str, ...]
+
+
+def _from_output(forward: Callable[[Any, tf.Tensor], tuple[Any, tf.Tensor]]) -> Any:
+    """For gradients made of the input and of the gradient at the output."""
+
+    def run(layer: Any, x: tf.Tensor, watch: Watch) -> Pass:
+        kept, output = forward(layer, x)
+        watch(output)
+        return Pass(kept, output, output)
+
+    return run
+
+
+def _from_copies(forward: Callable[[Any, tf.Tensor, list[tf.Tensor]], tf.Tensor]) -> Any:
+    """For few weights: each row has its own copy, whose gradient is the per-example gradient."""
+
+    def run(layer: Any, x: tf.Tensor, watch: Watch) -> Pass:
+        copies = normalization.row_copies(layer, x)
+        watch(copies)
+        return Pass(None, copies, forward(layer, x, copies))
+
+    return run
 
 
 _KERNEL = ("kernel", "bias")
 _SCALE = ("gamma", "beta")
 # By exact class: a subclass may compute something else.
 _RULES: dict[type, Rule] = {
-    keras.layers.Dense: Rule(dense.forward, dense.contributions, lambda layer: None, _KERNEL),
+    keras.layers.Dense: Rule(
+        _from_output(dense.forward), dense.contributions, lambda layer: None, _KERNEL
+    ),
     keras.layers.Conv2D: Rule(
-        convolution.forward, convolution.contributions, convolution.check, _KERNEL
+        _from_output(convolution.forward),
+        convolution.contributions,
+        convolution.check,
+        _KERNEL,
     ),
     keras.layers.DepthwiseConv2D: Rule(
-        convolution.depthwise_forward,
+        _from_output(convolution.depthwise_forward),
         convolution.depthwise_contributions,
         convolution.check,
         _KERNEL,
     ),
     keras.layers.LayerNormalization: Rule(
-        normalization.layer_forward,
-        normalization.layer_contributions,
+        _from_copies(normalization.layer_forward),
+        normalization.contributions,
         normalization.check_layer,
         _SCALE,
     ),
     keras.layers.GroupNormalization: Rule(
-        normalization.group_forward,
-        normalization.group_contributions,
+        _from_copies(normalization.group_forward),
+        normalization.contributions,
         lambda layer: None,
         _SCALE,
     ),

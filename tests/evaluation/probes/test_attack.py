@@ -1,0 +1,123 @@
+"""All attackers on targets whose answer is known, and how the strongest is chosen."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.evaluation.probes.conftest import make_target
+from tf_mtl_privacy.evaluation.probes.attack import Reading, attack, strongest
+from tf_mtl_privacy.evaluation.probes.data import ClassScores
+from tf_mtl_privacy.evaluation.probes.families import attackers
+from tf_mtl_privacy.evaluation.probes.settings import FAST, SETTINGS, THOROUGH
+from tf_mtl_privacy.models.discriminator import build_discriminator
+
+
+@pytest.fixture(scope="module")
+def known():
+    return attackers(build_discriminator((6, 6, 4), 3, shape="conv", units=8))
+
+
+def test_every_attacker_of_a_setting_is_known(known):
+    for setting in SETTINGS.values():
+        for names in (setting.features, setting.untrained, setting.own):
+            assert set(names) <= set(known)
+        # Shapes that D does not read.
+        assert set(setting.images + setting.pixels) <= set(attackers())
+        assert set(setting.planted + setting.logits) <= set(attackers())
+    assert set(FAST.features) <= set(THOROUGH.features)
+    assert {name.partition("_")[0] for name in known} == {
+        name.partition("_")[0] for name in THOROUGH.features
+    }
+    assert THOROUGH.restarts >= 3
+
+
+HARD = pytest.param("tiny_thorough", marks=pytest.mark.slow)
+
+
+@pytest.mark.parametrize("effort", ["tiny_fast", HARD])
+def test_noise_is_read_at_chance_by_everybody(known, effort, request):
+    setting = request.getfixturevalue(effort)
+    data = make_target(rows=(240, 120, 400))
+    found = attack(data, setting.features, known, setting, seed=0)
+    assert [reading.name for reading in found] == list(setting.features)
+    low, high = strongest(found).test["ci95"]
+    assert low < 1 / 3 < high
+    # 5 standard deviations of 400 fair guesses.
+    assert all(abs(r.test["accuracy"] - 1 / 3) < 0.12 for r in found)
+
+
+@pytest.mark.parametrize("effort", ["tiny_fast", HARD])
+def test_a_pattern_is_found_by_everybody(known, effort, request):
+    tiny = request.getfixturevalue(effort)
+    setting = dataclasses.replace(tiny, epochs=5, dense_epochs=8, rounds=10, restarts=1)
+    data = make_target(rows=(480, 120, 200), leak=1.0)
+    found = attack(data, setting.features, known, setting, seed=0)
+    assert {r.name: r.test["accuracy"] for r in found if r.test["accuracy"] < 0.7} == {}
+    assert strongest(found).test["accuracy"] > 0.97
+
+
+@pytest.mark.parametrize("name", ["logistic_standardised", "mlp_whitened", "local_whitened"])
+def test_scaling_down_hides_nothing(known, tiny_fast, name):
+    data = make_target(rows=(480, 120, 300), leak=0.5)
+    parts = ("train", "validation", "test")
+    small = dataclasses.replace(data, **{p: getattr(data, p) * np.float32(1e-3) for p in parts})
+    setting = dataclasses.replace(tiny_fast, epochs=4, dense_epochs=6)
+    plain, scaled = (attack(d, [name], known, setting, seed=0)[0].test for d in (data, small))
+    assert plain["accuracy"] > 0.6
+    assert scaled["accuracy"] == pytest.approx(plain["accuracy"], abs=0.03)
+
+
+def test_test_labels_do_not_move_the_choice(known, tiny_fast):
+    data = make_target(rows=(200, 120, 120), leak=0.3)
+    other = dataclasses.replace(data, test_labels=np.roll(data.test_labels, 37))
+    names = ("logistic_standardised", "knn_whitened", "mlp_whitened", "trees_standardised")
+    setting = dataclasses.replace(tiny_fast, restarts=2)
+    first, second = (attack(d, names, known, setting, seed=4) for d in (data, other))
+    assert strongest(first).name == strongest(second).name
+    pairs = zip(first, second, strict=True)
+    # Networks add up in another order from run to run.
+    assert all(a.validation == pytest.approx(b.validation, abs=0.02) for a, b in pairs)
+    assert strongest(first).test["accuracy"] > strongest(second).test["accuracy"] + 0.2
+
+
+def test_attackers_are_not_given_test_labels(tiny_fast):
+    data = make_target()
+    given = []
+
+    def spy(inputs, setting, seed):
+        given.append((inputs.data.test_labels.any(), seed))
+        return ClassScores(np.eye(3)[inputs.data.validation_labels], np.eye(3)[data.test_labels])
+
+    setting = dataclasses.replace(tiny_fast, restarts=3)
+    found = attack(data, ["mlp_whitened"], {"mlp_whitened": spy}, setting, seed=0)
+    assert found[0].test["accuracy"] == 1
+    assert [seen for seen, _ in given] == [False] * 3 and len({s for _, s in given}) == 3
+
+
+def test_the_best_restart_on_validation_rows_is_kept_though_worse_on_test_rows(tiny_fast):
+    data = make_target(classes=3)
+    right, wrong = np.eye(3), np.roll(np.eye(3), 1, axis=0)
+    plan = iter([(wrong, right), (right, wrong), (wrong, right)])
+
+    def attacker(inputs, setting, seed):
+        validation, test = next(plan)
+        return ClassScores(validation[data.validation_labels], test[data.test_labels])
+
+    setting = dataclasses.replace(tiny_fast, restarts=3)
+    found = attack(data, ["mlp_whitened"], {"mlp_whitened": attacker}, setting, seed=0)
+    assert found[0].validation == 1 and found[0].test["accuracy"] == 0
+
+
+def test_the_strongest_is_the_best_on_validation_rows():
+    readings = [Reading("a", 0.2, {"accuracy": 0.9}), Reading("b", 0.3, {"accuracy": 0.1})]
+    assert strongest(readings).name == "b"
+    assert strongest([*readings, Reading("c", 0.3, {})]).name == "b"
+
+
+def test_flat_rows_are_attacked_by_those_who_can_read_them(known, tiny_fast):
+    data = make_target(shape=(7,), leak=1.0)
+    found = attack(data, THOROUGH.features, known, tiny_fast, seed=0)
+    assert not {r.name.partition("_")[0] for r in found} & {"local", "placed", "discriminator"}
+    with pytest.raises(ValueError, match="expected an attacker that reads rows"):
+        attack(data, ["local_raw"], known, tiny_fast, seed=0)

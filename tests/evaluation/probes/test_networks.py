@@ -1,0 +1,132 @@
+"""Networks that attack: their shapes, their seeds, and that they learn."""
+
+import contextlib
+import functools
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.evaluation.probes.conftest import make_target
+from tf_mtl_privacy.evaluation.probes.data import ProbeData, balanced_accuracy
+from tf_mtl_privacy.evaluation.probes.fitting import fit_network
+from tf_mtl_privacy.evaluation.probes.inputs import Inputs
+from tf_mtl_privacy.evaluation.probes.networks import (
+    dense_network,
+    local_network,
+    placed_network,
+    with_batch_norm,
+    with_same_weights,
+)
+from tf_mtl_privacy.models.discriminator import build_discriminator
+
+
+@pytest.mark.parametrize("build", [local_network, placed_network])
+@pytest.mark.parametrize("shape", [(2, 2, 8), (16, 16, 4), (64, 64, 3)])
+def test_convolutional_networks_take_maps_of_any_size(build, shape):
+    model = build(shape, 5, width=4, seed=0)
+    assert model.output_shape == (None, 5)
+    assert any(isinstance(layer, keras.layers.GlobalMaxPooling2D) for layer in model.layers)
+
+
+def test_the_same_seed_gives_the_same_network_and_another_seed_another():
+    cell = (8, 8, 2)
+    for build in (
+        functools.partial(local_network, cell, 3, width=4),
+        functools.partial(placed_network, cell, 3, width=4),
+        functools.partial(dense_network, 5, 3, units=4),
+    ):
+        first, same, other = (build(seed=seed).get_weights() for seed in (1, 1, 2))
+        assert all(np.array_equal(a, b) for a, b in zip(first, same, strict=True))
+        assert not np.array_equal(first[0], other[0])
+
+
+@pytest.mark.parametrize("shape", ["conv", "dense"])
+def test_a_discriminator_is_rebuilt_with_batch_norm_and_new_weights(shape):
+    before = build_discriminator((8, 8, 4), 3, shape=shape, units=8, seed=0)
+    found = with_batch_norm(before, 5)
+    kinds, old = ([type(layer).__name__ for layer in m.layers] for m in (found, before))
+    assert kinds == [kind.replace("GroupNorm", "BatchNorm") for kind in old]
+    assert found.output_shape == before.output_shape
+    assert not np.array_equal(found.get_weights()[0], before.get_weights()[0])
+    again, other = with_batch_norm(before, 5), with_batch_norm(before, 6)
+    assert np.array_equal(found.get_weights()[0], again.get_weights()[0])
+    assert not np.array_equal(found.get_weights()[0], other.get_weights()[0])
+
+
+def test_training_a_copy_leaves_the_discriminator_as_it_is():
+    data = make_target(shape=(8, 8, 4))
+    before = build_discriminator((8, 8, 4), 3, shape="conv", units=8)
+    weights = [values.copy() for values in before.get_weights()]
+    twin = with_same_weights(before)
+    np.testing.assert_allclose(twin(data.test), before(data.test), atol=1e-6)
+    fit_network(twin, data, Inputs(data, 1, 0).channels("raw"), epochs=1, seed=0)
+    for old, now in zip(weights, before.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, now)
+    assert not np.allclose(twin.get_weights()[0], weights[0])
+
+
+def test_a_small_mark_anywhere_is_found_by_the_local_network():
+    rng = np.random.default_rng(0)
+    marks = rng.choice([-1.0, 1.0], (3, 2, 2, 2))
+
+    def part(count):
+        labels, rows = rng.integers(0, 3, count), rng.normal(0, 0.5, (count, 10, 10, 2))
+        for row, label in zip(rows, labels, strict=True):
+            y, x = rng.integers(0, 9, 2)
+            row[y : y + 2, x : x + 2] += 2 * marks[label]
+        return rows.astype(np.float32), labels.astype(np.int32)
+
+    data = ProbeData(*part(600), *part(150), *part(200), 3)
+    model = local_network((10, 10, 2), 3, width=8, seed=0)
+    channels = Inputs(data, 1, 0).channels("standardised")
+    found = fit_network(model, data, channels, epochs=8, rate=1e-2, seed=0)
+    assert balanced_accuracy(found.test, data.test_labels) > 0.85
+
+
+def test_a_seed_fixes_the_training_and_the_global_one_is_left_alone():
+    data = make_target(shape=(4, 4, 2), leak=0.5)
+    channels = Inputs(data, 1, 0).channels("standardised")
+
+    def answers():
+        model = placed_network((4, 4, 2), 3, width=4, seed=3)
+        return fit_network(model, data, channels, epochs=2, seed=3).test
+
+    tf.random.set_seed(1)
+    np.random.seed(1)
+    expected = np.random.rand()
+    np.random.seed(1)
+    first = answers()
+    assert np.random.rand() == expected
+    np.testing.assert_allclose(first, answers(), atol=1e-4)
+
+
+def test_training_is_not_stopped_on_a_plateau():
+    """Labels that cannot be learned: as many updates as were asked for."""
+    data = make_target(shape=(4, 4, 2), rows=(64, 20, 20))
+    model = local_network((4, 4, 2), 3, width=4, seed=0)
+    calls = []
+    model.call = _counting(model.call, calls)
+    channels = Inputs(data, 1, 0).channels("raw")
+    with _eagerly():
+        fit_network(model, data, channels, epochs=7, seed=0)
+    # 64 rows are 4 batches of 16.
+    assert calls.count(True) == 7 * 4
+
+
+def _counting(call, calls):
+    def counted(*arguments, training=None, **keywords):
+        calls.append(training)
+        return call(*arguments, training=training, **keywords)
+
+    return counted
+
+
+@contextlib.contextmanager
+def _eagerly():
+    tf.config.run_functions_eagerly(True)
+    try:
+        yield
+    finally:
+        tf.config.run_functions_eagerly(False)

@@ -1,0 +1,137 @@
+"""From a run to `privacy.probe`: all targets, all settings, what is kept and what is refused."""
+
+import dataclasses
+import json
+import types
+
+import numpy as np
+import pytest
+
+from tests.training.tiny import tiny_config
+from tf_mtl_privacy.data.opening import open_dataset
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.evaluate import evaluate_run
+from tf_mtl_privacy.evaluation.probes import saved
+from tf_mtl_privacy.models.bundle import build_bundle
+from tf_mtl_privacy.reporting.tables import results_table
+
+TARGETS = ("features", "restored", "pixels", "untrained", "logits", "planted")
+TASKS = {"gender": 2, "age": 4, "expression": 2}
+
+
+def neighbours_only(setting, **changes):
+    attacked = ("features", "images", "pixels", "untrained", "logits", "planted")
+    return dataclasses.replace(setting, **(dict.fromkeys(attacked, ("knn_whitened",)) | changes))
+
+
+@pytest.fixture
+def run(tmp_path, monkeypatch, tiny_fast):
+    """An untrained network and few faces; loading and settings are in memory."""
+    config = tiny_config("mtl_adv")
+    data = dataclasses.replace(config.data, cache_dir=str(tmp_path / "cache"))
+    config = dataclasses.replace(config, data=data)
+    dataset = open_dataset(data)
+    found = types.SimpleNamespace(
+        config=config,
+        task_classes=dataset.task_classes,
+        private_classes=dataset.private_classes,
+        bundle=build_bundle(config, TASKS, 8),
+        single_task={},
+        data_fingerprint=dataset.fingerprint,
+        status={"gates": {}, "stop_rule": None, "training": None, "dp": None},
+        folder=tmp_path / "run",
+    )
+    monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: found)
+    monkeypatch.setitem(saved.SETTINGS, "fast", tiny_fast)
+    return found
+
+
+def test_a_run_is_attacked_on_every_target_and_the_figures_are_kept(run):
+    before = [values.copy() for values in run.bundle.encoder.get_weights()]
+    found = evaluate_run(run.folder, probe="fast")
+    probe = found["privacy"]["probe"]
+    assert json.loads((run.folder / "results.json").read_text())["privacy"]["probe"] == probe
+    for name in TARGETS:
+        best = probe[name]["strongest"]
+        assert best["n"] == 24 and best["ci95"][0] <= best["accuracy"] <= best["ci95"][1]
+        assert probe[name]["attackers"][best["name"]]["accuracy"] == best["accuracy"]
+        assert probe[name]["trained_on"] == "unseen"
+    assert probe["features"]["rows"] == 96 and probe["pixels"]["rows"] == 64
+    assert set(probe["features"]["attackers"]) == set(saved.SETTINGS["fast"].features)
+    assert probe["setting"] == "fast" and probe["seconds"] > 0
+    # 64 pictures of 32 pixels are too few for anything.
+    assert probe["underpowered"] is True and probe["not_checked"] == ["removal_off"]
+    assert "UNDERPOWERED: NO CLAIM" in results_table(found)
+    for old, now in zip(before, run.bundle.encoder.get_weights(), strict=True):
+        np.testing.assert_array_equal(old, now)
+
+    assert evaluate_run(run.folder)["privacy"]["probe"] == probe
+    weights = run.bundle.encoder.get_weights()
+    run.bundle.encoder.set_weights([values + 1e-3 for values in weights])
+    assert evaluate_run(run.folder)["privacy"]["probe"] is None
+
+
+def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch, tiny_fast):
+    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, own=("knn_whitened",)))
+    first = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
+    own = first["features"]["own"]
+    assert (own["trained_on"], own["rows"]) == ("own", 72)
+    other = run.folder.parent / "other"
+    found = evaluate_run(other, probe="fast", removal_off=str(run.folder))["privacy"]["probe"]
+    assert found["removal_off"]["strongest"] == first["features"]["strongest"]
+    assert found["not_checked"] == []
+    shifted = dataclasses.replace(run.config.data, synthetic_shift="blur")
+    with pytest.raises(UsageError, match="synthetic_shift is 'none', here it is 'blur'"):
+        evaluate_run(other, shifted, probe="fast", removal_off=str(run.folder))
+    with pytest.raises(UsageError, match=r"--removal_off=nowhere: results.json there has no"):
+        evaluate_run(other, probe="fast", removal_off="nowhere")
+
+
+def test_single_task_runs_are_read_through_their_best_encoder(run, monkeypatch, tiny_fast):
+    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast))
+    stl = dataclasses.replace(run.config, train=dataclasses.replace(run.config.train, model="stl"))
+    whole = {task: build_bundle(stl, {task: count}, 0) for task, count in TASKS.items()}
+    run.bundle, run.single_task = whole["gender"], whole
+    probe = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
+    assert set(probe["features"]["attackers"]) == {f"{task}/knn_whitened" for task in TASKS}
+    assert probe["restored"] == {"strongest": None, "reason": "the model has no restorer"}
+
+
+def test_without_a_private_label_there_is_nothing_to_attack(run):
+    data = dataclasses.replace(run.config.data, private_label="none")
+    assert evaluate_run(run.folder, data, probe="fast")["privacy"]["probe"] is None
+
+
+def test_rows_of_another_split_are_not_attacked():
+    from tf_mtl_privacy.verbs import EvaluateOptions
+
+    with pytest.raises(UsageError, match=r"--split=validation: fresh attackers \(--probe=fast\)"):
+        EvaluateOptions(split="validation", probe="fast")
+    with pytest.raises(UsageError, match=r"--removal_off=x: expected --probe"):
+        EvaluateOptions(removal_off="x")
+
+
+def test_train_probes_at_its_end_unless_told_otherwise(monkeypatch, tmp_path):
+    from tf_mtl_privacy import train
+    from tf_mtl_privacy.flags import parse
+
+    asked = []
+
+    def evaluated(run_dir, **keywords):
+        asked.append(keywords["probe"])
+        raise UsageError("far enough")
+
+    status = {"dp": {"scope": None}}
+    run = types.SimpleNamespace(status=status, run_dir=tmp_path)
+    monkeypatch.setattr("tf_mtl_privacy.training.fit.fit", lambda *a, **k: run)
+    monkeypatch.setattr("tf_mtl_privacy.evaluate.evaluate_run", evaluated)
+    for flags in ([], ["--probe=none"], ["--probe=thorough"]):
+        with pytest.raises(UsageError, match="far enough"):
+            train.main(parse("train", [f"--run_dir={tmp_path}", *flags]))
+    assert asked == ["fast", "none", "thorough"]
+    assert parse("evaluate", [f"--run_dir={_saved(tmp_path)}"]).options.probe == "none"
+
+
+def _saved(folder):
+    (folder / "config.json").write_text(json.dumps(tiny_config().to_dict()))
+    return folder

@@ -1,0 +1,107 @@
+"""Which epsilon is stated where a gate, the stop rule or a budget ended a phase."""
+
+import re
+
+import pytest
+
+from tests.privacy.reference import reference_epsilon
+from tests.reporting.private_runs import BATCH, DELTA, ROWS, STEPS, private_dp
+from tf_mtl_privacy.reporting.privacy_lines import dp_lines
+from tf_mtl_privacy.reporting.privacy_text import privacy_text
+
+PLANNED = {"adversarial_discriminator": 300}
+RAN = STEPS["discriminator"] + STEPS["adversarial_discriminator"]
+ALL = STEPS["discriminator"] + PLANNED["adversarial_discriminator"]
+PLAN_LINE = r"that is the epsilon of the plan; a gate or the stop rule ended it early, at ([\d.]+),"
+
+
+def directly(steps, noise=2.0):
+    return reference_epsilon([(noise, BATCH / ROWS, steps)], DELTA)
+
+
+def early_dp(**options):
+    return private_dp(early=["adversarial"], **({"planned": PLANNED} | options))
+
+
+def epsilons(value, path=""):
+    """Every figure of an epsilon within a `dp` part, by its path."""
+    found = {}
+    for name, item in value.items():
+        if isinstance(item, dict):
+            found |= epsilons(item, f"{path}{name}.")
+        elif name.startswith("epsilon_") or path in ("released.", "conditional."):
+            found[path + name] = item
+    return found
+
+
+def test_the_epsilon_of_a_phase_that_a_gate_ended_is_that_of_its_plan():
+    dp = early_dp()
+    assert dp["epsilon_pld"] == pytest.approx(directly(ALL), rel=2e-3)
+    assert dp["as_run"]["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
+    assert dp["as_run"]["epsilon_rdp"] < dp["epsilon_rdp"]
+    assert dp["conditional"]["discriminator"] == dp["epsilon_pld"]
+    game, before = (dp["phases"][n] for n in ("adversarial_discriminator", "discriminator"))
+    assert game["epsilon_pld"] == pytest.approx(directly(300), rel=2e-3)
+    assert (game["steps"], game["steps_planned"], game["steps_in_weights"]) == (75, 300, 72)
+    assert before["epsilon_pld"] == pytest.approx(directly(50), rel=2e-3)
+    assert (before["steps"], before["steps_planned"], dp["steps"]) == (50, 50, RAN)
+
+
+def test_a_person_s_epsilon_is_that_of_the_plan_too():
+    ours = early_dp(most_images=2)
+    whole = private_dp(most_images=2, planned=PLANNED)
+    assert ours["person"]["epsilon_pld"] > whole["person"]["epsilon_pld"] > whole["epsilon_pld"]
+
+
+def test_the_table_says_what_was_planned_and_what_ran():
+    lines = dp_lines(early_dp())
+    (shown,) = [m for line in lines if (m := re.match(PLAN_LINE, line))]
+    assert directly(RAN) <= float(shown[1]) <= directly(RAN) * 1.003
+    (game,) = [line for line in lines if line.startswith("adversarial discriminator:")]
+    assert game.endswith("; noise 2.000, 75 of 300 planned updates")
+    (before,) = [line for line in lines if line.startswith("discriminator:")]
+    assert before.endswith("; noise 2.000, 50 updates")
+    assert not re.search(PLAN_LINE, "\n".join(dp_lines(private_dp())))
+
+
+def test_a_phase_that_its_budget_ended_has_the_epsilon_of_what_ran():
+    dp = private_dp(ended={"adversarial": 225}, planned=PLANNED)
+    assert dp["epsilon_pld"] == dp["as_run"]["epsilon_pld"]
+    assert dp["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
+    text = "\n".join(dp_lines(dp))
+    assert not re.search(PLAN_LINE, text) and "75 of 300 planned updates" in text
+
+
+def test_a_plan_is_never_said_to_cost_more_than_the_whole_run_s_target():
+    # After a kill the plan sums up to more than the target, which is 2 here.
+    planned = {"adversarial_discriminator": 6000}
+    assert directly(6050) > 2.1
+    dp = early_dp(planned=planned)
+    assert dp["epsilon_pld"] == dp["conditional"]["discriminator"] == 2.0
+    assert dp["as_run"]["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
+
+
+def test_what_is_counted_is_never_cut_down_to_the_target():
+    # A ledger that says more than its target: training never writes one.
+    exact = directly(RAN, 0.7)
+    assert exact > 2.5
+    for found in (private_dp(noise=0.7), early_dp(noise=0.7)):
+        assert found["epsilon_pld"] == pytest.approx(exact, rel=2e-3)
+
+
+@pytest.mark.parametrize("early", [(), ("adversarial",)])
+@pytest.mark.parametrize("scope", ["discriminator", "all"])
+def test_a_void_run_has_no_epsilon_anywhere(scope, early):
+    options = {"planned": PLANNED, "early": early, "most_images": 2}
+    void = epsilons(private_dp(scope, void="sampling and noise come from a fixed key", **options))
+    assert set(void.values()) == {None}
+    kept = epsilons(private_dp(scope, **options))
+    assert kept.keys() == void.keys() and len(kept) > 10
+    assert None not in [
+        kept[n] for n in kept if n.startswith(("epsilon", "as_run", "person", "ph"))
+    ]
+
+
+def test_privacy_txt_says_it_as_well():
+    text = " ".join(privacy_text(early_dp()).split())
+    assert "that is the epsilon of the plan; a gate or the stop rule ended it early" in text

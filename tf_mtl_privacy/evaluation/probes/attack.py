@@ -1,0 +1,85 @@
+"""Sends every attacker at one target; the strongest is chosen on validation rows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from tf_mtl_privacy.evaluation.probes.data import ProbeData, balanced_accuracy, figures
+from tf_mtl_privacy.evaluation.probes.families import (
+    Attacker,
+    reads_maps_only,
+    starts_at_random,
+)
+from tf_mtl_privacy.evaluation.probes.inputs import Inputs
+from tf_mtl_privacy.evaluation.probes.settings import Setting
+from tf_mtl_privacy.models.layers import layer_seed
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """What one attacker read.
+
+    Attributes:
+        name: the attacker.
+        validation: balanced accuracy on validation rows, in [0, 1]: what is chosen by.
+        test: `accuracy`, `balanced_accuracy`, `ci95`, `n` on test rows: what is reported.
+    """
+
+    name: str
+    validation: float
+    test: dict[str, Any]
+
+
+def attack(
+    data: ProbeData,
+    names: Sequence[str],
+    known: Mapping[str, Attacker],
+    setting: Setting,
+    seed: int,
+    done: Callable[[str], None] = lambda name: None,
+) -> list[Reading]:
+    """Every attacker's best restart on validation rows. Test labels are read for scoring only.
+
+    Args:
+        data: the target's rows.
+        names: who attacks; those that cannot read such rows are left out.
+        known: name -> attacker, see `families.attackers`.
+        setting: how hard they try.
+        seed: of all random starts.
+        done: called with an attacker's name when it has finished.
+
+    Raises:
+        ValueError: nobody among them can read such rows.
+    """
+    inputs = Inputs(data.blind(), setting.dimensions, seed)
+    found = []
+    for name in names:
+        if name in known and (data.train.ndim == 4 or not reads_maps_only(name)):
+            restarts = setting.restarts if starts_at_random(name) else 1
+            tries = [
+                _reading(name, known[name], inputs, data, setting, layer_seed(seed, f"{name}/{k}"))
+                for k in range(restarts)
+            ]
+            found.append(strongest(tries))
+            done(name)
+    if not found:
+        raise ValueError(f"expected an attacker that reads rows of shape {data.train.shape[1:]}")
+    return found
+
+
+def strongest(readings: Sequence[Reading]) -> Reading:
+    """The first of those that read validation rows best."""
+    return max(readings, key=lambda reading: reading.validation)
+
+
+def _reading(
+    name: str, attacker: Attacker, inputs: Inputs, data: ProbeData, setting: Setting, seed: int
+) -> Reading:
+    scores = attacker(inputs, setting, seed)
+    return Reading(
+        name,
+        balanced_accuracy(scores.validation, data.validation_labels),
+        figures(scores.test, data.test_labels),
+    )

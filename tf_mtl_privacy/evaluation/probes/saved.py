@@ -1,0 +1,143 @@
+"""Fresh attackers on a saved run: which networks, which rows, what is known already."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.probes.rows import own_rows, unseen_rows
+from tf_mtl_privacy.evaluation.probes.run import probe_networks
+from tf_mtl_privacy.evaluation.probes.settings import SETTINGS
+from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.layers import layer_seed
+from tf_mtl_privacy.training.saved_run import SavedRun
+
+_RESULTS = "results.json"
+_OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
+# What must agree for two runs to hide the same thing in the same pictures.
+_SAME = ("dataset", "image_size", "data_seed", "synthetic_shift", "synthetic_correlation")
+
+
+def probe_run(
+    run: SavedRun,
+    dataset: Dataset,
+    data: DataConfig,
+    test: np.ndarray[Any, Any],
+    setting: str,
+    *,
+    is_own: bool,
+    removal_off: str = "",
+) -> dict[str, Any] | None:
+    """`privacy.probe` of results.json; None where the data has no private label.
+
+    All random starts follow from the run's seed.
+
+    Args:
+        run: the run whose networks are attacked.
+        dataset: the data that is evaluated.
+        data: what it was opened with.
+        test: `[T]` int64 rows of it that nobody was trained on.
+        setting: a name of `SETTINGS`.
+        is_own: whether it is the data that the run was trained on.
+        removal_off: folder of the same run with removal off, or empty.
+
+    Raises:
+        UsageError: `removal_off` is not such a run, or no test row has a private label.
+    """
+    if not dataset.private_classes:
+        return None
+    if not (dataset.labels_of(test).private >= 0).any():
+        raise UsageError(f"--probe={setting}: no evaluated row has a private label; leave it out")
+    off = removal_off_figures(removal_off, data) if removal_off else None
+    effort, seed = SETTINGS[setting], layer_seed(run.config.train.seed, "probe/rows")
+    found = probe_networks(
+        networks(run),
+        _untrained(run),
+        unseen_rows(dataset, data, test, effort, seed),
+        own_rows(dataset, test, effort, seed) if is_own else _OTHER_DATA,
+        len(dataset.private_classes),
+        effort,
+        run.config.train.seed,
+        off,
+    )
+    return {**found, "weights": weights_digest(networks(run))}
+
+
+def kept_probe(path: Path, run: SavedRun, fingerprint: str) -> dict[str, Any] | None:
+    """The attackers' figures that an earlier result of the same weights and data has, or None.
+
+    Args:
+        path: the result file, which may be missing.
+        run: the run that is evaluated again.
+        fingerprint: that of the data.
+    """
+    try:
+        before = read_json(path)
+        found: dict[str, Any] | None = before["privacy"]["probe"]
+        same_data = before["evaluated_on"]["data_fingerprint"] == (fingerprint or None)
+        same = found is not None and found["weights"] == weights_digest(networks(run))
+    except (RunError, KeyError, TypeError):
+        return None
+    return found if same and same_data else None
+
+
+def removal_off_figures(folder: str, data: DataConfig) -> dict[str, Any]:
+    """`privacy.probe.features.strongest` of another run on the same data.
+
+    Raises:
+        UsageError: it has none, or is on other data.
+    """
+    flag, path = f"--removal_off={folder}", Path(folder) / _RESULTS
+    try:
+        results = read_json(path)
+        figures: dict[str, Any] = dict(results["privacy"]["probe"]["features"]["strongest"])
+        other = DataConfig(**results["config"]["data"])
+    except (RunError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"{flag}: {path.name} there has no figures of fresh attackers; make them with "
+            "evaluate --probe=fast on that run"
+        ) from error
+    names = (*_SAME, "effective_private_label")
+    wrong = [name for name in names if getattr(other, name) != getattr(data, name)]
+    if wrong:
+        raise UsageError(
+            f"{flag}: its {wrong[0].removeprefix('effective_')} is "
+            f"{getattr(other, wrong[0])!r}, here it is {getattr(data, wrong[0])!r}; name a run "
+            "on the same data"
+        )
+    return figures
+
+
+def networks(run: SavedRun) -> Mapping[str, Bundle]:
+    """The run's networks by task, or under an empty name where one serves all tasks."""
+    return run.single_task or {"": run.bundle}
+
+
+def weights_digest(bundles: Mapping[str, Bundle]) -> str:
+    """16 hex digits that change with any weight."""
+    digest = hashlib.sha256()
+    for name, bundle in sorted(bundles.items()):
+        for part, model in bundle.items():
+            digest.update(f"{name}/{part}".encode())
+            for values in model.get_weights():
+                digest.update(np.ascontiguousarray(values).tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _untrained(run: SavedRun) -> Any:
+    """An encoder of the same shape with other initial weights than the run's own."""
+    model = dataclasses.replace(
+        run.config.model, encoder_weights="none", backbone="", freeze_backbone=False
+    )
+    seed = layer_seed(run.config.train.seed, "probe/untrained")
+    return build_encoder(model, run.config.data.image_size, seed=seed)

@@ -1,0 +1,139 @@
+"""How hard fresh attackers try: 'fast' at the end of a training, 'thorough' for an audit."""
+
+from __future__ import annotations
+
+import dataclasses
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One amount of effort.
+
+    Attributes:
+        name: 'fast' or 'thorough'.
+        rows: rows to learn from, where data is generated; at most so many elsewhere.
+        image_rows: of these, most that are learned from where they are images, which are larger.
+        validation_rows: the attackers' own rows to choose by, likewise.
+        restarts: from how many random starts each network is trained.
+        dimensions: most principal components of whitened rows.
+        columns: most columns that trees and neighbours read.
+        steps: most iterations of logistic regression, for each strength of its penalty.
+        rounds: rounds of boosting.
+        dense_epochs: passes of networks over whitened rows.
+        epochs: passes of convolutional networks over feature maps.
+        image_epochs: passes over images.
+        width: channels that sizes convolutional networks.
+        features: who attacks features.
+        images: who attacks restored images.
+        pixels: who attacks pixels.
+        untrained: who attacks the features of an untrained encoder.
+        own: who attacks features after learning from rows that the encoder was trained on; empty:
+            not measured.
+        logits: who attacks the business logits.
+        planted: who looks for the planted leak.
+    """
+
+    name: str
+    rows: int
+    image_rows: int
+    validation_rows: int
+    restarts: int
+    dimensions: int
+    columns: int
+    steps: int
+    rounds: int
+    dense_epochs: int
+    epochs: int
+    image_epochs: int
+    width: int
+    features: tuple[str, ...]
+    images: tuple[str, ...]
+    pixels: tuple[str, ...]
+    untrained: tuple[str, ...]
+    own: tuple[str, ...]
+    logits: tuple[str, ...]
+    planted: tuple[str, ...]
+
+
+# Measured on feature maps of 16 x 16 x 32 before any removal: 127 s of processor time for all of
+# `features`, half of it for the local network, which is the one that reads them (79 %).
+FAST = Setting(
+    name="fast",
+    rows=12_000,
+    image_rows=6_000,
+    validation_rows=1_000,
+    restarts=1,
+    dimensions=256,
+    columns=48,
+    steps=40,
+    rounds=30,
+    dense_epochs=12,
+    epochs=8,
+    image_epochs=3,
+    width=32,
+    features=(
+        "logistic_standardised",
+        "logistic_whitened",
+        "knn_whitened",
+        "mlp_whitened",
+        "local_whitened",
+        "discriminator_final",
+    ),
+    images=("logistic_standardised", "local_standardised"),
+    pixels=("local_standardised",),
+    untrained=("local_whitened",),
+    own=(),
+    logits=("logistic_standardised", "knn_whitened"),
+    planted=("logistic_standardised",),
+)
+THOROUGH = Setting(
+    name="thorough",
+    rows=20_000,
+    image_rows=20_000,
+    validation_rows=2_000,
+    restarts=3,
+    dimensions=512,
+    columns=128,
+    steps=100,
+    rounds=100,
+    dense_epochs=30,
+    epochs=12,
+    image_epochs=4,
+    width=32,
+    features=(
+        "logistic_raw",
+        "logistic_standardised",
+        "logistic_whitened",
+        "knn_whitened",
+        "trees_standardised",
+        "trees_whitened",
+        "mlp_whitened",
+        "local_raw",
+        "local_standardised",
+        "local_whitened",
+        "placed_whitened",
+        "discriminator",
+        "discriminator_final",
+    ),
+    images=(
+        "logistic_standardised",
+        "trees_standardised",
+        "mlp_whitened",
+        "local_standardised",
+        "local_whitened",
+        "placed_standardised",
+    ),
+    pixels=("logistic_standardised", "local_standardised"),
+    untrained=("logistic_standardised", "local_standardised", "local_whitened"),
+    own=(
+        "logistic_standardised",
+        "mlp_whitened",
+        "local_standardised",
+        "local_whitened",
+        "discriminator",
+        "discriminator_final",
+    ),
+    logits=("logistic_standardised", "knn_whitened", "trees_standardised", "mlp_whitened"),
+    planted=("logistic_standardised", "mlp_whitened", "local_whitened"),
+)
+SETTINGS = {"fast": FAST, "thorough": THOROUGH}
