@@ -111,7 +111,7 @@ def test_rows_of_another_split_are_not_attacked():
         EvaluateOptions(removal_off="x")
 
 
-def test_train_probes_at_its_end_unless_told_otherwise(monkeypatch, tmp_path):
+def test_train_asks_for_the_attackers_of_its_flag(monkeypatch, tmp_path):
     from tf_mtl_privacy import train
     from tf_mtl_privacy.flags import parse
 
@@ -125,7 +125,7 @@ def test_train_probes_at_its_end_unless_told_otherwise(monkeypatch, tmp_path):
     run = types.SimpleNamespace(status=status, run_dir=tmp_path)
     monkeypatch.setattr("tf_mtl_privacy.training.fit.fit", lambda *a, **k: run)
     monkeypatch.setattr("tf_mtl_privacy.evaluate.evaluate_run", evaluated)
-    for flags in ([], ["--probe=none"], ["--probe=thorough"]):
+    for flags in (["--probe=fast"], ["--probe=none"], ["--probe=thorough"]):
         with pytest.raises(UsageError, match="far enough"):
             train.main(parse("train", [f"--run_dir={tmp_path}", *flags]))
     assert asked == ["fast", "none", "thorough"]
