@@ -106,7 +106,9 @@ def test_the_discriminators_update_leaves_the_adapter_and_rows_without_label(net
     moved, _ = networks.update(
         networks.discriminator,
         clip,
-        lambda o: private_steps.make_private_discriminator_step(networks.adapter, o),
+        lambda o: private_steps.make_private_discriminator_step(
+            networks.adapter, steps.make_discriminator_update(networks.discriminator, o)
+        ),
         clipping=clipping,
     )
     assert_moved(moved, clipped_mean(rows, clip))
@@ -151,7 +153,9 @@ def test_padding_changes_nothing_whatever_it_holds(networks, kind):
         "business": (networks.encoder, private_steps.make_private_business_step),
         "discriminator": (
             networks.discriminator,
-            lambda o: private_steps.make_private_discriminator_step(adapter, o),
+            lambda o: private_steps.make_private_discriminator_step(
+                adapter, steps.make_discriminator_update(networks.discriminator, o)
+            ),
         ),
         "restorer": (
             networks.restorer,

@@ -7,20 +7,16 @@ whose weights were lost with a crash stay counted: logs may have told of them.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.privacy import ledger_file
 from tf_mtl_privacy.privacy.accounting_events import Phase
 from tf_mtl_privacy.privacy.ledger_state import VERSION, LedgerHeader, LedgerState
-
-if TYPE_CHECKING:
-    from typing import Self
 
 LEDGER_FILE = "ledger.jsonl"
 
@@ -35,7 +31,7 @@ def read_ledger(folder: str | os.PathLike[str]) -> LedgerState:
     return LedgerState(ledger_file.read(path)[0], str(path))
 
 
-class Ledger:
+class Ledger(contextlib.AbstractContextManager["Ledger"]):
     """A run's ledger, open for writing; use as a context manager.
 
     Args:
@@ -207,15 +203,7 @@ class Ledger:
         """Closes the file. What is reserved and was not settled stays counted."""
         self._file.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def _write(self, record: dict[str, object]) -> None:

@@ -142,11 +142,11 @@ def _train(
     if saved is not None:
         for name, value in saved.items():
             setattr(record, name, value)
-    if saved is not None and record.public != public:
-        raise RunError(
-            f"run folder {folder}: it began on {record.public}, but --backbone is now {public}; "
-            "put the first one back"
-        )
+        if record.public != public:
+            raise RunError(
+                f"run folder {folder}: it began on {record.public}, but --backbone is now "
+                f"{public}; put the first one back"
+            )
     record.public = public
     journal = Journal(folder, record.lines)
     label = f"{tasks[0]}: " if config.train.model == "stl" else ""

@@ -135,7 +135,7 @@ class KeptFeatures:
         self._cache: FeatureCache | None = None
 
     def read(self, positions: np.ndarray, mask: np.ndarray) -> tf.Tensor:
-        """Features `[B, ...]` at positions `[B]` within the training rows; 0 where masked."""
+        """Features `[B, ...]` at positions `[B]`, training rows first; 0 where masked."""
         real = self._opened().read(positions[mask])
         padded = np.zeros((len(positions), *real.shape[1:]), np.float32)
         padded[mask] = real
@@ -143,14 +143,11 @@ class KeptFeatures:
 
     def validation(self) -> Iterator[tuple[Batch, tf.Tensor]]:
         """Validation batches of fixed size with their kept features."""
-        cache, rows = self._opened(), self._dataset.rows["validation"]
-        first, size = len(cache.rows) - len(rows), _VALIDATION_BATCH
+        rows, size = self._dataset.rows["validation"], _VALIDATION_BATCH
+        first = len(self._dataset.rows["train"])
         for start in range(0, len(rows), size):
-            part = rows[start : start + size]
-            features = cache.read(first + start + np.arange(len(part)))
-            padding = [(0, size - len(part))] + [(0, 0)] * (features.ndim - 1)
-            batch = self._dataset.batch(part, capacity=size)
-            yield batch, tf.convert_to_tensor(np.pad(features, padding))
+            batch = self._dataset.batch(rows[start : start + size], capacity=size)
+            yield batch, self.read(first + start + np.arange(size), batch.mask)
 
     def _opened(self) -> FeatureCache:
         if self._cache is None:

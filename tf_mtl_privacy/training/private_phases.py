@@ -30,7 +30,7 @@ from tf_mtl_privacy.training.phase import (
 from tf_mtl_privacy.training.private_optimizers import private_adam
 from tf_mtl_privacy.training.private_updates import PrivatePlan
 from tf_mtl_privacy.training.record import RunRecord
-from tf_mtl_privacy.training.steps import make_restoration_loss
+from tf_mtl_privacy.training.steps import make_discriminator_update, make_restoration_loss
 from tf_mtl_privacy.training.validation import Validator
 from tf_mtl_privacy.types import Batch
 
@@ -102,7 +102,8 @@ class PrivatePhases:
         )
 
         def discriminator(name: str) -> private_steps.Step:
-            return private_steps.make_private_discriminator_step(adapter, optimizers[name])
+            update = make_discriminator_update(self._discriminator, optimizers[name])
+            return private_steps.make_private_discriminator_step(adapter, update)
 
         def restorer(name: str) -> private_steps.Step:
             return private_steps.make_private_restorer_step(adapter, optimizers[name], restoration)

@@ -18,7 +18,7 @@ from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.privacy.optimizer import DPAdam
 from tf_mtl_privacy.training import losses
 from tf_mtl_privacy.training.scale_gradient import ScaleGradient
-from tf_mtl_privacy.training.steps import Metrics
+from tf_mtl_privacy.training.steps import DiscriminatorUpdate, Metrics
 from tf_mtl_privacy.types import Batch
 
 Restoration = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -62,18 +62,13 @@ def make_private_business_step(optimizer: DPAdam) -> Step:
     return step
 
 
-def make_private_discriminator_step(adapter: keras.Model, optimizer: DPAdam) -> Step:
+def make_private_discriminator_step(adapter: keras.Model, update: DiscriminatorUpdate) -> Step:
     """One private update of the discriminator (steps 2 and 3.3), the adapter fixed."""
 
     @tf.function(reduce_retracing=True)
     def step(kept: tf.Tensor, batch: Batch) -> Metrics:
-        known = tf.logical_and(batch.mask, batch.private >= 0)
-        values = optimizer.minimize(
-            adapter(kept, training=False),
-            lambda logits: losses.cross_entropy(logits, batch.private),
-            mask=known,
-        )
-        return {"discriminator_loss": losses.masked_mean(values, known)}
+        features = adapter(kept, training=False)
+        return {"discriminator_loss": update(features, batch.private, batch.mask)}
 
     return step
 

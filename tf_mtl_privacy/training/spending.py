@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from collections.abc import Mapping
-from types import TracebackType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.privacy.budget import affordable_together
 from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, Ledger
 from tf_mtl_privacy.privacy.ledger_state import LedgerState
 from tf_mtl_privacy.training.private_updates import PrivatePlan
-
-if TYPE_CHECKING:
-    from typing import Self
 
 
 class Counts(Protocol):
@@ -26,7 +23,7 @@ class Counts(Protocol):
         ...
 
 
-class Spending:
+class Spending(contextlib.AbstractContextManager["Spending"]):
     """Reserves private updates a block ahead of the steps that make them.
 
     Args:
@@ -139,13 +136,5 @@ class Spending:
         """Closes the ledger; what is reserved and not settled stays counted."""
         self._ledger.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        value: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()

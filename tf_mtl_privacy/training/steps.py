@@ -15,7 +15,7 @@ import tensorflow as tf
 from tf_mtl_privacy.config import LossConfig
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.privacy.optimizer import DPAdam
+from tf_mtl_privacy.privacy.optimizer import DPOptimizer
 from tf_mtl_privacy.training import losses
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
 from tf_mtl_privacy.training.scale_gradient import scale_gradient
@@ -45,20 +45,20 @@ def make_business_step(
 
 
 def make_discriminator_update(
-    discriminator: keras.Model, optimizer: DPAdam | keras.optimizers.Optimizer
+    discriminator: keras.Model, optimizer: DPOptimizer | keras.optimizers.Optimizer
 ) -> DiscriminatorUpdate:
     """One update of the discriminator on features through which no gradient flows back.
 
-    With a `DPAdam` it is a DP-SGD update (step 2 and 3.3), else plain Adam on the mean loss.
+    With a DP optimizer it is a DP-SGD update (step 2 and 3.3), else plain Adam on the mean loss.
     Returns the mean cross-entropy over the rows whose label is known.
     """
-    if not isinstance(optimizer, DPAdam):
+    if not isinstance(optimizer, DPOptimizer):
         optimizer.build(discriminator.trainable_variables)
 
     def update(features: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         features = tf.stop_gradient(features)
         known = tf.logical_and(mask, labels >= 0)
-        if isinstance(optimizer, DPAdam):
+        if isinstance(optimizer, DPOptimizer):
             values = optimizer.minimize(
                 features, lambda logits: losses.cross_entropy(logits, labels), mask=known
             )
