@@ -1,4 +1,4 @@
-# make demo | test | lint | bench | browser | clean; each sets up .venv first where it needs it.
+# make demo | table | test | lint | bench | browser | clean; each sets up .venv first where it needs it.
 
 # The interpreter that makes .venv; it must be Python 3.11 (tensorflow-privacy needs < 3.12).
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: demo test lint bench bench-peers browser clean help
+.PHONY: demo table test lint bench bench-peers browser clean help
 
 help:
 	@echo "make demo     train on embedded synthetic faces, print a table (minutes on two cores)"
+	@echo "make table    train the four models and a fifth (SEEDS=1 of each), what is missing; print them"
 	@echo "make test     run the tests"
 	@echo "make lint     check format, lint and types"
-	@echo "make bench    run every benchmark"
+	@echo "make bench    run every benchmark (not the experiments)"
 	@echo "make bench-peers  set up Opacus beside it, so that benchmarks/dp_step.py measures it too"
 	@echo "make browser  install Debian's chromium where it is missing"
 	@echo "make clean    remove caches and build products (runs/ and .venv stay)"
@@ -30,6 +31,12 @@ $(STAMP): setup.py
 demo: $(STAMP)
 	$(BIN)/python -m tf_mtl_privacy.train --flagfile=demo.cfg --run_dir=runs/demo
 
+# Hours on two cores; interrupted, it goes on where it stopped.
+RUNS ?= runs/table
+SEEDS ?= 1
+table: $(STAMP)
+	@$(BIN)/python -m benchmarks.model_table --runs=$(RUNS) --seeds=$(SEEDS)
+
 # One process per core; the tests of a file share one, because they share what is slow to make.
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
@@ -39,8 +46,11 @@ lint: $(STAMP)
 	$(BIN)/ruff check
 	$(BIN)/mypy
 
+# Experiments train for hours, each by its own command; they and what they share are no timings.
+EXPERIMENTS := model_table ablations ablation_rows ablation_table frontier frontier_plot runs
+BENCHMARKS := $(filter-out $(EXPERIMENTS:%=benchmarks/%.py),$(sort $(wildcard benchmarks/*.py)))
 bench: $(STAMP)
-	@status=0; for file in benchmarks/*.py; do \
+	@status=0; for file in $(BENCHMARKS); do \
 		echo "== $$file"; $(BIN)/python "$$file" || status=1; \
 	done; exit $$status
 

@@ -12,19 +12,17 @@ from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import CONFIG_FILE, DataConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.own_rows import PLACES, own_dataset, refuse_trained_rows, seen_people
-from tf_mtl_privacy.files import private_dir, write_atomic, write_json
+from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.run_pictures import write_pictures
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset
-    from tf_mtl_privacy.models.bundle import Bundle
     from tf_mtl_privacy.training.inference import Predictions
     from tf_mtl_privacy.training.saved_run import SavedRun
-
-_PICTURES, _PICTURE_PIXELS = 16, 128
 
 
 def evaluate_run(
@@ -42,8 +40,8 @@ def evaluate_run(
         run_dir: the run's folder.
         data: the data to evaluate on; the run's own by default.
         split: "train", "validation" or "test".
-        pictures: write `restored.png` (first faces of the split over what is restored from their
-            features); by default only for synthetic faces, which are nobody's.
+        pictures: write `restored.png` and `regions.png` (run_pictures.py); by default only for
+            synthetic faces, which are nobody's.
         probe: "fast" or "thorough": how hard fresh attackers try. "none" keeps what an earlier
             result of the same weights and data has of them.
         removal_off: folder of the same run without removal, see `--removal_off`.
@@ -71,6 +69,7 @@ def _evaluate_and_write(
     """The result and its file."""
     # Imported here: `--help` and wrong flags must answer before TensorFlow is loaded.
     from tf_mtl_privacy.data.opening import open_dataset
+    from tf_mtl_privacy.evaluation.marked_regions import marked_regions
     from tf_mtl_privacy.evaluation.probes.saved import kept_probe, probe_run
     from tf_mtl_privacy.reporting.environment import environment
     from tf_mtl_privacy.reporting.results import build_results
@@ -91,9 +90,10 @@ def _evaluate_and_write(
             run, dataset, used, dataset.rows[split], probe, is_own=same, removal_off=removal_off
         )
     results[0]["privacy"]["probe"] = attackers
+    results[0]["regions"] = marked_regions(run, dataset, used, dataset.rows[split])
     whole = build_results(run.config, run.status, *results, environment())
     if pictures or (pictures is None and used.dataset == "synthetic_faces"):
-        _write_picture(run.bundle, dataset, split, path)
+        write_pictures(run, dataset, used, split, path)
     write_json(path, whole)
     return whole, path
 
@@ -210,20 +210,6 @@ def predict_run(run: SavedRun, dataset: Dataset, rows: Any) -> Predictions:
         merged.business[task] = found.business[task]
     assert merged is not None
     return merged
-
-
-def _write_picture(bundle: Bundle, dataset: Dataset, split: str, results: Path) -> None:
-    from tf_mtl_privacy.reporting.pictures import comparison_sheet, enlarged, png_bytes
-    from tf_mtl_privacy.training.predict_images import predict_images
-
-    if bundle.restorer is None:
-        return
-    images = dataset.store.images(dataset.rows[split][:_PICTURES])
-    restored = predict_images(bundle, images, restore=True).restored
-    assert restored is not None
-    sheet = comparison_sheet([enlarged(part, _PICTURE_PIXELS) for part in (images, restored)])
-    name = results.stem.replace("results", "restored", 1) + ".png"
-    write_atomic(results.with_name(name), png_bytes(sheet), private=True)
 
 
 if __name__ == "__main__":

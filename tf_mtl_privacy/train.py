@@ -19,6 +19,7 @@ def main(parsed: Parsed) -> int:
     """Trains, evaluates on test rows, prints one table."""
     cli.load_tensorflow()
     from tf_mtl_privacy.evaluate import evaluate_run, results_path
+    from tf_mtl_privacy.evaluation.probes.check import fresh_check
     from tf_mtl_privacy.training.fit import fit
 
     run_dir, data = parsed.options.run_dir, parsed.config.data
@@ -27,7 +28,14 @@ def main(parsed: Parsed) -> int:
         f"training {train.model} on {data.dataset} in {run_dir} (Ctrl-C stops it; the same command "
         "goes on from there)"
     )
-    run = fit(parsed.config, run_dir=run_dir, log_images=parsed.options.log_images, report=_say)
+    check = fresh_check(parsed.config) if parsed.options.probe != "none" else None
+    run = fit(
+        parsed.config,
+        run_dir=run_dir,
+        log_images=parsed.options.log_images,
+        report=_say,
+        check=check,
+    )
     if run.status["dp"]["scope"]:
         write_atomic(run.run_dir / "privacy.txt", privacy_text(run.status["dp"]), private=True)
     results = evaluate_run(

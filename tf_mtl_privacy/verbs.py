@@ -9,7 +9,7 @@ from tf_mtl_privacy.config import section_types
 from tf_mtl_privacy.config.options import check_options, option
 from tf_mtl_privacy.errors import UsageError
 
-DEFAULT_RUN_DIR = "runs/default"
+DEFAULT_RUN_DIR, DEFAULT_TABLE_DIR = "runs/default", "runs/table"
 _ALL_SECTIONS = tuple(section_types())
 _PROBES = ("none", "fast", "thorough")
 _PROBE_HELP = (
@@ -55,7 +55,7 @@ class TrainOptions(CommonOptions):
         False,
         "Write pictures of real people to TensorBoard; synthetic faces are always written.",
     )
-    probe: str = option("none", _PROBE_HELP, choices=_PROBES)
+    probe: str = option("fast", _PROBE_HELP, choices=_PROBES)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,6 +148,22 @@ class AccountingOptions(CommonOptions):
 
 
 @dataclasses.dataclass(frozen=True)
+class ReportOptions(CommonOptions):
+    """Options of `report`."""
+
+    table: bool = option(False, "Print the four models and a fifth side by side.")
+    runs: str = option(
+        DEFAULT_TABLE_DIR, "With --table: folder of the runs, each in <model>-seed<number>."
+    )
+    seeds: int = option(
+        1, "With --table: how many seeds (0, 1, ..) of each model there should be.", low=1
+    )
+    format: str = option(
+        "text", "With --table: what to print.", choices=("text", "markdown", "json")
+    )
+
+
+@dataclasses.dataclass(frozen=True)
 class Verb:
     """One command.
 
@@ -193,4 +209,5 @@ VERBS = {
         "Computes epsilon from noise or noise from epsilon, with a table over steps.",
         AccountingOptions,
     ),
+    "report": Verb("Compares finished runs in one table.", ReportOptions),
 }

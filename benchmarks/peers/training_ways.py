@@ -87,7 +87,7 @@ def adversarial_ways(flags: Sequence[str], rows: int, folder: Path) -> list[Way]
         phases, _ = built(config, dataset, folder / name)
         phase = phases.build("adversarial")
         read = in_epochs(phase.inputs, phase.steps_per_epoch)
-        ways.append(Way(name, read, phase.step, lambda batch: counted(batch.mask)))
+        ways.append(Way(name, read, phase.step, lambda inputs: counted(inputs[0].mask)))
     return ways
 
 
@@ -104,8 +104,11 @@ def pretraining_ways(
     dataset = random_faces(config, rows)
     phases, plan = built(config, dataset, folder / "features")
     phase = phases.build("discriminator")
-    read = in_epochs(phase.inputs, phase.steps_per_epoch)
-    kept = Way("kept features", read, phase.step, lambda inputs: counted(inputs[2]))
+    name = "discriminator"
+    read = in_epochs(lambda epoch, number: phase.inputs(epoch, number)[name], phase.steps_per_epoch)
+    kept = Way(
+        "kept features", read, lambda row: phase.step({name: row}), lambda row: counted(row[2])
+    )
 
     def fill() -> float:
         begun = time.perf_counter()

@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 from tf_mtl_privacy.config import (
     Config,
     DataConfig,
+    GameConfig,
     LossConfig,
     ModelConfig,
     PrivacyConfig,
+    RemovalConfig,
     TrainConfig,
     expectation,
     section_types,
@@ -32,6 +34,8 @@ def test_sections():
         "loss": LossConfig,
         "train": TrainConfig,
         "privacy": PrivacyConfig,
+        "removal": RemovalConfig,
+        "game": GameConfig,
     }
 
 

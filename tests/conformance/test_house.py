@@ -24,6 +24,11 @@ FOREIGN = {
     "quiet",
     "version",
     "logdir",
+    # Of the experiments in benchmarks/.
+    "base",
+    "only",
+    "plot_only",
+    "table_only",
 }
 
 

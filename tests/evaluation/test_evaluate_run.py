@@ -40,7 +40,15 @@ def test_the_result_is_written_and_returned(run, tmp_path):
     assert found["evaluated_on"]["data_fingerprint"] == run.data_fingerprint
     assert found["training"] == {"steps": 5}
     assert found["dp"]["epsilon_pld"] is None and found["dp"]["reason"]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["restored.png", "results.json"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "regions.png",
+        "restored.png",
+        "results.json",
+    ]
+    assert found["regions"]["source"] == "discriminator" and found["regions"]["iou"] is None
+    assert found["regions"]["reason"] == (
+        "synthetic_faces does not say where the sensitive region is"
+    )
 
 
 def test_pictures_of_people_are_written_only_when_asked_for(run, tmp_path):
@@ -48,7 +56,7 @@ def test_pictures_of_people_are_written_only_when_asked_for(run, tmp_path):
     evaluate_run(tmp_path, people)
     assert [path.name for path in tmp_path.iterdir()] == ["results_csv.json"]
     evaluate_run(tmp_path, people, pictures=True)
-    assert (tmp_path / "restored_csv.png").exists()
+    assert (tmp_path / "restored_csv.png").exists() and (tmp_path / "regions_csv.png").exists()
 
 
 def test_what_is_different_and_noted_stands_in_the_result(run, tmp_path):
@@ -81,6 +89,7 @@ def test_single_task_networks_each_answer_for_their_own_task(run, tmp_path):
     found = evaluate_run(tmp_path)
     assert found["utility"] == together["utility"]
     assert found["privacy"]["discriminator"] is None and found["utility_on_restored"] is None
+    assert found["regions"]["source"] is None
 
 
 def test_another_image_size_is_refused(run, tmp_path):

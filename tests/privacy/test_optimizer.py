@@ -22,6 +22,27 @@ def test_one_step_without_noise_is_adam_on_the_clipped_mean():
     np.testing.assert_allclose(flat(values(model)), before - update, atol=2e-5)
 
 
+def test_a_new_start_is_a_first_step_that_stays_counted():
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    start, optimizer = values(model), without_noise(model, learning_rate=0.1)
+
+    def step():
+        for variable, value in zip(model.trainable_variables, start, strict=True):
+            variable.assign(value)
+        optimizer.minimize(x, cross_entropy(labels))
+        return flat(values(model))
+
+    first, second = step(), step()
+    optimizer.restart()
+    np.testing.assert_array_equal(step(), first)
+    assert not np.array_equal(first, second) and optimizer.iterations == 3
+    # What a checkpoint holds is enough to go on counting from there.
+    other = without_noise(model, learning_rate=0.1)
+    for kept, variable in zip(optimizer.variables, other.variables, strict=True):
+        variable.assign(kept)
+    assert other.iterations == 3
+
+
 def test_momentum_adds_up():
     model, (x, labels) = dense_network(), rows(5, (3,))
     one = flat(sgd_update(model, x, cross_entropy(labels), 1.0)[0])
@@ -73,9 +94,9 @@ def test_its_variables_hold_the_moments():
     optimizer = DPAdam(model, learning_rate=0.1, l2_norm_clip=1.0, noise_multiplier=1.0)
     optimizer.minimize(x, cross_entropy(labels))
     shapes = sorted(str(v.shape) for v in optimizer.variables)
-    # Step counter, and two moments for the kernel and the bias.
-    assert shapes == sorted(["()", "(3, 2)", "(3, 2)", "(2,)", "(2,)"])
-    assert all(np.abs(v.numpy()).sum() > 0 for v in optimizer.variables)
+    # Step counter, steps before a new start, and two moments for the kernel and the bias.
+    assert shapes == sorted(["()", "()", "(3, 2)", "(3, 2)", "(2,)", "(2,)"])
+    assert [np.abs(v.numpy()).sum() > 0 for v in optimizer.variables] == [True] * 5 + [False]
 
 
 def test_rows_that_are_not_finite_are_counted():

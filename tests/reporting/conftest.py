@@ -8,6 +8,7 @@ import pytest
 
 from tests.reporting.private_runs import plain_dp, private_config, private_dp
 from tests.reporting.probes import bare_probe, whole_probe
+from tests.reporting.regions import no_regions, whole_regions
 from tf_mtl_privacy.evaluation.own_rows import NOT_KNOWN, SeenPeople
 from tf_mtl_privacy.evaluation.summary import evaluation_summary
 from tf_mtl_privacy.reporting.results import build_results
@@ -70,6 +71,8 @@ def _status(config):
             "seconds": 283.3,
             "phases": {"business": {"epochs": 3, "most_epochs": 10, "steps": 90, "seconds": 1.5}},
             "final_beta": 0.3,
+            "before_game": {"fresh_probe_balanced_accuracy": 0.79},
+            "kept_epoch": 3,
             "parameters": {"encoder": 1000},
             "perceptual_loss": "none",
         },
@@ -84,7 +87,13 @@ def _dp(is_private):
 
 
 def make_results(
-    n=600, private_classes=8, seen=NOT_KNOWN, model="mtl_adv_dp", probe=None, **changes
+    n=600,
+    private_classes=8,
+    seen=NOT_KNOWN,
+    model="mtl_adv_dp",
+    probe=None,
+    regions=None,
+    **changes,
 ):
     config = private_config(model=model)
     names = tuple(f"class{number}" for number in range(private_classes))
@@ -97,6 +106,7 @@ def make_results(
         seen=seen,
     )
     evaluation["privacy"]["probe"] = probe
+    evaluation["regions"] = regions or no_regions()
     evaluated_on = {
         "dataset": "synthetic_faces",
         "split": "test",
@@ -110,7 +120,8 @@ def make_results(
 
 @pytest.fixture
 def results():
-    return make_results(seen=SeenPeople(7, np.arange(600) % 3 == 0), probe=whole_probe())
+    seen = SeenPeople(7, np.arange(600) % 3 == 0)
+    return make_results(seen=seen, probe=whole_probe(), regions=whole_regions())
 
 
 @pytest.fixture

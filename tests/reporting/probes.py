@@ -11,7 +11,19 @@ from tf_mtl_privacy.evaluation.probes.summary import (
 )
 
 ROWS = 1000
-TARGETS = ("features", "restored", "pixels", "untrained", "logits", "planted")
+TARGETS = (
+    "features",
+    "restored",
+    "pixels",
+    "untrained",
+    "logits",
+    "regions",
+    "features_and_regions",
+    "one_draw",
+    "noiseless",
+    "planted",
+)
+LOW = {"features": 143, "restored": 131, "logits": 125, "regions": 139}
 
 
 def reading(name, hits):
@@ -23,14 +35,17 @@ def reading(name, hits):
 
 def whole_probe(pixels=990):
     """Every target attacked, the encoder's own rows and a run with removal off too."""
-    hits = dict.fromkeys(TARGETS, 900) | {"features": 143, "restored": 131, "pixels": pixels}
+    hits = dict.fromkeys(TARGETS, 900) | LOW | {"pixels": pixels}
     found = {
         name: target_summary([reading("knn_whitened", 120), reading("local_raw", n)], UNSEEN, 6000)
         for name, n in hits.items()
     }
     found["features"]["own"] = target_summary([reading("local_raw", 152)], OWN, 5000)
+    found["features"]["draws"] = 64
     off = target_summary([reading("local_whitened", 787)], UNSEEN, 6000)["strongest"]
-    return probe_summary("thorough", found, off, 12.3) | {"weights": "0123456789abcdef"}
+    return probe_summary("thorough", found, off, 12.3, {"fresh_probe_balanced_accuracy": 0.781}) | {
+        "weights": "0123456789abcdef"
+    }
 
 
 def bare_probe():

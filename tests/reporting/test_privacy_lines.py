@@ -191,8 +191,16 @@ def test_reading_the_label_elsewhere_stands_beside_every_epsilon(objective, scop
     lines = dp_lines(dp)
     told = [line for line in lines if line.startswith("not accounted for: ")]
     assert [line.removeprefix("not accounted for: ") for line in told] == (
-        dp["unaccounted_label_access"]
+        dp["unaccounted_label_access"] + dp["validation_label_access"]
     )
     assert "gates and the schedule of beta read the labels of validation rows" in told[-1]
     by_encoder = [line for line in told if f"objective '{objective}'" in line]
-    assert len(by_encoder) == (1 if scope == "discriminator" else 0)
+    assert len(by_encoder) == (scope == "discriminator" and objective == "paper")
+
+
+def test_labels_of_nobody_stand_beside_epsilon_as_what_they_are():
+    dp = private_dp()
+    dp["public_label_access"] = ["the mask's reader: 12,000 drawn faces of nobody"]
+    line = "read in place of private labels: the mask's reader: 12,000 drawn faces of nobody"
+    assert line in dp_lines(dp)
+    assert "read in place" not in printed(private_dp())

@@ -72,10 +72,10 @@ def cross_entropy(logits, label):
 
 
 def objective(name, logits, label):
-    if label < 0:
-        return 0.0 * logits[0, 0]
     if name == "confusion":
         return -tf.reduce_mean(tf.math.log(tf.nn.softmax(logits)))
+    if label < 0:
+        return 0.0 * logits[0, 0]
     shares = tf.nn.softmax(logits)[0]
     others = [tf.math.log(1.0 - shares[k]) for k in range(len(shares)) if k != label]
     return tf.math.log(shares[label]) + tf.add_n(others)

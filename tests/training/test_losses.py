@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from scipy.special import logsumexp, softmax
+from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import log_loss
 
 from tf_mtl_privacy.config import LossConfig
@@ -29,8 +30,10 @@ EXTREME_LABELS = np.array([0, 0, 1, 2, 0, 0, 2], np.int32)
 PER_EXAMPLE = {
     "cross_entropy": losses.cross_entropy,
     "paper_adversarial": losses.paper_adversarial,
-    "confusion": losses.confusion,
+    "bounded_adversarial": losses.bounded_adversarial,
 }
+# Objectives that look at no label.
+LABEL_FREE = {"confusion": losses.confusion, "entropy": losses.entropy}
 
 
 def _log_shares(logits):
@@ -95,19 +98,56 @@ def test_paper_adversarial_at_extreme_logits():
 
 
 def test_confusion_is_least_at_uniform():
-    uniform = losses.confusion(np.full((1, 8), 2.5, np.float32), np.array([3])).numpy()
+    uniform = losses.confusion(np.full((1, 8), 2.5, np.float32)).numpy()
     assert uniform[0] == pytest.approx(np.log(8), rel=1e-6)
-    ours = losses.confusion(LOGITS, LABELS).numpy()
+    ours = losses.confusion(LOGITS).numpy()
     np.testing.assert_allclose(ours, -_log_shares(LOGITS).mean(axis=1), rtol=1e-5)
     assert (ours > np.log(8)).all()
 
 
-@pytest.mark.parametrize("name", PER_EXAMPLE)
+def test_entropy_against_scipy():
+    ours = losses.entropy(LOGITS).numpy()
+    np.testing.assert_allclose(
+        ours, scipy_entropy(softmax(LOGITS.astype(float), axis=1), axis=1), rtol=1e-5
+    )
+    extreme = losses.entropy(EXTREME).numpy()
+    expected = [0, 0, np.log(3), np.log(3), np.log(2), 0, 0]
+    np.testing.assert_allclose(extreme, expected, atol=1e-6)
+    assert (ours > 0).all() and (ours < np.log(8)).all()
+
+
+def test_the_bounded_objective_ends_where_the_discriminator_guesses():
+    """With K = 3 a uniform output costs log 3 + 2 log(3/2), worked by hand."""
+    uniform = np.log(3) + 2 * np.log(1.5)
+    # Shares of the right class: 1/2 (better than chance), 1/3, 1/100 (wrong, and certain of it).
+    shares = np.array([[0.5, 0.25, 0.25], [1 / 3, 1 / 3, 1 / 3], [0.01, 0.98, 0.01]], np.float32)
+    variable = tf.Variable(np.log(shares))
+    with tf.GradientTape() as tape:
+        values = losses.bounded_adversarial(variable, np.zeros(3, int))
+        total = tf.reduce_sum(values)
+    expected = [-np.log(0.5) - 2 * np.log(0.75), uniform, uniform]
+    np.testing.assert_allclose(values, expected, rtol=1e-6)
+    gradient = np.abs(tape.gradient(total, variable).numpy()).max(axis=1)
+    assert gradient[0] > 0.1 and gradient[2] == 0
+
+
+def test_the_bounded_objective_is_the_papers_below_its_bound():
+    ours = losses.bounded_adversarial(LOGITS, LABELS).numpy()
+    bound = np.log(8) + 7 * np.log(8 / 7)
+    expected = np.minimum(_expected_adversarial(LOGITS, LABELS), bound)
+    np.testing.assert_allclose(ours, expected, rtol=1e-5)
+    assert (expected == bound).any() and (expected < bound).any()
+
+
+@pytest.mark.parametrize("name", [*PER_EXAMPLE, *LABEL_FREE])
 def test_gradients_are_right_and_finite_at_extreme_logits(name):
     for logits, labels in ((EXTREME, EXTREME_LABELS), (LOGITS, LABELS)):
         variable = tf.Variable(logits)
         with tf.GradientTape() as tape:
-            total = tf.reduce_sum(PER_EXAMPLE[name](variable, labels))
+            if name in LABEL_FREE:
+                total = tf.reduce_sum(LABEL_FREE[name](variable))
+            else:
+                total = tf.reduce_sum(PER_EXAMPLE[name](variable, labels))
         gradient = tape.gradient(total, variable).numpy()
         assert np.isfinite(gradient).all()
         # None of the losses changes when all logits move together.
@@ -142,14 +182,19 @@ def test_unknown_labels_add_nothing(name):
     whole = PER_EXAMPLE[name](LOGITS, LABELS).numpy()
     rest = np.arange(40) % 3 != 0
     assert (values.numpy()[rest] == whole[rest]).all() and (whole[rest] > 0).all()
-    assert (np.abs(gradient[rest]).max(axis=1) > 0).all()
+    moved = np.abs(gradient[rest]).max(axis=1) > 0
+    assert moved.any() if name == "bounded_adversarial" else moved.all()
 
 
 def test_objectives_of_the_encoder():
     paper = losses.adversarial_objective("paper")(LOGITS, LABELS)
     np.testing.assert_array_equal(paper, -losses.paper_adversarial(LOGITS, LABELS).numpy())
+    bounded = losses.adversarial_objective("paper_bounded")(LOGITS, LABELS)
+    np.testing.assert_array_equal(bounded, -losses.bounded_adversarial(LOGITS, LABELS).numpy())
     confused = losses.adversarial_objective("confusion")(LOGITS, LABELS)
-    np.testing.assert_array_equal(confused, losses.confusion(LOGITS, LABELS).numpy())
+    np.testing.assert_array_equal(confused, losses.confusion(LOGITS).numpy())
+    spread = losses.adversarial_objective("entropy")(LOGITS, LABELS)
+    np.testing.assert_array_equal(spread, -losses.entropy(LOGITS).numpy())
     with pytest.raises(KeyError):
         losses.adversarial_objective("other")
 
@@ -158,6 +203,30 @@ def test_every_objective_of_the_configuration_is_there():
     choices = LossConfig.__dataclass_fields__["objective"].metadata["choices"]
     for name in choices:
         assert losses.adversarial_objective(name)(LOGITS, LABELS).shape == (40,)
+
+
+def test_only_objectives_that_say_so_read_labels():
+    for name in LossConfig.__dataclass_fields__["objective"].metadata["choices"]:
+        objective = losses.adversarial_objective(name)
+        values = [objective(LOGITS, (LABELS + shift) % 8).numpy() for shift in (0, 1)]
+        unknown = objective(LOGITS, np.full(40, -1)).numpy()
+        reads = not np.array_equal(*values)
+        assert reads == LossConfig(objective=name).objective_reads_labels
+        assert np.array_equal(unknown, values[0]) == (not reads)
+
+
+def test_every_objective_but_the_papers_is_bounded_from_below():
+    sure = np.concatenate([EXTREME, 1e4 * EXTREME])
+    labels = np.concatenate([EXTREME_LABELS, EXTREME_LABELS])
+    least = {
+        "confusion": np.log(3),
+        "entropy": -np.log(3),
+        "paper_bounded": -(np.log(3) + 2 * np.log(1.5)),
+    }
+    for name, bound in least.items():
+        values = losses.adversarial_objective(name)(sure, labels).numpy()
+        assert values.min() == pytest.approx(bound, rel=1e-5)
+    assert losses.adversarial_objective("paper")(sure, labels).numpy().min() < -1e4
 
 
 def test_squared_error_and_psnr():

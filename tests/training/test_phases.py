@@ -37,7 +37,9 @@ def phases(config, tmp_path, dataset=None):
 
 def masks(phase):
     """Of the batches of the first epoch."""
-    return [np.array(phase.inputs(0, step).mask) for step in range(phase.steps_per_epoch)]
+    read = [phase.inputs(0, step) for step in range(phase.steps_per_epoch)]
+    # The joint phase reads the encoder's batch, and batches of further discriminator updates.
+    return [np.array((part[0] if phase.name == "adversarial" else part).mask) for part in read]
 
 
 def test_no_padding_reaches_a_batchnorm_that_learns(tmp_path):
@@ -81,7 +83,8 @@ def test_private_phases_draw_the_plan_s_batches(tmp_path):
     for epoch, step in ((0, 0), (0, 1), (1, 1)):
         sampler = plan.updates["adversarial_discriminator"].sampler
         rows, mask = sampler.batch(epoch, step)
-        batch = joint.inputs(epoch, step)
+        batch, further = joint.inputs(epoch, step)
+        assert further == {}
         assert np.array(batch.index)[np.array(batch.mask)].tolist() == rows[mask].tolist()
         # No more places than real rows need: a multiple of eight.
         assert len(batch.mask) == 8 * max(1, -(-mask.sum() // 8))
@@ -91,7 +94,7 @@ def test_the_discriminator_reads_features_and_labels_of_the_same_rows(tmp_path):
     config, dataset = tiny_config("mtl_adv_dp"), tiny_arrays(40, unlabelled=10)
     built, bundle = phases(config, tmp_path, dataset)
     phase = built.build("discriminator")
-    features, labels, mask = (np.array(part) for part in phase.inputs(0, 1))
+    features, labels, mask = (np.array(part) for part in phase.inputs(0, 1)["discriminator"])
     plan = private_plan(config, dataset, KEY)
     positions, known = drawn(plan.updates["discriminator"].sampler, 0, 1)
     np.testing.assert_array_equal(mask, known)

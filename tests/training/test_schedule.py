@@ -47,6 +47,31 @@ def test_beta_is_never_lowered_by_the_switch():
     assert schedule.next_beta(LossConfig(), 0.5, 10, 20, 0.0) == 0.5
 
 
+def test_a_game_that_is_off_is_never_switched_on():
+    """With beta and beta_late at 0 no failed check raises it, whatever beta_step and beta_max."""
+    off = LossConfig(beta=0.0, beta_late=0.0)
+    assert betas(off, 60, [1.0] * 60) == [0.0] * 60
+    # A late game of its own is a game.
+    late = betas(LossConfig(beta=0.0), 20, [0.1] * 20)
+    assert late == [0.0] * 10 + [0.3] * 10
+
+
+def test_beta_grows_in_a_straight_line_over_the_first_epochs():
+    """Two epochs of four steps each, by hand: 0, 1/8, ..., 7/8, then all of it."""
+    found = [schedule.warmed_beta(0.4, e + s / 4, 2.0) for e in range(3) for s in range(4)]
+    assert found == pytest.approx([0.4 * min(1, n / 8) for n in range(12)])
+    assert found[0] == 0 and found[4] == pytest.approx(0.2) and found[8:] == [0.4] * 4
+    # Half an epoch, and none: where it starts.
+    assert schedule.warmed_beta(0.4, 0.25, 0.5) == pytest.approx(0.2)
+    assert schedule.warmed_beta(0.4, 0.0, 0.0) == 0.4
+
+
+def test_checks_are_due_every_so_many_epochs_and_at_the_end():
+    due = [e for e in range(1, 11) if schedule.check_due(4, e, last=e == 10)]
+    assert due == [4, 8, 10]
+    assert [e for e in range(1, 11) if schedule.check_due(0, e, last=e == 10)] == [10]
+
+
 def test_only_adversarial_models_have_a_beta():
     assert schedule.initial_beta(config(model="mtl_adv")) == 0.1
     assert schedule.initial_beta(config(model="mtl_adv_dp")) == 0.1
@@ -56,7 +81,8 @@ def test_only_adversarial_models_have_a_beta():
 
 def test_the_single_task_model_has_no_discriminator_and_no_restorer():
     assert list(schedule.phase_epochs(config(model="stl"))) == ["business", "adversarial"]
-    assert list(schedule.phase_epochs(config(model="mtl_dp"))) == list(schedule.PHASES)
+    phases = ["business", "discriminator", "restorer", "adversarial"]
+    assert list(schedule.phase_epochs(config(model="mtl_dp"))) == phases
 
 
 @pytest.mark.parametrize(
@@ -119,6 +145,22 @@ def test_each_part_of_the_stop_rule_can_hold_it_back(name, value, part):
     result = schedule.stop_rule(config(), [GOOD] * 5 + [GOOD | {name: value}], TASKS)
     assert not result["met"]
     assert result["parts"][part]["status"] == "not_met"
+
+
+def test_how_far_a_rule_is_from_met():
+    def far(figures, epochs=6):
+        return schedule.shortfall(schedule.stop_rule(config(), [figures] * epochs, TASKS))
+
+    assert far(GOOD) == (0, 0.15)
+    leaky = GOOD | {"fresh_probe_balanced_accuracy": 0.3}
+    # Fewer parts unmet go first, whatever the attacker finds; then the lower figure.
+    blurred = GOOD | {"psnr_db": 20.0, "gender_accuracy": 0.5}
+    assert far(GOOD) < far(leaky) == (1, 0.3) < far(blurred) == (2, 0.15)
+    assert far(leaky) < far(leaky | {"fresh_probe_balanced_accuracy": 0.31})
+    # What was not evaluated is not met: two changes that need five epochs more.
+    assert far(GOOD, epochs=2) == (2, 0.15)
+    without = {k: v for k, v in GOOD.items() if k != "fresh_probe_balanced_accuracy"}
+    assert far(without) == (1, 1.0)
 
 
 def test_attacks_that_were_not_run_are_named_and_never_passed():

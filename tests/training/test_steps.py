@@ -10,6 +10,7 @@ import tensorflow as tf
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.models.bundle import build_bundle
+from tf_mtl_privacy.models.discriminator import build_discriminator
 from tf_mtl_privacy.privacy.optimizer import DPAdam
 from tf_mtl_privacy.training import losses, steps
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
@@ -48,9 +49,11 @@ def bundle():
     return build_bundle(tiny_config(), TASKS, 8)
 
 
-def joint(bundle, config, optimizer, update=None, play=True):
+def joint(bundle, config, optimizer, update=None, play=True, others=()):
     restoration = steps.make_restoration_loss(config, PerceptualLoss("none"))
-    return steps.make_adversarial_step(bundle, config, optimizer, update, restoration, play=play)
+    return steps.make_adversarial_step(
+        bundle, config, optimizer, update, restoration, play=play, others=others
+    )
 
 
 def gradient_of(bundle, model, loss):
@@ -74,7 +77,7 @@ def test_each_network_gets_the_gradient_that_the_paper_says(bundle, objective):
     )
     logits = lambda: bundle.discriminator(encode())  # noqa: E731
     signed = {
-        "confusion": lambda: tf.reduce_mean(losses.confusion(logits(), data.private)),
+        "confusion": lambda: tf.reduce_mean(losses.confusion(logits())),
         "paper": lambda: -tf.reduce_mean(losses.paper_adversarial(logits(), data.private)),
     }[objective]
     restoring = lambda: tf.reduce_mean(  # noqa: E731
@@ -156,11 +159,55 @@ def test_one_row_never_moves_another_rows_features_or_loss(bundle):
 
 
 def test_rows_without_a_private_label_add_no_privacy_loss(bundle):
-    config = tiny_config().loss
+    config = dataclasses.replace(tiny_config().loss, objective="paper")
     data = batch()
     unknown = data._replace(private=np.full(6, -1, np.int32))
     metrics = joint(bundle, config, Recorder())(steps.as_tensors(unknown), tf.constant(BETA))
     assert float(metrics["adversarial_objective"]) == 0.0
+
+
+@pytest.mark.parametrize("objective", ["confusion", "entropy"])
+def test_an_objective_without_labels_is_the_same_whatever_they_are(bundle, objective):
+    config = dataclasses.replace(tiny_config().loss, objective=objective)
+    data, found = batch(real=5), []
+    for private in (data.private, np.full(6, -1, np.int32), np.zeros(6, np.int32)):
+        recorder = Recorder()
+        metrics = joint(bundle, config, recorder)(
+            steps.as_tensors(data._replace(private=private)), tf.constant(BETA)
+        )
+        found.append(([np.array(g) for g in recorder.gradients], metrics))
+    for gradients, metrics in found[1:]:
+        for ours, theirs in zip(gradients, found[0][0], strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+        assert metrics["adversarial_objective"] == found[0][1]["adversarial_objective"]
+
+
+def test_against_several_discriminators_the_objective_is_the_mean_over_them(bundle):
+    config, data = tiny_config().loss, steps.as_tensors(batch())
+    model = tiny_config().model
+    others = [
+        build_discriminator(
+            bundle.discriminator.input_shape[1:],
+            8,
+            shape="dense",
+            units=model.business_units,
+            seed=n,
+        )
+        for n in (1, 2)
+    ]
+    alone = []
+    for one in (bundle.discriminator, *others):
+        recorder = Recorder()
+        with_one = dataclasses.replace(bundle, discriminator=one)
+        metrics = joint(with_one, config, recorder)(data, tf.constant(BETA))
+        alone.append(([np.array(g) for g in recorder.gradients], metrics["adversarial_objective"]))
+    recorder = Recorder()
+    metrics = joint(bundle, config, recorder, others=others)(data, tf.constant(BETA))
+    values = [float(value) for _, value in alone]
+    assert len(set(values)) == 3
+    assert float(metrics["adversarial_objective"]) == pytest.approx(np.mean(values), rel=1e-6)
+    for kept, *parts in zip(recorder.gradients, *(g for g, _ in alone), strict=True):
+        np.testing.assert_allclose(kept, np.mean(parts, axis=0), atol=1e-6)
 
 
 def test_the_private_update_is_taken_on_features_without_a_way_back(bundle):

@@ -15,6 +15,7 @@ from tf_mtl_privacy.config import (
     LossConfig,
     ModelConfig,
     PrivacyConfig,
+    RemovalConfig,
     TrainConfig,
 )
 from tf_mtl_privacy.data.dataset import Dataset
@@ -22,7 +23,9 @@ from tf_mtl_privacy.data.dataset import Dataset
 EPOCHS = ("business_epochs", "discriminator_epochs", "restorer_epochs", "adversarial_epochs")
 
 
-def tiny_config(model: str = "mtl_adv", privacy: dict | None = None, **train) -> Config:
+def tiny_config(
+    model: str = "mtl_adv", privacy: dict | None = None, removal: dict | None = None, **train
+) -> Config:
     options = dict.fromkeys(EPOCHS, 2) | {"batch_size": 16, "checkpoint_steps": 2}
     return Config(
         data=DataConfig(image_size=32, train_rows=72, validation_rows=24, test_rows=24),
@@ -37,6 +40,7 @@ def tiny_config(model: str = "mtl_adv", privacy: dict | None = None, **train) ->
         loss=LossConfig(),
         train=TrainConfig(model=model, **(options | train)),
         privacy=PrivacyConfig(**(privacy or {})),
+        removal=RemovalConfig(**(removal or {})),
     )
 
 

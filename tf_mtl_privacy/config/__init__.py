@@ -5,10 +5,12 @@ absl: a configuration can be read, changed and checked anywhere.
 """
 
 from tf_mtl_privacy.config.data import DataConfig
+from tf_mtl_privacy.config.game import GameConfig
 from tf_mtl_privacy.config.loss import LossConfig
 from tf_mtl_privacy.config.model import ModelConfig
 from tf_mtl_privacy.config.options import expectation
 from tf_mtl_privacy.config.privacy import PrivacyConfig
+from tf_mtl_privacy.config.removal import RemovalConfig
 from tf_mtl_privacy.config.run import CONFIG_FILE, LABELS_FILE, Config, section_types
 from tf_mtl_privacy.config.train import TrainConfig
 
@@ -17,9 +19,11 @@ __all__ = [
     "LABELS_FILE",
     "Config",
     "DataConfig",
+    "GameConfig",
     "LossConfig",
     "ModelConfig",
     "PrivacyConfig",
+    "RemovalConfig",
     "TrainConfig",
     "expectation",
     "section_types",

@@ -28,8 +28,9 @@ class LossConfig:
     objective: str = option(
         "confusion",
         "The encoder's adversarial objective: 'paper' maximises the discriminator's loss, "
-        "'confusion' pulls its output to uniform.",
-        choices=("paper", "confusion"),
+        "'paper_bounded' does so up to the loss of a uniform output, 'confusion' pulls that output "
+        "to uniform, 'entropy' maximises its entropy. Only the first two read the private label.",
+        choices=("paper", "paper_bounded", "confusion", "entropy"),
     )
     reconstruction_weight: float = option(
         1.0, "Weight of the squared error inside the restoration loss.", low=0
@@ -48,3 +49,13 @@ class LossConfig:
                 f"--beta_max={self.beta_max}: expected at least beta={self.beta} and "
                 f"beta_late={self.beta_late}"
             )
+
+    @property
+    def plays(self) -> bool:
+        """Whether beta is ever above 0: where it starts at 0 and stays there, nothing raises it."""
+        return max(self.beta, self.beta_late) > 0
+
+    @property
+    def objective_reads_labels(self) -> bool:
+        """Whether the encoder's objective reads private labels of its rows."""
+        return self.objective in ("paper", "paper_bounded")

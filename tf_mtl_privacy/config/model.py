@@ -30,11 +30,21 @@ class ModelConfig:
     )
     feature_stride: int = option(4, "Pixels per feature cell: 4, 8, 16 or 32.", low=4, high=32)
     feature_channels: int = option(16, "Channels of the feature map.", low=1, high=2048)
+    pixel_path: bool = option(
+        False,
+        "Hand the picture (covered where it is masked) to the adapter beside the backbone's "
+        "features, so that restoration is not limited by the backbone.",
+    )
     compact_width: int = option(32, "Channels of the compact encoder's first layer.", low=8)
-    discriminator: str = option("conv", "Shape of the discriminator.", choices=("conv", "dense"))
+    discriminator: str = option(
+        "conv",
+        "Shape of the discriminator: convolutions down to few cells, one hidden layer on all "
+        "cells, or convolutions whose cells are pooled by attention.",
+        choices=("conv", "dense", "pooled"),
+    )
     discriminator_units: int = option(
         64,
-        "Width of the dense discriminator's hidden layer; the conv one has half as many channels.",
+        "Width of the dense discriminator's hidden layer; the others have half as many channels.",
         low=1,
     )
     business_units: int = option(64, "Width of the business head.", low=4)

@@ -6,14 +6,23 @@ import dataclasses
 from typing import Any, get_type_hints
 
 from tf_mtl_privacy.config.data import DataConfig
+from tf_mtl_privacy.config.game import GameConfig
 from tf_mtl_privacy.config.loss import LossConfig
 from tf_mtl_privacy.config.model import ModelConfig
 from tf_mtl_privacy.config.parsing import parse_thresholds
 from tf_mtl_privacy.config.privacy import PrivacyConfig
+from tf_mtl_privacy.config.removal import RemovalConfig
 from tf_mtl_privacy.config.train import TrainConfig
 from tf_mtl_privacy.errors import UsageError
 
 CONFIG_FILE, LABELS_FILE = "config.json", "labels.json"
+_OF_DISCRIMINATORS = (
+    "discriminator_steps",
+    "discriminators",
+    "discriminator_restart_epochs",
+    "discriminator_labels",
+    "beta_warmup_epochs",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +34,8 @@ class Config:
     loss: LossConfig = dataclasses.field(default_factory=LossConfig)
     train: TrainConfig = dataclasses.field(default_factory=TrainConfig)
     privacy: PrivacyConfig = dataclasses.field(default_factory=PrivacyConfig)
+    removal: RemovalConfig = dataclasses.field(default_factory=RemovalConfig)
+    game: GameConfig = dataclasses.field(default_factory=GameConfig)
 
     def __post_init__(self) -> None:
         if self.data.image_size // self.model.feature_stride < 2:
@@ -43,6 +54,7 @@ class Config:
             )
         if self.privacy.dp_scope == "all":
             self._check_everything_private()
+            self._check_plain_game()
         for flag in ("gate_business", "stop_business"):
             self._check_goals(flag)
         if self.train.has_discriminator and self.data.effective_private_label == "none":
@@ -51,7 +63,67 @@ class Config:
                 "--model=stl"
             )
 
+        self._check_noise()
+        if self.removal_in_force.reads_public_faces:
+            self._check_public_faces()
+
+    def _check_noise(self) -> None:
+        noise = self.removal_in_force.feature_noise
+        if not noise:
+            return
+        for flag, used, why in (
+            ("pixel_path", self.model.pixel_path, "hands pixels on whose scale must stay as it is"),
+            (
+                "dp_scope=all",
+                self.privacy.dp_scope == "all",
+                "clips gradients of networks that draw no random numbers",
+            ),
+        ):
+            if used:
+                raise UsageError(f"--feature_noise={noise}: --{flag} {why}; leave out one of them")
+
+    def _check_public_faces(self) -> None:
+        data, removal = self.data, self.removal_in_force
+        masks = removal.has_mask and removal.region_labels == "public"
+        option = "--region_labels" if masks else "--erasure_labels"
+        flag, other = f"{option}=public", f"{option}=train"
+        if data.dataset != "synthetic_faces":
+            raise UsageError(
+                f"{flag}: there are public faces with a private label for synthetic_faces only; "
+                f"with --dataset={data.dataset} give {other}"
+            )
+        if data.effective_private_label == "identity":
+            raise UsageError(
+                f"{flag}: other pictures of the same people are not public; give {other}"
+            )
+        if data.synthetic_stream == "backbone":
+            raise UsageError(
+                f"{flag}: those faces are the stream 'backbone', on which --synthetic_stream="
+                f"backbone trains; give {other}"
+            )
+
+    def _check_plain_game(self) -> None:
+        """Each update of everything is planned once; the game's further ones are not among them."""
+        plain = GameConfig()
+        for flag in _OF_DISCRIMINATORS:
+            value = getattr(self.game, flag)
+            if value != getattr(plain, flag):
+                raise UsageError(
+                    f"--{flag}={value}: only for --dp_scope=discriminator; with --dp_scope=all "
+                    "leave it out"
+                )
+
     def _check_everything_private(self) -> None:
+        removal = self.removal_in_force
+        for flag, used, whose in (
+            ("region_labels", removal.has_mask, removal.region_labels),
+            ("erasure_labels", removal.erasure != "none", removal.erasure_labels),
+        ):
+            if used and whose == "train":
+                raise UsageError(
+                    f"--dp_scope=all: --{flag}=train reads private labels without noise; give "
+                    f"--{flag}=public"
+                )
         if not self.train.is_private:
             raise UsageError(
                 f"--dp_scope=all: --model={self.train.model} has no DP-SGD; give --model=mtl_dp or "
@@ -72,6 +144,11 @@ class Config:
                     f"--{flag}={value}: with --dp_scope=all a file needs --public_weights, by "
                     "which you say that it was trained on public data only"
                 )
+
+    @property
+    def removal_in_force(self) -> RemovalConfig:
+        """What removes information in this run: a model without the game has none of it."""
+        return self.removal if self.train.is_adversarial else RemovalConfig()
 
     @property
     def freezes_backbone(self) -> bool:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from tf_mtl_privacy.config import CONFIG_FILE, LABELS_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.models.mask import PREFIX as MASK
 from tf_mtl_privacy.models.weights import LayerWeights, assign_weights, misfit, read_weights
 
 ADAPTER = "adapter_"
@@ -47,21 +49,31 @@ def backbone_config(run_dir: str | os.PathLike[str]) -> Config:
 def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None:
     """Sets the encoder's weights to those of a run; nothing is changed unless they fit.
 
-    The adapter's are taken where their shapes agree; else it keeps its own.
+    The adapter's are taken where their shapes agree, the mask's where all of them do; else the
+    encoder keeps its own. Those that it does not have are left out.
 
     Raises:
         UsageError: not a finished run, or its encoder has another shape.
     """
     backbone_config(run_dir)
     found = _read(run_dir, "encoder")
-    adapter = {layer.name: [w.shape for w in layer.weights] for layer in encoder.layers}
+    layers = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in encoder.layers}
+    differ = {
+        name
+        for name, shapes in layers.items()
+        if shapes and shapes != [array.shape for array in found.get(name, [])]
+    }
+    # Half of another mask would cover neither what that one does nor what ours does.
+    no_mask = any(name.startswith(MASK) for name in differ)
     own = tuple(
         name
-        for name in adapter
-        if name.startswith(ADAPTER)
-        and [tuple(shape) for shape in adapter[name]] != [a.shape for a in found.get(name, [])]
+        for name in layers
+        if (name.startswith(ADAPTER) and name in differ) or (name.startswith(MASK) and no_mask)
     )
-    found = {name: arrays for name, arrays in found.items() if name not in own}
+    surplus = tuple(
+        name for name in found if name.startswith((ADAPTER, MASK)) and name not in layers
+    )
+    found = {name: arrays for name, arrays in found.items() if name not in own + surplus}
     problem = misfit(encoder, found, optional=own)
     if problem:
         raise UsageError(
@@ -176,13 +188,25 @@ def split_encoder(encoder: keras.Model) -> tuple[keras.Model, keras.Model]:
 
     Returns:
         `(backbone, adapter)`: images `[B, S, S, 3]` -> `[B, h, w, c']`, and from there to the
-        encoder's features `[B, h, w, c]`.
+        encoder's features `[B, h, w, c]`. What the features carry of the picture passes through the
+        adapter as it is, as the last of the c' channels.
     """
-    names = [layer.name for layer in encoder.layers]
-    first = names.index(f"{ADAPTER}conv")
-    backbone = keras.Model(encoder.inputs[0], encoder.layers[first - 1].output, name="backbone")
+    by_output = {id(layer.output): layer for layer in encoder.layers}
+    tail = [by_output[id(encoder.outputs[0])]]
+    while tail[0].name != f"{ADAPTER}conv":
+        tail.insert(0, by_output[id(_first(tail[0].input)[0])])
+    seen = tail[0].input
+    carried = [part for layer in tail for part in _first(layer.input)[1]]
+    whole = keras.layers.Concatenate(name="backbone_carries")([seen, *carried]) if carried else seen
+    backbone = keras.Model(encoder.inputs[0], whole, name="backbone")
     inputs = keras.Input(backbone.output_shape[1:], name="backbone_features")
-    x = inputs
-    for layer in encoder.layers[first:]:
-        x = layer(x)
+    channels = seen.shape[-1]
+    x = inputs[..., :channels] if carried else inputs
+    for layer in tail:
+        x = layer([x, inputs[..., channels:]] if _first(layer.input)[1] else x)
     return backbone, keras.Model(inputs, x, name="adapter")
+
+
+def _first(inputs: Any) -> tuple[Any, list[Any]]:
+    """The first of a layer's inputs, and the others."""
+    return (inputs[0], list(inputs[1:])) if isinstance(inputs, list) else (inputs, [])

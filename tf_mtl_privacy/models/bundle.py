@@ -62,7 +62,13 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
     _check_classes(config, task_classes, private_classes)
     model, seed = config.model, config.train.seed
     model = dataclasses.replace(model, freeze_backbone=config.freezes_backbone)
-    encoder = build_encoder(model, config.data.image_size, seed=seed)
+    encoder = build_encoder(
+        model,
+        config.data.image_size,
+        seed=seed,
+        removal=config.removal_in_force,
+        private_classes=private_classes,
+    )
     shape = tuple(encoder.output_shape[1:])
     business = build_business(shape, task_classes, units=model.business_units, seed=seed)
     if not config.train.has_discriminator:
@@ -74,7 +80,13 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
         units=model.discriminator_units,
         seed=seed,
     )
-    restorer = build_restorer(shape, model.feature_stride, width=model.restorer_width, seed=seed)
+    restorer = build_restorer(
+        shape,
+        model.feature_stride,
+        width=model.restorer_width,
+        seed=seed,
+        pixel_path=model.pixel_path,
+    )
     if model.backbone and model.backbone_heads:
         heads = {"business": business, "discriminator": discriminator, "restorer": restorer}
         start_heads(heads, model.backbone)

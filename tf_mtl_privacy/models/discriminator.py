@@ -6,7 +6,9 @@ from typing import Any
 
 import keras
 
-from tf_mtl_privacy.models.layers import Layers, convolution_block, halvings
+from tf_mtl_privacy.models.layers import Layers, convolution_block, group_norm, halvings
+
+_POOLED_BLOCKS, _HEADS = 2, 4
 
 
 def build_discriminator(
@@ -19,8 +21,8 @@ def build_discriminator(
     Args:
         feature_shape: (h, w, c).
         classes: number of private classes, K.
-        shape: 'conv' (convolutions down to 4x4 cells, logits) or 'dense' (one hidden layer,
-            logits).
+        shape: 'conv' (convolutions down to 4x4 cells, logits), 'dense' (one hidden layer, logits)
+            or 'pooled' (convolutions whose cells are pooled by attention, logits).
         units: width of the hidden layer; the convolutions have half as many channels.
         seed: of the initial weights.
     """
@@ -29,6 +31,8 @@ def build_discriminator(
     if shape == "dense":
         x = keras.layers.Flatten(name="flatten")(inputs)
         x = layers.dense(units, "hidden", activation="relu")(x)
+    elif shape == "pooled":
+        x = _pooled(layers, inputs, max(units // 2, 1))
     else:
         x = _convolutions(layers, inputs, max(units // 2, 1))
     return keras.Model(inputs, layers.dense(classes, "logits")(x), name="discriminator")
@@ -41,4 +45,23 @@ def _convolutions(layers: Layers, x: Any, channels: int) -> Any:
     strides = [1] + [2] * halvings(max(x.shape[1:3]))
     for number, stride in enumerate(strides, start=1):
         x = convolution_block(layers, x, channels, strides=stride, number=number)
+    return keras.layers.Flatten(name="flatten")(x)
+
+
+def _pooled(layers: Layers, x: Any, channels: int) -> Any:
+    """The cells' mean, weighed by attention: few weights, and a detail may be in any place.
+
+    Ilse et al. 2018, "Attention-based Deep Multiple Instance Learning", section 2.4: each head's
+    weights are a softmax over cells of a 1x1 convolution's output.
+    """
+    x = group_norm(x.shape[-1], "norm0", groups=1)(x)
+    x = layers.conv(channels, 1, "reduce")(x)
+    for number in range(1, _POOLED_BLOCKS + 1):
+        x = convolution_block(layers, x, channels, strides=1, number=number)
+    cells = x.shape[1] * x.shape[2]
+    weights = layers.conv(_HEADS, 1, "attention")(x)
+    weights = keras.layers.Reshape((cells, _HEADS), name="attention_cells")(weights)
+    weights = keras.layers.Softmax(axis=1, name="attention_weights")(weights)
+    x = keras.layers.Reshape((cells, channels), name="cells")(x)
+    x = keras.layers.Dot(axes=1, name="pool")([weights, x])
     return keras.layers.Flatten(name="flatten")(x)

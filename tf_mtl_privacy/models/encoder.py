@@ -6,32 +6,61 @@ from typing import Any
 
 import keras
 
-from tf_mtl_privacy.config import ModelConfig
+from tf_mtl_privacy.config import ModelConfig, RemovalConfig
 from tf_mtl_privacy.models.backbone import ADAPTER, load_backbone
 from tf_mtl_privacy.models.compact import compact_backbone
+from tf_mtl_privacy.models.erasure import NAME as ERASURE
+from tf_mtl_privacy.models.erasure import Erasure
 from tf_mtl_privacy.models.layers import Layers, group_norm
+from tf_mtl_privacy.models.mask import masked
+from tf_mtl_privacy.models.noise import noisy
+from tf_mtl_privacy.models.pixels import to_cells
 from tf_mtl_privacy.models.pretrained import load_encoder_weights, pretrained_backbone
 
 
-def build_encoder(config: ModelConfig, image_size: int, *, seed: int = 0) -> keras.Model:
-    """The encoder: `[B, S, S, 3]` in [0, 1] -> `[B, S/stride, S/stride, feature_channels]`.
+def build_encoder(
+    config: ModelConfig,
+    image_size: int,
+    *,
+    seed: int = 0,
+    removal: RemovalConfig | None = None,
+    private_classes: int = 2,
+) -> keras.Model:
+    """The encoder: `[B, S, S, 3]` in [0, 1] -> `[B, S/stride, S/stride, c]`, c = feature_channels.
 
-    Both are float32. The last part is the adapter, a 1x1 convolution and GroupNorm over all its
-    channels (layers `adapter_conv`, `adapter_norm`); it stays trainable when the backbone is
-    frozen. BatchNorm of a pre-trained backbone uses the batch's statistics only when the model is
-    called with `training=True`, and never when the backbone is frozen.
+    With `pixel_path` the (covered) picture's pixels in [-1, 1] follow as 3 * stride^2 channels
+    more, and before them, with a mask, stride^2 that say which are covered; with a learned mask
+    everything sees the covered picture only, once the mask is switched on (models/mask.py).
+    Pictures and features are float32. The last part is the adapter, a 1x1 convolution and GroupNorm
+    over all its channels (layers `adapter_conv`, `adapter_norm`); it stays trainable when the
+    backbone is frozen. Behind it stand what is erased (models/erasure.py) and the noise
+    (models/noise.py), as far as `removal` has them. BatchNorm of a pre-trained backbone uses the
+    batch's statistics only when the model is called with `training=True`, and never when the
+    backbone is frozen.
 
     Args:
         config: shape, weights and freezing of the encoder.
         image_size: height and width of the images, S.
         seed: of the initial weights.
+        removal: what takes information out; nothing by default.
+        private_classes: K, of which an erasure takes out K - 1 directions at most.
 
     Raises:
         UsageError: a size the backbone does not take, or a weights file that does not fit.
         RunError: ImageNet weights could not be fetched.
     """
     inputs = keras.Input((image_size, image_size, 3), name="image")
-    backbone = _backbone(config, inputs, image_size, seed)
+    picture, cover, removal = inputs, None, removal or RemovalConfig()
+    if removal.has_mask:
+        covered = masked(
+            inputs,
+            cell=removal.mask_cell,
+            fill=removal.mask_fill,
+            width=removal.mask_width,
+            seed=seed,
+        )
+        picture, cover = covered[..., :3], covered[..., 3:]
+    backbone = _backbone(config, picture, image_size, seed)
     if config.freeze_backbone:
         for layer in keras.Model(inputs, backbone).layers:
             layer.trainable = False
@@ -39,12 +68,26 @@ def build_encoder(config: ModelConfig, image_size: int, *, seed: int = 0) -> ker
     x = layers.conv(config.feature_channels, 1, f"{ADAPTER}conv")(backbone)
     # One group: what is normalised away is two numbers per image, not two per channel.
     x = group_norm(config.feature_channels, f"{ADAPTER}norm", groups=1)(x)
+    if config.pixel_path:
+        x = _with_pixels(x, picture, cover, config.feature_stride)
+    if removal.erasure != "none":
+        x = Erasure(max(private_classes - 1, 1), name=ERASURE)(x)
+    if removal.feature_noise:
+        x = noisy(x, removal.feature_noise)
     encoder = keras.Model(inputs, x, name="encoder")
     if config.backbone:
         load_backbone(encoder, config.backbone)
     if config.encoder_weights not in ("none", "imagenet"):
         load_encoder_weights(encoder, config.encoder_weights, config.encoder)
     return encoder
+
+
+def _with_pixels(x: Any, picture: Any, cover: Any, stride: int) -> Any:
+    """Features, then which pixels are covered (where there is a mask), then the pixels."""
+    pixels = keras.layers.Rescaling(2.0, -1.0, name="pixels_scale")(picture)
+    parts = [x] if cover is None else [x, to_cells(cover, stride, "pixels_covered")]
+    parts.append(to_cells(pixels, stride, "pixels"))
+    return keras.layers.Concatenate(name="with_pixels")(parts)
 
 
 def _backbone(config: ModelConfig, inputs: Any, image_size: int, seed: int) -> Any:

@@ -50,18 +50,21 @@ class Layers:
         name: str,
         *,
         strides: int = 1,
+        dilation: int = 1,
         activation: str | None = None,
         use_bias: bool = True,
+        from_zero: bool = False,
     ) -> keras.layers.Layer:
-        """A convolution with zero padding ('same')."""
+        """A convolution with zero padding ('same'); `from_zero`: its first weights are all 0."""
         return keras.layers.Conv2D(
             filters,
             size,
             strides=strides,
+            dilation_rate=dilation,
             padding="same",
             activation=activation,
             use_bias=use_bias,
-            kernel_initializer=self.he_normal(name),
+            kernel_initializer="zeros" if from_zero else self.he_normal(name),
             name=name,
         )
 

@@ -70,6 +70,7 @@ class DPOptimizer:
         self._raw = [variable.value for variable in model.trainable_variables]
         self._optimizer = dp_keras_optimizer(rule, self._clip, **options)
         self._optimizer._create_all_weights(self._raw)
+        self._before = tf.Variable(0, dtype=tf.int64, trainable=False)
         self._clipped_sum = make_backend(clipping, model, self._optimizer)
         check_rows_by_trial(model)
         self._noise = SecretNoise(noise_key)
@@ -80,13 +81,19 @@ class DPOptimizer:
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Step counter and slots in a fixed order: what a checkpoint must hold. No key is in it."""
-        return list(self._optimizer.variables())
+        """Counters and slots in a fixed order: what a checkpoint must hold. No key is in it."""
+        return [*self._optimizer.variables(), self._before]
 
     @property
     def iterations(self) -> int:
-        """Updates in the weights, as a checkpoint restores them: what a ledger has to cover."""
-        return int(self._optimizer.iterations)
+        """Updates made, as a checkpoint restores them: what a ledger has to cover."""
+        return int(self._before) + int(self._optimizer.iterations)
+
+    def restart(self) -> None:
+        """Forgets slots and bias correction, for a model with new weights; `iterations` stays."""
+        self._before.assign_add(self._optimizer.iterations)
+        for variable in self._optimizer.variables():
+            variable.assign(tf.zeros_like(variable))
 
     @property
     def learning_rate(self) -> Any:

@@ -9,11 +9,19 @@ from tf_mtl_privacy.reporting.formats import count, interval, percent
 
 _TARGETS = {
     "features": "features",
+    "one_draw": "features, one draw of noise",
+    "noiseless": "features without noise",
+    "regions": "the mask",
+    "features_and_regions": "features and mask",
     "restored": "restored images",
     "logits": "business logits",
     "pixels": "pixels",
     "untrained": "untrained encoder",
 }
+# Not every encoder has them: left out where they were not measured.
+_OPTIONAL = ("one_draw", "noiseless", "regions", "features_and_regions")
+# What a run gives away.
+_GIVEN_AWAY = ("features", "regions", "restored", "logits")
 _KINDS = {"own": "of the encoder's own training rows", "unseen": "unseen rows"}
 _NOT_CHECKED = {
     "pixels": "pixels",
@@ -29,16 +37,23 @@ def attacker_lines(privacy: Mapping[str, Any]) -> list[str]:
         return []
     if probe is None:
         return ["not measured, so nothing is claimed; evaluate --probe=fast does it"]
-    lines = [_line(words, probe[name]) for name, words in _TARGETS.items()]
+    lines = [
+        _line(words, probe[name])
+        for name, words in _TARGETS.items()
+        if name not in _OPTIONAL or probe[name]["strongest"]
+    ]
     if probe["features"]["own"]["strongest"]:
         lines.insert(1, _line("features, own rows", probe["features"]["own"]))
     if probe["removal_off"]["strongest"]:
         lines.append(_line("with removal off", probe["removal_off"]))
+    before = probe["before_game"]["balanced_accuracy"]
+    if before is not None:
+        lines.append(f"before the game, features: balanced {percent(before)} of validation rows")
     lines.append(f"chance {percent(privacy['chance'])}, majority {percent(privacy['majority'])}")
     if probe["features"]["strongest"]:
         rows, kind = probe["features"]["rows"], _KINDS[probe["features"]["trained_on"]]
         lines.append(f"setting {probe['setting']}: attackers learned from {count(rows)} {kind}")
-    return [*lines, *_power(probe)]
+    return [*lines, *_power(probe), *_claim(probe)]
 
 
 def _line(words: str, target: Mapping[str, Any]) -> str:
@@ -49,6 +64,22 @@ def _line(words: str, target: Mapping[str, Any]) -> str:
         f"{words}: {percent(best['accuracy'])} (95 % interval {interval(best['ci95'])}), balanced "
         f"{percent(best['balanced_accuracy'])}, by {best['name']}"
     )
+
+
+def _claim(probe: Mapping[str, Any]) -> list[str]:
+    """The bound that a run is held to: nothing where attackers are too weak for one."""
+    ends = [
+        (probe[name]["strongest"]["ci95"][1], _TARGETS[name])
+        for name in _GIVEN_AWAY
+        if probe[name]["strongest"]
+    ]
+    if probe["underpowered"] or not ends:
+        return []
+    high, words = max(ends)
+    return [
+        f"claim: at most {percent(high)} is read by these attackers, from {words} (upper end of "
+        "the interval)"
+    ]
 
 
 def _power(probe: Mapping[str, Any]) -> list[str]:

@@ -123,4 +123,12 @@ def _budgets(dp: Mapping[str, Any]) -> list[str]:
 
 
 def _reads(dp: Mapping[str, Any]) -> list[str]:
-    return [f"not accounted for: {what}" for what in dp.get("unaccounted_label_access") or ()]
+    """Who reads private labels beside the private updates."""
+    outside = [
+        *(dp.get("unaccounted_label_access") or ()),
+        *(dp.get("validation_label_access") or ()),
+    ]
+    public = dp.get("public_label_access") or ()
+    return [f"not accounted for: {what}" for what in outside] + [
+        f"read in place of private labels: {what}" for what in public
+    ]

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.reporting.removal import removal_summary
 
 SCHEMA_VERSION = 1
 NO_EPSILON = "no accounting has been done for this run"
@@ -35,6 +36,7 @@ def build_results(
         "config": config.to_dict(),
         "evaluated_on": dict(evaluated_on),
         "training": status.get("training"),
+        "removal": removal_summary(config),
         "gates": status.get("gates") or {},
         "stop_rule": status.get("stop_rule"),
         "dp": _without_statements(status.get("dp"))

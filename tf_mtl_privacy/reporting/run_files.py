@@ -24,10 +24,18 @@ def run_files(
         results_name: the result file that has just been written there.
     """
     folder = Path(run_dir)
-    picture = Path(results_name.replace("results", "restored", 1)).with_suffix(".png").name
+    restored, regions = picture_names(results_name)
     named = {
         results_name: "every figure above, and more",
-        picture: "faces, and below each what is restored of it",
+        restored: "faces, and below each what is restored of it",
+        regions: "faces, below each what is marked in it, what the encoder sees, what is restored",
         **KNOWN,
     }
     return {str(folder / name): what for name, what in named.items() if (folder / name).exists()}
+
+
+def picture_names(results_name: str) -> tuple[str, str]:
+    """Names of the two sheets of pictures beside a result file: restored faces, regions."""
+    stem = Path(results_name).stem
+    restored, regions = (stem.replace("results", name, 1) for name in ("restored", "regions"))
+    return f"{restored}.png", f"{regions}.png"

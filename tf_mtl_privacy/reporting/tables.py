@@ -9,6 +9,7 @@ from tf_mtl_privacy.reporting.attacker_lines import attacker_lines
 from tf_mtl_privacy.reporting.formats import count, decibel, interval, percent
 from tf_mtl_privacy.reporting.layout import LABEL, WIDTH, block, fitted, wrapped
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines
+from tf_mtl_privacy.reporting.region_lines import region_lines
 from tf_mtl_privacy.reporting.training_lines import gate_lines, stop_lines, training_lines
 
 _TASK_COLUMNS = ("accuracy", "95 % interval", "balanced", "F1", "majority", "restored", "rows")
@@ -29,6 +30,7 @@ def results_table(results: Mapping[str, Any], files: Mapping[str, str] | None = 
         block("Restored images", _restoration(results["restoration"])),
         block("Fresh attackers", attacker_lines(results["privacy"])),
         block("In-loop discriminator", _discriminator(results["privacy"])),
+        block("Sensitive regions", region_lines(results["regions"])),
         block("Unequal groups", _subgroups(results["subgroups"])),
         block("Training", training_lines(results["training"])),
         block("Gates (validation)", gate_lines(results["gates"])),

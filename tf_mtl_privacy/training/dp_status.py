@@ -33,6 +33,7 @@ def dp_status(
     budget_ended: Mapping[str, int],
     ended_early: Collection[str] = (),
     public: str = "",
+    data: str = "",
 ) -> dict[str, Any]:
     """The `dp` part of results.json.
 
@@ -44,6 +45,7 @@ def dp_status(
         budget_ended: phase -> steps not taken because a budget was spent.
         ended_early: phases that a gate or the stop rule ended.
         public: with `--dp_scope=all`, why the frozen backbone says nothing about training rows.
+        data: the name of the data set that was trained on; by default the configuration's.
     """
     if plan is None or ledger is None:
         return {
@@ -52,7 +54,7 @@ def dp_status(
             "reason": "trained without differential privacy",
             "conditional": {"discriminator": None},
             "released": dict.fromkeys(PARTS),
-            "unaccounted_label_access": _label_access(config),
+            **_reads(config, data),
         }
     planned = {n: u.planned for n, u in plan.updates.items() if u.phase in ended_early}
     report = ledger_report(ledger, plan.delta, planned)
@@ -77,7 +79,7 @@ def dp_status(
         "budget_ended": dict(budget_ended),
         "conditional": {"discriminator": None if everything else whole},
         "released": dict.fromkeys(PARTS, whole if everything else None),
-        "unaccounted_label_access": _label_access(config),
+        **_reads(config, data),
     }
 
 
@@ -114,22 +116,66 @@ def _reason(config: Config, report: Mapping[str, Any]) -> str | None:
     )
 
 
-def _label_access(config: Config) -> list[str]:
-    """What reads the private label of which no epsilon takes account."""
-    train, reads = config.train, []
+def _reads(config: Config, data: str) -> dict[str, list[str]]:
+    """Who reads private labels of which no epsilon takes account, by whose labels they are."""
+    return {
+        "unaccounted_label_access": _of_training_rows(config, data),
+        "validation_label_access": _of_validation_rows(config),
+        "public_label_access": _of_nobody(config),
+    }
+
+
+def _of_training_rows(config: Config, data: str) -> list[str]:
+    train, removal, reads = config.train, config.removal_in_force, []
     everything = train.is_private and config.privacy.dp_scope == "all"
-    if train.is_adversarial and not everything:
-        what = {
-            "paper": "the label of every training row",
-            "confusion": "which training rows have a label, not which",
-        }
+    labels = config.game.discriminator_labels == "private"
+    plays = train.is_adversarial and config.loss.plays and not everything
+    if plays and labels and config.loss.objective_reads_labels:
         reads.append(
-            f"the encoder's objective '{config.loss.objective}' reads {what[config.loss.objective]}"
+            f"the encoder's objective '{config.loss.objective}' reads the label of every training "
+            "row"
         )
-    if train.has_discriminator and not train.is_private:
+    if train.has_discriminator and labels and not train.is_private:
         reads.append("the discriminator is trained without noise")
+    if removal.has_mask and removal.region_labels == "train":
+        reads.append("the mask's reader learns the labels of training rows")
+    if removal.erasure != "none" and removal.erasure_labels == "train":
+        reads.append("the erasure is fitted to the labels of training rows")
+    drawn = config.data.dataset == "synthetic_faces" and data in ("", "synthetic_faces")
+    if _chooses_by_attacker(config) and not drawn:
+        # Where faces are drawn it learns from others that are nobody's.
+        reads.append("the fresh attacker of the checks learns the labels of training rows")
     if config.data.effective_private_label == "identity":
         reads.append("which people and pictures are in the table was chosen by identity")
-    if train.has_discriminator:
-        reads.append("gates and the schedule of beta read the labels of validation rows")
+    return reads
+
+
+def _chooses_by_attacker(config: Config) -> bool:
+    """Whether what a fresh attacker finds may change which networks a run ends with."""
+    return config.train.has_discriminator and (
+        config.game.check_epochs > 0 or config.game.keep == "best"
+    )
+
+
+def _of_validation_rows(config: Config) -> list[str]:
+    if not config.train.has_discriminator:
+        return []
+    reads = ["gates and the schedule of beta read the labels of validation rows"]
+    if config.game.keep == "best":
+        reads.append("which epoch's networks are kept was chosen by a fresh attacker on these rows")
+    elif config.game.check_epochs:
+        reads.append("the stop rule reads what a fresh attacker finds on these rows")
+    return reads
+
+
+def _of_nobody(config: Config) -> list[str]:
+    removal, drawn = (
+        config.removal_in_force,
+        f"{config.removal.region_rows:,} drawn faces of nobody",
+    )
+    reads = []
+    if removal.has_mask and removal.region_labels == "public":
+        reads.append(f"the mask's reader: {drawn}")
+    if removal.erasure != "none" and removal.erasure_labels == "public":
+        reads.append(f"the erasure: {drawn}")
     return reads

@@ -16,6 +16,7 @@ from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.files import private_dir
+from tf_mtl_privacy.models.noise import draws_apart
 from tf_mtl_privacy.progress import Progress
 
 
@@ -23,7 +24,7 @@ class FeatureCache:
     """Memory-mapped float32 features `[rows, h, w, c]` of some rows of a data set.
 
     The features say as much about people as their pictures do: the folder is readable by the
-    owner only and is deleted by `close`.
+    owner only and is deleted by `close`. Of an encoder that adds noise one draw per row is kept.
 
     Args:
         folder: made here; must not be shared by two caches.
@@ -53,7 +54,8 @@ class FeatureCache:
         path = self._folder / "features.f32"
         _reserve(path, 4 * math.prod(shape))
         self._features = np.memmap(path, np.float32, mode="r+", shape=shape)
-        with Progress(len(rows), "features of the frozen encoder", "rows") as progress:
+        label = "features of the frozen encoder"
+        with draws_apart(encoder), Progress(len(rows), label, "rows") as progress:
             start = 0
             for features in encode_rows(encoder, dataset, rows, batch_size):
                 self._features[start : start + len(features)] = features

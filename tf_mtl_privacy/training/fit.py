@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-import tensorflow as tf
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
-from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.models.backbone import public_source
 from tf_mtl_privacy.models.bundle import Bundle, build_bundle, save_bundle
-from tf_mtl_privacy.privacy.independence import assert_rows_independent
+from tf_mtl_privacy.models.layers import layer_seed
+from tf_mtl_privacy.models.mask import switch_mask
+from tf_mtl_privacy.models.noise import count_draws, draw_anew
 from tf_mtl_privacy.privacy.keys import SecretKey, key_for_tests, secret_key
 from tf_mtl_privacy.training import run_dir as folders
 from tf_mtl_privacy.training import schedule
+from tf_mtl_privacy.training.checks import Checks
 from tf_mtl_privacy.training.dp_status import dp_status
 from tf_mtl_privacy.training.journal import Journal
 from tf_mtl_privacy.training.loop import Loop
@@ -35,8 +34,10 @@ from tf_mtl_privacy.training.saved_run import SavedRun, load_run
 from tf_mtl_privacy.training.spending import Spending
 from tf_mtl_privacy.training.state import Checkpoints
 from tf_mtl_privacy.training.status import merged_status, training_status
+from tf_mtl_privacy.training.trainable import check_keeping, check_rows_apart, check_trainable
 
-_PICTURES, _TRIAL_ROWS = 8, 3
+_PICTURES = 8
+Check = Callable[[Bundle, Dataset], Mapping[str, float]]
 
 
 def fit(
@@ -47,6 +48,7 @@ def fit(
     log_images: bool = False,
     test_key: int | None = None,
     report: Callable[[str], None] = lambda text: None,
+    check: Check | None = None,
 ) -> SavedRun:
     """Trains a run, or goes on with one that was stopped, and returns its networks.
 
@@ -59,14 +61,19 @@ def fit(
         test_key: for tests: fixes sampling and noise of private updates, which voids every
             guarantee of the run, and is booked as such. None takes keys from the system.
         report: gets one sentence per epoch, for people; nothing by default.
+        check: what a fresh attacker finds: networks and data -> figures, of which the stop rule
+            reads `fresh_probe_balanced_accuracy`. Called before the joint phase, with the mask off,
+            and after its epochs as `--check_epochs` says. It must depend on its arguments alone.
 
     Raises:
-        UsageError: the folder holds another run, or the data cannot be trained on.
+        UsageError: the folder holds another run, the data cannot be trained on, or
+            `--keep=best` without a check.
         RunError: a file cannot be written, a loss is not finite.
         KeyboardInterrupt: Ctrl-C; the run can be gone on with.
     """
     with folders.claim(run_dir, config) as folder:
         if not (folder / folders.STATUS_FILE).exists():
+            check_keeping(config, checked=check is not None)
             given = dataset is not None
             public = ""
             if config.privacy.dp_scope == "all":
@@ -85,36 +92,16 @@ def fit(
             if config.train.model == "stl":
                 status = {
                     task: _train(
-                        config, dataset, folder / "tasks" / task, (task,), key, show, report
+                        config, dataset, folder / "tasks" / task, (task,), key, show, report, None
                     )
                     for task in dataset.task_classes
                 }
                 write_json(folder / folders.STATUS_FILE, merged_status(config, status))
             else:
                 tasks = tuple(dataset.task_classes)
-                status = _train(config, dataset, folder, tasks, key, show, report, public)
+                status = _train(config, dataset, folder, tasks, key, show, report, check, public)
                 write_json(folder / folders.STATUS_FILE, status)
         return load_run(folder)
-
-
-def check_trainable(config: Config, dataset: Dataset) -> None:
-    """Refuses data on which training would make no sense.
-
-    Raises:
-        UsageError: no training or validation rows, or fewer than two private classes.
-    """
-    for split in ("train", "validation"):
-        if not len(dataset.rows[split]):
-            raise UsageError(
-                f"--dataset={config.data.dataset}: has no {split} rows; it cannot be trained on"
-            )
-    if config.train.has_discriminator:
-        labels = dataset.labels_of(dataset.rows["train"]).private
-        if len(np.unique(labels[labels >= 0])) < 2:
-            raise UsageError(
-                f"--private_label={config.data.effective_private_label}: the training rows have "
-                "fewer than two classes of it"
-            )
 
 
 def _train(
@@ -125,17 +112,19 @@ def _train(
     key: SecretKey,
     show: bool,
     report: Callable[[str], None],
+    check: Check | None,
     public: str = "",
 ) -> dict[str, Any]:
     private_dir(folder)
     plan = private_plan(config, dataset, key)
     classes = {task: len(dataset.task_classes[task]) for task in tasks}
     bundle = build_bundle(config, classes, len(dataset.private_classes))
+    count_draws(bundle.encoder, 1 + layer_seed(config.train.seed, "encoder/noise"))
     record = RunRecord(
         phase=next(iter(schedule.phase_epochs(config))), beta=schedule.initial_beta(config)
     )
     if plan is not None:
-        _check_rows_apart(bundle, dataset)
+        check_rows_apart(bundle, dataset)
     phases = _phases(config, dataset, bundle, tasks, plan, key, folder / "features", record)
     checkpoints = Checkpoints(folder / "checkpoints", _groups(bundle, phases))
     saved = checkpoints.restore()
@@ -149,19 +138,30 @@ def _train(
             )
     record.public = public
     journal = Journal(folder, record.lines)
+    checks = Checks(
+        config,
+        bundle,
+        folder / "checkpoints" / "best",
+        None if check is None else lambda: check(bundle, dataset),
+        lambda: {name: o.iterations for name, o in phases.private_optimizers.items()},
+    )
     label = f"{tasks[0]}: " if config.train.model == "stl" else ""
     with contextlib.ExitStack() as stack:
         stack.callback(journal.close)
         spending = None
         if plan is not None:
             spending = stack.enter_context(_spending(config, plan, phases, record, key, folder))
-        Loop(config, phases, record, checkpoints, journal, spending, label, report).run()
+        Loop(config, phases, record, checkpoints, journal, spending, label, report, checks).run()
+        checks.restore(record)
+        switch_mask(bundle.encoder, on=True)
+        draw_anew(bundle.encoder)
         if show and bundle.restorer is not None:
             _show(bundle, dataset, journal, record.total_steps)
     save_bundle(bundle, folder / "models")
-    counts = {name: o.iterations for name, o in phases.private_optimizers.items()}
+    counts = checks.updates_in_weights(record)
     state = spending.state if spending else None
-    dp = dp_status(config, plan, state, counts, record.budget_ended, _early(config, record), public)
+    early, ended = _early(config, record), record.budget_ended
+    dp = dp_status(config, plan, state, counts, ended, early, public, dataset.name)
     return training_status(config, record, bundle, dp, tasks)
 
 
@@ -172,14 +172,6 @@ def _early(config: Config, record: RunRecord) -> list[str]:
         for name, most in schedule.phase_epochs(config).items()
         if record.epochs.get(name, 0) < most and name not in record.budget_ended
     ]
-
-
-def _check_rows_apart(bundle: Bundle, dataset: Dataset) -> None:
-    """Refuses an encoder through which one row moves another row's private gradient."""
-    images = to_float(tf.constant(dataset.store.images(dataset.rows["train"][:_TRIAL_ROWS])))
-    assert_rows_independent(
-        bundle.discriminator, images, encoder=lambda rows: bundle.encoder(rows, training=False)
-    )
 
 
 def _phases(config: Config, *arguments: Any) -> Phases | PrivatePhases:
@@ -220,6 +212,7 @@ def _groups(bundle: Bundle, phases: Phases | PrivatePhases) -> dict[str, Any]:
     optimizers = phases.optimizers | {
         f"private_{name}": optimizer for name, optimizer in phases.private_optimizers.items()
     }
+    groups |= phases.further_networks
     return groups | {f"{name}_optimizer": o.variables for name, o in optimizers.items()}
 
 

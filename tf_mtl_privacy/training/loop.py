@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 import tensorflow as tf
@@ -14,6 +14,8 @@ from tf_mtl_privacy.data.sampling import prefetch
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training import schedule
+from tf_mtl_privacy.training.checks import Checks
+from tf_mtl_privacy.training.epoch_lines import epoch_line, shown_figures
 from tf_mtl_privacy.training.interrupt import Interrupt
 from tf_mtl_privacy.training.journal import Journal
 from tf_mtl_privacy.training.phase import Phase
@@ -49,6 +51,7 @@ class Loop:
         spending: counts private updates before they run; None where there are none.
         label: put before the phase's name in the progress bar and in reports.
         report: gets one sentence per epoch, for people.
+        checks: called before the joint phase and after its epochs; None where nothing is checked.
     """
 
     def __init__(
@@ -61,10 +64,11 @@ class Loop:
         spending: Spending | None = None,
         label: str = "",
         report: Callable[[str], None] = lambda text: None,
+        checks: Checks | None = None,
     ) -> None:
         self._config, self._phases, self._record = config, phases, record
         self._checkpoints, self._journal, self._label = checkpoints, journal, label
-        self._spending, self._report = spending, report
+        self._spending, self._report, self._checks = spending, report, checks
         self._mark = time.monotonic()
 
     def run(self) -> None:
@@ -91,29 +95,41 @@ class Loop:
                 self._phases.close()
 
     def _run_phase(self, phase: Phase, interrupt: Interrupt) -> None:
-        record = self._record
+        record, checks = self._record, self._checks if phase.name == "adversarial" else None
+        if checks is not None and checks.before_game(record):
+            self._report(f"{self._label}before the game: {shown_figures(record.before_game)}")
+            self._save()
         while record.epoch < phase.epochs:
             started = time.monotonic()
+            if record.step == 0:
+                phase.before_epoch(record.epoch)
             spent = not self._run_steps(phase, interrupt)
             if spent and record.step == 0:
                 record.epoch = phase.epochs
                 break
             means = record.finish_epoch()
-            figures = phase.validate()
-            beta = record.beta
-            finished = self._decide(phase, figures, last=spent)
+            figures, beta = phase.validate(), record.beta
+            last = spent or record.epoch == phase.epochs
+            if checks is not None:
+                figures |= checks.figures(record.epoch, last=last)
+            finished = self._decide(phase, figures, last=last)
+            if checks is not None:
+                checks.keep(record, last=last)
             line: dict[str, Any] = {"epoch": record.epoch, **means}
             line |= {f"validation_{name}": value for name, value in figures.items()}
             if phase.name == "adversarial":
-                line |= {"beta": beta}
+                warmup = self._config.game.beta_warmup_epochs
+                line |= {"beta": schedule.warmed_beta(beta, record.epoch, warmup)}
             self._journal.epoch(phase.name, record.total_steps, line)
             record.lines = self._journal.lines
             seconds = time.monotonic() - started
-            self._report(f"{self._label}{epoch_report(phase, record.epoch, figures, seconds)}")
+            self._report(f"{self._label}{epoch_line(phase, record.epoch, figures, seconds)}")
             if finished or spent:
                 # The phase is over: a run that resumes here must not start another epoch of it.
                 record.epoch = phase.epochs
             self._save()
+            if checks is not None:
+                checks.tidy(record)
             if interrupt.requested:
                 raise KeyboardInterrupt
 
@@ -193,7 +209,7 @@ class Loop:
             return config.train.early_gates and gate["status"] == "met"
         record.history.append(figures)
         record.stop_rule = schedule.stop_rule(config, record.history, self._phases.tasks)
-        finished = last or bool(record.stop_rule["met"]) or record.epoch == phase.epochs
+        finished = last or bool(record.stop_rule["met"])
         if config.train.is_adversarial and not finished:
             record.beta = schedule.next_beta(
                 config.loss,
@@ -218,16 +234,3 @@ class Loop:
         self._checkpoints.save(self._record.to_dict())
         if self._spending is not None:
             self._spending.settle()
-
-
-def epoch_report(phase: Phase, epoch: int, figures: Mapping[str, float], seconds: float) -> str:
-    """One epoch in one line: phase, epoch, validation figures, time."""
-    shown = []
-    for name, value in figures.items():
-        if name == "psnr_db":
-            shown.append(f"PSNR {value:.1f} dB")
-        elif name == "privacy_balanced_accuracy":
-            shown.append(f"in-loop discriminator {100 * value:.1f} %")
-        elif name != "privacy_accuracy":
-            shown.append(f"{name.removesuffix('_accuracy')} {100 * value:.1f} %")
-    return f"{phase.name} {epoch}/{phase.epochs}: {', '.join(shown)} ({seconds:.0f} s)"

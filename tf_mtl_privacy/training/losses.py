@@ -66,7 +66,25 @@ def paper_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     return cross_entropy(logits, labels) + _only(known, rest)
 
 
-def confusion(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+def bounded_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
+    """`min(paper_adversarial, log K + (K - 1) log(K / (K - 1)))`; in that range from 0 on, nats.
+
+    The bound is the paper's Adv_Loss of a uniform output: an example of which the discriminator
+    knows no more than chance gives no gradient, so that nothing is won by making it worse still.
+
+    Args:
+        logits: `[B, K]` float32, K >= 2.
+        labels: `[B]` int32, the class or -1.
+
+    Returns:
+        `[B]` float32, 0 where the label is -1.
+    """
+    classes = int(logits.shape[-1])
+    uniform = math.log(classes) + (classes - 1) * math.log(classes / (classes - 1))
+    return tf.minimum(paper_adversarial(logits, labels), uniform)
+
+
+def confusion(logits: tf.Tensor) -> tf.Tensor:
     """`-(1/K) sum_k log p_k`: cross-entropy from the uniform distribution; in [log K, inf) nats.
 
     Its minimum, log K, is where the discriminator cannot tell the classes apart (Roy and Boddeti
@@ -75,13 +93,23 @@ def confusion(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
     Args:
         logits: `[B, K]` float32.
-        labels: `[B]` int32; only whether it is -1 matters.
 
     Returns:
-        `[B]` float32, 0 where the label is -1.
+        `[B]` float32.
     """
-    known, _ = _known(labels)
-    return _only(known, -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1))
+    return -tf.reduce_mean(tf.nn.log_softmax(logits), axis=-1)
+
+
+def entropy(logits: tf.Tensor) -> tf.Tensor:
+    """`-sum_k p_k log p_k` with `p = softmax(logits)`; in [0, log K] nats.
+
+    Args:
+        logits: `[B, K]` float32.
+
+    Returns:
+        `[B]` float32.
+    """
+    return -tf.reduce_sum(tf.nn.softmax(logits) * tf.nn.log_softmax(logits), axis=-1)
 
 
 def squared_error(restored: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
@@ -135,8 +163,9 @@ def masked_mean(per_example: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 def adversarial_objective(name: str) -> Objective:
     """What the encoder minimises against the discriminator, by its name in the configuration.
 
-    'paper' is `-Adv_Loss` (section 3.2, step 3.2), not bounded from below; 'confusion' is
-    `confusion`.
+    'paper' is `-Adv_Loss` (section 3.2, step 3.2), not bounded from below; 'paper_bounded' is
+    `-bounded_adversarial`; 'confusion' is `confusion` and 'entropy' is `-entropy`, which look at no
+    label and give a value for rows without one too.
 
     Returns:
         A function of logits `[B, K]` and labels `[B]` that gives `[B]`, without the weight beta.
@@ -147,13 +176,11 @@ def adversarial_objective(name: str) -> Objective:
     return _OBJECTIVES[name]
 
 
-def _minus_paper_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    return -paper_adversarial(logits, labels)
-
-
 _OBJECTIVES: dict[str, Objective] = {
-    "paper": _minus_paper_adversarial,
-    "confusion": confusion,
+    "paper": lambda logits, labels: -paper_adversarial(logits, labels),
+    "paper_bounded": lambda logits, labels: -bounded_adversarial(logits, labels),
+    "confusion": lambda logits, labels: confusion(logits),
+    "entropy": lambda logits, labels: -entropy(logits),
 }
 
 

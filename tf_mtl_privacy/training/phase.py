@@ -18,6 +18,8 @@ from tf_mtl_privacy.data.sampling import ShuffledEpochs, without_spare_places
 from tf_mtl_privacy.training import schedule, steps
 from tf_mtl_privacy.training.feature_cache import FeatureCache
 from tf_mtl_privacy.training.private_updates import PrivatePlan, Sampler
+from tf_mtl_privacy.training.shuffled_labels import shuffled_labels
+from tf_mtl_privacy.training.turns import order_seed
 from tf_mtl_privacy.types import Batch
 
 Read = Callable[[np.ndarray, np.ndarray], Any]
@@ -36,6 +38,8 @@ class Phase:
             thread.
         step: inputs -> mean losses; the one place where weights change.
         validate: -> the figures that gates and schedule read.
+        before_epoch: called with an epoch's number, from 0, before its first step and again where
+            that step was lost with a kill: the same call has to do the same.
     """
 
     name: str
@@ -44,6 +48,7 @@ class Phase:
     inputs: Callable[[int, int], Any]
     step: Callable[[Any], dict[str, tf.Tensor]]
     validate: Callable[[], dict[str, float]]
+    before_epoch: Callable[[int], None] = lambda epoch: None
 
 
 class Batches:
@@ -61,6 +66,12 @@ class Batches:
     ) -> None:
         self._config, self._dataset, self._tasks, self._plan = config, dataset, tuple(tasks), plan
         self.rows = dataset.rows["train"]
+        # `[N]` int32, what discriminators learn: the private label, -1 where it is unknown.
+        self.private = dataset.labels("train").private
+        self._shuffled = config.game.discriminator_labels == "shuffled"
+        if self._shuffled:
+            classes = len(dataset.private_classes)
+            self.private = shuffled_labels(self.private, classes, config.train.seed)
 
     def sampler(
         self, name: str, positions: np.ndarray | None = None, *, drop_ragged: bool = False
@@ -76,12 +87,15 @@ class Batches:
             return self._plan.updates[name].sampler
         train = self._config.train
         where = np.arange(len(self.rows)) if positions is None else positions
-        seed = train.seed * len(schedule.PHASES) + schedule.PHASES.index(name)
+        seed = order_seed(train.seed, name)
         return ShuffledEpochs(where, train.batch_size, seed, drop_ragged=drop_ragged)
 
     def batch(self, positions: np.ndarray, mask: np.ndarray) -> Batch:
         """Images and labels at `positions` `[B]`, padding (mask False) last."""
         batch = self._dataset.batch(self.rows[positions[mask]], capacity=len(positions))
+        if self._shuffled:
+            private = np.where(mask, self.private[np.where(mask, positions, 0)], -1)
+            batch = batch._replace(private=private.astype(np.int32))
         return steps.as_tensors(
             batch._replace(business={task: batch.business[task] for task in self._tasks})
         )

@@ -17,21 +17,26 @@ import tensorflow as tf
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.models.mask import has_mask, switch_mask
 from tf_mtl_privacy.privacy.keys import SecretKey
-from tf_mtl_privacy.training import steps
+from tf_mtl_privacy.training import schedule, steps
+from tf_mtl_privacy.training.discriminators import Discriminators
+from tf_mtl_privacy.training.erasure_phase import with_erasure
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
 from tf_mtl_privacy.training.phase import (
     Batches,
     KeptFeatures,
     Phase,
     adversarial_rate,
+    drawn,
     perceptual_weights,
     phase,
 )
-from tf_mtl_privacy.training.private_optimizers import private_adam
 from tf_mtl_privacy.training.private_updates import PrivatePlan
 from tf_mtl_privacy.training.record import RunRecord
+from tf_mtl_privacy.training.region_phase import RegionPart
 from tf_mtl_privacy.training.validation import Validator
+from tf_mtl_privacy.types import Batch
 
 
 class Phases:
@@ -65,21 +70,24 @@ class Phases:
         self._validator = Validator(bundle, dataset, dataset.rows["validation"])
         self._batches = Batches(config, dataset, tasks, plan)
         self._features = KeptFeatures(folder, bundle.encoder, dataset, lambda: self.interrupted())
-        self.optimizers: dict[str, Any] = {}
+        self.regions = (
+            RegionPart(config, dataset, bundle.encoder) if has_mask(bundle.encoder) else None
+        )
+        self.optimizers: dict[str, Any] = self.regions.optimizers if self.regions else {}
         self.private_optimizers: dict[str, Any] = {}
-        if plan is not None and bundle.discriminator is not None:
-            self.private_optimizers = {
-                name: private_adam(
-                    config,
-                    bundle.discriminator,
-                    name,
-                    update,
-                    key,
-                    config.train.discriminator_learning_rate,
-                )
-                for name, update in plan.updates.items()
-            }
+        self._discriminators: Discriminators | None = None
+        if bundle.discriminator is not None:
+            game = Discriminators(config, bundle, self._batches, self._features, plan, key)
+            self._discriminators = game
+            self.optimizers |= game.optimizers
+            self.private_optimizers = game.private_optimizers
         self._build_steps()
+
+    @property
+    def further_networks(self) -> dict[str, list[Any]]:
+        """Name -> variables of networks that are trained beside the bundle's."""
+        further = {"region_reader": self.regions.variables} if self.regions else {}
+        return further | (self._discriminators.variables if self._discriminators else {})
 
     def _build_steps(self) -> None:
         config, bundle, train = self._config, self._bundle, self._config.train
@@ -92,11 +100,7 @@ class Phases:
         restoration = steps.make_restoration_loss(
             config.loss, PerceptualLoss(perceptual_weights(config))
         )
-        update = None
-        if bundle.discriminator is not None:
-            pretrain = self._discriminator_update("discriminator")
-            self._discriminator_step = steps.make_discriminator_step(pretrain)
-            update = self._discriminator_update("adversarial_discriminator")
+        game = self._discriminators
         if bundle.restorer is not None:
             optimizers["restorer"] = keras.optimizers.Adam(train.restorer_learning_rate)
             self._restorer_step = steps.make_restorer_step(
@@ -106,30 +110,30 @@ class Phases:
             bundle,
             config.loss,
             optimizers["adversarial"],
-            update,
+            game.first_update if game else None,
             restoration,
-            play=train.is_adversarial,
+            play=train.is_adversarial and config.loss.plays,
+            others=game.members[1:] if game else (),
         )
-
-    def _discriminator_update(self, name: str) -> steps.DiscriminatorUpdate:
-        """With the private optimizer of that name, or with one of its own."""
-        optimizer = self.private_optimizers.get(name)
-        if optimizer is None:
-            optimizer = keras.optimizers.Adam(self._config.train.discriminator_learning_rate)
-            self.optimizers[f"{name}_plain"] = optimizer
-        return steps.make_discriminator_update(self._bundle.discriminator, optimizer)
 
     def build(self, name: str) -> Phase:
         """The phase called `name`."""
         if name == "adversarial":
             self.close()
+        switch_mask(self._bundle.encoder, on=name not in ("business", "regions"))
+        if name == "regions":
+            assert self.regions is not None
+            return self.regions.phase()
         builders = {
             "business": self._business,
             "discriminator": self._discriminator,
             "restorer": self._restorer,
             "adversarial": self._adversarial,
         }
-        return builders[name]()
+        built = builders[name]()
+        if name == "adversarial":
+            built = with_erasure(built, self._config, self._dataset, self._bundle)
+        return built
 
     def close(self) -> None:
         """Deletes the cached features, also those that a killed process left."""
@@ -151,19 +155,14 @@ class Phases:
         )
 
     def _discriminator(self) -> Phase:
-        labels = self._dataset.labels("train").private
-
-        def read(positions: np.ndarray, mask: np.ndarray) -> tuple[tf.Tensor, ...]:
-            known = np.where(mask, labels[np.where(mask, positions, 0)], -1).astype(np.int32)
-            features = self._features.read(positions, mask)
-            return features, tf.convert_to_tensor(known), tf.convert_to_tensor(mask)
-
-        return phase(
-            self._config,
+        game = self._discriminators
+        assert game is not None
+        return Phase(
             "discriminator",
-            self._batches.sampler("discriminator", np.flatnonzero(labels >= 0)),
-            read,
-            lambda inputs: self._discriminator_step(*inputs),
+            schedule.phase_epochs(self._config)["discriminator"],
+            game.pretraining_sampler().steps_per_epoch,
+            game.pretraining_inputs(),
+            game.pretrain,
             lambda: self._validator.measure(["discriminator"], self._features.validation()),
         )
 
@@ -184,11 +183,29 @@ class Phases:
     def _adversarial(self) -> Phase:
         # One batch for everything: the encoder's pass serves the discriminator's update too.
         name = "adversarial_discriminator" if self.private_optimizers else "adversarial"
-        return phase(
-            self._config,
+        sampler, game = self._batches.sampler(name), self._discriminators
+        further = game.further_inputs() if game else lambda epoch, number: {}
+
+        def step(inputs: tuple[Batch, dict[str, Any]]) -> dict[str, tf.Tensor]:
+            batch, others = inputs
+            if game is not None:
+                game.update_further(others)
+            return self._adversarial_step(batch, self._beta(sampler.steps_per_epoch))
+
+        return Phase(
             "adversarial",
-            self._batches.sampler(name),
-            self._batches.batch,
-            lambda batch: self._adversarial_step(batch, tf.constant(self._record.beta, tf.float32)),
+            schedule.phase_epochs(self._config)["adversarial"],
+            sampler.steps_per_epoch,
+            lambda epoch, number: (
+                self._batches.batch(*drawn(sampler, epoch, number)),
+                further(epoch, number),
+            ),
+            step,
             lambda: self._validator.measure(["business", "discriminator", "restorer"]),
+            game.restart if game else lambda epoch: None,
         )
+
+    def _beta(self, steps_per_epoch: int) -> tf.Tensor:
+        record, warmup = self._record, self._config.game.beta_warmup_epochs
+        finished = record.epoch + record.step / steps_per_epoch
+        return tf.constant(schedule.warmed_beta(record.beta, finished, warmup), tf.float32)

@@ -16,6 +16,7 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.models.backbone import split_encoder
 from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.models.mask import has_mask, switch_mask
 from tf_mtl_privacy.privacy.keys import SecretKey
 from tf_mtl_privacy.training import private_steps, schedule
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
@@ -30,6 +31,7 @@ from tf_mtl_privacy.training.phase import (
 from tf_mtl_privacy.training.private_optimizers import private_adam
 from tf_mtl_privacy.training.private_updates import PrivatePlan
 from tf_mtl_privacy.training.record import RunRecord
+from tf_mtl_privacy.training.region_phase import RegionPart
 from tf_mtl_privacy.training.steps import make_discriminator_update, make_restoration_loss
 from tf_mtl_privacy.training.validation import Validator
 from tf_mtl_privacy.types import Batch
@@ -66,10 +68,19 @@ class PrivatePhases:
         self._validator = Validator(bundle, dataset, dataset.rows["validation"])
         self._batches = Batches(config, dataset, tasks, plan)
         self._kept = KeptFeatures(folder, backbone, dataset, lambda: self.interrupted())
-        self.optimizers: dict[str, Any] = {}
+        self._encoder = bundle.encoder
+        self.regions = (
+            RegionPart(config, dataset, bundle.encoder) if has_mask(bundle.encoder) else None
+        )
+        self.optimizers: dict[str, Any] = self.regions.optimizers if self.regions else {}
         self._rate = adversarial_rate(config, len(self._batches.rows))
         self.private_optimizers = self._make_optimizers(key)
         self._steps = self._make_steps()
+
+    @property
+    def further_networks(self) -> dict[str, list[Any]]:
+        """Name -> variables of networks that are trained beside the bundle's."""
+        return {"region_reader": self.regions.variables} if self.regions else {}
 
     def _make_optimizers(self, key: SecretKey) -> dict[str, Any]:
         train = self._config.train
@@ -121,6 +132,10 @@ class PrivatePhases:
 
     def build(self, name: str) -> Phase:
         """The phase called `name`: in each step one update of each kind that it has."""
+        switch_mask(self._encoder, on=name != "regions")
+        if name == "regions":
+            assert self.regions is not None
+            return self.regions.phase()
         updates = self._plan.of_phase(name)
         samplers = {update: self._plan.updates[update].sampler for update in updates}
 

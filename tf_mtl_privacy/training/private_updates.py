@@ -27,9 +27,10 @@ from tf_mtl_privacy.privacy.keys import SecretKey
 from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
 from tf_mtl_privacy.privacy.poisson import PoissonBatches, check_own_batches, limit_per_person
 from tf_mtl_privacy.training.schedule import phase_epochs
+from tf_mtl_privacy.training.turns import order_seed, turns
 
 Sampler = PoissonBatches | ShuffledEpochs
-# Scope -> update -> the phase whose every step makes one of it.
+# Scope -> update -> the phase whose every step makes one of it, with the usual game.
 UPDATES = {
     "discriminator": {
         "discriminator": "discriminator",
@@ -44,7 +45,6 @@ UPDATES = {
         "adversarial_restorer": "adversarial",
     },
 }
-_LABELLED = ("discriminator",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +100,13 @@ class PrivatePlan:
         return tuple(name for name, update in self.updates.items() if update.phase == phase)
 
 
+def update_phases(config: Config) -> dict[str, str]:
+    """Update -> the phase whose every step makes one of it; in the order in which they begin."""
+    if config.privacy.dp_scope == "all":
+        return UPDATES["all"]
+    return {turn.name: turn.phase for turn in turns(config.game)}
+
+
 def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePlan | None:
     """Draws up what a run's private updates are; None where the model has none.
 
@@ -117,8 +124,8 @@ def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePla
     everyone, labelled = np.arange(len(labels)), np.flatnonzero(labels >= 0)
     check_delta(privacy.delta, len(labels))
     updates = {}
-    for name, phase in UPDATES[privacy.dp_scope].items():
-        rows = labelled if name in _LABELLED else everyone
+    for name, phase in update_phases(config).items():
+        rows = labelled if phase == "discriminator" else everyone
         sampler = _sampler(config, name, rows, key)
         planned = phase_epochs(config)[phase] * sampler.steps_per_epoch
         mechanism, size = _mechanism(config, sampler, len(rows))
@@ -144,8 +151,7 @@ def _sampler(config: Config, name: str, rows: np.ndarray, key: SecretKey) -> Sam
             key=key.derive(f"sampling/{name}"),
         )
     # Each in its own order; several updates of one step need not see the same rows.
-    number = list(UPDATES["all"]).index(name)
-    return ShuffledEpochs(rows, size, config.train.seed * 8 + number)
+    return ShuffledEpochs(rows, size, order_seed(config.train.seed, name))
 
 
 def _mechanism(config: Config, sampler: Sampler, rows: int) -> tuple[Mechanism, float]:

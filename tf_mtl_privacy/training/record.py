@@ -28,6 +28,8 @@ class RunRecord:
         ledger_id: the run's name in its ledger of private updates; empty without one.
         ledger_counted: update name -> private updates that the ledger counts at this moment.
         public: why the frozen backbone is public, said when the run began; empty without one.
+        before_game: what a fresh attacker found on the pre-trained encoder without any removal.
+        kept: the checked epoch whose networks are the best so far, see `Checks`; empty without one.
         budget_ended: phase name -> steps that it did not take because its privacy budget was spent.
     """
 
@@ -47,6 +49,8 @@ class RunRecord:
     public: str = ""
     ledger_counted: dict[str, int] = dataclasses.field(default_factory=dict)
     budget_ended: dict[str, int] = dataclasses.field(default_factory=dict)
+    before_game: dict[str, float] = dataclasses.field(default_factory=dict)
+    kept: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def total_steps(self) -> int:

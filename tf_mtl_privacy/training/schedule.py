@@ -11,13 +11,16 @@ from typing import Any
 from tf_mtl_privacy.config import Config, LossConfig
 from tf_mtl_privacy.config.parsing import parse_thresholds
 
-PHASES = ("business", "discriminator", "restorer", "adversarial")
+PHASES = ("business", "discriminator", "restorer", "adversarial", "regions")
 
 
 def phase_epochs(config: Config) -> dict[str, int]:
     """Phase name -> the most epochs it may take, in the order in which they run."""
     train = config.train
+    regions = {"regions": config.removal.region_epochs} if config.removal_in_force.has_mask else {}
     epochs = {"business": train.business_epochs}
+    # A frozen backbone's features are kept from the first phase on: covered, then, from the start.
+    epochs = regions | epochs if config.privacy.dp_scope == "all" else epochs | regions
     if train.has_discriminator:
         epochs["discriminator"] = train.discriminator_epochs
         epochs["restorer"] = train.restorer_epochs
@@ -49,14 +52,31 @@ def next_beta(
 
     Returns:
         `beta`, raised to `beta_late` once the share `beta_switch` of the epochs is finished, and by
-        `beta_step` where a check that is due found `privacy_accuracy >= beta_check_accuracy`.
+        `beta_step` where a check that is due found `privacy_accuracy >= beta_check_accuracy`. 0
+        where both `beta` and `beta_late` of the schedule are: then there is no game to raise.
     """
+    if not loss.plays:
+        return 0.0
     if finished == switch_epoch(loss, epochs):
         beta = max(beta, loss.beta_late)
     check_due = finished % loss.beta_check_epochs == 0
     if check_due and privacy_accuracy is not None and privacy_accuracy >= loss.beta_check_accuracy:
         beta = beta + loss.beta_step
     return min(beta, loss.beta_max)
+
+
+def warmed_beta(beta: float, finished: float, warmup_epochs: float) -> float:
+    """Beta of one step, while it grows from 0.
+
+    Args:
+        beta: what it grows to, as `next_beta` has it.
+        finished: joint epochs that are finished, with the current one's share, >= 0.
+        warmup_epochs: over which it grows in a straight line; 0 means not at all.
+
+    Returns:
+        `beta * min(1, finished / warmup_epochs)`.
+    """
+    return beta if finished >= warmup_epochs else beta * finished / warmup_epochs
 
 
 def switch_epoch(loss: LossConfig, epochs: int) -> int:
@@ -137,6 +157,27 @@ def stop_rule(
         parts["psnr_db"] = _part(last.get("psnr_db"), train.stop_psnr, at_least=True)
     met = bool(parts) and all(part["status"] == "met" for part in parts.values())
     return {"met": met, "parts": parts}
+
+
+def shortfall(rule: Mapping[str, Any]) -> tuple[int, float]:
+    """How far a result of `stop_rule` is from met; the smaller of two is the closer one.
+
+    Returns:
+        How many parts are not met, evaluated or not, and the fresh attacker's balanced accuracy,
+        1 where that was not measured.
+    """
+    parts = rule["parts"]
+    value = parts.get("privacy", {}).get("value")
+    unmet = sum(part["status"] != "met" for part in parts.values())
+    return unmet, 1.0 if value is None else float(value)
+
+
+def check_due(check_epochs: int, finished: int, *, last: bool) -> bool:
+    """Whether a fresh attacker is trained after the joint epoch with that number, from 1.
+
+    After the `last` one always, and every `check_epochs` of them where that is not 0.
+    """
+    return last or (check_epochs > 0 and finished % check_epochs == 0)
 
 
 def _part(

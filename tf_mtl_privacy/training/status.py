@@ -38,6 +38,8 @@ def training_status(
             "steps": record.total_steps,
             "seconds": round(sum(record.seconds.values()), 1),
             "final_beta": record.beta,
+            "before_game": record.before_game,
+            "kept_epoch": record.kept.get("epoch"),
             "parameters": parameter_counts(bundle),
             "perceptual_loss": perceptual_weights(config),
         },

@@ -6,7 +6,7 @@ step it returns takes tensors and returns the batch's mean losses.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
@@ -125,19 +125,20 @@ def make_adversarial_step(
     restoration: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     *,
     play: bool,
+    others: Sequence[keras.Model] = (),
 ) -> Callable[[Batch, tf.Tensor], Metrics]:
     """The joint update (step 3): one encoder forward, D's update, then E, B and R from one tape.
 
     E descends alpha * B_Loss + beta * (its adversarial objective) + gamma * R_Loss; B gets only
     B_Loss and R only R_Loss, because the weights are applied where each head's gradient enters
-    the features. D is fixed in that part. Heads that the bundle lacks are left out, and so is the
-    adversarial part where `play` is False. BatchNorm runs in inference mode, so that no row moves
-    another row's features.
+    the features. D is fixed in that part; with `others` beside it the objective is the mean over
+    all of them. Heads that the bundle lacks are left out, and so is the adversarial part where
+    `play` is False. BatchNorm runs in inference mode, so that no row moves another row's features.
     """
     heads = [bundle.encoder, bundle.business] + ([bundle.restorer] if bundle.restorer else [])
     variables = [variable for model in heads for variable in model.trainable_variables]
     optimizer.build(variables)
-    objective = losses.adversarial_objective(config.objective)
+    opponents = [bundle.discriminator, *others] if play else []
 
     @tf.function(reduce_retracing=True)
     def step(batch: Batch, beta: tf.Tensor) -> Metrics:
@@ -153,10 +154,10 @@ def make_adversarial_step(
             logits = bundle.business(scale_gradient(features, config.alpha), training=True)
             business = losses.masked_mean(losses.business_loss(logits, batch.business), batch.mask)
             metrics["business_loss"] = total = business
-            if play and bundle.discriminator is not None:
-                fixed = bundle.discriminator(scale_gradient(features, beta), training=False)
-                known = tf.logical_and(batch.mask, batch.private >= 0)
-                adversarial = losses.masked_mean(objective(fixed, batch.private), known)
+            if opponents:
+                scaled = scale_gradient(features, beta)
+                adversarial = tf.add_n([_objective(d, scaled, batch, config) for d in opponents])
+                adversarial /= float(len(opponents))
                 metrics["adversarial_objective"] = adversarial
                 total += adversarial
             if bundle.restorer is not None:
@@ -168,6 +169,20 @@ def make_adversarial_step(
         return metrics
 
     return step
+
+
+def _objective(
+    discriminator: keras.Model, features: tf.Tensor, batch: Batch, config: LossConfig
+) -> tf.Tensor:
+    """The encoder's objective against one discriminator, a scalar.
+
+    The mean over the real rows; of an objective that reads labels, over those that have one.
+    """
+    logits, rows = discriminator(features, training=False), batch.mask
+    if config.objective_reads_labels:
+        rows = tf.logical_and(rows, batch.private >= 0)
+    objective = losses.adversarial_objective(config.objective)
+    return losses.masked_mean(objective(logits, batch.private), rows)
 
 
 def as_tensors(batch: Batch) -> Batch:

@@ -16,8 +16,9 @@ from tf_mtl_privacy.evaluation.probes.settings import Setting
 # (what it reads, how hard it tries, seed) -> its answers.
 Attacker = Callable[[Inputs, Setting, int], ClassScores]
 _STRENGTHS = {"raw": (1e-2, 1.0), "standardised": (1e-4, 1e-3), "whitened": (1e-3, 1e-1)}
+_OF_MAPS = ("local", "soft", "placed", "discriminator")
 _NEIGHBOURS = (1, 5, 25)
-# Rows of at most so many channels are images.
+# Rows of at most so many channels are images or masks.
 _IMAGE_CHANNELS = 3
 
 
@@ -38,6 +39,7 @@ def attackers(discriminator: keras.Model | None = None) -> dict[str, Attacker]:
     for form in ("raw", "standardised", "whitened"):
         found[f"logistic_{form}"] = _logistic(form)
         found[f"local_{form}"] = _convolutional(networks.local_network, form, 1e-2)
+        found[f"soft_{form}"] = _convolutional(networks.soft_network, form, 1e-2)
         found[f"placed_{form}"] = _convolutional(networks.placed_network, form, 2e-3)
     if discriminator is not None:
         found["discriminator"] = _network(
@@ -52,12 +54,12 @@ def attackers(discriminator: keras.Model | None = None) -> dict[str, Attacker]:
 
 def starts_at_random(name: str) -> bool:
     """Whether another start can give another answer."""
-    return name.partition("_")[0] in ("mlp", "local", "placed", "discriminator")
+    return name.partition("_")[0] in ("mlp", *_OF_MAPS)
 
 
 def reads_maps_only(name: str) -> bool:
     """Whether it reads `[N, h, w, c]` and nothing flat."""
-    return name.partition("_")[0] in ("local", "placed", "discriminator")
+    return name.partition("_")[0] in _OF_MAPS
 
 
 def _logistic(form: str) -> Attacker:

@@ -51,7 +51,7 @@ def fit_network(
     )
     step, answer = _graphs(model, optimizers.Adam(schedule), channels)
     weights = row_weights(data.train_labels, data.classes)
-    best: tuple[float, ClassScores] | None = None
+    best: tuple[float, Array, list[Array]] | None = None
     for epoch in range(epochs):
         order = rng.permutation(len(data.train))
         for start in range(0, steps * batch, batch):
@@ -62,9 +62,10 @@ def fit_network(
             found = _answers(answer, data.validation)
             score = balanced_accuracy(found, data.validation_labels)
             if best is None or score >= best[0]:
-                best = score, ClassScores(found, _answers(answer, data.test))
+                best = score, found, model.get_weights()
     assert best is not None
-    return best[1]
+    model.set_weights(best[2])
+    return ClassScores(best[1], _answers(answer, data.test))
 
 
 def _graphs(

@@ -1,30 +1,41 @@
-"""Fresh attackers on every target of one run (DESIGN: leakage is what a fresh attacker finds)."""
+"""Fresh attackers on every target of one run: leakage is what a fresh attacker finds."""
 
 from __future__ import annotations
 
 import dataclasses
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
 
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import Reading, attack
+from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.power import planted
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows
 from tf_mtl_privacy.evaluation.probes.settings import Setting
-from tf_mtl_privacy.evaluation.probes.summary import (
-    OWN,
-    UNSEEN,
-    not_measured,
-    probe_summary,
-    target_summary,
-)
+from tf_mtl_privacy.evaluation.probes.stochastic import feature_views, most_draws
+from tf_mtl_privacy.evaluation.probes.summary import OWN, UNSEEN, not_measured, target_summary
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.layers import layer_seed
-from tf_mtl_privacy.progress import Progress
+from tf_mtl_privacy.models.mask import is_masked
+
+TARGETS = (
+    "features",
+    "restored",
+    "pixels",
+    "untrained",
+    "logits",
+    "regions",
+    "features_and_regions",
+    "one_draw",
+    "noiseless",
+    "planted",
+)
+_WITH_NOISE = ("one_draw", "noiseless")
+_NO_MASK, _NO_NOISE = "the encoder covers nothing", "the encoder adds no noise"
+_THOROUGH = "only --probe=thorough measures it"
 
 
 def probe_networks(
@@ -35,9 +46,9 @@ def probe_networks(
     classes: int,
     setting: Setting,
     seed: int,
-    removal_off: Mapping[str, Any] | None = None,
+    done: Callable[[str], None] = lambda name: None,
 ) -> dict[str, Any]:
-    """`privacy.probe` of results.json.
+    """The targets of `privacy.probe` of results.json, by name.
 
     Args:
         bundles: the run's networks; one under an empty name, or one for each single task.
@@ -47,32 +58,31 @@ def probe_networks(
         classes: of the private label, K.
         setting: how hard attackers try.
         seed: of all their random starts.
-        removal_off: the strongest on features of the run with removal off, or None.
+        done: called with a name whenever an attacker has finished, `count_attackers` times.
     """
-    start = time.monotonic()
     rows, trained_on = (own, OWN) if isinstance(unseen, str) else (unseen, UNSEEN)
     if isinstance(rows, str):
-        everything = ("features", "restored", "pixels", "untrained", "logits", "planted")
-        missing = {name: not_measured(rows) for name in everything}
+        missing = {name: not_measured(rows) for name in TARGETS}
         missing["features"]["own"] = not_measured(rows)
-        return probe_summary(setting.name, missing, removal_off, 0.0)
-    with Progress(_count(bundles, setting), "fresh attackers", "attackers") as progress:
-        probe = _Probe(bundles, rows, trained_on, classes, setting, seed, progress)
-        found = {
-            "features": probe.features() | {"own": probe.own(own)},
-            "restored": probe.restored(),
-            "pixels": probe.of("pixels", targets.pixels, setting.pixels, setting.image_rows),
-            "untrained": probe.of("untrained", targets.features(untrained), setting.untrained),
-            "logits": probe.logits(),
-            "planted": probe.planted(),
-        }
-    return probe_summary(setting.name, found, removal_off, time.monotonic() - start)
+        return missing
+    probe = _Probe(bundles, rows, trained_on, classes, setting, seed, done)
+    found = probe.of_networks(own)
+    found["pixels"] = probe.reference("pixels", targets.pixels, setting.pixels)
+    view = targets.features(untrained)
+    found["untrained"] = probe.reference("untrained", view, setting.untrained)
+    return {name: found[name] for name in TARGETS}
 
 
-def _count(bundles: Mapping[str, Bundle], setting: Setting) -> int:
-    each = len(setting.features) + len(setting.own) + len(setting.logits)
-    once = setting.images + setting.pixels + setting.untrained + setting.planted
-    return each * len(bundles) + len(once)
+def count_attackers(bundles: Mapping[str, Bundle], setting: Setting) -> int:
+    """About how many there are: some cannot read what is there, which is seen only later."""
+    first = next(iter(bundles.values()))
+    count = len(bundles) * (len(setting.features) + len(setting.own) + len(setting.logits))
+    count += len(setting.images + setting.pixels + setting.untrained + setting.planted)
+    if is_masked(first.encoder):
+        count += len(setting.regions + setting.with_regions)
+    if len(feature_views(first.encoder)) > 1:
+        count += len(_WITH_NOISE) * len(setting.noise)
+    return count
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,13 +95,72 @@ class _Probe:
     classes: int
     setting: Setting
     seed: int
-    progress: Progress
+    done: Callable[[str], None]
 
-    def features(self) -> dict[str, Any]:
-        """The strongest over all encoders."""
-        return self._features(self.rows, self.setting.features, self.trained_on)
+    def of_networks(self, own: AttackRows | str) -> dict[str, Any]:
+        """All targets that come from the run's networks, each encoder's features made once."""
+        features, logits = [], []
+        first: dict[str, Any] = {}
+        for name, bundle in self.bundles.items():
+            data = self._seen(most_draws(bundle.encoder)[1], self.rows)
+            features += self._features(data, self.trained_on, self.setting.features, name, bundle)
+            of_head = targets.passed_on(targets.logits(bundle.business), data)
+            logits += self._attack(f"logits/{name}", of_head, self.setting.logits, name)
+            first = first or self._of_first(data, bundle)
+        draws, count = most_draws(self._first.encoder)[0], len(self.rows.train.labels)
+        found = {
+            "features": self._summary(features, count) | {"draws": draws, "own": self._own(own)},
+            "logits": self._summary(logits, count),
+        }
+        return found | first | self._other_noise()
 
-    def own(self, own: AttackRows | str) -> dict[str, Any]:
+    def reference(self, target: str, view: targets.View, names: Sequence[str]) -> dict[str, Any]:
+        """A target that is not about the run's networks, on fewer rows."""
+        most, tests = self.setting.reference_rows, self.setting.reference_tests
+        data = targets.seen_through(view, self.rows, self.classes, most, tests)
+        return self._one(target, data, names)
+
+    @property
+    def _first(self) -> Bundle:
+        return next(iter(self.bundles.values()))
+
+    def _of_first(self, data: ProbeData, bundle: Bundle) -> dict[str, Any]:
+        """What only the first network is attacked by: pictures, mask, a leak of our own."""
+        setting, seed = self.setting, layer_seed(self.seed, "probe/planted")
+        fewer = targets.fewer(data, setting.reference_rows, setting.reference_tests)
+        found = {"planted": self._one("planted", planted(fewer, seed), setting.planted)}
+        found["restored"] = not_measured("the model has no restorer")
+        if bundle.restorer is not None:
+            view = targets.restored(bundle.restorer)
+            images = targets.passed_on(view, data, setting.image_rows)
+            found["restored"] = self._one("restored", images, setting.images)
+        return found | self._regions(data, bundle.encoder)
+
+    def _regions(self, data: ProbeData, encoder: keras.Model) -> dict[str, Any]:
+        """The mask: its shape alone can say the label."""
+        both = "features_and_regions"
+        if not is_masked(encoder):
+            return {"regions": not_measured(_NO_MASK), both: not_measured(_NO_MASK)}
+        covered = self._seen(targets.regions(encoder), self.rows)
+        found = {"regions": self._one("regions", covered, self.setting.regions)}
+        found[both] = not_measured(_THOROUGH)
+        if self.setting.with_regions:
+            together = targets.with_regions(data, covered)
+            found[both] = self._one(both, together, self.setting.with_regions)
+        return found
+
+    def _other_noise(self) -> dict[str, Any]:
+        """Features with other noise than `features` has, where the encoder adds any."""
+        views = feature_views(self._first.encoder)
+        if len(views) == 1 or not self.setting.noise:
+            reason = _NO_NOISE if len(views) == 1 else _THOROUGH
+            return {name: not_measured(reason) for name in _WITH_NOISE}
+        return {
+            name: self._one(name, self._seen(views[name], self.rows), self.setting.noise)
+            for name in _WITH_NOISE
+        }
+
+    def _own(self, own: AttackRows | str) -> dict[str, Any]:
         """Features, by attackers who learn from the encoder's own training rows."""
         if not self.setting.own:
             return not_measured("only --probe=thorough learns from the encoder's own rows")
@@ -99,70 +168,40 @@ class _Probe:
             return not_measured(own)
         if self.trained_on == OWN:
             return not_measured("the figures beside this are from the encoder's own rows")
-        return self._features(own, self.setting.own, OWN)
-
-    def restored(self) -> dict[str, Any]:
-        bundle = self._first
-        if bundle.restorer is None:
-            return not_measured("the model has no restorer")
-        view = targets.restored(bundle.encoder, bundle.restorer)
-        return self.of("restored", view, self.setting.images, self.setting.image_rows)
-
-    def logits(self) -> dict[str, Any]:
         readings = []
         for name, bundle in self.bundles.items():
-            view = targets.logits(bundle.encoder, bundle.business)
-            readings += self._attack(f"logits/{name}", view, self.rows, self.setting.logits, name)
-        return target_summary(readings, self.trained_on, len(self.rows.train.labels))
+            data = self._seen(most_draws(bundle.encoder)[1], own)
+            readings += self._features(data, OWN, self.setting.own, name, bundle)
+        return target_summary(readings, OWN, len(own.train.labels))
 
-    def planted(self) -> dict[str, Any]:
-        """A leak of our own in the features of the first encoder."""
-        view = targets.features(self._first.encoder)
-        seed = layer_seed(self.seed, "probe/planted")
-        data = planted(targets.seen_through(view, self.rows, self.classes), seed)
-        readings = attack(
-            data, self.setting.planted, attackers(), self.setting, seed, self._progressed
-        )
-        return target_summary(readings, self.trained_on, len(data.train))
+    def _features(
+        self, data: ProbeData, trained_on: str, names: Sequence[str], name: str, bundle: Bundle
+    ) -> list[Reading]:
+        target = f"features/{trained_on}/{name}"
+        return self._attack(target, data, names, name, bundle.discriminator)
 
-    def of(
-        self, target: str, view: targets.View, names: Sequence[str], most: int | None = None
-    ) -> dict[str, Any]:
-        """A target that does not depend on the discriminator."""
-        readings = self._attack(target, view, self.rows, names, most=most)
-        count = len(self.rows.train.labels[:most])
-        return target_summary(readings, self.trained_on, count)
+    def _seen(self, view: targets.View, rows: AttackRows) -> ProbeData:
+        return targets.seen_through(view, rows, self.classes)
 
-    @property
-    def _first(self) -> Bundle:
-        return next(iter(self.bundles.values()))
-
-    def _features(self, rows: AttackRows, names: Sequence[str], trained_on: str) -> dict[str, Any]:
-        readings = []
-        for name, bundle in self.bundles.items():
-            view = targets.features(bundle.encoder)
-            target = f"features/{trained_on}/{name}"
-            readings += self._attack(target, view, rows, names, name, bundle.discriminator)
-        return target_summary(readings, trained_on, len(rows.train.labels))
+    def _one(self, target: str, data: ProbeData, names: Sequence[str]) -> dict[str, Any]:
+        """A target of one network, or of none."""
+        return self._summary(self._attack(target, data, names), len(data.train))
 
     def _attack(
         self,
         target: str,
-        view: targets.View,
-        rows: AttackRows,
+        data: ProbeData,
         names: Sequence[str],
         network: str = "",
         discriminator: keras.Model | None = None,
-        most: int | None = None,
     ) -> list[Reading]:
-        data = targets.seen_through(view, rows, self.classes, most)
         if discriminator is not None and discriminator.output_shape[-1] != self.classes:
             discriminator = None
         known = attackers(discriminator)
         seed = layer_seed(self.seed, f"probe/{target}")
-        found = attack(data, names, known, self.setting, seed, self._progressed)
+        found = attack(data, names, known, self.setting, seed, self.done)
         prefix = f"{network}/" if network else ""
         return [dataclasses.replace(reading, name=prefix + reading.name) for reading in found]
 
-    def _progressed(self, name: str) -> None:
-        self.progress.update(1, name)
+    def _summary(self, readings: Sequence[Reading], rows: int) -> dict[str, Any]:
+        return target_summary(readings, self.trained_on, rows)

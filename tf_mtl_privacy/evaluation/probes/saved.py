@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,15 @@ import numpy as np
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluation.probes.rows import own_rows, unseen_rows
-from tf_mtl_privacy.evaluation.probes.run import probe_networks
-from tf_mtl_privacy.evaluation.probes.settings import SETTINGS
+from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
+from tf_mtl_privacy.evaluation.probes.run import count_attackers, probe_networks
+from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
+from tf_mtl_privacy.evaluation.probes.summary import probe_summary
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.encoder import build_encoder
 from tf_mtl_privacy.models.layers import layer_seed
+from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training.saved_run import SavedRun
 
 _RESULTS = "results.json"
@@ -59,18 +62,43 @@ def probe_run(
     if not (dataset.labels_of(test).private >= 0).any():
         raise UsageError(f"--probe={setting}: no evaluated row has a private label; leave it out")
     off = removal_off_figures(removal_off, data) if removal_off else None
-    effort, seed = SETTINGS[setting], layer_seed(run.config.train.seed, "probe/rows")
-    found = probe_networks(
-        networks(run),
-        _untrained(run),
-        unseen_rows(dataset, data, test, effort, seed),
-        own_rows(dataset, test, effort, seed) if is_own else _OTHER_DATA,
-        len(dataset.private_classes),
-        effort,
-        run.config.train.seed,
-        off,
-    )
-    return {**found, "weights": weights_digest(networks(run))}
+    start, effort, bundles = time.monotonic(), SETTINGS[setting], networks(run)
+    with Progress(1 + count_attackers(bundles, effort), "fresh attackers", "attackers") as bar:
+        bar.update(0, "drawing rows")
+        unseen, own = _rows(run, dataset, data, test, effort, is_own)
+        bar.update(1)
+        found = probe_networks(
+            bundles,
+            _untrained(run),
+            unseen,
+            own,
+            len(dataset.private_classes),
+            effort,
+            run.config.train.seed,
+            lambda name: bar.update(1, name),
+        )
+    before = (run.status.get("training") or {}).get("before_game") if is_own else None
+    seconds = time.monotonic() - start
+    summary = probe_summary(setting, found, off, seconds, before)
+    return {**summary, "weights": weights_digest(bundles)}
+
+
+def _rows(
+    run: SavedRun,
+    dataset: Dataset,
+    data: DataConfig,
+    test: np.ndarray[Any, Any],
+    effort: Setting,
+    is_own: bool,
+) -> tuple[AttackRows | str, AttackRows | str]:
+    """(rows that no encoder was trained on, the encoder's own), or why there are none."""
+    seed = layer_seed(run.config.train.seed, "probe/rows")
+    unseen = unseen_rows(dataset, data, test, effort, seed)
+    if not is_own:
+        return unseen, _OTHER_DATA
+    # Not read from the store where nobody attacks them.
+    wanted = effort.own or isinstance(unseen, str)
+    return unseen, own_rows(dataset, test, effort, seed) if wanted else ""
 
 
 def kept_probe(path: Path, run: SavedRun, fingerprint: str) -> dict[str, Any] | None:

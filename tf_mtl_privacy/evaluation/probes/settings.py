@@ -13,6 +13,9 @@ class Setting:
         name: 'fast' or 'thorough'.
         rows: rows to learn from, where data is generated; at most so many elsewhere.
         image_rows: of these, most that are learned from where they are images, which are larger.
+        reference_rows: most that are learned from where it is not about the run: pixels, an
+            untrained encoder, a planted leak.
+        reference_tests: most rows that these are tested on.
         validation_rows: the attackers' own rows to choose by, likewise.
         restarts: from how many random starts each network is trained.
         dimensions: most principal components of whitened rows.
@@ -21,7 +24,7 @@ class Setting:
         rounds: rounds of boosting.
         dense_epochs: passes of networks over whitened rows.
         epochs: passes of convolutional networks over feature maps.
-        image_epochs: passes over images.
+        image_epochs: passes over images and masks.
         width: channels that sizes convolutional networks.
         features: who attacks features.
         images: who attacks restored images.
@@ -30,12 +33,17 @@ class Setting:
         own: who attacks features after learning from rows that the encoder was trained on; empty:
             not measured.
         logits: who attacks the business logits.
+        regions: who attacks the mask.
+        with_regions: who attacks features and mask together; empty: not measured.
+        noise: who attacks features with other noise than usual; empty: not measured.
         planted: who looks for the planted leak.
     """
 
     name: str
     rows: int
     image_rows: int
+    reference_rows: int
+    reference_tests: int
     validation_rows: int
     restarts: int
     dimensions: int
@@ -52,44 +60,50 @@ class Setting:
     untrained: tuple[str, ...]
     own: tuple[str, ...]
     logits: tuple[str, ...]
+    regions: tuple[str, ...]
+    with_regions: tuple[str, ...]
+    noise: tuple[str, ...]
     planted: tuple[str, ...]
 
 
-# Measured on feature maps of 16 x 16 x 32 before any removal: 127 s of processor time for all of
-# `features`, half of it for the local network, which is the one that reads them (79 %).
 FAST = Setting(
     name="fast",
-    rows=12_000,
-    image_rows=6_000,
+    rows=10_000,
+    image_rows=4_000,
+    reference_rows=4_000,
+    reference_tests=1_000,
     validation_rows=1_000,
     restarts=1,
     dimensions=256,
     columns=48,
-    steps=40,
+    steps=20,
     rounds=30,
     dense_epochs=12,
-    epochs=8,
-    image_epochs=3,
-    width=32,
+    epochs=6,
+    image_epochs=4,
+    width=16,
     features=(
         "logistic_standardised",
         "logistic_whitened",
-        "knn_whitened",
-        "mlp_whitened",
-        "local_whitened",
+        "soft_whitened",
         "discriminator_final",
     ),
-    images=("logistic_standardised", "local_standardised"),
-    pixels=("local_standardised",),
-    untrained=("local_whitened",),
+    images=("logistic_standardised", "soft_standardised"),
+    pixels=("soft_standardised",),
+    untrained=("soft_whitened",),
     own=(),
     logits=("logistic_standardised", "knn_whitened"),
+    regions=("logistic_standardised", "soft_raw"),
+    with_regions=(),
+    noise=(),
     planted=("logistic_standardised",),
 )
 THOROUGH = Setting(
     name="thorough",
     rows=20_000,
     image_rows=20_000,
+    reference_rows=20_000,
+    reference_tests=4_000,
     validation_rows=2_000,
     restarts=3,
     dimensions=512,
@@ -111,6 +125,8 @@ THOROUGH = Setting(
         "local_raw",
         "local_standardised",
         "local_whitened",
+        "soft_standardised",
+        "soft_whitened",
         "placed_whitened",
         "discriminator",
         "discriminator_final",
@@ -121,19 +137,30 @@ THOROUGH = Setting(
         "mlp_whitened",
         "local_standardised",
         "local_whitened",
+        "soft_standardised",
         "placed_standardised",
     ),
-    pixels=("logistic_standardised", "local_standardised"),
-    untrained=("logistic_standardised", "local_standardised", "local_whitened"),
+    pixels=("logistic_standardised", "local_standardised", "soft_standardised"),
+    untrained=("logistic_standardised", "local_standardised", "local_whitened", "soft_whitened"),
     own=(
         "logistic_standardised",
         "mlp_whitened",
         "local_standardised",
         "local_whitened",
+        "soft_whitened",
         "discriminator",
         "discriminator_final",
     ),
     logits=("logistic_standardised", "knn_whitened", "trees_standardised", "mlp_whitened"),
+    regions=(
+        "logistic_standardised",
+        "trees_standardised",
+        "mlp_whitened",
+        "local_raw",
+        "soft_raw",
+    ),
+    with_regions=("logistic_whitened", "local_whitened", "soft_whitened"),
+    noise=("logistic_standardised", "local_whitened", "soft_whitened"),
     planted=("logistic_standardised", "mlp_whitened", "local_whitened"),
 )
 SETTINGS = {"fast": FAST, "thorough": THOROUGH}

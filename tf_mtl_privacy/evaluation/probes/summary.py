@@ -46,6 +46,7 @@ def probe_summary(
     targets: Mapping[str, Mapping[str, Any]],
     removal_off: Mapping[str, Any] | None,
     seconds: float,
+    before_game: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """The whole of `privacy.probe`.
 
@@ -54,6 +55,7 @@ def probe_summary(
         targets: target -> `target_summary` or `not_measured`.
         removal_off: the strongest on features of the run with removal off, or None.
         seconds: time spent, of the wall clock.
+        before_game: what a check found before the joint phase (`fresh_probe_balanced_accuracy`).
     """
     checked = {name: _balanced(targets.get(name)) for name in ("pixels", "planted")}
     off = None if removal_off is None else removal_off["balanced_accuracy"]
@@ -61,9 +63,17 @@ def probe_summary(
         "setting": setting,
         "seconds": round(seconds, 1),
         **{name: dict(figures) for name, figures in targets.items()},
+        "before_game": _before(before_game),
         "removal_off": {"strongest": None if removal_off is None else dict(removal_off)},
         **power({**checked, "removal_off": off}),
     }
+
+
+def _before(figures: Mapping[str, float] | None) -> dict[str, Any]:
+    found = (figures or {}).get("fresh_probe_balanced_accuracy")
+    if found is None:
+        return {"balanced_accuracy": None, "reason": "no check ran before the joint phase"}
+    return {"balanced_accuracy": found}
 
 
 def _balanced(target: Mapping[str, Any] | None) -> float | None:

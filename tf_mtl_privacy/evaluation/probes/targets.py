@@ -1,4 +1,4 @@
-"""What of each row an attacker may see: features, restored images, pixels, logits."""
+"""What of each row an attacker may see: features, restored images, pixels, logits, the mask."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import tensorflow as tf
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows
+from tf_mtl_privacy.models.mask import mask_map
 
 Array = np.ndarray[Any, Any]
 View = Callable[[Any], Any]
@@ -28,48 +29,125 @@ def features(encoder: keras.Model) -> View:
     return lambda images: encoder(to_float(images), training=False)
 
 
-def restored(encoder: keras.Model, restorer: keras.Model) -> View:
-    """Images -> restored images `[B, S, S, 3]` float32 in [0, 1]."""
-    return lambda images: restorer(encoder(to_float(images), training=False), training=False)
+def regions(encoder: keras.Model) -> View:
+    """Images -> what an encoder's mask covers, `[B, m, m, 1]` float32, 0 or 1."""
+    finder = mask_map(encoder)
+    return lambda images: finder(to_float(images), training=False)
 
 
-def logits(encoder: keras.Model, business: keras.Model) -> View:
-    """Images -> logits of all business tasks side by side, `[B, classes]` float32."""
-
-    def view(images: Any) -> Any:
-        found = business(encoder(to_float(images), training=False), training=False)
-        return tf.concat(list(found.values()), axis=-1)
-
-    return view
+def restored(restorer: keras.Model) -> View:
+    """Features -> restored images `[B, S, S, 3]` float32 in [0, 1]."""
+    return lambda rows: restorer(rows, training=False)
 
 
-def seen_through(view: View, rows: AttackRows, classes: int, most: int | None = None) -> ProbeData:
-    """What attackers get of rows.
+def logits(business: keras.Model) -> View:
+    """Features -> logits of all business tasks side by side, `[B, classes]` float32."""
+    return lambda rows: tf.concat(list(business(rows, training=False).values()), axis=-1)
+
+
+def seen_through(
+    view: View,
+    rows: AttackRows,
+    classes: int,
+    most: int | None = None,
+    most_tests: int | None = None,
+) -> ProbeData:
+    """What attackers get of pictures.
 
     Args:
         view: `[B, S, S, 3]` uint8 tensor -> `[B, ...]` float32.
         rows: pictures and labels.
         classes: K.
         most: learn from at most so many rows; None means all.
+        most_tests: be tested on at most so many rows; None means all.
     """
-    # One graph for batches of any length.
-    spec = tf.TensorSpec([None, *rows.test.images.shape[1:]], tf.uint8)
+    see = _viewer(view, rows.test.images)
+    train, validation, test = rows
+    return ProbeData(
+        see(train.images[:most]),
+        train.labels[:most],
+        see(validation.images),
+        validation.labels,
+        see(test.images[:most_tests]),
+        test.labels[:most_tests],
+        classes,
+    )
+
+
+def passed_on(view: View, data: ProbeData, most: int | None = None) -> ProbeData:
+    """What attackers get of what a head makes of features that are there already.
+
+    Args:
+        view: `[B, h, w, c]` float32 tensor -> `[B, ...]` float32.
+        data: the features.
+        most: learn from at most so many rows; None means all.
+    """
+    see = _viewer(view, data.test)
+    return ProbeData(
+        see(data.train[:most]),
+        data.train_labels[:most],
+        see(data.validation),
+        data.validation_labels,
+        see(data.test),
+        data.test_labels,
+        data.classes,
+    )
+
+
+def fewer(data: ProbeData, most: int, most_tests: int) -> ProbeData:
+    """The first `most` rows to learn from and `most_tests` to be tested on; nothing is copied."""
+    return ProbeData(
+        data.train[:most],
+        data.train_labels[:most],
+        data.validation,
+        data.validation_labels,
+        data.test[:most_tests],
+        data.test_labels[:most_tests],
+        data.classes,
+    )
+
+
+def with_regions(data: ProbeData, covered: ProbeData) -> ProbeData:
+    """Features beside what the mask covers in each of their cells.
+
+    Args:
+        data: features, `[N, h, w, c]`.
+        covered: `[N, m, m, 1]` of the same rows; one of m and h divides the other.
+
+    Returns:
+        `[N, h, w, c + k]`: a cell's k marks, or the mark of the larger cell that it lies in.
+    """
+
+    def joined(rows: Array, marks: Array) -> Array:
+        cells, size = rows.shape[1], marks.shape[1]
+        if size >= cells:
+            share = size // cells
+            marks = marks.reshape(-1, cells, share, cells, share, 1).swapaxes(2, 3)
+            return np.concatenate([rows, marks.reshape(-1, cells, cells, share**2)], axis=-1)
+        marks = marks.repeat(cells // size, axis=1).repeat(cells // size, axis=2)
+        return np.concatenate([rows, marks], axis=-1)
+
+    return ProbeData(
+        joined(data.train, covered.train),
+        data.train_labels,
+        joined(data.validation, covered.validation),
+        data.validation_labels,
+        joined(data.test, covered.test),
+        data.test_labels,
+        data.classes,
+    )
+
+
+def _viewer(view: View, example: Array) -> Callable[[Array], Array]:
+    """The view as a function of rows of any number, in one graph."""
+    spec = tf.TensorSpec([None, *example.shape[1:]], example.dtype)
     graph = tf.function(view, input_signature=[spec])
 
-    def seen(images: Array) -> Array:
+    def see(rows: Array) -> Array:
         parts = [
-            graph(tf.convert_to_tensor(images[start : start + _BATCH])).numpy()
-            for start in range(0, len(images), _BATCH)
+            graph(tf.convert_to_tensor(rows[start : start + _BATCH])).numpy()
+            for start in range(0, len(rows), _BATCH)
         ]
         return np.concatenate(parts)
 
-    train = rows.train
-    return ProbeData(
-        seen(train.images[:most]),
-        train.labels[:most],
-        seen(rows.validation.images),
-        rows.validation.labels,
-        seen(rows.test.images),
-        rows.test.labels,
-        classes,
-    )
+    return see

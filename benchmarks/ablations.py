@@ -1,0 +1,79 @@
+"""What each way of removing the private label contributes, and what it costs: one table.
+
+    python -m benchmarks.ablations [--base=synthetic_small.cfg] [--only=name,..] [--seeds=1]
+        [--runs=runs/ablations] [--json=FILE] [--list] [--table_only] [-- FLAGS OF TRAIN]
+
+Trains the rows one after the other, resumably, and prints Markdown. Flags after `--` go to every
+row, for instance `-- --train_rows=4000 --adversarial_epochs=4`; give such rows a --runs of their
+own. `--table_only` trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.ablation_rows import ROWS, row_flags
+from benchmarks.ablation_table import ablation_markdown, ablation_table
+from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, split_flags, train_all
+from tf_mtl_privacy.files import write_json
+
+
+def planned(
+    names: Sequence[str], base: str, runs: str, seeds: int, extra: Sequence[str] = ()
+) -> list[tuple[str, Run]]:
+    """(row, run) of every row and seed, one seed of all rows before the next."""
+    plan = []
+    for seed in range(seeds):
+        for name in names:
+            flags = (f"--flagfile={base}", *row_flags(name), f"--seed={seed}", *extra)
+            run_name = f"{name}-seed{seed}"
+            plan.append((name, Run(run_name, Path(runs) / run_name, flags)))
+    return plan
+
+
+def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
+    """Trains, then prints; 1 if a row failed, 130 if one was interrupted."""
+    own, extra = split_flags(sys.argv[1:] if argv is None else argv)
+    options = _options(own)
+    if options.list:
+        print("\n".join(f"{name:<26}{' '.join(ROWS[name])}".rstrip() for name in options.only))
+        return 0
+    plan = planned(options.only, options.base, options.runs, options.seeds, extra)
+    failed: dict[str, str] = {}
+    if not options.table_only:
+        try:
+            failed = train_all([run for _, run in plan], train)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+    rows = ablation_table(plan)
+    print(ablation_markdown(rows, options.base, shlex.join(extra)))
+    if options.json:
+        write_json(options.json, rows)
+    return exit_code(failed)
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", default="synthetic_small.cfg", help="flagfile of every row")
+    parser.add_argument("--only", default="", help="names of rows, by commas; all by default")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, .. of each row")
+    parser.add_argument("--runs", default="runs/ablations", help="folder of the runs")
+    parser.add_argument("--json", default="", help="file for the figures")
+    parser.add_argument("--list", action="store_true", help="print the rows and their flags only")
+    parser.add_argument("--table_only", action="store_true", help="train nothing")
+    options = parser.parse_args(argv)
+    options.only = [name for name in options.only.split(",") if name] or list(ROWS)
+    unknown = [name for name in options.only if name not in ROWS]
+    if unknown:
+        parser.error(f"--only={unknown[0]}: no such row; --list shows them")
+    if options.seeds < 1:
+        parser.error(f"--seeds={options.seeds}: expected at least 1")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

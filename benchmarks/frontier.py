@@ -1,0 +1,158 @@
+"""The privacy-utility frontier over beta and the encoder's objective, with and without the mask.
+
+    python -m benchmarks.frontier [--base=synthetic_small.cfg] [--runs=runs/frontier] [--seed=0]
+        [--betas=0,0.1,0.3,1,3] [--objectives=confusion,paper] [--plot_only]
+        [--picture=FILE.png] [--json=FILE] [-- FLAGS OF TRAIN]
+
+Trains the points one after the other, resumably, then draws them and writes their numbers; beta is
+constant over the joint phase. With the mask the restorer gets the covered picture itself
+(--pixel_path); without it that would be the whole picture. `--plot_only` draws the runs that are
+finished and trains nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmarks.ablation_rows import COMMON
+from benchmarks.frontier_plot import frontier_plot
+from benchmarks.runs import (
+    INTERRUPTED,
+    Run,
+    Train,
+    exit_code,
+    finished,
+    say,
+    split_flags,
+    train_all,
+)
+from tf_mtl_privacy.files import write_atomic, write_json
+from tf_mtl_privacy.reporting.run_figures import run_figures
+
+MASKS = {"learned": True, "none": False}
+_FIGURES = ("gender", "age", "expression_f1", "psnr_db", "discriminator", "probe_restored")
+
+
+class Point(NamedTuple):
+    """One point of the frontier; at beta 0 the objective does not matter."""
+
+    beta: float
+    objective: str
+    mask: str
+
+    @property
+    def name(self) -> str:
+        objective = f"{self.objective}-" if self.beta else ""
+        return f"{objective}beta{self.beta:g}-mask_{self.mask}"
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        beta = f"{self.beta:g}"
+        # No check may move beta away from its point.
+        constant = (f"--beta={beta}", f"--beta_late={beta}", f"--beta_max={beta}")
+        game = (f"--objective={self.objective}",) if self.beta else ()
+        mask = ("--mask=learned", "--pixel_path") if self.mask == "learned" else ()
+        return (*COMMON, *mask, *game, *constant)
+
+
+def planned(
+    points: Sequence[Point], base: str, runs: str, seed: int, extra: Sequence[str] = ()
+) -> list[Run]:
+    """The run of every point; those at beta 0 are trained once for all objectives."""
+    found = {
+        point.name: Run(
+            point.name,
+            Path(runs) / f"{point.name}-seed{seed}",
+            (f"--flagfile={base}", *point.flags, f"--seed={seed}", *extra),
+        )
+        for point in points
+    }
+    return list(found.values())
+
+
+def frontier_numbers(
+    points: Sequence[Point], done: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any]:
+    """What is drawn and kept.
+
+    Args:
+        points: all of them.
+        done: `Point.name` -> results.json; others are left out.
+
+    Returns:
+        `chance`, and `points`: list of `objective`, `beta`, `mask` (bool), `probe` with `ci95`,
+        `underpowered`, and utility, rates in [0, 1] and PSNR in dB; a figure may be None.
+    """
+    chance, found = None, []
+    for point in points:
+        if point.name not in done:
+            continue
+        results = done[point.name]
+        run = run_figures(results)
+        chance = run.chance if chance is None else chance
+        strongest = results["privacy"]["probe"]["features"]["strongest"]
+        found.append(
+            {
+                "objective": point.objective,
+                "beta": point.beta,
+                "mask": MASKS[point.mask],
+                "probe": run.figures["probe_features"].value,
+                "ci95": strongest and strongest["ci95"],
+                "underpowered": bool(run.underpowered),
+                **{name: run.figures[name].value for name in _FIGURES},
+            }
+        )
+    return {"chance": chance, "points": found}
+
+
+def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
+    """Trains, draws, writes; 1 if a point is missing, 130 if training was interrupted."""
+    own, extra = split_flags(sys.argv[1:] if argv is None else argv)
+    options = _options(own)
+    points = [Point(b, o, m) for m in MASKS for o in options.objectives for b in options.betas]
+    runs = planned(points, options.base, options.runs, options.seed, extra)
+    failed: dict[str, str] = {}
+    if not options.plot_only:
+        try:
+            failed = train_all(runs, train)
+        except KeyboardInterrupt:
+            return INTERRUPTED
+    done = finished(runs)
+    missing = {r.name: "not trained" for r in runs if r.name not in done} | failed
+    numbers = frontier_numbers(points, done)
+    if numbers["points"]:
+        os.makedirs(options.runs, exist_ok=True)
+        write_atomic(options.picture, frontier_plot(numbers["points"], numbers["chance"]))
+        write_json(options.json, numbers)
+        say(f"picture: {options.picture}\nnumbers: {options.json}")
+    return exit_code(missing)
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--base", default="synthetic_small.cfg", help="flagfile of every point")
+    parser.add_argument("--runs", default="runs/frontier", help="folder of the runs")
+    parser.add_argument("--seed", type=int, default=0, help="seed of every point")
+    parser.add_argument("--betas", default="0,0.1,0.3,1,3", help="values of beta, by commas")
+    parser.add_argument("--objectives", default="confusion,paper", help="by commas")
+    parser.add_argument("--plot_only", action="store_true", help="train nothing")
+    parser.add_argument("--picture", default="", help="PNG to write; in --runs by default")
+    parser.add_argument("--json", default="", help="numbers to write; in --runs by default")
+    options = parser.parse_args(argv)
+    try:
+        options.betas = sorted({float(value) for value in options.betas.split(",")})
+    except ValueError:
+        parser.error(f"--betas={options.betas}: expected numbers, by commas")
+    options.objectives = options.objectives.split(",")
+    options.picture = options.picture or os.path.join(options.runs, "frontier.png")
+    options.json = options.json or os.path.join(options.runs, "frontier.json")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,46 @@
+"""Trains the runs of the table of models that are missing, one after the other, and prints it.
+
+    python -m benchmarks.model_table [--runs=runs/table] [--seeds=1] [-- FLAGS OF TRAIN]
+
+`make table` does the same. Interrupted, the same command goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, split_flags, train_all
+from tf_mtl_privacy.cli import execute
+from tf_mtl_privacy.report import main as report
+from tf_mtl_privacy.reporting.model_runs import table_runs
+
+
+def planned(runs: str, seeds: int, extra: Sequence[str] = ()) -> list[Run]:
+    """Every run of the table, the public backbone among them."""
+    return [
+        Run(run.folder(runs).name, run.folder(runs), (*run.flags(runs), *extra), run.probe)
+        for run in table_runs(range(seeds))
+    ]
+
+
+def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
+    """Trains, then prints; 1 if a run failed, 130 if one was interrupted."""
+    own, extra = split_flags(sys.argv[1:] if argv is None else argv)
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", default="runs/table", help="folder of the runs")
+    parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, .. of each model")
+    options = parser.parse_args(own)
+    if options.seeds < 1:
+        parser.error(f"--seeds={options.seeds}: expected at least 1")
+    try:
+        failed = train_all(planned(options.runs, options.seeds, extra), train)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    code = execute("report", report, ["--table", *(f"--{k}={v}" for k, v in vars(options).items())])
+    return exit_code(failed) or code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

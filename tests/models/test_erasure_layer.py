@@ -1,0 +1,62 @@
+"""The layer that erases: nothing at first, then what it is set to; saved with the encoder."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from tests.models.run_folders import TASKS, config_of
+from tf_mtl_privacy.config import RemovalConfig
+from tf_mtl_privacy.models.bundle import build_bundle, load_bundle_weights, save_bundle
+from tf_mtl_privacy.models.erasure import Erasure, before_erasure, erasure_of
+
+
+def bundle_of(classes=8, seed=1):
+    removal = RemovalConfig(erasure="leace", erasure_labels="train")
+    return build_bundle(dataclasses.replace(config_of(seed=seed), removal=removal), TASKS, classes)
+
+
+def test_nothing_is_changed_before_it_is_set_and_nothing_of_it_is_trained():
+    encoder = bundle_of().encoder
+    images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    np.testing.assert_array_equal(encoder(images), before_erasure(encoder)(images))
+    plain = build_bundle(config_of(), TASKS, 8).encoder
+    names = [variable.path for variable in plain.trainable_variables]
+    assert [variable.path for variable in encoder.trainable_variables] == names
+
+
+@pytest.mark.parametrize(("classes", "rank"), [(2, 1), (8, 7)])
+def test_it_has_room_for_one_direction_less_than_there_are_classes(classes, rank):
+    layer = erasure_of(bundle_of(classes).encoder)
+    size = 8 * 8 * 4
+    assert [weight.shape for weight in layer.weights] == [(size,), (size, rank), (rank, size)]
+
+
+def test_it_takes_out_what_it_is_set_to():
+    rng = np.random.default_rng(0)
+    rows = rng.normal(size=(5, 2, 3, 2)).astype(np.float32)
+    mean, right, left = rng.normal(size=12), rng.normal(size=(12, 2)), rng.normal(size=(2, 12))
+    layer = Erasure(2)
+    layer.build(rows.shape)
+    layer.set_weights([mean, right, left])
+    flat = rows.reshape(5, 12)
+    expected = flat - (flat - mean) @ right @ left
+    np.testing.assert_allclose(np.array(layer(rows)).reshape(5, 12), expected, atol=1e-4)
+
+
+def test_a_bundle_keeps_it(tmp_path):
+    bundle, other = bundle_of(), bundle_of(seed=2)
+    rng = np.random.default_rng(0)
+    layer = erasure_of(bundle.encoder)
+    layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights])
+    save_bundle(bundle, tmp_path)
+    load_bundle_weights(other, tmp_path)
+    images = rng.random((2, 32, 32, 3)).astype(np.float32)
+    np.testing.assert_array_equal(bundle.encoder(images), other.encoder(images))
+
+
+def test_an_encoder_without_one_has_nothing_before_it():
+    plain = build_bundle(config_of(), TASKS, 8).encoder
+    assert erasure_of(plain) is None
+    with pytest.raises(ValueError, match="erasure layer"):
+        before_erasure(plain)

@@ -1,0 +1,184 @@
+"""Checks along the joint phase, and the networks that are kept."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+
+from tests.training.game_runs import STEPS, game_config, interrupted_fit, weights
+from tests.training.tiny import tiny_arrays
+from tf_mtl_privacy.config import RemovalConfig
+from tf_mtl_privacy.models.bundle import build_bundle
+from tf_mtl_privacy.models.mask import has_mask, is_masked
+from tf_mtl_privacy.training.checks import Checks
+from tf_mtl_privacy.training.fit import fit
+from tf_mtl_privacy.training.record import RunRecord
+
+FIGURE = "fresh_probe_balanced_accuracy"
+
+
+class Check:
+    """Says what it is told to, whatever the networks are; remembers what it was shown."""
+
+    def __init__(self, values):
+        self.values, self.seen, self.masked = list(values), [], []
+
+    def __call__(self, bundle, dataset):
+        self.seen.append({v.path: np.array(v) for _, m in bundle.items() for v in m.variables})
+        self.masked.append(is_masked(bundle.encoder))
+        return {FIGURE: self.values[len(self.seen) - 1]}
+
+
+def of_networks(bundle, dataset):
+    """A figure that depends on the networks alone, as a check's must."""
+    return {FIGURE: float(np.abs(np.array(bundle.business.variables[0])).sum() * 37 % 1)}
+
+
+def trained(run_dir, check, model="mtl_adv", epochs=4, **game):
+    config = game_config(model, game, discriminator_epochs=0, adversarial_epochs=epochs)
+    return fit(config, tiny_arrays(), run_dir=run_dir, check=check)
+
+
+def history(run_dir):
+    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
+    name = f"validation_{FIGURE}"
+    return {p["epoch"]: p.get(name) for p in lines if p["phase"] == "adversarial"}
+
+
+def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
+    check = Check([0.9, 0.5, 0.25])
+    run = trained(tmp_path, check, epochs=3, check_epochs=2)
+    assert history(tmp_path) == {1: None, 2: 0.5, 3: 0.25}
+    assert run.status["training"]["before_game"] == {FIGURE: 0.9}
+    assert run.status["training"]["kept_epoch"] is None and len(check.seen) == 3
+    privacy = run.status["stop_rule"]["parts"]["privacy"]
+    assert (privacy["value"], privacy["status"]) == (0.25, "not_met")
+
+
+def test_the_check_before_the_game_sees_the_encoder_before_any_removal(tmp_path, monkeypatch):
+    monkeypatch.setattr(
+        "tf_mtl_privacy.training.region_phase.RegionPart._data", lambda self: self._own
+    )
+    config = dataclasses.replace(
+        game_config("mtl_adv", {"check_epochs": 1}, discriminator_epochs=0, adversarial_epochs=1),
+        removal=RemovalConfig(
+            mask="learned",
+            region_labels="train",
+            region_epochs=1,
+            region_head_start=1,
+            mask_width=4,
+        ),
+    )
+    check = Check([0.9, 0.2])
+    run = fit(config, tiny_arrays(), run_dir=tmp_path, check=check)
+    assert has_mask(run.bundle.encoder) and is_masked(run.bundle.encoder)
+    assert check.masked == [False, True]
+
+
+def at_epoch(bundle, record, epoch, value):
+    """Stands in for training: other weights, and what the stop rule said of them."""
+    for _, model in bundle.items():
+        for variable in model.variables:
+            variable.assign(np.full(variable.shape, epoch, "float32"))
+    part = {"status": "not_met", "value": value, "bound": 0.15}
+    record.epoch, record.stop_rule = epoch, {"met": False, "parts": {"privacy": part}}
+
+
+def after_epochs(checks, record, values, last=4):
+    for epoch, value in values.items():
+        at_epoch(checks._bundle, record, epoch, value)
+        checks.keep(record, last=epoch == last)
+        checks.tidy(record)
+
+
+def checks_of(folder, model="mtl_adv", every=1, keep="best", measure=lambda: {}, updates=dict):
+    config = game_config(model, {"check_epochs": every, "keep": keep})
+    bundle = build_bundle(config, {"gender": 2}, 3)
+    return Checks(config, bundle, folder, measure, updates)
+
+
+@pytest.mark.parametrize(
+    ("values", "every", "kept"),
+    [
+        ({1: 0.5, 2: 0.2, 3: 0.4, 4: 0.3}, 1, 2),
+        ({1: 0.5, 2: 0.4, 3: 0.4, 4: 0.5}, 1, 3),  # the later of two that are as good
+        ({1: 0.1, 2: 0.3, 3: 0.1, 4: 0.4}, 2, 2),  # the others are not checked
+        ({1: 0.1, 2: 0.3, 3: 0.1, 4: 0.4}, 0, 4),
+    ],
+)
+def test_the_networks_of_the_best_checked_epoch_are_kept(tmp_path, values, every, kept):
+    checks, record = checks_of(tmp_path, every=every), RunRecord("adversarial")
+    after_epochs(checks, record, values)
+    checks.restore(record)
+    assert record.kept["epoch"] == kept
+    for _, model in checks._bundle.items():
+        assert all((np.array(variable) == kept).all() for variable in model.variables)
+    assert record.stop_rule["parts"]["privacy"]["value"] == values[kept]
+    assert [path.name for path in tmp_path.iterdir()] == [f"epoch-{kept}"]
+
+
+def test_fewer_unmet_parts_go_before_a_lower_figure(tmp_path):
+    checks, record = checks_of(tmp_path), RunRecord("adversarial")
+    after_epochs(checks, record, {1: 0.4})
+    at_epoch(checks._bundle, record, 2, 0.2)
+    record.stop_rule["parts"]["psnr_db"] = {"status": "not_met", "value": 9.0, "bound": 32.0}
+    checks.keep(record, last=False)
+    assert record.kept["epoch"] == 1
+
+
+def test_kept_private_networks_have_the_updates_of_their_epoch(tmp_path):
+    record, made = RunRecord("adversarial"), {"adversarial_discriminator": 0}
+    checks = checks_of(tmp_path, "mtl_adv_dp", updates=lambda: dict(made))
+    for epoch, value in ((1, 0.2), (2, 0.8)):
+        made["adversarial_discriminator"] = epoch * STEPS
+        after_epochs(checks, record, {epoch: value})
+    assert checks.updates_in_weights(record) == {"adversarial_discriminator": STEPS}
+    plain = checks_of(tmp_path, "mtl_adv_dp", keep="last", updates=lambda: dict(made))
+    assert plain.updates_in_weights(RunRecord("done")) == {"adversarial_discriminator": 2 * STEPS}
+
+
+def test_what_a_killed_process_left_is_not_taken_for_the_best(tmp_path):
+    record = RunRecord("adversarial")
+    after_epochs(checks_of(tmp_path), record, {1: 0.4, 2: 0.5})
+    saved = json.dumps(record.to_dict())
+    # It dies after the third epoch's networks are written and before the record that names them.
+    dying = checks_of(tmp_path)
+    at_epoch(dying._bundle, record, 3, 0.1)
+    dying.keep(record, last=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"epoch-1", "epoch-3"}
+    # As with private noise, the epoch that is made again is another one, and not the best.
+    again = checks_of(tmp_path)
+    record = RunRecord(**json.loads(saved))
+    after_epochs(again, record, {3: 0.7, 4: 0.6})
+    again.restore(record)
+    assert record.kept["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["epoch-1"]
+    assert all((np.array(v) == 1).all() for v in again._bundle.encoder.variables)
+
+
+def test_models_without_a_discriminator_are_not_checked(tmp_path):
+    def measure():
+        raise AssertionError("it was checked")
+
+    checks, record = checks_of(tmp_path, "stl", measure=measure), RunRecord("adversarial")
+    assert not checks.before_game(record) and checks.figures(4, last=True) == {}
+    after_epochs(checks, record, {1: 0.4})
+    assert record.kept == {} and not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_keeps_the_same_networks(tmp_path, monkeypatch):
+    game = {"check_epochs": 1, "keep": "best"}
+    config = game_config("mtl_adv", game, adversarial_epochs=4, stop_business="", stop_psnr=0.0)
+    whole = fit(config, tiny_arrays(), run_dir=tmp_path / "whole", check=of_networks)
+    for after in (2 * STEPS, 2 * STEPS + 1):
+        interrupted_fit(config, tmp_path / "parts", monkeypatch, after, check=of_networks)
+    parts = fit(config, tiny_arrays(), run_dir=tmp_path / "parts", check=of_networks)
+    found = history(tmp_path / "whole")
+    best = min(found, key=lambda epoch: (found[epoch], -epoch))
+    for run in (whole, parts):
+        assert run.status["training"]["kept_epoch"] == best
+    assert history(tmp_path / "parts") == found and len(set(found.values())) == 4
+    ours, theirs = weights(parts), weights(whole)
+    for name in theirs:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)

@@ -1,0 +1,120 @@
+"""Closed-form erasure: worked by hand, against readers of scikit-learn, against other edits."""
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+
+from tf_mtl_privacy.training.erasure import fit_eraser
+
+# Class means (1, 0) and (-1, 0), covariance [[2, 1], [1, 1]].
+BY_HAND = np.array([[2, 1], [0, -1], [-2, -1], [0, 1]], np.float32)
+MOVE = np.array([5, -7], np.float32)
+
+
+def rows_of(count, size, classes, seed=0, separation=1.0):
+    rng = np.random.default_rng(seed)
+    labels = np.arange(count) % classes
+    mixed = rng.normal(size=(count, size)) @ rng.normal(size=(size, size))
+    return mixed + separation * rng.normal(size=(classes, size))[labels], labels
+
+
+def cross(rows, targets):
+    return (rows - rows.mean(0)).T @ (targets - targets.mean(0)) / len(rows)
+
+
+def reads(rows, labels):
+    model = LogisticRegression(max_iter=2000).fit(rows, labels)
+    return float(np.mean(model.predict(rows) == labels))
+
+
+def test_worked_by_hand_in_the_plane():
+    # P = c c' S^-1 / (c' S^-1 c) with c = (1, 0) and S^-1 = [[1, -1], [-1, 2]]: (x, y) -> (y, y).
+    eraser = fit_eraser(BY_HAND, np.array([1, 1, 0, 0]), 2)
+    np.testing.assert_allclose(eraser.mean, [0, 0], atol=1e-6)
+    np.testing.assert_allclose(eraser.right @ eraser.left, [[1, 0], [-1, 0]], atol=1e-5)
+    np.testing.assert_allclose(eraser(BY_HAND), BY_HAND[:, [1, 1]], atol=1e-5)
+
+
+def test_a_mean_elsewhere_stays_where_it_is():
+    eraser = fit_eraser(BY_HAND + np.array([5, -7]), np.array([1, 1, 0, 0]), 2)
+    moved = BY_HAND[:, [1, 1]] + np.array([5, -7])
+    np.testing.assert_allclose(eraser(BY_HAND + np.array([5, -7])), moved, atol=1e-5)
+
+
+def test_logistic_regression_reads_chance_afterwards():
+    rows, labels = rows_of(3000, 12, 4)
+    eraser = fit_eraser(rows, labels, 4)
+    assert eraser.right.shape == (12, 3)
+    assert reads(rows, labels) > 0.6
+    assert reads(eraser(rows), labels) <= 0.26
+
+
+@pytest.mark.parametrize("components", [0, 5, 128])
+def test_more_numbers_than_rows_erased_whatever_the_whitening(components):
+    rows, labels = rows_of(90, 400, 3)
+    eraser = fit_eraser(rows, labels, 3, components=components)
+    targets = np.eye(3)[labels]
+    assert np.abs(cross(rows, targets)).max() > 0.5
+    assert np.abs(cross(eraser(rows), targets)).max() < 1e-3
+    assert np.linalg.matrix_rank(eraser.right @ eraser.left, tol=1e-3) == 2
+
+
+def test_the_randomised_decomposition_erases_as_much():
+    rows, labels = rows_of(600, 300, 3)
+    eraser = fit_eraser(rows, labels, 3, components=20)
+    assert np.abs(cross(eraser(rows), np.eye(3)[labels])).max() < 1e-3
+
+
+def test_no_other_linear_edit_that_erases_changes_less():
+    rows, labels = rows_of(2000, 6, 3)
+    eraser, targets = fit_eraser(rows, labels, 3), np.eye(3)[labels]
+    ours = np.mean(np.sum((eraser(rows) - rows) ** 2, axis=1))
+    centred, directions = rows - rows.mean(0), cross(rows, targets)[:, :2]
+    rng, others = np.random.default_rng(0), []
+    for number in range(200):
+        # Any oblique projection along the directions erases; the first one is orthogonal.
+        whitening = np.eye(6) + (0 if number == 0 else 0.5) * rng.normal(size=(6, 6))
+        basis = np.linalg.qr(whitening @ directions)[0]
+        edit = np.linalg.inv(whitening) @ basis @ basis.T @ whitening
+        changed = centred @ edit.T
+        assert np.abs(cross(rows - changed, targets)).max() < 1e-6
+        others.append(np.mean(np.sum(changed**2, axis=1)))
+    # And so do the neighbours of ours.
+    assert ours <= min(others) * (1 + 1e-6)
+    assert ours < others[0] * 0.99
+
+
+def test_what_the_strata_say_is_kept_and_what_the_label_says_beyond_is_not():
+    rng, person = np.random.default_rng(0), np.arange(2000) % 8
+    gender = person % 2
+    rows = rng.normal(size=(2000, 20)) + 2.0 * rng.normal(size=(8, 20))[person]
+    rows += 3.0 * gender[:, None]
+    kept = fit_eraser(rows, person, 8, strata=gender)(rows)
+    gone = fit_eraser(rows, person, 8)(rows)
+    assert reads(rows, person) > 0.95
+    assert reads(kept, gender) > 0.95
+    # Half of the people have the same gender.
+    assert reads(kept, person) < 0.35
+    assert reads(gone, gender) < 0.56
+
+
+def test_a_label_that_says_nothing_changes_nothing():
+    rows = np.repeat(np.random.default_rng(0).normal(size=(50, 4)), 2, axis=0)
+    eraser = fit_eraser(rows, np.arange(100) % 2, 2)
+    np.testing.assert_allclose(eraser(rows), rows, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"labels": np.array([0, 1, 2, 0])}, "labels in"),
+        ({"labels": np.array([0, 1])}, "labels="),
+        ({"strata": np.array([0, 1])}, "strata="),
+        ({"rows": BY_HAND * np.nan}, "finite"),
+        ({"classes": 1}, "labels in"),
+    ],
+)
+def test_what_does_not_fit_is_refused(change, message):
+    given = {"rows": BY_HAND, "labels": np.array([1, 1, 0, 0]), "classes": 2} | change
+    with pytest.raises(ValueError, match=message):
+        fit_eraser(**given)

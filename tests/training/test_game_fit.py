@@ -1,0 +1,167 @@
+"""A larger game through `fit`: how often each discriminator learns, and what is counted of it."""
+
+import json
+
+import numpy as np
+import pytest
+
+from tests.privacy.reference import reference_epsilon
+from tests.training.game_runs import EPOCHS, STEPS, game_config, interrupted_fit, weights
+from tests.training.tiny import tiny_arrays
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.models.bundle import build_bundle
+from tf_mtl_privacy.privacy.keys import key_for_tests
+from tf_mtl_privacy.training.discriminators import Discriminators
+from tf_mtl_privacy.training.fit import fit
+from tf_mtl_privacy.training.phases import Phases
+from tf_mtl_privacy.training.private_updates import private_plan
+from tf_mtl_privacy.training.record import RunRecord
+
+LARGE = {"discriminators": 2, "discriminator_steps": 2, "discriminator_restart_epochs": 1}
+JOINT = EPOCHS * STEPS
+
+
+def phases_of(config, tmp_path):
+    dataset, key = tiny_arrays(), key_for_tests(0)
+    bundle, record = build_bundle(config, {"gender": 2}, 3), RunRecord("adversarial", beta=0.3)
+    plan = private_plan(config, dataset, key)
+    return Phases(config, dataset, bundle, ["gender"], plan, key, tmp_path / "f", record), record
+
+
+def test_every_update_of_a_private_game_is_made_counted_and_paid(tmp_path):
+    game = {"discriminators": 2, "discriminator_steps": 2}
+    config = game_config(game=game, privacy={"target_epsilon": 2.0})
+    dp = fit(config, tiny_arrays(), run_dir=tmp_path).status["dp"]
+    steps = {name: (p["steps"], p["steps_in_weights"]) for name, p in dp["phases"].items()}
+    before = dict.fromkeys(("discriminator", "discriminator_2"), (STEPS, STEPS))
+    joint = [f"adversarial_discriminator{end}" for end in ("", "_2", "_step_2", "_2_step_2")]
+    assert steps == before | dict.fromkeys(joint, (JOINT, JOINT))
+    (noise,) = {phase["noise_multiplier"] for phase in dp["phases"].values()}
+    # 40 rows, 16 a step: 2 updates x 3 steps before the game, 4 x 6 in it.
+    expected = reference_epsilon([(noise, 0.4, 2 * STEPS + 4 * JOINT)], 1e-5)
+    assert dp["epsilon_pld"] == pytest.approx(expected, rel=1e-3) and 1.9 < expected <= 2
+    assert dp["unaccounted_label_access"] == []
+
+
+@pytest.mark.parametrize("model", ["mtl_adv", "mtl_adv_dp"])
+def test_a_new_start_takes_one_discriminator_at_a_time(tmp_path, model):
+    phases, _ = phases_of(game_config(model, LARGE | {"discriminator_restart_epochs": 2}), tmp_path)
+    joint, game = phases.build("adversarial"), phases._discriminators
+    joint.step(joint.inputs(0, 0))
+
+    def state():
+        return [[np.array(v) for v in member.variables] for member in game.members]
+
+    def moved(epoch):
+        before = state()
+        joint.before_epoch(epoch)
+        return [
+            any(not np.array_equal(a, b) for a, b in zip(old, new, strict=True))
+            for old, new in zip(before, state(), strict=True)
+        ]
+
+    found = {epoch: moved(epoch) for epoch in range(9)}
+    assert [epoch for epoch in found if any(found[epoch])] == [2, 4, 6, 8]
+    assert found[2] == found[6] == [True, False] and found[4] == found[8] == [False, True]
+    # The same call does the same, and no two starts are alike.
+    joint.before_epoch(6)
+    first = state()[0]
+    joint.before_epoch(2)
+    assert not np.array_equal(state()[0][0], first[0])
+    joint.before_epoch(6)
+    assert all(np.array_equal(a, b) for a, b in zip(state()[0], first, strict=True))
+
+
+def test_a_new_start_forgets_the_slots_and_frees_none_of_the_budget(tmp_path):
+    phases, _ = phases_of(game_config(game=LARGE), tmp_path)
+    joint = phases.build("adversarial")
+    for step in range(STEPS):
+        joint.step(joint.inputs(0, step))
+    joint.before_epoch(1)
+    for name, optimizer in phases.private_optimizers.items():
+        slots = [np.abs(np.array(v)).max() for v in optimizer.variables if v.dtype.is_floating]
+        own = name.startswith("adversarial") and "discriminator_2" not in name
+        assert optimizer.iterations == (STEPS if name.startswith("adversarial") else 0)
+        assert (max(slots) == 0) == (own or not name.startswith("adversarial")), name
+
+
+@pytest.mark.slow
+def test_an_interrupted_game_goes_on_to_the_same_bits(tmp_path, monkeypatch):
+    game = LARGE | {"beta_warmup_epochs": 1.5}
+    config = game_config("mtl_adv", game=game, discriminator_epochs=1)
+    whole = fit(config, tiny_arrays(), run_dir=tmp_path / "whole")
+    # In the discriminators' phase, and off a checkpoint in the epoch after a new start.
+    for after in (2, 7):
+        interrupted_fit(config, tmp_path / "parts", monkeypatch, after)
+    parts = fit(config, tiny_arrays(), run_dir=tmp_path / "parts")
+    ours, theirs = weights(parts), weights(whole)
+    for name in theirs:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    lines = [(tmp_path / part / "metrics.jsonl").read_text() for part in ("parts", "whole")]
+    assert lines[0] == lines[1]
+    betas = [json.loads(line).get("beta") for line in lines[1].splitlines()]
+    # After one of 1.5 epochs two thirds of 0.1; the second epoch has beta_late, all of it.
+    assert betas[-2:] == pytest.approx([0.1 / 1.5, 0.3])
+
+
+def test_the_encoder_feels_beta_as_it_grows(tmp_path):
+    phases, record = phases_of(game_config("mtl_adv", {"beta_warmup_epochs": 2.0}), tmp_path)
+    seen = []
+    phases._adversarial_step = lambda batch, beta: seen.append(float(beta)) or {}
+    joint = phases.build("adversarial")
+    for record.epoch in range(3):
+        for record.step in range(STEPS):
+            joint.step(joint.inputs(record.epoch, record.step))
+    expected = [0.3 * min(1, n / (2 * STEPS)) for n in range(3 * STEPS)]
+    assert seen == pytest.approx(expected)
+
+
+def test_further_updates_read_their_own_batches_through_the_encoder(tmp_path, monkeypatch):
+    config = game_config(game={"discriminator_steps": 2})
+    seen = []
+
+    def update(self, turn, plan, key):
+        return lambda features, labels, mask: seen.append((turn.name, features, labels)) or 0.0
+
+    monkeypatch.setattr(Discriminators, "_update", update)
+    monkeypatch.setattr("tensorflow.function", lambda f=None, **_: f if f else lambda g: g)
+    phases, _ = phases_of(config, tmp_path)
+    joint = phases.build("adversarial")
+    batch, further = joint.inputs(0, 0)
+    joint.step((batch, further))
+    assert [name for name, *_ in seen] == [
+        "adversarial_discriminator_step_2",
+        "adversarial_discriminator",
+    ]
+    _, labels, mask = further["adversarial_discriminator_step_2"]
+    sampler = private_plan(config, tiny_arrays(), key_for_tests(0)).updates[seen[0][0]].sampler
+    rows, real = sampler.batch(0, 0)
+    np.testing.assert_array_equal(np.array(labels)[np.array(mask)], rows[real] % 3)
+    np.testing.assert_array_equal(seen[0][2], labels)
+    pictures = tiny_arrays().store.images(rows[real]).astype(np.float32) / 255
+    fresh = build_bundle(config, {"gender": 2}, 3).encoder(pictures, training=False)
+    np.testing.assert_allclose(np.array(seen[0][1])[np.array(mask)], fresh, atol=1e-5)
+
+
+def test_a_run_without_a_game_still_trains_its_discriminator(tmp_path):
+    loss = {"beta": 0.0, "beta_late": 0.0, "objective": "paper", "beta_check_accuracy": 0.0}
+    config = game_config(
+        loss=loss | {"beta_check_epochs": 1}, discriminator_epochs=0, privacy={"target_epsilon": 2}
+    )
+    run = fit(config, tiny_arrays(), run_dir=tmp_path)
+    dp, training = run.status["dp"], run.status["training"]
+    assert training["final_beta"] == 0.0 and dp["unaccounted_label_access"] == []
+    game = dp["phases"]["adversarial_discriminator"]
+    assert (game["steps"], dp["phases"]["discriminator"]["steps"]) == (JOINT, 0)
+    expected = reference_epsilon([(game["noise_multiplier"], 0.4, JOINT)], 1e-5)
+    assert dp["epsilon_pld"] == pytest.approx(expected, rel=1e-3) and 1.9 < expected <= 2
+    assert "adversarial_objective" not in (tmp_path / "metrics.jsonl").read_text()
+
+
+def test_keeping_the_best_needs_a_check(tmp_path):
+    with pytest.raises(UsageError) as error:
+        fit(game_config(game={"keep": "best"}), tiny_arrays(), run_dir=tmp_path)
+    assert str(error.value) == (
+        "--keep=best: nothing checks the networks; give --probe=fast (in Python, give fit() a "
+        "check), or --keep=last"
+    )

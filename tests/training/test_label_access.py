@@ -1,0 +1,98 @@
+"""Who reads private labels beside the private updates, by configuration."""
+
+import pytest
+
+from tf_mtl_privacy.config import (
+    Config,
+    DataConfig,
+    GameConfig,
+    LossConfig,
+    ModelConfig,
+    PrivacyConfig,
+    RemovalConfig,
+    TrainConfig,
+)
+from tf_mtl_privacy.training.dp_status import dp_status
+
+MASK = {"mask": "learned", "region_rows": 12_000}
+GATES = "gates and the schedule of beta read the labels of validation rows"
+PLAIN = "the discriminator is trained without noise"
+
+
+def reads(
+    model="mtl_adv_dp", removal=(), game=(), loss=(), data=(), privacy=(), kind="unaccounted"
+):
+    config = Config(
+        data=DataConfig(**dict(data)),
+        model=ModelConfig(backbone="runs/b" if dict(privacy).get("dp_scope") == "all" else ""),
+        loss=LossConfig(**dict(loss)),
+        train=TrainConfig(model=model),
+        privacy=PrivacyConfig(**dict(privacy)),
+        removal=RemovalConfig(**dict(removal)),
+        game=GameConfig(**dict(game)),
+    )
+    return dp_status(config, None, None, {}, {})[f"{kind}_label_access"]
+
+
+@pytest.mark.parametrize("objective", ["confusion", "entropy"])
+def test_a_public_mask_and_an_objective_without_labels_read_nobodys(objective):
+    removal = MASK | {"erasure": "leace"}
+    assert reads(removal=removal, loss={"objective": objective}) == []
+    assert reads(removal=removal, kind="public") == [
+        "the mask's reader: 12,000 drawn faces of nobody",
+        "the erasure: 12,000 drawn faces of nobody",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"loss": {"objective": "paper"}}, "objective 'paper' reads the label of every training"),
+        ({"loss": {"objective": "paper_bounded"}}, "objective 'paper_bounded' reads the label of"),
+        ({"model": "mtl_adv"}, PLAIN),
+        ({"removal": MASK | {"region_labels": "train"}}, "the mask's reader learns the labels of"),
+        (
+            {"removal": {"erasure": "leace", "erasure_labels": "train"}},
+            "the erasure is fitted to the labels of training rows",
+        ),
+        ({"data": {"private_label": "identity"}}, "which people and pictures are in the table"),
+    ],
+)
+def test_each_reader_of_training_labels_is_named_by_itself(change, words):
+    (found,) = reads(**change)
+    assert words in found
+
+
+@pytest.mark.parametrize("game", [{"check_epochs": 2}, {"keep": "best"}])
+def test_an_attacker_who_learns_from_training_rows_and_is_heeded_is_named(game):
+    """Where faces are drawn it learns from others; elsewhere there are only the run's own rows."""
+    celeba = {"dataset": "celeba", "data_dir": "x"}
+    (found,) = reads(game=game, data=celeba)
+    assert found == "the fresh attacker of the checks learns the labels of training rows"
+    assert reads(game=game) == [] == reads(data=celeba)
+    config = Config(game=GameConfig(**game))
+    handed_over = dp_status(config, None, None, {}, {}, data="arrays")
+    assert handed_over["unaccounted_label_access"] == [found]
+
+
+def test_what_is_not_in_force_reads_nothing():
+    train = MASK | {"region_labels": "train", "erasure": "leace", "erasure_labels": "train"}
+    assert reads("mtl_dp", removal=train) == [] == reads("mtl_dp", removal=MASK, kind="public")
+    assert reads("stl") == [] == reads("stl", kind="validation")
+    # Nobody plays by an objective whose weight is never above 0.
+    off = {"objective": "paper", "beta": 0.0, "beta_late": 0.0}
+    assert reads(loss=off) == []
+    # With everything private its reading is in the private update.
+    assert reads(loss={"objective": "paper"}, privacy={"dp_scope": "all"}) == []
+    # Labels that are drawn are nobody's.
+    shuffled = {"discriminator_labels": "shuffled"}
+    assert reads("mtl_adv", loss={"objective": "paper"}, game=shuffled) == []
+
+
+def test_validation_rows_choose_and_are_named_apart():
+    assert reads(kind="validation") == [GATES]
+    checked = reads(game={"check_epochs": 2}, kind="validation")
+    assert checked[0] == GATES and "the stop rule reads what a fresh attacker" in checked[1]
+    kept = reads(game={"keep": "best", "check_epochs": 2}, kind="validation")
+    assert kept[0] == GATES and "which epoch's networks are kept was chosen" in kept[1]
+    assert len(checked) == len(kept) == 2

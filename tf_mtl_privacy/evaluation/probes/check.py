@@ -1,0 +1,68 @@
+"""One quick fresh attacker on validation rows: what the stop rule's privacy bound reads."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.evaluation.probes import targets
+from tf_mtl_privacy.evaluation.probes.attack import attack, strongest
+from tf_mtl_privacy.evaluation.probes.families import attackers
+from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
+from tf_mtl_privacy.evaluation.probes.settings import FAST, Setting
+from tf_mtl_privacy.evaluation.probes.stochastic import most_draws
+from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.models.layers import layer_seed
+
+Check = Callable[[Bundle, Dataset], dict[str, float]]
+CHECK = dataclasses.replace(FAST, name="check", rows=8_000, features=("soft_whitened",))
+_HELD_OUT_SHARE = 8
+
+
+def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
+    """A function of networks and data that gives `{"fresh_probe_balanced_accuracy": ...}`.
+
+    The attacker is trained anew at each call on the features as they are then: on rows that the
+    encoder never saw where faces are generated, else on its training rows. It is chosen on rows
+    held out of these and scored on the run's validation rows. Nothing is given where no row has a
+    private label.
+
+    Args:
+        config: the run's configuration.
+        setting: how hard the attacker tries.
+    """
+    kept: list[AttackRows | None] = []
+
+    def check(bundle: Bundle, dataset: Dataset) -> dict[str, float]:
+        if not kept:
+            kept.append(_rows(config, dataset, setting))
+        rows, seed = kept[0], layer_seed(config.train.seed, "probe/check")
+        if rows is None:
+            return {}
+        view = most_draws(bundle.encoder)[1]
+        data = targets.seen_through(view, rows, len(dataset.private_classes))
+        best = strongest(attack(data, setting.features, attackers(), setting, seed))
+        return {"fresh_probe_balanced_accuracy": float(best.test["balanced_accuracy"])}
+
+    return check
+
+
+def _rows(config: Config, dataset: Dataset, setting: Setting) -> AttackRows | None:
+    validation, seed = dataset.rows["validation"], layer_seed(config.train.seed, "probe/check/rows")
+    if not (dataset.labels_of(validation).private >= 0).any():
+        return None
+    # Of a data set that was handed over nothing is known but its own rows.
+    if config.data.dataset == dataset.name == "synthetic_faces":
+        found = unseen_rows(dataset, config.data, validation, setting, seed)
+        return None if isinstance(found, str) else found
+    train = np.random.default_rng(seed).permutation(dataset.rows["train"])
+    count = max(len(train) // _HELD_OUT_SHARE, 1)
+    split = {"train": np.sort(train[count:]), "validation": np.sort(train[:count])}
+    found = own_rows(
+        dataclasses.replace(dataset, rows=split), validation, setting, layer_seed(seed, "own")
+    )
+    return None if isinstance(found, str) else found

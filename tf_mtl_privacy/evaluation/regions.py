@@ -1,0 +1,144 @@
+"""How well a map over pictures marks the regions that are known to be sensitive.
+
+A map gives every pixel a number, higher where it is more sensitive. Pictures whose true region is
+empty have no figure; leave them out (`image_scores` refuses them).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
+# Shares of a picture that may be marked; the one that suits validation rows is taken.
+SHARES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.36, 0.5)
+# A disc of an eye's width: lids are about 30 mm wide, pupils 63 mm apart.
+EYE_RADIUS = 0.25
+FIGURES = ("iou", "pointing", "energy", "area", "covered", "covered_p1")
+
+
+def image_scores(maps: Array, true: Array, marked: Array | None = None) -> dict[str, Array]:
+    """Figures of each picture, `[N]` float64 in [0, 1].
+
+    Args:
+        maps: `[N, S, S]` float, at least 0.
+        true: `[N, S, S]` bool, the true region; nowhere empty.
+        marked: `[N, S, S]` bool, the pixels that are marked; None where nothing is decided.
+
+    Returns:
+        `pointing`: whether the maximum lies in the true region; where several pixels are the
+        maximum, the share of them that do. `energy`: share of the map's sum that lies in it; a map
+        that is 0 everywhere counts as equal everywhere. With `marked` also `iou`, intersection over
+        union, `area`, the share of the picture that is marked, and `covered`, the share of the true
+        region that is marked.
+
+    Raises:
+        ValueError: shapes differ, or a true region is empty.
+    """
+    shapes = {part.shape for part in (maps, true, marked) if part is not None}
+    if len(shapes) != 1 or not true.any(axis=(1, 2)).all():
+        raise ValueError(f"expected one shape and no empty region, got {sorted(shapes)}")
+    values, inside = _flat(maps).astype(np.float64), _flat(true).astype(bool)
+    values = np.where(values.sum(1, keepdims=True) > 0, values, 1.0)
+    top = values == values.max(1, keepdims=True)
+    found = {
+        "pointing": (top & inside).sum(1) / top.sum(1),
+        "energy": np.where(inside, values, 0.0).sum(1) / values.sum(1),
+    }
+    if marked is not None:
+        chosen = _flat(marked).astype(bool)
+        both = (chosen & inside).sum(1)
+        found |= {
+            "iou": both / (chosen | inside).sum(1),
+            "area": chosen.mean(1),
+            "covered": both / inside.sum(1),
+        }
+    return found
+
+
+def region_scores(maps: Array, true: Array, marked: Array | None = None) -> dict[str, float]:
+    """Means of `image_scores`, and `covered_p1`, the first percentile of `covered`."""
+    return mean_scores([image_scores(maps, true, marked)])
+
+
+def mean_scores(parts: list[dict[str, Array]]) -> dict[str, float]:
+    """As `region_scores`, of all pictures of several `image_scores`."""
+    columns = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    found = {name: float(values.mean()) for name, values in columns.items()}
+    if "covered" in columns:
+        found["covered_p1"] = float(np.percentile(columns["covered"], 1))
+    return found
+
+
+def top_share(maps: Array, share: float) -> Array:
+    """The highest pixels of each picture, `[N, S, S]` bool.
+
+    Args:
+        maps: `[N, S, S]`.
+        share: of the picture, in (0, 1]; at least one pixel. Those that are as high as the last of
+            them are marked too.
+    """
+    values = _flat(maps)
+    pixels = max(1, round(share * values.shape[1]))
+    last = np.partition(values, -pixels, axis=1)[:, -pixels]
+    return maps >= last[:, np.newaxis, np.newaxis]
+
+
+def best_share(maps: Array, true: Array) -> float:
+    """The one of `SHARES` whose `top_share` has the highest mean IoU.
+
+    To be called with validation rows. See `image_scores` for the arguments.
+    """
+    ious = [image_scores(maps, true, top_share(maps, share))["iou"].mean() for share in SHARES]
+    return SHARES[int(np.argmax(ious))]
+
+
+def eye_discs(landmarks: Array, size: int) -> Array:
+    """Discs around both eyes, `[N, S, S]` bool.
+
+    The radius is `EYE_RADIUS` of the distance between the eyes.
+
+    Args:
+        landmarks: `[N, >= 4]` pixels, x and y of the left and of the right eye first.
+        size: S.
+    """
+    eyes = np.asarray(landmarks, np.float64)[:, :4].reshape(-1, 2, 2)
+    radius = EYE_RADIUS * np.linalg.norm(eyes[:, 0] - eyes[:, 1], axis=1)
+    y, x = np.mgrid[:size, :size]
+    found = np.zeros((len(eyes), size, size), bool)
+    for eye in (0, 1):
+        left, top = (eyes[:, eye, axis, np.newaxis, np.newaxis] for axis in (0, 1))
+        found |= (x - left) ** 2 + (y - top) ** 2 <= radius[:, np.newaxis, np.newaxis] ** 2
+    return found
+
+
+def true_regions(
+    private_label: str,
+    dataset_name: str,
+    regions: Callable[[Array], Array] | None,
+    landmarks: Array | None,
+    size: int,
+) -> tuple[str, Callable[[Array], Array]] | str:
+    """What is known of the sensitive region: its name and rows -> `[n, S, S]` bool, or why nothing.
+
+    Args:
+        private_label: what is private, as `DataConfig.effective_private_label` has it.
+        dataset_name: the data set's.
+        regions: reads true regions of rows; None where the data set has none.
+        landmarks: `[N, 10]` pixels of all rows, or None.
+        size: S.
+    """
+    if regions is not None:
+        if dataset_name == "synthetic_faces" and private_label != "iris":
+            return f"the faces' known regions are irises, not those of {private_label}"
+        return "regions of the data set", regions
+    if landmarks is not None:
+        points = landmarks
+        return "discs around the eyes", lambda rows: eye_discs(points[rows], size)
+    return f"{dataset_name} does not say where the sensitive region is"
+
+
+def _flat(maps: Array) -> Array:
+    return maps.reshape(len(maps), -1)

@@ -1,0 +1,238 @@
+"""A mask that the encoder learns to lay over its own picture, so that what it covers never enters.
+
+Source: paper, section 3.1 ("identifies and marks privacy-sensitive regions", "selectively masks
+sensitive features"), of which it gives no formula. Here a small network gives every cell of the
+picture a probability of being sensitive; likely ones are painted over before anything else sees
+them. What is computed afterwards cannot bring back what was there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.models.layers import Layers
+from tf_mtl_privacy.models.pixels import from_cells
+
+PREFIX = "mask_"
+GREY = 0.5
+_START = -2.0
+_TEMPERATURE = 2.0 / 3.0
+
+
+class Cells(keras.layers.Layer):
+    """Log-odds `[B, h, w, 1]` -> cells to cover, 0 or 1 float32; all 0 until it is switched on.
+
+    A cell is covered where its odds are better than even.
+    """
+
+    def build(self, input_shape: Any) -> None:
+        """Its one weight says whether the mask is on: 0 or 1."""
+        self.on = self.add_weight(name="on", shape=(), initializer="zeros", trainable=False)
+
+    def call(self, odds: Any) -> Any:
+        """See the class."""
+        return keras.ops.cast(odds > 0.0, odds.dtype) * self.on
+
+
+class Cover(keras.layers.Layer):
+    """Pictures `[B, S, S, 3]` in [0, 1] and cells `[B, S/cell, S/cell, 1]` -> `[B, S, S, 4]`.
+
+    Covered pixels are painted over with one colour, and the fourth channel is 1 there.
+
+    Args:
+        cell: pixels along the side of a cell.
+        fill: 'grey', or 'mean' for the mean colour of all covered pixels of the picture. With the
+            first nothing of what is covered passes; with the second, three numbers per picture.
+    """
+
+    def __init__(self, cell: int, fill: str, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.cell, self.fill = cell, fill
+
+    def call(self, inputs: Any) -> Any:
+        """See the class."""
+        image, cells = inputs
+        pixels = keras.ops.repeat(keras.ops.repeat(cells, self.cell, axis=1), self.cell, axis=2)
+        paint = GREY * keras.ops.ones_like(image[:, :1, :1])
+        if self.fill == "mean":
+            count = keras.ops.sum(pixels, axis=(1, 2), keepdims=True)
+            total = keras.ops.sum(image * pixels, axis=(1, 2), keepdims=True)
+            paint = keras.ops.where(count > 0.0, total / keras.ops.maximum(count, 1.0), paint)
+        covered = image * (1.0 - pixels) + paint * pixels
+        return keras.ops.concatenate([covered, pixels], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """For Keras."""
+        return {**super().get_config(), "cell": self.cell, "fill": self.fill}
+
+
+def masked(inputs: Any, *, cell: int, fill: str, width: int, seed: int) -> Any:
+    """A picture with what the mask marks painted over, and the mask: `[B, S, S, 4]` float32.
+
+    The mask is switched off at first, and its weights are not trainable: they are trained apart
+    (training/region_steps.py), because no gradient passes the threshold.
+
+    Args:
+        inputs: a Keras input tensor, `[B, S, S, 3]` in [0, 1].
+        cell: pixels along the side of a cell.
+        fill: 'grey' or 'mean', see `Cover`.
+        width: channels of the network that finds regions.
+        seed: of the initial weights.
+
+    Raises:
+        UsageError: the picture is not a whole number of pairs of cells of 2 pixels or more.
+    """
+    size = inputs.shape[1]
+    if size % (2 * max(cell, 2)):
+        raise UsageError(
+            f"--mask_cell={cell}: --image_size={size} must be a multiple of {2 * max(cell, 2)}"
+        )
+    odds = find_regions(inputs, cell=cell, width=width, seed=seed)
+    for layer in keras.Model(inputs, odds).layers:
+        layer.trainable = False
+    cells = Cells(name=f"{PREFIX}cells")(odds)
+    return Cover(cell, fill, name=f"{PREFIX}cover")([inputs, cells])
+
+
+def find_regions(inputs: Any, *, cell: int, width: int, seed: int) -> Any:
+    """`[B, S, S, 3]` in [0, 1] -> log-odds `[B, S/cell, S/cell, 1]` that a cell is sensitive.
+
+    Two scales: cells of at least 2 pixels by themselves, and their surroundings at half that
+    resolution; a cell of one pixel is a part of such a cell. All layers' names start with `PREFIX`.
+
+    Args:
+        inputs: a Keras input tensor.
+        cell: pixels along the side of a cell; S must be a multiple of 4 and of 2 * cell.
+        width: channels.
+        seed: of the initial weights.
+    """
+    layers = _Named(seed)
+    x = keras.layers.Rescaling(2.0, -1.0, name=f"{PREFIX}scale")(inputs)
+    stride = max(cell, 2)
+    x = layers.conv(width, stride + 1, "first", strides=stride, activation="relu")(x)
+    near = layers.conv(width, 3, "near", activation="relu")(x)
+    x = layers.conv(2 * width, 3, "down", strides=2, activation="relu")(near)
+    x = layers.conv(2 * width, 3, "around1", dilation=2, activation="relu")(x)
+    x = layers.conv(2 * width, 3, "around2", activation="relu")(x)
+    x = layers.conv(width, 1, "around3")(x)
+    x = keras.layers.UpSampling2D(2, interpolation="bilinear", name=f"{PREFIX}up")(x)
+    beside = layers.conv(width, 1, "beside")(near)
+    x = keras.layers.Add(name=f"{PREFIX}add")([beside, x])
+    x = keras.layers.ReLU(name=f"{PREFIX}add_relu")(x)
+    x = layers.conv(width, 3, "together", activation="relu")(x)
+    x = layers.odds((stride // cell) ** 2)(x)
+    if cell < stride:
+        x = from_cells(x, stride // cell, f"{PREFIX}parts")
+    return keras.layers.Activation("linear", name=f"{PREFIX}odds")(x)
+
+
+class _Named:
+    """Layers of the mask by their short names."""
+
+    def __init__(self, seed: int) -> None:
+        self._layers = Layers(seed, "mask")
+
+    def conv(
+        self,
+        filters: int,
+        size: int,
+        name: str,
+        *,
+        strides: int = 1,
+        dilation: int = 1,
+        activation: str | None = None,
+    ) -> keras.layers.Layer:
+        """A convolution with zero padding ('same')."""
+        return self._layers.conv(
+            filters,
+            size,
+            f"{PREFIX}{name}",
+            strides=strides,
+            dilation=dilation,
+            activation=activation,
+        )
+
+    def odds(self, parts: int) -> keras.layers.Layer:
+        """The last layer: few cells are covered at the start."""
+        return keras.layers.Conv2D(
+            parts,
+            1,
+            kernel_initializer=self._layers.glorot_uniform(f"{PREFIX}score"),
+            bias_initializer=keras.initializers.Constant(_START),
+            name=f"{PREFIX}score",
+        )
+
+
+def tried_cells(odds: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Cells drawn by their probabilities, 0 or 1, with a gradient to their log-odds.
+
+    A relaxed Bernoulli draw (Maddison et al. 2017, "The Concrete Distribution", section 3) that is
+    rounded on the way forward only. The noise of each picture is scaled by a number in [0, 1] of
+    its own: with all of it the mask tries cells out, with none it is the mask that is released.
+
+    Args:
+        odds: `[B, h, w, 1]` float32 log-odds.
+        seed: `[2]` int32; the same seed gives the same draw.
+
+    Returns:
+        `[B, h, w, 1]` float32, 0 or 1.
+    """
+    count = tf.shape(odds)[0]
+    uniform = tf.random.stateless_uniform(tf.shape(odds), seed, 1e-4, 1.0 - 1e-4)
+    scale = tf.random.stateless_uniform((count, 1, 1, 1), seed + tf.constant([0, 1 << 30]))
+    noise = scale * (tf.math.log(uniform) - tf.math.log1p(-uniform))
+    soft = tf.sigmoid((odds + noise) / _TEMPERATURE)
+    return soft + tf.stop_gradient(tf.cast(odds + noise > 0.0, soft.dtype) - soft)
+
+
+def region_finder(encoder: keras.Model) -> keras.Model:
+    """The part of an encoder that finds regions: pictures -> log-odds.
+
+    Raises:
+        ValueError: the encoder has no mask.
+    """
+    return _until(encoder, "odds")
+
+
+def mask_map(encoder: keras.Model) -> keras.Model:
+    """The part of an encoder that covers: pictures -> cells, 1 where covered, all 0 while off.
+
+    Raises:
+        ValueError: the encoder has no mask.
+    """
+    return _until(encoder, "cells")
+
+
+def cover_cells(encoder: keras.Model) -> Cover:
+    """The encoder's layer that paints cells over.
+
+    Raises:
+        ValueError: the encoder has no mask.
+    """
+    return encoder.get_layer(f"{PREFIX}cover")
+
+
+def has_mask(encoder: keras.Model) -> bool:
+    """Whether the encoder has a mask, on or off."""
+    return any(isinstance(layer, Cells) for layer in encoder.layers)
+
+
+def is_masked(encoder: keras.Model) -> bool:
+    """Whether the encoder has a mask that is switched on."""
+    return any(isinstance(layer, Cells) and float(layer.on) > 0 for layer in encoder.layers)
+
+
+def switch_mask(encoder: keras.Model, *, on: bool) -> None:
+    """Switches the mask on or off; nothing where the encoder has none."""
+    for layer in encoder.layers:
+        if isinstance(layer, Cells):
+            layer.on.assign(1.0 if on else 0.0)
+
+
+def _until(encoder: keras.Model, name: str) -> keras.Model:
+    output = encoder.get_layer(f"{PREFIX}{name}").output
+    return keras.Model(encoder.inputs[0], output, name=f"{PREFIX}{name}_part")

@@ -1,0 +1,176 @@
+"""The paper's four models and a fifth, side by side, out of finished runs."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.reporting.model_runs import (
+    BACKBONE,
+    EVERYTHING,
+    MODELS,
+    TableRun,
+    command_text,
+)
+from tf_mtl_privacy.reporting.risk_reduction import (
+    PAPER,
+    PAPER_CHANCE,
+    PAPER_CLAIM,
+    our_reductions,
+    paper_reductions,
+)
+from tf_mtl_privacy.reporting.run_figures import (
+    NOT_MEASURED,
+    RunFigures,
+    read_results,
+    run_figures,
+    spread,
+)
+
+TABLE_VERSION = 1
+RESULTS = "results.json"
+# What the table shows of `run_figures.SOURCES`.
+COLUMNS = (
+    "gender",
+    "age",
+    "expression_f1",
+    "psnr_db",
+    "discriminator",
+    "probe_features",
+    "probe_features_high",
+    "probe_restored",
+    "probe_restored_high",
+    "membership",
+    "epsilon_conditional",
+    "epsilon_released",
+)
+
+
+def model_table(runs_dir: str | os.PathLike[str], seeds: int = 1) -> dict[str, Any]:
+    """Reads `<model>-seed<k>/results.json` under a folder.
+
+    Args:
+        runs_dir: the folder of runs.
+        seeds: how many seeds (0, 1, ..) each model should have at least; a seed that one model has
+            is expected of all.
+
+    Returns:
+        JSON-ready: `seeds`, `models` (model -> `title`, `seeds`, `paper`, `figures`: column ->
+        `spread`, `label_access`: list, or null where no run says it, `underpowered`: seed ->
+        reasons), `reductions` (`claim`, `chance`, `paper`, `ours`), `missing` (list of `model`,
+        `seed`, `command`) and `notes` (list of sentences).
+
+    Raises:
+        UsageError: there is no such folder.
+        RunError: a result is damaged, or its folder is named after another model or seed; or there
+            is no finished run at all.
+    """
+    folder = Path(runs_dir)
+    if not folder.is_dir():
+        raise UsageError(f"--runs={runs_dir}: no such folder; `make table` trains the runs")
+    wanted = sorted({*range(seeds), *_seeds_in(folder)})
+    runs = {
+        model: {
+            seed: run
+            for seed in wanted
+            if (run := _read(TableRun(model, seed), folder)) is not None
+        }
+        for model in MODELS
+    }
+    missing = _missing(runs, wanted, folder)
+    if not any(runs.values()):
+        raise RunError(
+            f"--runs={runs_dir}: no finished run in it; `make table` trains them all, the first by "
+            f"{missing[0]['command']}"
+        )
+    return {
+        "table_version": TABLE_VERSION,
+        "seeds": wanted,
+        "models": {model: _model(model, by_seed) for model, by_seed in runs.items()},
+        "reductions": {
+            "claim": PAPER_CLAIM,
+            "chance": PAPER_CHANCE,
+            "paper": paper_reductions(),
+            "ours": our_reductions(runs, wanted),
+        },
+        "missing": missing,
+        "notes": _notes(runs, folder),
+    }
+
+
+def _seeds_in(folder: Path) -> set[int]:
+    """Seeds of finished runs."""
+    names = (path.parent.name for path in folder.glob(f"*/{RESULTS}"))
+    found = (re.fullmatch(rf"({'|'.join(MODELS)})-seed(\d+)", name) for name in names)
+    return {int(match[2]) for match in found if match}
+
+
+def _read(run: TableRun, runs_dir: Path) -> RunFigures | None:
+    """The figures of a run; None where it is not finished."""
+    path = run.folder(runs_dir) / RESULTS
+    if not path.exists():
+        return None
+    results = read_results(path)
+    everything = (results.get("dp") or {}).get("scope") == "all"
+    model = EVERYTHING if everything else results.get("model")
+    if (model, results.get("seed")) != run:
+        raise RunError(
+            f"{path}: is of {model}, seed {results.get('seed')}, not of {run.model}, seed "
+            f"{run.seed}; rename the folder"
+        )
+    return run_figures(results)
+
+
+def _model(model: str, runs: Mapping[int, RunFigures]) -> dict[str, Any]:
+    known = [run.label_access for run in runs.values() if run.label_access is not None]
+    return {
+        "title": MODELS[model],
+        "seeds": list(runs),
+        "paper": PAPER.get(model, {}),
+        "figures": {name: spread(run.figures[name] for run in runs.values()) for name in COLUMNS},
+        # Of all its runs, each once; one run that says nothing leaves it open.
+        "label_access": list(dict.fromkeys(text for texts in known for text in texts))
+        if known and len(known) == len(runs)
+        else None,
+        "underpowered": {
+            str(seed): list(run.underpowered) for seed, run in runs.items() if run.underpowered
+        },
+    }
+
+
+def _missing(
+    runs: Mapping[str, Mapping[int, RunFigures]], seeds: Sequence[int], folder: Path
+) -> list[dict[str, Any]]:
+    absent = [TableRun(m, s) for s in seeds for m in MODELS if s not in runs[m]]
+    first = next((k for k, run in enumerate(absent) if run.model == EVERYTHING), None)
+    backbone = TableRun(BACKBONE)
+    if first is not None and not (backbone.folder(folder) / RESULTS).exists():
+        absent.insert(first, backbone)
+    return [
+        {"model": run.model, "seed": run.seed, "command": command_text(run, folder)}
+        for run in absent
+    ]
+
+
+def _notes(runs: Mapping[str, Mapping[int, RunFigures]], folder: Path) -> list[str]:
+    notes = []
+    prints = {run.fingerprint for by_seed in runs.values() for run in by_seed.values()}
+    if len(prints) > 1:
+        notes.append("the runs are NOT on the same data (evaluated_on.data_fingerprint differs)")
+    for model, by_seed in runs.items():
+        for seed, run in by_seed.items():
+            name = f"{MODELS[model]}, seed {seed}"
+            if run.underpowered:
+                reasons = "; ".join(run.underpowered)
+                notes.append(f"{name}: UNDERPOWERED ATTACKERS, NO CLAIM: {reasons}")
+            if run.figures["probe_features"].absent == NOT_MEASURED:
+                where = TableRun(model, seed).folder(folder)
+                notes.append(
+                    f"{name}: no fresh attackers; python -m tf_mtl_privacy.evaluate "
+                    f"--run_dir={where} --probe=fast"
+                )
+    return notes

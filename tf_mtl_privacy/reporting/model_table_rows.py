@@ -1,0 +1,147 @@
+"""The table of models as labelled rows of cells, one cell per model, for any layout."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tf_mtl_privacy.reporting.formats import MISSING, percent
+from tf_mtl_privacy.reporting.model_table import COLUMNS
+from tf_mtl_privacy.reporting.risk_reduction import MEASURES
+from tf_mtl_privacy.reporting.run_figures import (
+    DECIBEL,
+    EPSILON,
+    NOT_MEASURED,
+    RATE,
+    SOURCES,
+    figure_text,
+)
+
+OUTSIDE = "reads labels outside"
+_KINDS = {"relative": "", "above_chance": "beyond chance"}
+
+
+class Row(NamedTuple):
+    """One line: `level` is 0 for a figure, 1 for what says more about it."""
+
+    label: str
+    cells: list[str]
+    level: int = 0
+
+
+def figure_rows(table: Mapping[str, Any]) -> list[Row]:
+    """Seeds, each figure with its spread and the paper's, and label access.
+
+    Args:
+        table: as `model_table.model_table` makes it.
+    """
+    models = list(table["models"].values())
+    rows = [Row("seeds", [", ".join(map(str, part["seeds"])) or "not trained" for part in models])]
+    for name in COLUMNS:
+        source = SOURCES[name]
+        found: Iterable[Row] = _spread_rows(
+            source.title, source.unit, [part["figures"][name] for part in models]
+        )
+        if name.startswith("probe_"):
+            found = (_marked(row, models) for row in found)
+        rows += found
+        if any(name in part["paper"] for part in models):
+            paper = [_paper(source.unit, part["paper"].get(name)) for part in models]
+            rows.append(Row("paper", paper, 1))
+    return [*rows, Row("label access", [access_text(part) for part in models])]
+
+
+def _marked(row: Row, models: Sequence[Mapping[str, Any]]) -> Row:
+    """The row with a mark on figures of attackers that are too weak for a claim."""
+    pairs = zip(row.cells, models, strict=True)
+    return row._replace(
+        cells=[
+            f"{cell} !" if "%" in cell and part["underpowered"] else cell for cell, part in pairs
+        ]
+    )
+
+
+def reduction_rows(table: Mapping[str, Any], baseline: str) -> list[Row]:
+    """By how much the risk of a baseline is reduced; beside the paper's own, which is against STL.
+
+    Args:
+        table: as `model_table.model_table` makes it.
+        baseline: a key of `reductions.ours`.
+    """
+    models, reductions = list(table["models"]), table["reductions"]
+    rows = []
+    if baseline == "stl":
+        for name, title in (
+            ("discriminator", "paper: privacy label"),
+            ("membership", "paper: membership"),
+        ):
+            for kind, word in _KINDS.items():
+                found = [reductions["paper"].get(m, {}).get(name, {}).get(kind) for m in models]
+                rows.append(
+                    Row(word or title, [percent(value) for value in found], int(bool(word)))
+                )
+    ours = reductions["ours"][baseline]
+    for name in next(iter(ours.values()), {}):
+        for kind, word in _KINDS.items():
+            found = [ours[model][name][kind] if model in ours else None for model in models]
+            rows += _spread_rows(word or MEASURES[name].title, RATE, found, int(bool(word)))
+    return rows
+
+
+def access_lines(table: Mapping[str, Any]) -> list[str]:
+    """Per model all that reads the private label outside of the accounting."""
+    return [
+        f"{part['title']} {OUTSIDE}: {'; '.join(part['label_access'])}"
+        for part in table["models"].values()
+        if part["label_access"]
+    ]
+
+
+def access_text(model: Mapping[str, Any]) -> str:
+    """What reads the private label outside of the accounting, short enough for a cell."""
+    if model["label_access"] is None:
+        return NOT_MEASURED
+    return f"outside: {len(model['label_access'])}" if model["label_access"] else "empty"
+
+
+def _spread_rows(
+    label: str, unit: str, found: list[Mapping[str, Any] | None], level: int = 0
+) -> Iterator[Row]:
+    yield Row(label, [_mean(unit, figures) for figures in found], level)
+    known = [figures for figures in found if figures and figures["n"] > 1]
+    # An epsilon comes from the plan: it is the same for every seed, unless a phase ended early.
+    if known and (unit != EPSILON or any(f["min"] != f["max"] for f in known)):
+        yield Row("range over seeds", [_range(unit, figures) for figures in found], 1)
+        yield Row("standard deviation", [_deviation(unit, figures) for figures in found], 1)
+
+
+def _mean(unit: str, figures: Mapping[str, Any] | None) -> str:
+    """The mean, or why there is none; with how many seeds have it, where not all have."""
+    if figures is None:
+        return MISSING
+    if figures["mean"] is None:
+        return str(figures["absent"])
+    seeds = len(figures["values"])
+    part = f" ({figures['n']}/{seeds})" if figures["n"] < seeds else ""
+    return figure_text(unit, figures["mean"]) + part
+
+
+def _range(unit: str, figures: Mapping[str, Any] | None) -> str:
+    if figures is None or figures["n"] < 2:
+        return MISSING
+    low, high = (figure_text(unit, figures[end]) for end in ("min", "max"))
+    return f"{low.split(' ')[0]}–{high}"
+
+
+def _deviation(unit: str, figures: Mapping[str, Any] | None) -> str:
+    """In the figure's own unit; of a rate in percentage points."""
+    if figures is None or figures["std"] is None:
+        return MISSING
+    scale, word = {RATE: (100, " points"), DECIBEL: (1, " dB")}.get(unit, (1, ""))
+    return f"{scale * figures['std']:.2f}{word}"
+
+
+def _paper(unit: str, value: float | None) -> str:
+    if value is None:
+        return MISSING
+    return f"{value:g}" if unit == EPSILON else figure_text(unit, value)

@@ -1,0 +1,112 @@
+"""Where a bundle sees the private label in a picture, as a map over its pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.models.mask import cover_cells, is_masked, mask_map, region_finder
+
+Array = np.ndarray[Any, Any]
+
+
+class RegionMaps(NamedTuple):
+    """Maps of n pictures.
+
+    Attributes:
+        heat: `[n, S, S]` float32, at least 0, higher where more sensitive.
+        covered: `[n, S, S]` bool, what the encoder never sees; None without a mask.
+    """
+
+    heat: Array
+    covered: Array | None
+
+
+MakeMaps = Callable[[Array], RegionMaps]
+
+
+def region_source(bundle: Bundle) -> str | None:
+    """What the map is made of: 'mask', 'discriminator', or None where there is neither."""
+    if is_masked(bundle.encoder):
+        return "mask"
+    return None if bundle.discriminator is None else "discriminator"
+
+
+def region_maps(bundle: Bundle) -> MakeMaps:
+    """Pictures `[n, S, S, 3]` uint8 -> their maps, in inference mode.
+
+    With a mask: the probability that it gives each cell, and what it covers. Without: the
+    discriminator's `evidence`, enlarged bilinearly.
+
+    Raises:
+        ValueError: the bundle has neither mask nor discriminator.
+    """
+    source = region_source(bundle)
+    if source is None:
+        raise ValueError("the bundle has neither mask nor discriminator")
+    if source == "mask":
+        return _of_mask(bundle.encoder)
+
+    @tf.function(reduce_retracing=True)
+    def read(images: tf.Tensor) -> tf.Tensor:
+        cells = evidence(bundle, bundle.encoder(to_float(images), training=False))
+        return tf.image.resize(cells, tf.shape(images)[1:3])[..., 0]
+
+    return lambda images: RegionMaps(read(tf.convert_to_tensor(images)).numpy(), None)
+
+
+def evidence(bundle: Bundle, features: tf.Tensor) -> tf.Tensor:
+    """Gradient times input of the discriminator's answer, `[B, h, w, 1]` float32, at least 0.
+
+    Of the log-probability of the class that it finds most probable; absolute values, summed over
+    channels (Shrikumar et al. 2016, "Not Just a Black Box", gradient * input).
+
+    Args:
+        bundle: has a discriminator.
+        features: `[B, h, w, c]`.
+    """
+    assert bundle.discriminator is not None
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(features)
+        logits = bundle.discriminator(features, training=False)
+        # Rows do not touch each other in it, so the sum's gradient is that of each row.
+        answers = tf.reduce_sum(tf.reduce_max(tf.nn.log_softmax(logits), axis=-1))
+    return tf.reduce_sum(tf.abs(tape.gradient(answers, features) * features), -1, keepdims=True)
+
+
+def seen_pictures(encoder: keras.Model, images: Array) -> Array:
+    """What an encoder with a mask sees of pictures: both `[n, S, S, 3]` uint8.
+
+    Raises:
+        ValueError: the encoder has no mask.
+    """
+    painted = keras.Model(encoder.inputs[0], cover_cells(encoder).output)
+    seen = painted(to_float(tf.convert_to_tensor(images)), training=False)[..., :3]
+    return np.rint(255.0 * seen.numpy()).astype(np.uint8)
+
+
+def _of_mask(encoder: keras.Model) -> MakeMaps:
+    outputs = [region_finder(encoder).output, mask_map(encoder).output]
+    both = keras.Model(encoder.inputs[0], outputs)
+
+    @tf.function(reduce_retracing=True)
+    def read(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        odds, cells = both(to_float(images), training=False)
+        cell = tf.shape(images)[1] // tf.shape(odds)[1]
+        return _enlarged(tf.sigmoid(odds), cell), _enlarged(cells, cell) > 0.0
+
+    def maps(images: Array) -> RegionMaps:
+        heat, covered = read(tf.convert_to_tensor(images))
+        return RegionMaps(heat.numpy(), covered.numpy())
+
+    return maps
+
+
+def _enlarged(cells: tf.Tensor, cell: tf.Tensor) -> tf.Tensor:
+    return tf.repeat(tf.repeat(cells[..., 0], cell, axis=1), cell, axis=2)
