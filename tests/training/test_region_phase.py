@@ -13,9 +13,10 @@ from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.models.encoder import build_encoder
-from tf_mtl_privacy.models.mask import is_masked
+from tf_mtl_privacy.models.mask import colour_of, is_masked
 from tf_mtl_privacy.privacy.keys import key_for_tests
 from tf_mtl_privacy.training import schedule
+from tf_mtl_privacy.training.colour_axis import colour_axis
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.public_faces import public_faces
@@ -187,3 +188,26 @@ def test_a_whole_run_with_a_mask(tmp_path):
     assert weights == [
         f"{name}.weights.h5" for name in ("business", "discriminator", "encoder", "restorer")
     ], "the reader is not part of what is released"
+
+
+def test_the_colour_is_found_before_the_first_epoch_and_stays(tmp_path):
+    config, dataset = masked_config(tmp_path, labels="train", mask_fill="colour"), tiny_arrays(60)
+    encoder = build_encoder(config.model, 32, seed=1, removal=config.removal)
+    part = RegionPart(config, dataset, encoder)
+    phase, colour = part.phase(), colour_of(encoder)
+    np.testing.assert_array_equal(colour.axis.numpy(), np.zeros(3))
+    phase.before_epoch(1)
+    np.testing.assert_array_equal(colour.axis.numpy(), np.zeros(3))
+    phase.before_epoch(0)
+    rows = dataset.rows["train"]
+    expected = colour_axis(
+        [(dataset.store.images(rows), dataset.labels_of(rows).private)],
+        len(dataset.private_classes),
+    )
+    np.testing.assert_allclose(colour.axis.numpy(), expected, atol=1e-6)
+    weights = [weight.numpy() for weight in part._finder.weights]
+    for step in range(3):
+        phase.step(phase.inputs(0, step % phase.steps_per_epoch))
+    np.testing.assert_allclose(colour.axis.numpy(), expected, atol=1e-6)
+    moved = [np.abs(a - b).max() for a, b in zip(weights, part._finder.weights, strict=True)]
+    assert sum(change > 0 for change in moved) == len(moved) - 1, "all of it but the axis"

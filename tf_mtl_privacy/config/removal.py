@@ -21,9 +21,13 @@ class RemovalConfig:
     mask_cell: int = option(2, "Pixels along the side of a cell of the mask.", low=1, high=16)
     mask_fill: str = option(
         "grey",
-        "What covered pixels become: grey, so that nothing of them passes, or the mean colour of "
-        "all covered pixels of the picture, three numbers.",
-        choices=("grey", "mean"),
+        "What covered pixels become: grey, so that nothing of them passes; the mean colour of all "
+        "covered pixels of the picture, three numbers; or themselves without their share of the "
+        "one axis of colour that says the private label ('colour'; found in closed form).",
+        choices=("grey", "mean", "colour"),
+    )
+    mask_margin: int = option(
+        0, "Cells around what the mask finds that are covered, too.", low=0, high=16
     )
     mask_width: int = option(16, "Channels of the network that finds regions.", low=4)
     mask_price: float = option(

@@ -58,6 +58,7 @@ def build_encoder(
             fill=removal.mask_fill,
             width=removal.mask_width,
             seed=seed,
+            margin=removal.mask_margin,
         )
         picture, cover = covered[..., :3], covered[..., 3:]
     backbone = _backbone(config, picture, image_size, seed)

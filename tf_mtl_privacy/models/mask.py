@@ -8,80 +8,37 @@ them. What is computed afterwards cannot bring back what was there.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.models.cover import Cells, Cover, WithoutAxis
 from tf_mtl_privacy.models.layers import Layers
 from tf_mtl_privacy.models.pixels import from_cells
 
 PREFIX = "mask_"
-GREY = 0.5
 _START = -2.0
 _TEMPERATURE = 2.0 / 3.0
 
 
-class Cells(keras.layers.Layer):
-    """Log-odds `[B, h, w, 1]` -> cells to cover, 0 or 1 float32; all 0 until it is switched on.
-
-    A cell is covered where its odds are better than even.
-    """
-
-    def build(self, input_shape: Any) -> None:
-        """Its one weight says whether the mask is on: 0 or 1."""
-        self.on = self.add_weight(name="on", shape=(), initializer="zeros", trainable=False)
-
-    def call(self, odds: Any) -> Any:
-        """See the class."""
-        return keras.ops.cast(odds > 0.0, odds.dtype) * self.on
-
-
-class Cover(keras.layers.Layer):
-    """Pictures `[B, S, S, 3]` in [0, 1] and cells `[B, S/cell, S/cell, 1]` -> `[B, S, S, 4]`.
-
-    Covered pixels are painted over with one colour, and the fourth channel is 1 there.
-
-    Args:
-        cell: pixels along the side of a cell.
-        fill: 'grey', or 'mean' for the mean colour of all covered pixels of the picture. With the
-            first nothing of what is covered passes; with the second, three numbers per picture.
-    """
-
-    def __init__(self, cell: int, fill: str, **kwargs: Any) -> None:
-        super().__init__(**kwargs)
-        self.cell, self.fill = cell, fill
-
-    def call(self, inputs: Any) -> Any:
-        """See the class."""
-        image, cells = inputs
-        pixels = keras.ops.repeat(keras.ops.repeat(cells, self.cell, axis=1), self.cell, axis=2)
-        paint = GREY * keras.ops.ones_like(image[:, :1, :1])
-        if self.fill == "mean":
-            count = keras.ops.sum(pixels, axis=(1, 2), keepdims=True)
-            total = keras.ops.sum(image * pixels, axis=(1, 2), keepdims=True)
-            paint = keras.ops.where(count > 0.0, total / keras.ops.maximum(count, 1.0), paint)
-        covered = image * (1.0 - pixels) + paint * pixels
-        return keras.ops.concatenate([covered, pixels], axis=-1)
-
-    def get_config(self) -> dict[str, Any]:
-        """For Keras."""
-        return {**super().get_config(), "cell": self.cell, "fill": self.fill}
-
-
-def masked(inputs: Any, *, cell: int, fill: str, width: int, seed: int) -> Any:
+def masked(inputs: Any, *, cell: int, fill: str, width: int, seed: int, margin: int = 0) -> Any:
     """A picture with what the mask marks painted over, and the mask: `[B, S, S, 4]` float32.
 
     The mask is switched off at first, and its weights are not trainable: they are trained apart
-    (training/region_steps.py), because no gradient passes the threshold.
+    (training/region_steps.py), because no gradient passes the threshold. With the fill 'colour' the
+    network that finds regions does not see the axis that is taken away either, so that the shape of
+    what it covers cannot say what is along it.
 
     Args:
         inputs: a Keras input tensor, `[B, S, S, 3]` in [0, 1].
         cell: pixels along the side of a cell.
-        fill: 'grey' or 'mean', see `Cover`.
+        fill: 'grey', 'mean' or 'colour', see `Cover`.
         width: channels of the network that finds regions.
         seed: of the initial weights.
+        margin: cells around what is found that are covered, too.
 
     Raises:
         UsageError: the picture is not a whole number of pairs of cells of 2 pixels or more.
@@ -91,11 +48,12 @@ def masked(inputs: Any, *, cell: int, fill: str, width: int, seed: int) -> Any:
         raise UsageError(
             f"--mask_cell={cell}: --image_size={size} must be a multiple of {2 * max(cell, 2)}"
         )
-    odds = find_regions(inputs, cell=cell, width=width, seed=seed)
+    colour = [WithoutAxis(name=f"{PREFIX}colour")(inputs)] if fill == "colour" else []
+    odds = find_regions(colour[0] if colour else inputs, cell=cell, width=width, seed=seed)
     for layer in keras.Model(inputs, odds).layers:
         layer.trainable = False
-    cells = Cells(name=f"{PREFIX}cells")(odds)
-    return Cover(cell, fill, name=f"{PREFIX}cover")([inputs, cells])
+    cells = Cells(margin, name=f"{PREFIX}cells")(odds)
+    return Cover(cell, fill, name=f"{PREFIX}cover")([inputs, cells, *colour])
 
 
 def find_regions(inputs: Any, *, cell: int, width: int, seed: int) -> Any:
@@ -207,13 +165,37 @@ def mask_map(encoder: keras.Model) -> keras.Model:
     return _until(encoder, "cells")
 
 
-def cover_cells(encoder: keras.Model) -> Cover:
-    """The encoder's layer that paints cells over.
+def cover_cells(encoder: keras.Model) -> Callable[[Any], Any]:
+    """What the encoder does with [pictures, cells]: paints the cells over, `[B, S, S, 4]`.
 
     Raises:
         ValueError: the encoder has no mask.
     """
-    return encoder.get_layer(f"{PREFIX}cover")
+    cover, colour = encoder.get_layer(f"{PREFIX}cover"), colour_of(encoder)
+    return cover if colour is None else lambda inputs: cover([*inputs, colour(inputs[0])])
+
+
+def painted(encoder: keras.Model) -> keras.Model:
+    """The part of an encoder that paints over: pictures -> `[B, S, S, 4]`.
+
+    Raises:
+        ValueError: the encoder has no mask.
+    """
+    return _until(encoder, "cover")
+
+
+def colour_of(encoder: keras.Model) -> WithoutAxis | None:
+    """The encoder's layer that takes an axis of colour away, or None where it has none."""
+    return next((layer for layer in encoder.layers if isinstance(layer, WithoutAxis)), None)
+
+
+def mask_cells(encoder: keras.Model) -> Cells:
+    """The encoder's layer that says which cells are covered.
+
+    Raises:
+        ValueError: the encoder has no mask.
+    """
+    return encoder.get_layer(f"{PREFIX}cells")
 
 
 def has_mask(encoder: keras.Model) -> bool:

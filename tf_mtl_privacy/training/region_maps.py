@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.models.mask import cover_cells, is_masked, mask_map, region_finder
+from tf_mtl_privacy.models.mask import is_masked, mask_map, painted, region_finder
 
 Array = np.ndarray[Any, Any]
 
@@ -86,8 +86,7 @@ def seen_pictures(encoder: keras.Model, images: Array) -> Array:
     Raises:
         ValueError: the encoder has no mask.
     """
-    painted = keras.Model(encoder.inputs[0], cover_cells(encoder).output)
-    seen = painted(to_float(tf.convert_to_tensor(images)), training=False)[..., :3]
+    seen = painted(encoder)(to_float(tf.convert_to_tensor(images)), training=False)[..., :3]
     return np.rint(255.0 * seen.numpy()).astype(np.uint8)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,9 +15,11 @@ from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.models.cover import Cover
 from tf_mtl_privacy.models.layers import layer_seed
-from tf_mtl_privacy.models.mask import cover_cells, region_finder
+from tf_mtl_privacy.models.mask import colour_of, cover_cells, mask_cells, region_finder
 from tf_mtl_privacy.models.region_reader import build_region_reader
+from tf_mtl_privacy.training.colour_axis import colour_axis
 from tf_mtl_privacy.training.phase import Phase, phase
 from tf_mtl_privacy.training.public_faces import held_out, public_faces
 from tf_mtl_privacy.training.region_steps import make_region_step
@@ -44,8 +47,13 @@ class RegionPart:
     def __init__(self, config: Config, dataset: Dataset, encoder: keras.Model) -> None:
         self._config, self._own = config, dataset
         self._public: Dataset | None = None
-        self._finder, self._cover = region_finder(encoder), cover_cells(encoder)
         seed, removal = config.train.seed, config.removal
+        self._finder, self._colour = region_finder(encoder), colour_of(encoder)
+        self._cells = mask_cells(encoder)
+        # Where the mask is to lie is learned with all colours covered: what passes of two of them
+        # would tell the mask nothing of where it lies.
+        grey = Cover(removal.mask_cell, "grey")
+        self._cover = cover_cells(encoder) if self._colour is None else grey
         self._reader = build_region_reader(
             dataset.image_size,
             len(dataset.private_classes),
@@ -93,8 +101,20 @@ class RegionPart:
             batch = data.batch(rows[positions[mask]], capacity=len(positions))
             return tuple(map(tf.convert_to_tensor, (batch.image, batch.private, batch.mask)))
 
-        return phase(
+        built = phase(
             self._config, NAME, sampler, read, lambda inputs: self._step(*inputs), self._measure
+        )
+        return dataclasses.replace(built, before_epoch=self._find_colour)
+
+    def _find_colour(self, epoch: int) -> None:
+        """Before the first epoch: which axis of colour the mask takes away, where it takes one."""
+        if self._colour is None or epoch:
+            return
+        data = self._data()
+        rows = data.rows["train"]
+        known = rows[data.labels_of(rows).private >= 0]
+        self._colour.axis.assign(
+            colour_axis(_pictures(data, known), len(self._own.private_classes))
         )
 
     def _data(self) -> Dataset:
@@ -122,16 +142,20 @@ class RegionPart:
     def _held_out(self) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         data = self._data()
         rows = data.rows["validation"]
-        rows = rows[data.labels_of(rows).private >= 0]
-        for start in range(0, len(rows), _VALIDATION_BATCH):
-            part = rows[start : start + _VALIDATION_BATCH]
-            yield data.store.images(part), data.labels_of(part).private
+        return _pictures(data, rows[data.labels_of(rows).private >= 0])
 
     def _reads(self, images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         picture = to_float(images)
-        cells = tf.cast(self._finder(picture) > 0.0, tf.float32)
+        cells = self._cells.marked(self._finder(picture))
         logits = self._reader(self._cover([picture, cells]), training=False)
         return logits, tf.reduce_mean(cells, [1, 2, 3])
+
+
+def _pictures(data: Dataset, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Pictures and private labels of rows, in parts."""
+    for start in range(0, len(rows), _VALIDATION_BATCH):
+        part = rows[start : start + _VALIDATION_BATCH]
+        yield data.store.images(part), data.labels_of(part).private
 
 
 def _steps_per_epoch(config: Config, dataset: Dataset) -> int:

@@ -9,12 +9,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import keras
 import tensorflow as tf
 
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.models.mask import Cover, tried_cells
+from tf_mtl_privacy.models.cover import WithoutAxis
+from tf_mtl_privacy.models.mask import tried_cells
 from tf_mtl_privacy.training import losses
 
 # Of the reader's rows so many are not covered, or it would forget what it has to look for.
@@ -29,7 +31,7 @@ RegionStep = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], dict[str, tf.Tensor]]
 def make_region_step(
     finder: keras.Model,
     reader: keras.Model,
-    cover: Cover,
+    cover: Callable[[Any], Any],
     optimizers: tuple[keras.optimizers.Optimizer, keras.optimizers.Optimizer],
     *,
     price: float,
@@ -45,14 +47,17 @@ def make_region_step(
     Args:
         finder: pictures -> log-odds (`models.mask.region_finder`).
         reader: covered pictures -> logits.
-        cover: the encoder's layer that paints cells over.
+        cover: what paints cells over (`models.mask.cover_cells`).
         optimizers: of the mask and of the reader.
         price: nats for covering a whole picture.
         head_start: steps in which only the reader learns.
         seed: of the draws.
     """
     of_mask, of_reader = optimizers
-    finding, reading = finder.weights, reader.trainable_variables
+    # An axis of colour that is taken away was found in closed form and stays.
+    moving = [layer for layer in finder.layers if not isinstance(layer, WithoutAxis)]
+    finding = [weight for layer in moving for weight in layer.weights]
+    reading = reader.trainable_variables
     of_mask.build(finding)
     of_reader.build(reading)
 
