@@ -1,4 +1,4 @@
-"""One quick fresh attacker on validation rows: what the stop rule's privacy bound reads."""
+"""A few quick fresh attackers on validation rows: what the stop rule's privacy bound reads."""
 
 from __future__ import annotations
 
@@ -19,16 +19,18 @@ from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.layers import layer_seed
 
 Check = Callable[[Bundle, Dataset], dict[str, float]]
-CHECK = dataclasses.replace(FAST, name="check", rows=8_000, features=("soft_whitened",))
+# The first reads a small detail anywhere, the second who somebody is from few rows.
+_ATTACKERS = ("soft_whitened", "logistic_whitened")
+CHECK = dataclasses.replace(FAST, name="check", rows=8_000, features=_ATTACKERS)
 _HELD_OUT_SHARE = 8
 
 
 def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
     """A function of networks and data that gives `{"fresh_probe_balanced_accuracy": ...}`.
 
-    The attacker is trained anew at each call on the features as they are then: on rows that the
-    encoder never saw where faces are generated, else on its training rows. It is chosen on rows
-    held out of these and scored on the run's validation rows. Nothing is given where no row has a
+    Attackers are trained anew at each call on the features as they are then: on rows that the
+    encoder never saw where faces are generated, else on its training rows. The strongest is chosen
+    on rows held out of these and scored on the run's validation rows. Nothing is given where no row has a
     private label.
 
     Args:
