@@ -118,3 +118,22 @@ def test_what_does_not_fit_is_refused(change, message):
     given = {"rows": BY_HAND, "labels": np.array([1, 1, 0, 0]), "classes": 2} | change
     with pytest.raises(ValueError, match=message):
         fit_eraser(**given)
+
+
+def test_fewer_directions_are_those_that_say_most():
+    """By hand: whitened features, whose class means differ by 3 along one axis and by 1 along
+    another; the first goes, the second stays."""
+    corners = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], np.float64)
+    rng, labels = np.random.default_rng(0), np.arange(4000) % 4
+    noise = rng.normal(size=(4000, 2))
+    noise -= np.stack([noise[labels == k].mean(0) for k in range(4)])[labels]
+    rows = corners[labels] / 10 + noise
+    eraser = fit_eraser(rows, labels, 4, rank=1)
+    assert eraser.right.shape == (2, 1)
+    erased, targets = eraser(rows), np.eye(4)[labels]
+    left, before = cross(erased, targets), cross(rows, targets)
+    assert np.abs(left[0]).max() < 0.02 * np.abs(before[0]).max()
+    np.testing.assert_allclose(left[1], before[1], atol=0.02 * np.abs(before[0]).max())
+    for most in (3, 7):
+        all_of_them = fit_eraser(rows, labels, 4, rank=most)
+        np.testing.assert_allclose(all_of_them(rows), fit_eraser(rows, labels, 4)(rows), atol=1e-5)

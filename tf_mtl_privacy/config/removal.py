@@ -60,6 +60,13 @@ class RemovalConfig:
         "(closed form, refitted before each joint epoch).",
         choices=("none", "leace"),
     )
+    erasure_rank: int = option(
+        0,
+        "With --erasure: most directions of the features that go, those that say most of the "
+        "private label first; 0 means one less than it has classes, which leaves a linear reader "
+        "nothing.",
+        low=0,
+    )
     erasure_labels: str = option(
         "public",
         "Whose private labels the erasure is fitted to; see --region_labels.",

@@ -72,7 +72,8 @@ def build_encoder(
     if config.pixel_path:
         x = _with_pixels(x, picture, cover, config.feature_stride)
     if removal.erasure != "none":
-        x = Erasure(max(private_classes - 1, 1), name=ERASURE)(x)
+        most = max(private_classes - 1, 1)
+        x = Erasure(min(removal.erasure_rank or most, most), name=ERASURE)(x)
     if removal.feature_noise:
         x = noisy(x, removal.feature_noise)
     encoder = keras.Model(inputs, x, name="encoder")

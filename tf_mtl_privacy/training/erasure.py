@@ -36,6 +36,7 @@ def fit_eraser(
     classes: int,
     *,
     strata: Array | None = None,
+    rank: int = 0,
     components: int = 128,
     seed: int = 0,
 ) -> Eraser:
@@ -53,16 +54,20 @@ def fit_eraser(
     less their mean within each stratum. A label that determines another one (who it is says the
     gender) would otherwise take it along.
 
+    With `rank` only so many directions go, those in which the whitened features say most of the
+    label; what is left of C is then not 0, and an affine reader finds something.
+
     Args:
         rows: `[n, d]` float, n >= 2.
         labels: `[n]` int in [0, classes).
         classes: K, at least 2.
         strata: `[n]` int, any numbers; None for a single stratum.
+        rank: most directions that go, >= 0; 0 means all K - 1 of them.
         components: most leading components, >= 0.
         seed: of the randomised decomposition.
 
     Returns:
-        an eraser of rank at most K - 1.
+        an eraser of rank at most K - 1, and at most `rank` where that is not 0.
 
     Raises:
         ValueError: shapes or labels that do not fit, or values that are not finite.
@@ -81,7 +86,8 @@ def fit_eraser(
         return matrix + vectors @ ((roots**power - 1.0)[:, None] * (vectors.T @ matrix))
 
     basis, sizes, _ = np.linalg.svd(scaled(cross, -1.0), full_matrices=False)
-    basis = basis[:, : classes - 1][:, sizes[: classes - 1] > _LEAST_SHARE * sizes.max(initial=0)]
+    most = min(rank or classes - 1, classes - 1)
+    basis = basis[:, :most][:, sizes[:most] > _LEAST_SHARE * sizes.max(initial=0)]
     right, left = scaled(basis, -1.0), scaled(basis, 1.0).T
     return Eraser(*(part.astype(np.float32) for part in (mean, right, left)))
 

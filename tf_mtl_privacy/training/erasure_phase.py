@@ -60,6 +60,7 @@ class ErasurePart:
     def __init__(self, config: Config, dataset: Dataset, bundle: Bundle) -> None:
         self._layer, self._encoder = erasure_of(bundle.encoder), before_erasure(bundle.encoder)
         self._seed, self._data = layer_seed(config.train.seed, "erasure"), dataset
+        self._rank = config.removal.erasure_rank
         if config.removal.erasure_labels == "public":
             self._data = public_faces(config)
             if self._data.private_classes != dataset.private_classes:
@@ -87,6 +88,7 @@ class ErasurePart:
             labels.private,
             len(self._data.private_classes),
             strata=strata.reshape(-1),
+            rank=self._rank,
             seed=self._seed,
         )
         assert self._layer is not None

@@ -30,8 +30,8 @@ def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
 
     Attackers are trained anew at each call on the features as they are then: on rows that the
     encoder never saw where faces are generated, else on its training rows. The strongest is chosen
-    on rows held out of these and scored on the run's validation rows. Nothing is given where no row has a
-    private label.
+    on rows held out of these and scored on the run's validation rows. Nothing is given where no row
+    has a private label.
 
     Args:
         config: the run's configuration.
