@@ -50,6 +50,8 @@ ROWS: dict[str, tuple[str, ...]] = {
     "mask_pixel_path": (*_MASK, "--pixel_path", *_NO_GAME),
     "mask_pixel_path_game": (*_MASK, "--pixel_path"),
     "mask_grey_fill": (*_MASK, "--mask_fill=grey"),
+    "mask_mean_fill": (*_MASK, "--mask_fill=mean"),
+    "mask_no_margin": (*_MASK, "--mask_margin=0"),
     "mask_train_labels": (*_MASK, "--region_labels=train"),
     "mask_cell_4": (*_MASK, "--mask_cell=4"),
     "noise": (*_NOISE, *_NO_GAME),

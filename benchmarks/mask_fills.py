@@ -1,0 +1,142 @@
+"""What each way of painting over the true iris lets through, and what it costs: one table.
+
+    python -m benchmarks.mask_fills [--rows=10000] [--tests=2000] [--epochs=6] [--width=16]
+        [--fills=none,grey,mean,colour] [--margin=2] [--json=FILE]
+
+No encoder is trained: the region is the true one, grown by --margin pixels, so what is measured is
+the fill alone. A fresh attacker reads the painted pictures; PSNR is theirs, before any restorer.
+The last line is what a restorer could reach that knew all of a picture but its iris class.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from benchmarks.runs import say
+from tf_mtl_privacy.data.synthetic_faces import rendering
+from tf_mtl_privacy.data.synthetic_faces.labels import draw_labels
+from tf_mtl_privacy.data.synthetic_faces.painter import Style
+from tf_mtl_privacy.evaluation.probes.attack import attack
+from tf_mtl_privacy.evaluation.probes.data import ProbeData
+from tf_mtl_privacy.evaluation.probes.families import attackers
+from tf_mtl_privacy.evaluation.probes.settings import FAST
+from tf_mtl_privacy.files import write_json
+from tf_mtl_privacy.models.cover import Cover, WithoutAxis
+from tf_mtl_privacy.reporting.model_table_text import markdown_table
+from tf_mtl_privacy.training.colour_axis import colour_axis
+
+Array = np.ndarray[Any, Any]
+CLASSES, SIZE, CHUNK = 8, 64, 1000
+FILLS = ("none", "grey", "mean", "colour")
+_PUBLIC, _VALIDATION, _CEILING = 24_000, 1_000, 500
+_ATTACKER = "soft_standardised"
+
+
+def public_axis(faces: int) -> Array:
+    """The axis of colour, from faces that no run sees."""
+
+    def batches() -> Iterator[tuple[Array, Array]]:
+        for start in range(0, faces, CHUNK):
+            drawn = rendering.render(0, "backbone", np.arange(start, min(start + CHUNK, faces)))
+            yield drawn.image, drawn.iris
+
+    return colour_axis(batches(), CLASSES)
+
+
+def painted(faces: rendering.Faces, fill: str, axis: Array, margin: int) -> tuple[Array, float]:
+    """(`[n, S, S, 4]` as an encoder with such a mask sees them, mean PSNR in dB)."""
+    square = np.ones((1, 2 * margin + 1, 2 * margin + 1), bool)
+    region = ndimage.binary_dilation(faces.iris_mask, square)[..., np.newaxis]
+    cells = np.float32(region & (fill != "none"))
+    without = WithoutAxis()
+    without.build((None, SIZE, SIZE, 3))
+    without.axis.assign(axis)
+    cover = Cover(1, "grey" if fill == "none" else fill)
+    parts = []
+    for start in range(0, len(cells), CHUNK):
+        some = slice(start, start + CHUNK)
+        picture = np.float32(faces.image[some]) / 255.0
+        parts.append(np.array(cover([picture, cells[some], without(picture)])))
+    seen = np.concatenate(parts)
+    return seen, mean_psnr(seen[..., :3], np.float32(faces.image) / 255.0)
+
+
+def mean_psnr(found: Array, image: Array) -> float:
+    """Mean over pictures of -10 log10 MSE, at most 100 dB."""
+    error = np.mean((found - image) ** 2, axis=(1, 2, 3), dtype=np.float64)
+    return float(np.mean(-10.0 * np.log10(np.maximum(error, 1e-10))))
+
+
+def ceiling(faces: int) -> float:
+    """PSNR in dB of the mean over all iris classes of otherwise the same faces."""
+    numbers = np.arange(faces)
+    drawn = draw_labels(0, "test", numbers, 0, 0.0)
+    pictures = []
+    for iris in range(CLASSES):
+        other = drawn._replace(iris=np.full_like(drawn.iris, iris))
+        found = rendering.render_labelled(0, "test", numbers, other, Style(SIZE, "none"))
+        pictures.append(np.float32(found.image) / 255.0)
+    own = np.stack(pictures)[drawn.iris, numbers]
+    return mean_psnr(np.mean(pictures, axis=0), own)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table."""
+    options = _options(sys.argv[1:] if argv is None else list(argv))
+    setting = dataclasses.replace(FAST, epochs=options.epochs, width=options.width)
+    learned = rendering.render(0, "attacker", np.arange(options.rows + _VALIDATION))
+    tested = rendering.render(0, "test", np.arange(options.tests))
+    axis = public_axis(options.public)
+    say(f"axis of colour, red green blue: {' '.join(f'{value:.3f}' for value in axis)}")
+    rows, found = [], {}
+    for fill in options.fills:
+        seen, _ = painted(learned, fill, axis, options.margin)
+        test, psnr = painted(tested, fill, axis, options.margin)
+        cut = options.rows
+        data = ProbeData(
+            seen[:cut], learned.iris[:cut], seen[cut:], learned.iris[cut:], test, tested.iris, 8
+        )
+        (reading,) = attack(data, (_ATTACKER,), attackers(), setting, 0)
+        low, high = reading.test["ci95"]
+        accuracy = reading.test["accuracy"]
+        found[fill] = {"psnr_db": psnr, "accuracy": accuracy, "ci95": [low, high]}
+        rows.append(
+            [fill, f"{psnr:.1f} dB", f"{accuracy:.1%} ({100 * low:.1f}–{100 * high:.1f} %)"]
+        )
+        say(f"{fill}: {rows[-1][1]}, {rows[-1][2]}")
+    most = ceiling(options.ceiling)
+    rows.append(["all but the class", f"{most:.1f} dB", ""])
+    print("\n".join(markdown_table(["fill", "PSNR", "fresh attacker"], rows)))
+    if options.json:
+        write_json(options.json, {"fills": found, "ceiling_psnr_db": most, "axis": axis.tolist()})
+    return 0
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--rows", type=int, default=10_000, help="faces attackers learn from")
+    parser.add_argument("--tests", type=int, default=2_000, help="faces they are tested on")
+    parser.add_argument("--epochs", type=int, default=6, help="their passes")
+    parser.add_argument("--width", type=int, default=16, help="channels that size them")
+    parser.add_argument("--margin", type=int, default=2, help="pixels around the true region")
+    parser.add_argument("--public", type=int, default=_PUBLIC, help="faces for the axis")
+    parser.add_argument("--ceiling", type=int, default=_CEILING, help="faces for the last line")
+    parser.add_argument("--fills", default=",".join(FILLS), help="by commas")
+    parser.add_argument("--json", default="", help="file for the figures")
+    options = parser.parse_args(argv)
+    options.fills = options.fills.split(",")
+    wrong = [fill for fill in options.fills if fill not in FILLS]
+    if wrong:
+        parser.error(f"--fills={wrong[0]}: expected some of {', '.join(FILLS)}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
