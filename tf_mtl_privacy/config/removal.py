@@ -67,6 +67,13 @@ class RemovalConfig:
         "nothing.",
         low=0,
     )
+    erasure_components: int = option(
+        128,
+        "With --erasure: leading components of the features by which it is whitened, so that it "
+        "changes them least; with few rows they are not known well enough, and 0 takes the "
+        "directions away at right angles.",
+        low=0,
+    )
     erasure_labels: str = option(
         "public",
         "Whose private labels the erasure is fitted to; see --region_labels.",

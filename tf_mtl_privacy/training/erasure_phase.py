@@ -61,6 +61,7 @@ class ErasurePart:
         self._layer, self._encoder = erasure_of(bundle.encoder), before_erasure(bundle.encoder)
         self._seed, self._data = layer_seed(config.train.seed, "erasure"), dataset
         self._rank = config.removal.erasure_rank
+        self._components = config.removal.erasure_components
         if config.removal.erasure_labels == "public":
             self._data = public_faces(config)
             if self._data.private_classes != dataset.private_classes:
@@ -89,6 +90,7 @@ class ErasurePart:
             len(self._data.private_classes),
             strata=strata.reshape(-1),
             rank=self._rank,
+            components=self._components,
             seed=self._seed,
         )
         assert self._layer is not None
