@@ -142,7 +142,8 @@ class _Probe:
         if not is_masked(encoder):
             return {"regions": not_measured(_NO_MASK), both: not_measured(_NO_MASK)}
         covered = self._seen(targets.regions(encoder), self.rows)
-        found = {"regions": self._one("regions", covered, self.setting.regions)}
+        alone = targets.fewer(covered, self.setting.image_rows, len(covered.test))
+        found = {"regions": self._one("regions", alone, self.setting.regions)}
         found[both] = not_measured(_THOROUGH)
         if self.setting.with_regions:
             together = targets.with_regions(data, covered)

@@ -12,7 +12,8 @@ class Setting:
     Attributes:
         name: 'fast' or 'thorough'.
         rows: rows to learn from, where data is generated; at most so many elsewhere.
-        image_rows: of these, most that are learned from where they are images, which are larger.
+        image_rows: of these, most that are learned from where they are images or masks, which are
+            larger.
         reference_rows: most that are learned from where it is not about the run: pixels, an
             untrained encoder, a planted leak.
         reference_tests: most rows that these are tested on.
@@ -80,7 +81,7 @@ FAST = Setting(
     rounds=30,
     dense_epochs=12,
     epochs=6,
-    image_epochs=4,
+    image_epochs=8,
     width=16,
     features=(
         "logistic_standardised",
