@@ -115,14 +115,9 @@ def test_there_are_public_faces_for_synthetic_data_without_people_only(data, mes
     config(model="mtl_dp", data=data)
 
 
-@pytest.mark.parametrize(
-    ("removal", "flag"),
-    [
-        (MASK | {"region_labels": "train"}, "region_labels"),
-        ({"erasure": "leace", "erasure_labels": "train"}, "erasure_labels"),
-    ],
-)
-def test_with_everything_private_labels_are_not_read_without_noise(removal, flag):
+def test_with_everything_private_labels_are_not_read_without_noise():
+    removal, flag = MASK | {"region_labels": "train"}, "region_labels"
+
     def everything(removal, model="mtl_adv_dp"):
         return Config(
             model=ModelConfig(backbone="a run"),
@@ -136,3 +131,8 @@ def test_with_everything_private_labels_are_not_read_without_noise(removal, flag
     assert everything(removal | {flag: "public"}).removal.reads_public_faces
     # Without the game there is no removal that could read them.
     everything(removal, "mtl_dp")
+    # Nothing would fit an erasure, and it would be said to be there.
+    for labels in ("public", "train"):
+        erasure = {"erasure": "leace", "erasure_labels": labels}
+        refused("--erasure=leace: nothing refits it", lambda given=erasure: everything(given))
+        everything(erasure, "mtl_dp")

@@ -27,7 +27,7 @@ ORDER = ["business", "regions", "discriminator", "restorer", "adversarial"]
 
 
 def masked_config(tmp_path, model="mtl_adv", *, labels="public", train=None, **removal):
-    options = {"mask_width": 4, "region_rows": 150, "region_epochs": 1, "region_head_start": 1}
+    options = {"mask_width": 4, "region_rows": 150, "region_epochs": 1, "region_head_start": 0}
     config = tiny_config(model, **(train or {}))
     data = dataclasses.replace(config.data, cache_dir=str(tmp_path / "cache"))
     chosen = RemovalConfig(mask="learned", region_labels=labels, **(options | removal))
@@ -211,3 +211,20 @@ def test_the_colour_is_found_before_the_first_epoch_and_stays(tmp_path):
     np.testing.assert_allclose(colour.axis.numpy(), expected, atol=1e-6)
     moved = [np.abs(a - b).max() for a, b in zip(weights, part._finder.weights, strict=True)]
     assert sum(change > 0 for change in moved) == len(moved) - 1, "all of it but the axis"
+
+
+@pytest.mark.parametrize(("epochs", "head_start"), [(0, 0), (1, 2), (1, 500)])
+def test_a_mask_that_would_never_learn_is_refused(tmp_path, epochs, head_start):
+    config = masked_config(tmp_path, region_epochs=epochs, region_head_start=head_start)
+    with pytest.raises(UsageError, match=rf"--region_epochs={epochs}: .*head_start={head_start} "):
+        part_of(config, tiny_arrays(40))
+
+
+def test_too_few_rows_for_a_colour_are_refused(tmp_path):
+    config = masked_config(
+        tmp_path, labels="train", mask_fill="colour", region_epochs=9, region_head_start=0
+    )
+    data = tiny_arrays(40)
+    few = dataclasses.replace(data, rows=data.rows | {"train": data.rows["train"][:1]})
+    with pytest.raises(UsageError, match="--mask_fill=colour: 1 labelled rows"):
+        part_of(config, few).phase().before_epoch(0)

@@ -115,10 +115,11 @@ class Config:
 
     def _check_everything_private(self) -> None:
         removal = self.removal_in_force
-        for flag, used, whose in (
-            ("region_labels", removal.has_mask, removal.region_labels),
-            ("erasure_labels", removal.erasure != "none", removal.erasure_labels),
-        ):
+        if removal.erasure != "none":
+            raise UsageError(
+                f"--erasure={removal.erasure}: nothing refits it with --dp_scope=all; leave it out"
+            )
+        for flag, used, whose in (("region_labels", removal.has_mask, removal.region_labels),):
             if used and whose == "train":
                 raise UsageError(
                     f"--dp_scope=all: --{flag}=train reads private labels without noise; give "

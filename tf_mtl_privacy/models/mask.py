@@ -30,7 +30,7 @@ def masked(inputs: Any, *, cell: int, fill: str, width: int, seed: int, margin: 
     The mask is switched off at first, and its weights are not trainable: they are trained apart
     (training/region_steps.py), because no gradient passes the threshold. With the fill 'colour' the
     network that finds regions does not see the axis that is taken away either, so that the shape of
-    what it covers cannot say what is along it.
+    what it covers hardly says what is along it.
 
     Args:
         inputs: a Keras input tensor, `[B, S, S, 3]` in [0, 1].

@@ -23,9 +23,11 @@ class FeatureNoise(keras.layers.Layer):
     """Adds Gaussian noise to every number, independently, in training and in inference.
 
     Its one weight, `draws` `[2]` int64, says where the noise comes from. At [0, 0], as in every
-    weights file, each call draws anew from the system's entropy: who has the weights cannot
-    compute the noise and take it off. Otherwise the noise follows from [seed, count] and count
-    grows by 1, so that a training that was stopped goes on with the same noise.
+    weights file, each call draws anew from TensorFlow's generator, which the system seeds when the
+    process starts: the weights do not say the noise. (That seed has some 32 bits on a CPU; who has
+    the weights and an answer for a picture of their own could search for it.) Otherwise the noise
+    follows from [seed, count] and count grows by 1, so that a training that was stopped goes on
+    with the same noise; not for private training, see training/fit.py.
 
     Args:
         deviation: standard deviation of the noise, >= 0.

@@ -20,8 +20,8 @@ _TARGETS = {
 }
 # Not every encoder has them: left out where they were not measured.
 _OPTIONAL = ("one_draw", "noiseless", "regions", "features_and_regions")
-# What a run gives away.
-_GIVEN_AWAY = ("features", "regions", "restored", "logits")
+# What a run gives away; features without noise it does not.
+_GIVEN_AWAY = ("features", "one_draw", "regions", "features_and_regions", "restored", "logits")
 _KINDS = {"own": "of the encoder's own training rows", "unseen": "unseen rows"}
 _NOT_CHECKED = {
     "pixels": "pixels",
@@ -73,6 +73,8 @@ def _claim(probe: Mapping[str, Any]) -> list[str]:
         for name in _GIVEN_AWAY
         if probe[name]["strongest"]
     ]
+    if (own := probe["features"]["own"]["strongest"]) is not None:
+        ends.append((own["ci95"][1], "features, own rows"))
     if probe["underpowered"] or not ends:
         return []
     high, words = max(ends)

@@ -119,7 +119,10 @@ def _train(
     plan = private_plan(config, dataset, key)
     classes = {task: len(dataset.task_classes[task]) for task in tasks}
     bundle = build_bundle(config, classes, len(dataset.private_classes))
-    count_draws(bundle.encoder, 1 + layer_seed(config.train.seed, "encoder/noise"))
+    if plan is None:
+        # Under DP the noise is anew in every call: what follows from the run's seed and a row's
+        # place in its batch would change with every row that comes or goes.
+        count_draws(bundle.encoder, 1 + layer_seed(config.train.seed, "encoder/noise"))
     record = RunRecord(
         phase=next(iter(schedule.phase_epochs(config))), beta=schedule.initial_beta(config)
     )

@@ -48,6 +48,7 @@ class RegionPart:
         self._config, self._own = config, dataset
         self._public: Dataset | None = None
         seed, removal = config.train.seed, config.removal
+        _check_length(config, _steps_per_epoch(config, dataset))
         self._finder, self._colour = region_finder(encoder), colour_of(encoder)
         self._cells = mask_cells(encoder)
         # Where the mask is to lie is learned with all colours covered: what passes of two of them
@@ -113,9 +114,14 @@ class RegionPart:
         data = self._data()
         rows = data.rows["train"]
         known = rows[data.labels_of(rows).private >= 0]
-        self._colour.axis.assign(
-            colour_axis(_pictures(data, known), len(self._own.private_classes))
-        )
+        try:
+            axis = colour_axis(_pictures(data, known), len(self._own.private_classes))
+        except ValueError as error:
+            raise UsageError(
+                f"--mask_fill=colour: {len(known)} labelled rows do not say which axis of colour "
+                "tells their classes apart; give more, or --mask_fill=grey"
+            ) from error
+        self._colour.axis.assign(axis)
 
     def _data(self) -> Dataset:
         if self._config.removal.region_labels == "train":
@@ -156,6 +162,18 @@ def _pictures(data: Dataset, rows: np.ndarray) -> Iterator[tuple[np.ndarray, np.
     for start in range(0, len(rows), _VALIDATION_BATCH):
         part = rows[start : start + _VALIDATION_BATCH]
         yield data.store.images(part), data.labels_of(part).private
+
+
+def _check_length(config: Config, steps_per_epoch: int) -> None:
+    """A mask that never learned would cover next to nothing, and be called learned."""
+    removal, brought = config.removal, bool(config.model.backbone)
+    steps = removal.region_epochs * steps_per_epoch
+    if steps <= removal.region_head_start and not brought:
+        raise UsageError(
+            f"--region_epochs={removal.region_epochs}: {steps} steps, of which "
+            f"--region_head_start={removal.region_head_start} pass before the mask learns; give "
+            "more epochs or rows, or a smaller head start"
+        )
 
 
 def _steps_per_epoch(config: Config, dataset: Dataset) -> int:
