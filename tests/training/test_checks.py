@@ -66,7 +66,7 @@ def test_the_check_before_the_game_sees_the_encoder_before_any_removal(tmp_path,
             mask="learned",
             region_labels="train",
             region_epochs=1,
-            region_head_start=1,
+            region_head_start=0,
             mask_width=4,
         ),
     )
