@@ -70,8 +70,8 @@ class Setting:
 FAST = Setting(
     name="fast",
     rows=10_000,
-    image_rows=4_000,
-    reference_rows=4_000,
+    image_rows=8_000,
+    reference_rows=8_000,
     reference_tests=1_000,
     validation_rows=1_000,
     restarts=1,
@@ -81,7 +81,7 @@ FAST = Setting(
     rounds=30,
     dense_epochs=12,
     epochs=6,
-    image_epochs=8,
+    image_epochs=6,
     width=16,
     features=(
         "logistic_standardised",
