@@ -119,12 +119,11 @@ class Config:
             raise UsageError(
                 f"--erasure={removal.erasure}: nothing refits it with --dp_scope=all; leave it out"
             )
-        for flag, used, whose in (("region_labels", removal.has_mask, removal.region_labels),):
-            if used and whose == "train":
-                raise UsageError(
-                    f"--dp_scope=all: --{flag}=train reads private labels without noise; give "
-                    f"--{flag}=public"
-                )
+        if removal.has_mask and removal.region_labels == "train":
+            raise UsageError(
+                "--dp_scope=all: --region_labels=train reads private labels without noise; give "
+                "--region_labels=public"
+            )
         if not self.train.is_private:
             raise UsageError(
                 f"--dp_scope=all: --model={self.train.model} has no DP-SGD; give --model=mtl_dp or "

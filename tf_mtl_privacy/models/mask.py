@@ -94,25 +94,9 @@ class _Named:
     def __init__(self, seed: int) -> None:
         self._layers = Layers(seed, "mask")
 
-    def conv(
-        self,
-        filters: int,
-        size: int,
-        name: str,
-        *,
-        strides: int = 1,
-        dilation: int = 1,
-        activation: str | None = None,
-    ) -> keras.layers.Layer:
-        """A convolution with zero padding ('same')."""
-        return self._layers.conv(
-            filters,
-            size,
-            f"{PREFIX}{name}",
-            strides=strides,
-            dilation=dilation,
-            activation=activation,
-        )
+    def conv(self, filters: int, size: int, name: str, **options: Any) -> keras.layers.Layer:
+        """`Layers.conv` under a name of the mask's."""
+        return self._layers.conv(filters, size, f"{PREFIX}{name}", **options)
 
     def odds(self, parts: int) -> keras.layers.Layer:
         """The last layer: few cells are covered at the start."""
