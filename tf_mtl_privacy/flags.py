@@ -47,7 +47,7 @@ class Parsed:
 
     Attributes:
         config: the effective configuration. For commands that read a run it is the run's own.
-        options: the command's own options (see `verbs.py`), as attributes.
+        options: the command's own options (see `verbs/`), as attributes.
         explicit: names of the flags that were given, in flagfiles or on the command line.
         other_data: the data to evaluate on where it is not that of `config`.
     """

@@ -14,6 +14,7 @@ FLOORS = {
     "training": 2,
     "evaluation": 3,
     **dict.fromkeys(("reporting", "serving"), 4),
+    "verbs": 5,
 }
 TOP_FLOOR = 5
 HEAVY = {"tensorflow", "keras", "tf_keras", "tensorflow_privacy", "tensorflow_datasets"}

@@ -1,0 +1,76 @@
+"""Options of the commands that prepare data, train, evaluate and predict."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from tf_mtl_privacy.config.options import option
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.verbs.common import DEFAULT_RUN_DIR, CommonOptions
+
+_PROBES = ("none", "fast", "thorough")
+_PROBE_HELP = (
+    "How hard fresh attackers try to read the private label from what the run gives away: 'fast' "
+    "takes minutes on two cores, 'thorough' is for an audit."
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class PrepareOptions(CommonOptions):
+    """Options of `prepare`."""
+
+    config: str = option("", "A saved config.json to start from; flags override it.")
+    force: bool = option(False, "Prepare again even if the store is already there.")
+    verify: bool = option(False, "Read the whole store and compare it with its checksum.")
+    workers: int = option(0, "Threads that decode images; 0 means one per core.", low=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainOptions(CommonOptions):
+    """Options of `train`."""
+
+    run_dir: str = option(DEFAULT_RUN_DIR, "Folder of the run; an unfinished run continues.")
+    config: str = option("", "A saved config.json to start from; flags override it.")
+    log_images: bool = option(
+        False,
+        "Write pictures of real people to TensorBoard; synthetic faces are always written.",
+    )
+    probe: str = option("fast", _PROBE_HELP, choices=_PROBES)
+
+
+@dataclasses.dataclass(frozen=True)
+class EvaluateOptions(CommonOptions):
+    """Options of `evaluate`."""
+
+    run_dir: str = option(DEFAULT_RUN_DIR, "Folder of the trained run.")
+    split: str = option("test", "Rows to evaluate on.", choices=("train", "validation", "test"))
+    probe: str = option("none", _PROBE_HELP, choices=_PROBES)
+    removal_off: str = option(
+        "",
+        "With --probe: folder of a run of the same data without any removal, whose results.json "
+        "has fresh attackers' figures, to tell that attackers are strong enough.",
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.probe != "none" and self.split != "test":
+            raise UsageError(
+                f"--split={self.split}: fresh attackers (--probe={self.probe}) are tested on test "
+                "rows; leave out one of the two"
+            )
+        if self.removal_off and self.probe == "none":
+            raise UsageError(f"--removal_off={self.removal_off}: expected --probe=fast beside it")
+
+
+@dataclasses.dataclass(frozen=True)
+class PredictOptions(CommonOptions):
+    """Options of `predict`."""
+
+    run_dir: str = option(DEFAULT_RUN_DIR, "Folder of the trained run.")
+    input: tuple[str, ...] = option(
+        (), "An image file or a folder of them; may be repeated, or given without --input."
+    )
+    output: str = option(
+        "", "Table to write, .csv or .json; empty means predictions.csv in the run folder."
+    )
+    restored_dir: str = option("", "Folder for the restored images; empty means none are written.")
