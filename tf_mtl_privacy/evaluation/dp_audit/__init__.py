@@ -1,0 +1,1 @@
+"""A lower bound on epsilon from experiments: what was measured, beside what is claimed."""

@@ -1,0 +1,206 @@
+"""The audit of a run's private updates: a lower bound on epsilon beside the epsilon claimed."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.evaluation.dp_audit.bound import epsilon_lower_bound
+from tf_mtl_privacy.evaluation.dp_audit.claim import Claim
+from tf_mtl_privacy.evaluation.dp_audit.guessing import count_correct, plan_guesses
+from tf_mtl_privacy.evaluation.dp_audit.one_run import scores_of_one_run, whole_square
+from tf_mtl_privacy.evaluation.dp_audit.settings import SETTINGS, Setting
+from tf_mtl_privacy.evaluation.dp_audit.single_step import (
+    SingleStep,
+    repeat_one_update,
+    runs_needed,
+)
+from tf_mtl_privacy.evaluation.dp_audit.updates import MakeOptimizer, noise_key, shipped_optimizer
+from tf_mtl_privacy.evaluation.dp_audit.words import sentence
+from tf_mtl_privacy.privacy.accounting_events import POISSON, Phase
+from tf_mtl_privacy.privacy.keys import SecretKey, secret_key
+
+# The single update's share of what both tests together may err.
+_SINGLE_STEP_SHARE = 0.2
+
+
+def dp_audit(
+    claim: Claim,
+    *,
+    setting: str = "fast",
+    canaries: int | None = None,
+    confidence: float = 0.95,
+    seed: int = 0,
+    make_optimizer: MakeOptimizer = shipped_optimizer,
+    key: SecretKey | None = None,
+    done: Callable[[int], None] = lambda count: None,
+) -> dict[str, Any]:
+    """Tries to contradict a claim with canaries, on the code that makes the run's updates.
+
+    Two tests share what the verdict may err, 1 - confidence: canaries inserted in one run with the
+    run's settings (`one_run`), and one update repeated many times (`single_step`). They say
+    nothing of the run's own weights: they ask whether clipping, noise and sampling, as they are
+    coded, with these settings, can be as private as the accounting says.
+
+    Args:
+        claim: from `claim_of`.
+        setting: 'fast' or 'thorough', see `settings`.
+        canaries: another number of canaries than the setting's; rounded down to a square.
+        confidence: of the verdict, in (0, 1).
+        seed: of coins and simulations. Noise and batches come from the operating system.
+        make_optimizer: makes the private optimizer; another one plants a fault.
+        key: a test's, which makes noise and batches repeatable.
+        done: called with the number of updates done; `work` says how many there will be.
+
+    Returns:
+        `epsilon_lower`, `confidence`, `delta`, `claimed`, `max_detectable` (what the same guesses
+        show without noise), `verdict` ("holds", "contradicted", "no_power" or "no_claim"),
+        `guesses`, `correct`, `canaries`, `text` (one sentence); further `updates` and
+        `updates_claimed` (how many of the claim's updates were run), `half_noise` (what the audit
+        could expect to find were the noise half of what is claimed), and `single_step` (see
+        `SingleStep`, with `contradicted`). None for what was not measured.
+
+    Raises:
+        UsageError: no such setting, or fewer than 4 canaries.
+    """
+    if setting not in SETTINGS:
+        raise UsageError(f"setting={setting!r}: expected {' or '.join(SETTINGS)}")
+    if claim.epsilon is None or claim.delta is None:
+        return _no_claim(claim, confidence)
+    key = key or secret_key()
+    effort, phases = SETTINGS[setting], first_updates(claim.phases, SETTINGS[setting].updates)
+    error = 1 - confidence
+    count = _canaries(claim, effort, canaries)
+    single = _single_step(
+        claim, effort, error * _SINGLE_STEP_SHARE, make_optimizer, key, seed, done
+    )
+
+    one_run_confidence = 1 - error * (1 - _SINGLE_STEP_SHARE)
+    guesses, half_noise = plan_guesses(phases, count, claim.delta, one_run_confidence, seed)
+    correct, bounds = {}, {}
+    for factor in (1.0, 0.0):
+        included = np.random.default_rng([seed, int(factor)]).random(count) < 0.5
+        scores = scores_of_one_run(
+            phases,
+            included,
+            l2_norm_clip=claim.l2_norm_clip,
+            noise_factor=factor,
+            clipping=claim.clipping,
+            make_optimizer=make_optimizer,
+            key=key.derive(f"noise times {factor}"),
+            done=done,
+        )
+        correct[factor] = count_correct(scores, included, guesses)
+        bounds[factor] = epsilon_lower_bound(
+            count, guesses.total, correct[factor], claim.delta, one_run_confidence
+        )
+    result: dict[str, Any] = {
+        "epsilon_lower": bounds[1.0],
+        "confidence": confidence,
+        "delta": claim.delta,
+        "claimed": claim.epsilon,
+        "max_detectable": bounds[0.0],
+        "verdict": _verdict(claim.epsilon, bounds[1.0], bounds[0.0], single),
+        "guesses": guesses.total,
+        "correct": correct[1.0],
+        "canaries": count,
+        "updates": _total(phases),
+        "updates_claimed": _total(claim.phases),
+        "half_noise": half_noise,
+        "single_step": single._asdict() | {"contradicted": single.mu_lower > single.mu_claimed},
+    }
+    return result | {"text": sentence(result)}
+
+
+def work(claim: Claim, setting: str = "fast") -> int:
+    """Updates that `dp_audit` will make: what `done` adds up to."""
+    if claim.epsilon is None:
+        return 0
+    effort = SETTINGS[setting]
+    runs = _runs(claim, effort, 0.05 * _SINGLE_STEP_SHARE)
+    return 2 * _total(first_updates(claim.phases, effort.updates)) + 2 * (runs + max(1, runs // 4))
+
+
+def first_updates(phases: Sequence[Phase], most: int) -> tuple[Phase, ...]:
+    """The first `most` updates (whole epochs where they are shuffled, at least one).
+
+    What they show, all of them show: seeing more never makes an attacker weaker.
+    """
+    kept = []
+    for phase in phases:
+        steps = min(phase.steps, most)
+        if phase.mechanism.sampling != POISSON and steps < phase.steps:
+            epoch = phase.mechanism.steps_per_epoch
+            steps = min(phase.steps, max(steps // epoch, 1) * epoch)
+        most = max(0, most - steps)
+        if steps:
+            kept.append(dataclasses.replace(phase, steps=steps))
+    return tuple(kept)
+
+
+def _total(phases: Sequence[Phase]) -> int:
+    return sum(phase.steps for phase in phases)
+
+
+def _canaries(claim: Claim, effort: Setting, asked: int | None) -> int:
+    most = effort.canaries if claim.clipping == "ghost" else effort.canaries_instantiated
+    count = whole_square(most if asked is None else max(asked, 0))
+    if count < 4:
+        raise UsageError(f"canaries={asked}: expected at least 4")
+    return count
+
+
+def _runs(claim: Claim, effort: Setting, error: float) -> int:
+    return min(effort.runs, max(500, runs_needed(_least_noise(claim), error)))
+
+
+def _least_noise(claim: Claim) -> float:
+    return min(phase.mechanism.noise_multiplier for phase in claim.phases)
+
+
+def _single_step(
+    claim: Claim,
+    effort: Setting,
+    error: float,
+    make_optimizer: MakeOptimizer,
+    key: SecretKey,
+    seed: int,
+    done: Callable[[int], None],
+) -> SingleStep:
+    """The update with the least noise, repeated."""
+    assert claim.delta is not None
+    return repeat_one_update(
+        _least_noise(claim),
+        claim.l2_norm_clip,
+        claim.delta,
+        runs=_runs(claim, effort, error),
+        error=error,
+        clipping=claim.clipping,
+        make_optimizer=make_optimizer,
+        key=noise_key(key, "single step"),
+        seed=seed,
+        done=done,
+    )
+
+
+def _verdict(claimed: float, lower: float, most: float, single: SingleStep) -> str:
+    if lower > claimed or single.mu_lower > single.mu_claimed:
+        return "contradicted"
+    return "holds" if most > claimed else "no_power"
+
+
+def _no_claim(claim: Claim, confidence: float) -> dict[str, Any]:
+    nothing = ("epsilon_lower", "claimed", "max_detectable", "half_noise", "single_step")
+    zero = ("guesses", "correct", "canaries", "updates")
+    result: dict[str, Any] = dict.fromkeys(nothing) | dict.fromkeys(zero, 0)
+    result |= {
+        "confidence": confidence,
+        "delta": claim.delta,
+        "verdict": "no_claim",
+        "updates_claimed": 0,
+    }
+    return result | {"text": f"No claim to test: {claim.reason}."}
