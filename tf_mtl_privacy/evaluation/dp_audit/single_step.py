@@ -30,6 +30,8 @@ from tf_mtl_privacy.privacy.accounting_events import Mechanism, Phase
 _SIDE, _CLASSES, _OTHERS = 6, 4, 3
 _STRENGTH = 10.0
 _AT_ONCE = 250
+# With the canary, without it.
+_BOTH = (True, False)
 
 
 class SingleStep(NamedTuple):
@@ -124,17 +126,9 @@ def repeat_one_update(
     """
     settings = UpdateSettings(l2_norm_clip, noise_multiplier, 1.0, clipping, key)
     seen = _repeater(settings, make_optimizer, seed)
-    first, counted = {}, {}
-    for part, size in ((first, max(1, runs // 4)), (counted, runs)):
-        for present in (True, False):
-            found = []
-            for start in range(0, size, _AT_ONCE):
-                count = min(_AT_ONCE, size - start)
-                found.append(seen(present, count))
-                done(count)
-            part[present] = np.concatenate(found)
-    threshold = (first[True].mean() + first[False].mean()) / 2
-    hits, alarms = (int((counted[present] > threshold).sum()) for present in (True, False))
+    with_first, without_first = (_many(seen, there, max(1, runs // 4), done) for there in _BOTH)
+    threshold = (with_first.mean() + without_first.mean()) / 2
+    hits, alarms = (int((_many(seen, there, runs, done) > threshold).sum()) for there in _BOTH)
     lower, most = (gaussian_bound(*c, runs, error) for c in ((hits, alarms), (runs, 0)))
     return SingleStep(
         mu_lower=lower,
@@ -146,6 +140,18 @@ def repeat_one_update(
         false_positive_rate=alarms / runs,
         runs=runs,
     )
+
+
+def _many(
+    seen: Callable[[bool, int], Any], present: bool, runs: int, done: Callable[[int], None]
+) -> Any:
+    """`runs` repetitions, a block at a time."""
+    found = []
+    for start in range(0, runs, _AT_ONCE):
+        count = min(_AT_ONCE, runs - start)
+        found.append(seen(present, count))
+        done(count)
+    return np.concatenate(found)
 
 
 def _repeater(
