@@ -130,15 +130,16 @@ def first_updates(phases: Sequence[Phase], most: int) -> tuple[Phase, ...]:
 
     What they show, all of them show: seeing more never makes an attacker weaker.
     """
-    kept = []
+    kept: list[Phase] = []
     for phase in phases:
+        if kept and most <= 0:
+            break
         steps = min(phase.steps, most)
         if phase.mechanism.sampling != POISSON and steps < phase.steps:
             epoch = phase.mechanism.steps_per_epoch
             steps = min(phase.steps, max(steps // epoch, 1) * epoch)
-        most = max(0, most - steps)
-        if steps:
-            kept.append(dataclasses.replace(phase, steps=steps))
+        most -= steps
+        kept.append(dataclasses.replace(phase, steps=steps))
     return tuple(kept)
 
 
