@@ -81,7 +81,7 @@ def fit_decoder(
     mean, scale = mean.astype(np.float32), scale.astype(np.float32)
     model = _network(features.shape[1:], stride, setting, seed)
     _start_linear(model, (features, images, train), (mean, scale), stride, rng)
-    steps = max(1, len(train) // _BATCH) * setting.epochs
+    steps = max(1, len(train) // _BATCH * setting.epochs)
     schedule = keras.optimizers.schedules.CosineDecay(setting.rate, steps)
     step, decode = _graphs(model, keras.optimizers.Adam(schedule), mean, scale)
 
