@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.dp_audit.bound import epsilon_lower_bound
 from tf_mtl_privacy.evaluation.dp_audit.claim import Claim
-from tf_mtl_privacy.evaluation.dp_audit.guessing import count_correct, plan_guesses
+from tf_mtl_privacy.evaluation.dp_audit.guessing import Guesses, count_correct, plan_guesses
 from tf_mtl_privacy.evaluation.dp_audit.one_run import scores_of_one_run, whole_square
 from tf_mtl_privacy.evaluation.dp_audit.settings import SETTINGS, Setting
 from tf_mtl_privacy.evaluation.dp_audit.single_step import (
@@ -71,57 +71,39 @@ def dp_audit(
         raise UsageError(f"setting={setting!r}: expected {' or '.join(SETTINGS)}")
     if claim.epsilon is None or claim.delta is None:
         return _no_claim(claim, confidence)
-    key = key or secret_key()
-    effort, phases = SETTINGS[setting], first_updates(claim.phases, SETTINGS[setting].updates)
-    error = 1 - confidence
-    count = _canaries(claim, effort, canaries)
-    single = _single_step(
-        claim, effort, error * _SINGLE_STEP_SHARE, make_optimizer, key, seed, done
+    key, effort = key or secret_key(), SETTINGS[setting]
+    single_error, one_run_error = _shares(confidence)
+    trial = _Trial(claim, make_optimizer, key, seed, done)
+    single = trial.single_step(_runs(claim, effort, single_error), single_error)
+    phases, count = first_updates(claim.phases, effort.updates), _canaries(claim, effort, canaries)
+    plan = plan_guesses(phases, count, claim.delta, 1 - one_run_error, seed)
+    as_claimed, without_noise = (
+        trial.one_run(phases, count, plan[0], 1 - one_run_error, factor) for factor in (1.0, 0.0)
     )
-
-    one_run_confidence = 1 - error * (1 - _SINGLE_STEP_SHARE)
-    guesses, half_noise = plan_guesses(phases, count, claim.delta, one_run_confidence, seed)
-    correct, bounds = {}, {}
-    for factor in (1.0, 0.0):
-        included = np.random.default_rng([seed, int(factor)]).random(count) < 0.5
-        scores = scores_of_one_run(
-            phases,
-            included,
-            l2_norm_clip=claim.l2_norm_clip,
-            noise_factor=factor,
-            clipping=claim.clipping,
-            make_optimizer=make_optimizer,
-            key=key.derive(f"noise times {factor}"),
-            done=done,
-        )
-        correct[factor] = count_correct(scores, included, guesses)
-        bounds[factor] = epsilon_lower_bound(
-            count, guesses.total, correct[factor], claim.delta, one_run_confidence
-        )
     result: dict[str, Any] = {
-        "epsilon_lower": bounds[1.0],
+        "epsilon_lower": as_claimed.bound,
         "confidence": confidence,
         "delta": claim.delta,
         "claimed": claim.epsilon,
-        "max_detectable": bounds[0.0],
-        "verdict": _verdict(claim.epsilon, bounds[1.0], bounds[0.0], single),
-        "guesses": guesses.total,
-        "correct": correct[1.0],
+        "max_detectable": without_noise.bound,
+        "verdict": _verdict(claim.epsilon, as_claimed.bound, without_noise.bound, single),
+        "guesses": plan[0].total,
+        "correct": as_claimed.correct,
         "canaries": count,
         "updates": _total(phases),
         "updates_claimed": _total(claim.phases),
-        "half_noise": half_noise,
+        "half_noise": plan[1],
         "single_step": single._asdict() | {"contradicted": single.mu_lower > single.mu_claimed},
     }
     return result | {"text": sentence(result)}
 
 
-def work(claim: Claim, setting: str = "fast") -> int:
+def work(claim: Claim, setting: str = "fast", confidence: float = 0.95) -> int:
     """Updates that `dp_audit` will make: what `done` adds up to."""
     if claim.epsilon is None:
         return 0
     effort = SETTINGS[setting]
-    runs = _runs(claim, effort, 0.05 * _SINGLE_STEP_SHARE)
+    runs = _runs(claim, effort, _shares(confidence)[0])
     return 2 * _total(first_updates(claim.phases, effort.updates)) + 2 * (runs + max(1, runs // 4))
 
 
@@ -163,29 +145,69 @@ def _least_noise(claim: Claim) -> float:
     return min(phase.mechanism.noise_multiplier for phase in claim.phases)
 
 
-def _single_step(
-    claim: Claim,
-    effort: Setting,
-    error: float,
-    make_optimizer: MakeOptimizer,
-    key: SecretKey,
-    seed: int,
-    done: Callable[[int], None],
-) -> SingleStep:
-    """The update with the least noise, repeated."""
-    assert claim.delta is not None
-    return repeat_one_update(
-        _least_noise(claim),
-        claim.l2_norm_clip,
-        claim.delta,
-        runs=_runs(claim, effort, error),
-        error=error,
-        clipping=claim.clipping,
-        make_optimizer=make_optimizer,
-        key=noise_key(key, "single step"),
-        seed=seed,
-        done=done,
-    )
+def _shares(confidence: float) -> tuple[float, float]:
+    """What the single update and the canaries in one run may err; together 1 - confidence."""
+    error = 1 - confidence
+    return error * _SINGLE_STEP_SHARE, error * (1 - _SINGLE_STEP_SHARE)
+
+
+class _OneRun(NamedTuple):
+    correct: int
+    bound: float
+
+
+@dataclasses.dataclass(frozen=True)
+class _Trial:
+    """What both tests have in common."""
+
+    claim: Claim
+    make_optimizer: MakeOptimizer
+    key: SecretKey
+    seed: int
+    done: Callable[[int], None]
+
+    def single_step(self, runs: int, error: float) -> SingleStep:
+        """The update with the least noise, repeated."""
+        assert self.claim.delta is not None
+        return repeat_one_update(
+            _least_noise(self.claim),
+            self.claim.l2_norm_clip,
+            self.claim.delta,
+            runs=runs,
+            error=error,
+            clipping=self.claim.clipping,
+            make_optimizer=self.make_optimizer,
+            key=noise_key(self.key, "single step"),
+            seed=self.seed,
+            done=self.done,
+        )
+
+    def one_run(
+        self,
+        phases: Sequence[Phase],
+        canaries: int,
+        guesses: Guesses,
+        confidence: float,
+        noise_factor: float,
+    ) -> _OneRun:
+        """New coins, one run, the guesses."""
+        assert self.claim.delta is not None
+        rng = np.random.default_rng([self.seed, int(noise_factor)])
+        included = rng.random(canaries) < 0.5
+        scores = scores_of_one_run(
+            phases,
+            included,
+            l2_norm_clip=self.claim.l2_norm_clip,
+            noise_factor=noise_factor,
+            clipping=self.claim.clipping,
+            make_optimizer=self.make_optimizer,
+            key=self.key.derive(f"noise times {noise_factor}"),
+            done=self.done,
+        )
+        correct = count_correct(scores, included, guesses)
+        delta = self.claim.delta
+        bound = epsilon_lower_bound(canaries, guesses.total, correct, delta, confidence)
+        return _OneRun(correct, bound)
 
 
 def _verdict(claimed: float, lower: float, most: float, single: SingleStep) -> str:

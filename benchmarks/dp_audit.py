@@ -1,0 +1,114 @@
+"""What the audit of private updates finds in the shipped code and in code with planted faults.
+
+`python benchmarks/dp_audit.py [--setting=fast|thorough] [--epsilon=2] [--repeats=N]` prints one
+line for each claim and each fault: the epsilon that is claimed, the lower bounds found, what the
+same guesses would show without noise, and what one update repeated many times says of mu. It ends
+with 1 where a fault is missed or the shipped code is contradicted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from tf_mtl_privacy.evaluation.dp_audit.claim import Claim
+from tf_mtl_privacy.evaluation.dp_audit.run import dp_audit, work
+from tf_mtl_privacy.evaluation.dp_audit.updates import MakeOptimizer, shipped_optimizer
+from tf_mtl_privacy.privacy.accounting import epsilon
+from tf_mtl_privacy.privacy.accounting_events import Mechanism, Phase
+from tf_mtl_privacy.privacy.calibration import noise_for_epsilon
+from tf_mtl_privacy.progress import Progress
+
+DELTA = 1e-5
+# (name, sampling probability, updates)
+CLAIMS = (("1 update, whole batches", 1.0, 1), ("320 updates, Poisson q = 0.05", 0.05, 320))
+# A clip norm so large that nothing is clipped, with the noise that the claimed one would have.
+_NEVER_CLIPS = 1e4
+
+
+def halved_noise(model: Any, settings: Any) -> Any:
+    noise = settings.noise_multiplier / 2
+    return shipped_optimizer(model, settings._replace(noise_multiplier=noise))
+
+
+def clipping_off(model: Any, settings: Any) -> Any:
+    return shipped_optimizer(
+        model,
+        settings._replace(
+            l2_norm_clip=settings.l2_norm_clip * _NEVER_CLIPS,
+            noise_multiplier=settings.noise_multiplier / _NEVER_CLIPS,
+        ),
+    )
+
+
+FAULTS: Mapping[str, MakeOptimizer] = {
+    "as shipped": shipped_optimizer,
+    "noise halved": halved_noise,
+    "clipping off": clipping_off,
+}
+
+
+def claim_near(target: float, probability: float, updates: int) -> Claim:
+    noise = noise_for_epsilon(target, DELTA, probability, updates)
+    phases = (Phase(Mechanism(noise, probability), updates),)
+    return Claim(phases, 1.0, DELTA, epsilon(phases, DELTA))
+
+
+def line(name: str, found: list[dict[str, Any]]) -> str:
+    single = [one["single_step"] for one in found]
+    contradicted = sum(one["verdict"] == "contradicted" for one in found)
+    return (
+        f"{name:<13} claimed {found[0]['claimed']:.2f}  found {figures(found, 'epsilon_lower')}  "
+        f"without noise {figures(found, 'max_detectable')}  | one update: mu claimed "
+        f"{single[0]['mu_claimed']:.2f}, found {figures(single, 'mu_lower')}  | contradicted "
+        f"{contradicted} of {len(found)}"
+    )
+
+
+def figures(found: list[dict[str, Any]], name: str) -> str:
+    return " ".join(f"{one[name]:.2f}" for one in found)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--setting", choices=("fast", "thorough"), default="fast")
+    parser.add_argument("--epsilon", type=float, default=2.0, help="what the noise is made for")
+    parser.add_argument("--repeats", type=int, default=3, help="audits of each line")
+    parser.add_argument("--canaries", type=int, help="instead of the setting's number")
+    options = parser.parse_args()
+    wrong = 0
+    for name, probability, updates in CLAIMS:
+        claim = claim_near(options.epsilon, probability, updates)
+        noise = claim.phases[0].mechanism.noise_multiplier
+        print(f"{name}; noise multiplier {noise:.3f}, delta {DELTA:g}")
+        for fault, make_optimizer in FAULTS.items():
+            started, found = time.process_time(), []
+            total = options.repeats * work(claim, options.setting)
+            with Progress(total, fault, "updates") as bar:
+                for repeat in range(options.repeats):
+                    found.append(
+                        dp_audit(
+                            claim,
+                            setting=options.setting,
+                            canaries=options.canaries,
+                            seed=repeat,
+                            make_optimizer=make_optimizer,
+                            done=bar.update,
+                        )
+                    )
+            seconds = (time.process_time() - started) / options.repeats
+            print(f"  {line(fault, found)}  | {seconds:.0f} s of processor time each", flush=True)
+            expected = "contradicted" if fault != "as shipped" else "holds"
+            wrong += sum(one["verdict"] != expected for one in found)
+        print(
+            f"  {found[0]['canaries']:,} canaries; with half the noise about "
+            f"{figures(found, 'half_noise')} was to be expected"
+        )
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
