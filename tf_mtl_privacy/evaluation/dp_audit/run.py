@@ -138,7 +138,8 @@ def _canaries(claim: Claim, effort: Setting, asked: int | None) -> int:
 
 
 def _runs(claim: Claim, effort: Setting, error: float) -> int:
-    return min(effort.runs, max(500, runs_needed(_least_noise(claim), error)))
+    needed = runs_needed(_least_noise(claim), error)
+    return min(effort.runs, max(effort.least_runs, needed))
 
 
 def _least_noise(claim: Claim) -> float:
