@@ -76,7 +76,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--setting", choices=("fast", "thorough"), default="fast")
     parser.add_argument("--epsilon", type=float, default=2.0, help="what the noise is made for")
-    parser.add_argument("--repeats", type=int, default=3, help="audits of each line")
+    parser.add_argument("--repeats", type=int, default=5, help="audits of each line")
     parser.add_argument("--canaries", type=int, help="instead of the setting's number")
     options = parser.parse_args()
     wrong = 0

@@ -42,7 +42,7 @@ class InversionSetting:
 
 SETTINGS = {
     "fast": InversionSetting(2_000, 1_000, DecoderSetting(48, 1, 8, 2e-3)),
-    "thorough": InversionSetting(20_000, 4_000, DecoderSetting(128, 3, 20, 1e-3)),
+    "thorough": InversionSetting(10_000, 2_000, DecoderSetting(128, 3, 20, 1e-3)),
 }
 
 

@@ -74,13 +74,14 @@ def fit_decoder(
     order = rng.permutation(len(images))
     held = max(1, len(images) // 10)
     validation, train = order[:held], order[held:]
-    mean = features[train].mean((0, 1, 2))
-    spread = features[train].std((0, 1, 2))
+    # Statistics from a part, where there is much: all rows at once would be copied.
+    part = rng.permutation(train)[: max(1, _MOST_CELLS // (features.shape[1] * features.shape[2]))]
+    mean, spread = features[part].mean((0, 1, 2)), features[part].std((0, 1, 2))
     # A feature that never changes says nothing, and must not be blown up.
     scale = np.where(spread > 1e-6 * max(float(spread.max()), 1e-30), 1 / (spread + 1e-12), 0.0)
     mean, scale = mean.astype(np.float32), scale.astype(np.float32)
     model = _network(features.shape[1:], stride, setting, seed)
-    _start_linear(model, (features, images, train), (mean, scale), stride, rng)
+    _start_linear(model, (features[part] - mean) * scale, images[part], stride)
     steps = max(1, len(train) // _BATCH * setting.epochs)
     schedule = keras.optimizers.schedules.CosineDecay(setting.rate, steps)
     step, decode = _graphs(model, keras.optimizers.Adam(schedule), mean, scale)
@@ -138,21 +139,11 @@ def _network(
     return keras.Model(inputs, from_cells(keras.layers.Add()([linear, rest]), stride, "pixels"))
 
 
-def _start_linear(
-    model: keras.Model,
-    data: tuple[Array, Array, Array],
-    standardise: tuple[Array, Array],
-    stride: int,
-    rng: np.random.Generator,
-) -> None:
-    """Sets the linear layer to the ridge solution of cells -> their pixels."""
-    features, images, train = data
-    _, rows, columns, channels = features.shape
-    most = max(1, _MOST_CELLS // (rows * columns))
-    chosen = rng.permutation(train)[:most]
-    mean, scale = standardise
-    x = ((features[chosen] - mean) * scale).reshape(-1, channels)
-    y = images[chosen].reshape(-1, rows, stride, columns, stride, 3).transpose(0, 1, 3, 2, 4, 5)
+def _start_linear(model: keras.Model, rows: Array, images: Array, stride: int) -> None:
+    """Sets the linear layer to the ridge solution of (standardised) cells -> their pixels."""
+    _, height, width, channels = rows.shape
+    x = rows.reshape(-1, channels)
+    y = images.reshape(-1, height, stride, width, stride, 3).transpose(0, 1, 3, 2, 4, 5)
     y = y.reshape(len(x), -1).astype(np.float32) / 255.0
     middle, centre = y.mean(0), x.mean(0)
     x = x - centre

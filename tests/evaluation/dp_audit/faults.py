@@ -1,5 +1,6 @@
 """Faults planted into the code that makes private updates."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -7,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from tf_mtl_privacy.privacy.clipping import ghost
-from tf_mtl_privacy.privacy.clipping.request import Factors
+from tf_mtl_privacy.privacy.clipping.request import Clipped, Factors
 from tf_mtl_privacy.privacy.noise import SecretNoise
 
 
@@ -28,4 +29,17 @@ def clipping_off() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ghost, "clip_factors", keep_all)
+        yield
+
+
+@contextmanager
+def clipping_by_variable() -> Iterator[None]:
+    whole = ghost.clipped_sum
+
+    def each_alone(request):
+        parts = [whole(dataclasses.replace(request, variables=[v])) for v in request.variables]
+        return Clipped(parts[0].losses, [part.sums[0] for part in parts], parts[0].skipped)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ghost, "clipped_sum", each_alone)
         yield

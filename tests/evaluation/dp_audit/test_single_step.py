@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tests.evaluation.dp_audit.faults import clipping_off, halved_noise
+from tests.evaluation.dp_audit.faults import clipping_by_variable, clipping_off, halved_noise
 from tf_mtl_privacy.evaluation.dp_audit.single_step import (
     epsilon_of_mu,
     gaussian_bound,
@@ -74,7 +74,7 @@ def test_the_shipped_update_is_as_private_as_it_claims():
         assert stats.binomtest(hits, found.runs, stats.norm.cdf(mean / NOISE)).pvalue > 1e-4
 
 
-@pytest.mark.parametrize("fault", [halved_noise, clipping_off])
+@pytest.mark.parametrize("fault", [halved_noise, clipping_off, clipping_by_variable])
 def test_a_planted_fault_is_caught(fault):
     with fault():
         found = audited()
