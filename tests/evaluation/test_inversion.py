@@ -105,6 +105,17 @@ def test_the_linear_start_is_ridge_regression(images):
     np.testing.assert_allclose(found, expected, atol=2e-3)
 
 
+def test_features_cannot_hide_by_being_small(images):
+    # Noise of size 1 beside pixels of size 1e-5.
+    features = [
+        np.concatenate([noise(len(part), 9), pixels_as_features(part) * np.float32(1e-5)], -1)
+        for part in images
+    ]
+    setting = DecoderSetting(width=4, blocks=1, epochs=0, rate=1e-3)
+    restored = fit_decoder(features[0], images[0], setting, seed=0)(features[1])
+    assert np.abs(restored - images[1] / 255).max() < 0.03
+
+
 def test_a_constant_feature_changes_nothing(images):
     constant = np.full((TRAIN, CELLS, CELLS, 2), 7.0, np.float32)
     setting = DecoderSetting(width=4, blocks=1, epochs=1, rate=1e-3)

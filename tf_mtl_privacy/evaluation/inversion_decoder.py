@@ -77,8 +77,9 @@ def fit_decoder(
     # Statistics from a part, where there is much: all rows at once would be copied.
     part = rng.permutation(train)[: max(1, _MOST_CELLS // (features.shape[1] * features.shape[2]))]
     mean, spread = features[part].mean((0, 1, 2)), features[part].std((0, 1, 2))
-    # A feature that never changes says nothing, and must not be blown up.
-    scale = np.where(spread > 1e-6 * max(float(spread.max()), 1e-30), 1 / (spread + 1e-12), 0.0)
+    # What changes by less than rounding says nothing, and must not be blown up; how small a
+    # feature is says nothing either, so it is compared with its own mean.
+    scale = np.where(spread > 1e-6 * np.abs(mean), 1 / np.maximum(spread, 1e-30), 0.0)
     mean, scale = mean.astype(np.float32), scale.astype(np.float32)
     model = _network(features.shape[1:], stride, setting, seed)
     _start_linear(model, (features[part] - mean) * scale, images[part], stride)
