@@ -60,21 +60,31 @@ def _line(words: str, target: Mapping[str, Any]) -> str:
     best = target["strongest"]
     if best is None:
         return f"{words}: not measured: {target['reason']}"
+    return f"{words}: {reading_text(best)}"
+
+
+def reading_text(best: Mapping[str, Any]) -> str:
+    """What one attacker reads, in a line."""
     return (
-        f"{words}: {percent(best['accuracy'])} (95 % interval {interval(best['ci95'])}), balanced "
+        f"{percent(best['accuracy'])} (95 % interval {interval(best['ci95'])}), balanced "
         f"{percent(best['balanced_accuracy'])}, by {best['name']}"
     )
 
 
+def given_away(probe: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
+    """(in words, `strongest`) of all that a run gives away, as far as it was attacked."""
+    found = [
+        (_TARGETS[name], probe[name]["strongest"])
+        for name in _GIVEN_AWAY
+        if (probe.get(name) or {}).get("strongest")
+    ]
+    own = (probe["features"].get("own") or {}).get("strongest")
+    return [*found, ("features, own rows", own)] if own else found
+
+
 def _claim(probe: Mapping[str, Any]) -> list[str]:
     """The bound that a run is held to: nothing where attackers are too weak for one."""
-    ends = [
-        (probe[name]["strongest"]["ci95"][1], _TARGETS[name])
-        for name in _GIVEN_AWAY
-        if probe[name]["strongest"]
-    ]
-    if (own := probe["features"]["own"]["strongest"]) is not None:
-        ends.append((own["ci95"][1], "features, own rows"))
+    ends = [(best["ci95"][1], words) for words, best in given_away(probe)]
     if probe["underpowered"] or not ends:
         return []
     high, words = max(ends)

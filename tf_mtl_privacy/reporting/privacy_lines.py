@@ -21,12 +21,17 @@ _SAMPLING = {
 
 def dp_lines(dp: Mapping[str, Any]) -> list[str]:
     """Epsilon and what it covers, or why none is stated; the `dp` part of results.json."""
+    return [*claim_lines(dp), *reader_lines(dp)]
+
+
+def claim_lines(dp: Mapping[str, Any]) -> list[str]:
+    """As `dp_lines`, without who reads private labels."""
     if dp.get("scope") is None:
-        return [f"no epsilon is stated: {dp.get('reason') or 'no reason is given'}", *_reads(dp)]
+        return [f"no epsilon is stated: {dp.get('reason') or 'no reason is given'}"]
     if dp["void"]:
-        return [f"VOID, nothing is protected: {dp['void_reason']}", *_reads(dp)]
+        return [f"VOID, nothing is protected: {dp['void_reason']}"]
     if dp["epsilon_pld"] is None:
-        return [f"no epsilon is stated: {dp['reason']}", *_reads(dp)]
+        return [f"no epsilon is stated: {dp['reason']}"]
     return [
         *_claims(dp),
         f"for {_NEIGHBOURS[dp['adjacency']]}; {_sampling(dp)}; {count(dp['steps'])} updates "
@@ -35,7 +40,6 @@ def dp_lines(dp: Mapping[str, Any]) -> list[str]:
         *_early(dp),
         *_phases(dp),
         *_budgets(dp),
-        *_reads(dp),
     ]
 
 
@@ -122,7 +126,7 @@ def _budgets(dp: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _reads(dp: Mapping[str, Any]) -> list[str]:
+def reader_lines(dp: Mapping[str, Any]) -> list[str]:
     """Who reads private labels beside the private updates."""
     outside = [
         *(dp.get("unaccounted_label_access") or ()),

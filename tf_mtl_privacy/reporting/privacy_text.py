@@ -9,7 +9,7 @@ from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS
 from tf_mtl_privacy.reporting.layout import WIDTH, wrapped
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon
 
-_NOT_COVERED = (
+NOT_COVERED = (
     "Not covered by any epsilon: choices by validation rows (when to stop, which settings), the "
     "choice of rows and people before training and their number, other runs on the same pictures "
     "(the epsilons of all that are released add up), a run folder that was copied or rolled back "
@@ -26,7 +26,7 @@ def privacy_text(dp: Mapping[str, Any]) -> str:
     Args:
         dp: the `dp` part of results.json.
     """
-    parts = [_paragraph(*dp_lines(dp)), _paragraph(_NOT_COVERED)]
+    parts = [_paragraph(*dp_lines(dp)), _paragraph(NOT_COVERED)]
     # The library knows nothing of what voids a guarantee: its figures would stand there as true.
     named = {} if dp["void"] else dp["phases"]
     for name, phase in named.items():

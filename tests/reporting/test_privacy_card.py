@@ -1,0 +1,157 @@
+"""The privacy card: nothing that is not in the results, and nothing of it left out."""
+
+import copy
+import json
+
+import pytest
+
+from tests.reporting.audits import make_audit
+from tests.reporting.conftest import make_results
+from tests.reporting.private_runs import private_dp
+from tests.reporting.probes import whole_probe
+from tf_mtl_privacy.reporting.privacy_card import audit_is_of, privacy_card, private_name
+from tf_mtl_privacy.reporting.privacy_lines import dp_lines
+
+
+def sentences(card):
+    return " ".join(card["not_protected"])
+
+
+def attacked(card):
+    return {part["what"]: part["finding"] for part in card["attacked"]}
+
+
+def test_the_default_scope_gives_no_released_part_an_epsilon(results):
+    card = privacy_card(results)
+    assert card["released"] == dict.fromkeys(("encoder", "business", "restorer", "discriminator"))
+    assert card["conditional"] == results["dp"]["conditional"]["discriminator"] > 0
+    assert card["summary"].startswith("No released weight has an epsilon; ")
+    assert "released weights of encoder, business, restorer and discrim" in sentences(card)
+    assert (card["delta"], card["adjacency"]) == (1e-5, "add_or_remove_one")
+    assert (card["sampling"], card["unit"]) == ("poisson", "example")
+    assert card["claims"] + card["readers"] == dp_lines(results["dp"])
+    assert json.loads(json.dumps(card, allow_nan=False)) == card
+
+
+def test_with_everything_private_each_part_has_it(results):
+    dp = private_dp("all")
+    card = privacy_card(results | {"dp": dp})
+    assert set(card["released"].values()) == {dp["epsilon_pld"]}
+    assert card["conditional"] is None and "no epsilon bounds" not in sentences(card)
+    assert card["summary"].startswith("The released weights of encoder, business, restorer and")
+
+
+def test_a_void_run_promises_nothing(results):
+    card = privacy_card(results | {"dp": private_dp(void="noise comes from a fixed key")})
+    assert card["summary"].startswith("No privacy at all: noise comes from a fixed key.")
+    assert set(card["released"].values()) == {None} and card["conditional"] is None
+
+
+@pytest.mark.parametrize("missing", [0, 8])
+def test_a_person_is_protected_only_where_pictures_are_bounded(results, missing):
+    card = privacy_card(results | {"dp": private_dp("all", most_images=missing)})
+    assert ("A person with several training pictures" in sentences(card)) is (missing == 0)
+
+
+def test_readers_outside_the_accounting_are_named_twice(results):
+    results["dp"]["unaccounted_label_access"] = ["erasure: labels of all training rows"]
+    card = privacy_card(results)
+    assert "not accounted for: erasure: labels of all training rows" in card["readers"]
+    assert "read outside of every epsilon by: erasure: labels" in sentences(card)
+
+
+def test_what_attackers_found_has_its_figures(results):
+    card = privacy_card(results)
+    found = attacked(card)
+    # 143 and 152 of 1000 in tests/reporting/probes.py, 1 of 8 by a guess.
+    assert found["the iris from features"].startswith("14.3 % (95 % interval 12.3–16.6 %)")
+    assert found["the iris from features, own rows"].startswith("15.2 %")
+    assert all(text.endswith("a guess 12.5 %") for text in found.values())
+    assert "14.3 % of test pictures (95 % interval up to 16.6 %" in card["summary"]
+    # What nobody is given is no finding about the run.
+    assert not any("pixels" in what or "untrained" in what for what in found)
+
+
+def test_weak_attackers_allow_no_claim():
+    card = privacy_card(make_results(probe=whole_probe(pixels=300)))
+    assert "too weak for any claim" in card["summary"] and "14.3" not in card["summary"]
+    assert "as these were too weak: " in sentences(card)
+
+
+def test_what_nobody_did_is_named_with_its_command():
+    card = privacy_card(make_results(), run_dir="runs/a")
+    gaps = {part["what"]: part["why"] for part in card["not_attacked"]}
+    assert gaps["the private label, by fresh attackers"].endswith("--run_dir=runs/a --probe=fast")
+    assert any("tf_mtl_privacy.audit --run_dir=runs/a" in why for why in gaps.values())
+    assert card["attacked"] == [] and "Nobody has measured" in card["summary"]
+
+
+def test_the_audit_s_findings_stand_there(results):
+    card = privacy_card(results, make_audit(results))
+    found = attacked(card)
+    membership = next(text for what, text in found.items() if "modified entropy" in what)
+    assert membership == (
+        "AUC 0.514 (0.503–0.525), a guess 0.5; finds 1.3 % (1.0–1.7 %) of the training pictures at "
+        "1 % false alarms; finds 5.8 % (5.1–6.6 %) of the training pictures at 5 % false alarms"
+    )
+    assert any("PSNR 31.5 dB" in text and "42.0 % (39.0–45.0 %)" in text for text in found.values())
+    assert found["the claimed epsilon, by canaries"].startswith("no claim to test")
+    assert card["not_attacked"] == [{"what": "LiRA", "why": "the setting fast leaves it out"}]
+
+
+def test_a_contradiction_comes_first(results):
+    audit = make_audit(results, contradictions=["epsilon is at least 3, claimed is 2"])
+    card = privacy_card(results, audit)
+    assert card["summary"].startswith("THE AUDIT CONTRADICTS A CLAIM.")
+    assert card["contradictions"] == ["epsilon is at least 3, claimed is 2"]
+
+
+def test_members_that_differ_by_themselves_make_the_figure_worthless(results):
+    audit = make_audit(results)
+    audit["membership"]["data"]["same_distribution"] = {"auc": 0.8, "ci95": None, "ok": False}
+    assert "differ without any model (AUC 0.800)" in sentences(privacy_card(results, audit))
+
+
+def test_an_audit_of_another_run_counts_as_none(results):
+    other = copy.deepcopy(results["config"])
+    other["train"]["seed"] = 7
+    card = privacy_card(results, make_audit({"config": other}))
+    assert any("is of another run" in part["why"] for part in card["not_attacked"])
+    assert not any("membership" in what or "AUC" in text for what, text in attacked(card).items())
+    assert audit_is_of(results, make_audit(results))
+    assert not audit_is_of(results, make_audit(results, attributes={"weights": "f" * 16}))
+
+
+def test_the_audit_s_own_probe_counts(results):
+    probe = whole_probe()
+    probe["features"]["strongest"]["accuracy"] = 0.5
+    assert (
+        "50.0 % of test" in privacy_card(results, make_audit(results, attributes=probe))["summary"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        ("iris", "the iris"),
+        ("attributes:Eyeglasses,Narrow_Eyes", "the code of Eyeglasses, Narrow_Eyes"),
+        ("", "the private label"),
+    ],
+)
+def test_the_private_label_in_words(label, words):
+    assert private_name({"config": {"data": {"private_label": label}}}) == words
+
+
+def test_a_mask_that_lets_something_pass_says_so(results):
+    assert "Under the mask" not in sentences(privacy_card(results))
+    results["removal"]["mask"] = "learned"
+    results["config"]["removal"]["mask_fill"] = "colour"
+    assert "two of three numbers of each covered pixel" in sentences(privacy_card(results))
+    results["config"]["removal"]["mask_fill"] = "grey"
+    assert "Under the mask" not in sentences(privacy_card(results))
+
+
+def test_the_bare_results_have_a_card(bare_results):
+    card = privacy_card(bare_results)
+    assert card["attacked"] == [] and card["claims"][0].startswith("no epsilon is stated")
+    assert card["delta"] is None and card["summary"].startswith("No released weight has an eps")

@@ -1,0 +1,218 @@
+"""The privacy card: what is claimed of released weights, what was attacked, what is not protected.
+
+It is data; `card_text.py` writes it down. The sentences are those of `privacy_lines.py`,
+`privacy_text.py` and `attacker_lines.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from tf_mtl_privacy.reporting.attacker_lines import given_away, reading_text
+from tf_mtl_privacy.reporting.audit_findings import audit_findings, audit_gaps, same_people_note
+from tf_mtl_privacy.reporting.formats import count, percent
+from tf_mtl_privacy.reporting.privacy_lines import claim_lines, epsilon, reader_lines
+from tf_mtl_privacy.reporting.privacy_text import NOT_COVERED
+
+RUN_DIR = "RUN_DIR"
+_PASSES = {
+    "grey": "",
+    "mean": "three numbers per picture of what it covers",
+    "colour": "two of three numbers of each covered pixel; a label in brightness would pass",
+}
+
+
+def privacy_card(
+    results: Mapping[str, Any], audit: Mapping[str, Any] | None = None, run_dir: str = RUN_DIR
+) -> dict[str, Any]:
+    """The card of a run.
+
+    Args:
+        results: the content of results.json.
+        audit: the content of audit.json, or None where nobody has audited the run. One that is not
+            of this run (`audit_is_of`) counts as none.
+        run_dir: the run's folder, for commands.
+
+    Returns:
+        JSON-ready: `released` (part -> epsilon, or null), `claims` (lines), `conditional` (epsilon
+        of the discriminator's updates given the encoder, or null), `delta`, `adjacency`,
+        `sampling`, `unit` (as in results.json; null without an epsilon), `readers` (lines: who
+        reads private labels outside of the accounting), `attacked` (list of `what`, `finding`),
+        `not_attacked` (list of `what`, `why`), `not_protected` (sentences), `contradictions`
+        (sentences of the audit) and `summary` (one or two sentences).
+    """
+    other = audit is not None and not audit_is_of(results, audit)
+    audit = None if other else audit
+    dp, privacy = results["dp"], results["privacy"]
+    probe = (audit or {}).get("attributes") or privacy.get("probe")
+    return {
+        "released": dict(dp.get("released") or {}),
+        "claims": claim_lines(dp),
+        "conditional": (dp.get("conditional") or {}).get("discriminator"),
+        **{name: dp.get(name) for name in ("delta", "adjacency", "sampling", "unit")},
+        "readers": reader_lines(dp),
+        "attacked": [
+            {"what": what, "finding": finding}
+            for what, finding in (*_read(results, probe), *audit_findings(audit or {}))
+        ],
+        "not_attacked": [
+            {"what": what, "why": why}
+            for what, why in (*_gaps(privacy, probe, run_dir), *_unaudited(audit, other, run_dir))
+        ],
+        "not_protected": [
+            *_weights(dp),
+            *_content(results),
+            *_attackers(privacy, probe),
+            *filter(None, [same_people_note(audit or {})]),
+            NOT_COVERED,
+        ],
+        "contradictions": list((audit or {}).get("contradictions") or ()),
+        "summary": _summary(results, probe, audit),
+    }
+
+
+def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
+    """Whether an audit is of the run of a result: same configuration, same weights where named."""
+    pairs = (
+        (
+            (audit.get("attributes") or {}).get("weights"),
+            (results["privacy"].get("probe") or {}).get("weights"),
+        ),
+        (audit.get("config"), results.get("config")),
+    )
+    return all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def private_name(results: Mapping[str, Any]) -> str:
+    """The private label in words: `the iris`, or `the code of Eyeglasses, Narrow_Eyes`."""
+    label = str(((results.get("config") or {}).get("data") or {}).get("private_label") or "")
+    kind, _, names = label.partition(":")
+    return f"the code of {names.replace(',', ', ')}" if names else f"the {kind or 'private label'}"
+
+
+def _read(results: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+    """What fresh attackers read of the private label."""
+    chance = percent(results["privacy"].get("chance"))
+    for words, best in given_away(probe) if probe else ():
+        yield f"{private_name(results)} from {words}", f"{reading_text(best)}; a guess {chance}"
+
+
+def _gaps(
+    privacy: Mapping[str, Any], probe: Mapping[str, Any] | None, run_dir: str
+) -> Iterator[tuple[str, str]]:
+    if not privacy.get("classes", 1):
+        yield "the private label", "there is none in this data"
+    elif probe is None or not given_away(probe):
+        command = f"python -m tf_mtl_privacy.evaluate --run_dir={run_dir} --probe=fast"
+        yield "the private label, by fresh attackers", command
+
+
+def _unaudited(
+    audit: Mapping[str, Any] | None, other: bool, run_dir: str
+) -> Iterator[tuple[str, str]]:
+    if audit is not None:
+        yield from audit_gaps(audit)
+        return
+    command = f"python -m tf_mtl_privacy.audit --run_dir={run_dir} --setting=fast"
+    stale = "the audit.json that lies there is of another run; " if other else ""
+    yield "membership, inversion and the claimed epsilon", stale + command
+
+
+def _weights(dp: Mapping[str, Any]) -> Iterator[str]:
+    bare = [part for part, figure in (dp.get("released") or {}).items() if figure is None]
+    if bare:
+        yield (
+            f"The released weights of {_listed(bare)}: no epsilon bounds what they tell about a "
+            "training picture."
+        )
+    bounded = dp.get("max_images_per_person")
+    if dp.get("epsilon_pld") is not None and not bounded:
+        yield (
+            "A person with several training pictures: epsilon is of one picture, and pictures per "
+            "person were not bounded (--max_images_per_person)."
+        )
+    if dp.get("unaccounted_label_access"):
+        yield (
+            "Private labels of training rows are read outside of every epsilon by: "
+            f"{'; '.join(dp['unaccounted_label_access'])}."
+        )
+
+
+def _content(results: Mapping[str, Any]) -> Iterator[str]:
+    """What the features are not kept from saying."""
+    yield (
+        f"{_listed(list(results['utility']))}: what the features are made to say, about everybody "
+        "whose picture is put in."
+    )
+    if results["privacy"].get("classes", 1):
+        yield (
+            f"Whatever a face tells beside {private_name(results)}: only that was to be kept out, "
+            "and features and restored images may well say the rest."
+        )
+    passes = _PASSES.get(_option(results, "mask_fill"), "")
+    if passes and (results.get("removal") or {}).get("mask") == "learned":
+        yield f"Under the mask passes {passes} (--mask_fill={_option(results, 'mask_fill')})."
+
+
+def _option(results: Mapping[str, Any], name: str) -> Any:
+    return ((results.get("config") or {}).get("removal") or {}).get(name)
+
+
+def _attackers(privacy: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Iterator[str]:
+    if probe is None or not given_away(probe):
+        return
+    if probe.get("underpowered"):
+        reasons = "; ".join(probe.get("underpowered_reasons") or ["no reason given"])
+        yield f"Nothing is claimed of what attackers read, as these were too weak: {reasons}."
+        return
+    rows = probe["features"].get("rows")
+    learned = f" (these learned from {count(rows)} pictures)" if rows else ""
+    yield (
+        "Against a stronger attacker than those sent here, or one with more pictures"
+        f"{learned}: figures of attacks are no bound."
+    )
+
+
+def _summary(
+    results: Mapping[str, Any], probe: Mapping[str, Any] | None, audit: Mapping[str, Any] | None
+) -> str:
+    sentences = [_epsilon_sentence(results["dp"])]
+    best = ((probe or {}).get("features") or {}).get("strongest")
+    name, chance = private_name(results), percent(results["privacy"].get("chance"))
+    if probe and probe.get("underpowered"):
+        sentences.append("The attackers that were sent are too weak for any claim about them.")
+    elif best:
+        sentences.append(
+            f"The strongest fresh attacker reads {name} from the features of "
+            f"{percent(best['accuracy'])} of test pictures (95 % interval up to "
+            f"{percent(best['ci95'][1])}; a guess {chance})."
+        )
+    elif results["privacy"].get("classes", 1):
+        sentences.append(f"Nobody has measured how well {name} can be read.")
+    if audit and audit.get("contradictions"):
+        sentences.insert(0, "THE AUDIT CONTRADICTS A CLAIM.")
+    return " ".join(sentences)
+
+
+def _epsilon_sentence(dp: Mapping[str, Any]) -> str:
+    released = {p: value for p, value in (dp.get("released") or {}).items() if value is not None}
+    if dp.get("void"):
+        return f"No privacy at all: {dp['void_reason']}."
+    if released:
+        return (
+            f"The released weights of {_listed(list(released))} together have epsilon "
+            f"{epsilon(max(released.values()))} at delta {dp['delta']:g}, for one picture."
+        )
+    conditional = (dp.get("conditional") or {}).get("discriminator")
+    if conditional is None:
+        return "No released weight has an epsilon, and nothing else has."
+    return (
+        f"No released weight has an epsilon; {epsilon(conditional)} at delta {dp['delta']:g} is "
+        "of the discriminator's updates alone, given the encoder."
+    )
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`a`, `a and b`, `a, b and c`."""
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
