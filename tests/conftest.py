@@ -15,6 +15,9 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
+# Not imported: it has to be rewritten for its assertions first.
+pytest_plugins = ["tests.browser"]
+
 
 @pytest.fixture(scope="session")
 def repo_root() -> Path:

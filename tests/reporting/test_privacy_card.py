@@ -135,7 +135,8 @@ def test_the_audit_s_own_probe_counts(results):
     [
         ("iris", "the iris"),
         ("attributes:Eyeglasses,Narrow_Eyes", "the code of Eyeglasses, Narrow_Eyes"),
-        ("", "the private label"),
+        ("identity", "who it is"),
+        ("", "the iris"),
     ],
 )
 def test_the_private_label_in_words(label, words):

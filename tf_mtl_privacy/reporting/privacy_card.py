@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.reporting.attacker_lines import given_away, reading_text
 from tf_mtl_privacy.reporting.audit_findings import audit_findings, audit_gaps, same_people_note
 from tf_mtl_privacy.reporting.formats import count, percent
@@ -85,10 +86,12 @@ def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
 
 
 def private_name(results: Mapping[str, Any]) -> str:
-    """The private label in words: `the iris`, or `the code of Eyeglasses, Narrow_Eyes`."""
-    label = str(((results.get("config") or {}).get("data") or {}).get("private_label") or "")
-    kind, _, names = label.partition(":")
-    return f"the code of {names.replace(',', ', ')}" if names else f"the {kind or 'private label'}"
+    """The private label in words: `the iris`, `who it is`, `the code of Eyeglasses, Young`."""
+    label = Config.from_dict(results.get("config") or {}).data.effective_private_label
+    if label == "identity":
+        return "who it is"
+    _, _, names = label.partition(":")
+    return f"the code of {names.replace(',', ', ')}" if names else f"the {label}"
 
 
 def _read(results: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
