@@ -7,7 +7,7 @@ from typing import Any
 
 from tf_mtl_privacy.reporting.formats import count, interval, percent
 
-_TARGETS = {
+TARGETS = {
     "features": "features",
     "one_draw": "features, one draw of noise",
     "noiseless": "features without noise",
@@ -21,7 +21,7 @@ _TARGETS = {
 # Not every encoder has them: left out where they were not measured.
 _OPTIONAL = ("one_draw", "noiseless", "regions", "features_and_regions")
 # What a run gives away; features without noise it does not.
-_GIVEN_AWAY = ("features", "one_draw", "regions", "features_and_regions", "restored", "logits")
+GIVEN_AWAY = ("features", "one_draw", "regions", "features_and_regions", "restored", "logits")
 _KINDS = {"own": "of the encoder's own training rows", "unseen": "unseen rows"}
 _NOT_CHECKED = {
     "pixels": "pixels",
@@ -39,7 +39,7 @@ def attacker_lines(privacy: Mapping[str, Any]) -> list[str]:
         return ["not measured, so nothing is claimed; evaluate --probe=fast does it"]
     lines = [
         _line(words, probe[name])
-        for name, words in _TARGETS.items()
+        for name, words in TARGETS.items()
         if name not in _OPTIONAL or probe[name]["strongest"]
     ]
     if probe["features"]["own"]["strongest"]:
@@ -53,7 +53,7 @@ def attacker_lines(privacy: Mapping[str, Any]) -> list[str]:
     if probe["features"]["strongest"]:
         rows, kind = probe["features"]["rows"], _KINDS[probe["features"]["trained_on"]]
         lines.append(f"setting {probe['setting']}: attackers learned from {count(rows)} {kind}")
-    return [*lines, *_power(probe), *_claim(probe)]
+    return [*lines, *power_lines(probe), *_claim(probe)]
 
 
 def _line(words: str, target: Mapping[str, Any]) -> str:
@@ -74,8 +74,8 @@ def reading_text(best: Mapping[str, Any]) -> str:
 def given_away(probe: Mapping[str, Any]) -> list[tuple[str, Mapping[str, Any]]]:
     """(in words, `strongest`) of all that a run gives away, as far as it was attacked."""
     found = [
-        (_TARGETS[name], probe[name]["strongest"])
-        for name in _GIVEN_AWAY
+        (TARGETS[name], probe[name]["strongest"])
+        for name in GIVEN_AWAY
         if (probe.get(name) or {}).get("strongest")
     ]
     own = (probe["features"].get("own") or {}).get("strongest")
@@ -94,7 +94,8 @@ def _claim(probe: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _power(probe: Mapping[str, Any]) -> list[str]:
+def power_lines(probe: Mapping[str, Any]) -> list[str]:
+    """Whether the attackers are too weak for a claim, and on what their strength is not known."""
     missing = ", ".join(_NOT_CHECKED[name] for name in probe["not_checked"])
     note = [f"strength not checked on {missing}"] if missing else []
     if probe["underpowered"]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from tf_mtl_privacy.reporting.formats import count, number
+from tf_mtl_privacy.reporting.formats import MISSING, count, number
 
 _NEIGHBOURS = {
     "add_or_remove_one": "one image more or less",
@@ -59,6 +59,12 @@ def _claims(dp: Mapping[str, Any]) -> list[str]:
         "only the discriminator's updates have, conditional on the encoder's whole trajectory, as "
         f"if that were known before rows are drawn: {value}",
     ]
+
+
+def meaning(word: str | None) -> str:
+    """What a value of `dp.adjacency`, `dp.sampling` or `dp.unit` stands for."""
+    units = {"example": "an image"}
+    return MISSING if word is None else (_NEIGHBOURS | _SAMPLING | units).get(word, word)
 
 
 def epsilon(value: float | None) -> str:

@@ -36,7 +36,7 @@ def results_table(results: Mapping[str, Any], files: Mapping[str, str] | None = 
         block("Gates (validation)", gate_lines(results["gates"])),
         block("Stop rule (validation)", stop_lines(results["stop_rule"])),
         block("Differential privacy", dp_lines(results["dp"])),
-        _files(files or {}),
+        file_lines(files or {}),
     ]
     lines = [rule, *_title(results), rule, *_tasks(results), rule]
     for lines_of_block in blocks:
@@ -133,7 +133,8 @@ def _subgroups(subgroups: Mapping[str, Any]) -> list[str]:
     return lines
 
 
-def _files(files: Mapping[str, str]) -> list[str]:
+def file_lines(files: Mapping[str, str]) -> list[str]:
+    """Files that were written: path -> what is in it."""
     width = max(map(len, files), default=0)
     # Paths stay whole, however long, so that they can be copied.
     lines = [f"  {path:<{width}}  {what}" for path, what in files.items()]

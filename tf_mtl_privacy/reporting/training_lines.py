@@ -52,13 +52,19 @@ def stop_lines(rule: Mapping[str, Any] | None) -> list[str]:
         head += f"; {missing} of {len(parts)} parts not evaluated"
     lines = [head]
     for name, part in parts.items():
-        bound = f"({_direction(name)} {metric(name, part['bound'])})"
+        bound = f"({direction(name)} {metric(name, part['bound'])})"
         state = _STATES[part["status"]].ljust(_STATE_WIDTH)
         lines.append(f"{state}{metric_name(name)}{_value(name, part['value'])} {bound}")
     return lines
 
 
-def _direction(name: str) -> str:
+def state_words(status: str) -> str:
+    """Whether a gate or a part of the stop rule was met."""
+    return _STATES[status]
+
+
+def direction(name: str) -> str:
+    """On which side of its bound a part of the stop rule has to be."""
     at_most = name in ("privacy", "membership") or name.endswith("_change")
     return "≤" if at_most else "≥"
 

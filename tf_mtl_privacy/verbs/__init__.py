@@ -64,5 +64,7 @@ VERBS = {
         "Computes epsilon from noise or noise from epsilon, with a table over steps.",
         AccountingOptions,
     ),
-    "report": Verb("Compares finished runs in one table.", ReportOptions),
+    "report": Verb(
+        "Writes the report of a finished run, or compares runs in one table.", ReportOptions
+    ),
 }

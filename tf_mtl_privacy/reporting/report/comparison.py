@@ -1,0 +1,73 @@
+"""The section that puts other runs beside the run."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from tf_mtl_privacy.reporting.formats import MISSING
+from tf_mtl_privacy.reporting.model_table_rows import access_text
+from tf_mtl_privacy.reporting.report.document import Row, Table
+from tf_mtl_privacy.reporting.report.run_folder import ReportRun
+from tf_mtl_privacy.reporting.run_figures import DECIBEL, RATE, SOURCES, Figure, figure_text
+
+
+def comparison_table(runs: Sequence[ReportRun]) -> Table:
+    """A column per run; the first is the run that the report is about."""
+    first = runs[0]
+    rows = [
+        Row(("model", *(run.title for run in runs))),
+        Row(("seed", *(str(run.results.get("seed", MISSING)) for run in runs))),
+        Row(("data", *(run.dataset for run in runs))),
+        *(
+            Row((source.title, *(_cell(run, first, name) for run in runs)))
+            for name, source in SOURCES.items()
+        ),
+        Row(("reads labels outside", *(_access(run) for run in runs))),
+    ]
+    return Table(
+        "This run and others",
+        ("", *names(runs)),
+        tuple(rows),
+        tuple(_notes(runs)),
+    )
+
+
+def names(runs: Sequence[ReportRun]) -> list[str]:
+    """Their folders' names, or whole paths where two have the same."""
+    short = [run.name for run in runs]
+    return [
+        name if short.count(name) == 1 else str(run.folder)
+        for name, run in zip(short, runs, strict=True)
+    ]
+
+
+def _cell(run: ReportRun, first: ReportRun, name: str) -> str:
+    figure, unit = run.figures.figures[name], SOURCES[name].unit
+    if figure.value is None:
+        return figure.absent
+    weak = " !" if name.startswith("probe_") and run.figures.underpowered else ""
+    shown = figure_text(unit, figure.value) + weak
+    return shown if run is first else shown + _difference(unit, figure, first.figures.figures[name])
+
+
+def _difference(unit: str, figure: Figure, other: Figure) -> str:
+    """By how much it differs from the first run's, in points or dB."""
+    if figure.value is None or other.value is None or unit not in (RATE, DECIBEL):
+        return ""
+    scale, word = (100, "") if unit == RATE else (1, " dB")
+    return f" ({scale * (figure.value - other.value):+.1f}{word})"
+
+
+def _access(run: ReportRun) -> str:
+    access = run.figures.label_access
+    return access_text({"label_access": None if access is None else list(access)})
+
+
+def _notes(runs: Sequence[ReportRun]) -> list[str]:
+    notes = [f"In brackets the difference from {names(runs)[0]}, for rates in percentage points."]
+    if len({run.figures.fingerprint for run in runs}) > 1:
+        notes.append("THE RUNS ARE NOT ON THE SAME DATA (evaluated_on.data_fingerprint differs).")
+    weak = [name for name, run in zip(names(runs), runs, strict=True) if run.figures.underpowered]
+    if weak:
+        notes.append(f"! Attackers too weak for any claim: {', '.join(weak)}.")
+    return notes

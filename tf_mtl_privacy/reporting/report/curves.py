@@ -1,0 +1,136 @@
+"""Curves of training out of metrics.jsonl: epochs, phases, gates; and the paper's Figure 2."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tf_mtl_privacy.reporting.charts.curves_chart import Curve, Goal, Panel, Span
+from tf_mtl_privacy.reporting.formats import decibel, metric, metric_name, percent
+
+_VALIDATION = "validation_"
+_JOINT = "adversarial"
+_RENAMED = {
+    "privacy_balanced_accuracy": "in-loop discriminator, balanced",
+    "fresh_probe_balanced_accuracy": "fresh attacker, balanced",
+    "psnr_db": "restored images",
+}
+
+
+def spans(metrics: Sequence[Mapping[str, Any]]) -> list[Span]:
+    """The phases in order, as stretches of epochs that are counted through from 1."""
+    found: list[Span] = []
+    for number, line in enumerate(metrics, start=1):
+        name = str(line["phase"])
+        if found and found[-1].name == name:
+            found[-1] = found[-1]._replace(last=number)
+        else:
+            found.append(Span(name, number, number))
+    return found
+
+
+def panels(metrics: Sequence[Mapping[str, Any]], gates: Mapping[str, Any]) -> list[Panel]:
+    """Rates, restored images, the mask's area and beta, each as far as there is something of it."""
+    several = [
+        Panel("read right", _rates(metrics), _goals(metrics, gates, "accuracy"), is_rate=True),
+        Panel("PSNR, dB", _curves(metrics, ["psnr_db"]), _goals(metrics, gates, "psnr_db")),
+        Panel("beta", _curves(metrics, ["beta"], prefix=""), []),
+    ]
+    return [panel for panel in several if panel.curves]
+
+
+def joint_curves(metrics: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    """Gender (or the first task) and what the in-loop discriminator reads, by joint epoch."""
+    lines = [line for line in metrics if str(line["phase"]).split("/")[-1] == _JOINT]
+    tasks = [name for name in _names(lines) if _is_task(name)]
+    first = [name for name in tasks if name == "gender_accuracy"] or tasks[:1]
+    shown = [*first, "privacy_accuracy", "fresh_probe_balanced_accuracy"]
+    words = {"privacy_accuracy": "in-loop discriminator"}
+    return [
+        curve._replace(name=words.get(name, curve.name))
+        for name in shown
+        for curve in _curves(lines, [name])
+    ]
+
+
+def ends_text(curves: Sequence[Curve]) -> str:
+    """First and last value of each curve, in words."""
+    parts = []
+    for curve in curves:
+        shown = decibel if max(curve.values) > 1.5 else percent
+        first, last = shown(curve.values[0]), shown(curve.values[-1])
+        parts.append(
+            f"{curve.name} {last}" if len(curve.values) == 1 else f"{curve.name} {first} to {last}"
+        )
+    return "; ".join(parts)
+
+
+def beta_text(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Where beta changed: `0.1, 0.3 from epoch 4 of adversarial`."""
+    parts: list[str] = []
+    last = None
+    for line in metrics:
+        if "beta" in line and line["beta"] != last:
+            last = line["beta"]
+            parts.append(f"{last:g} from epoch {line['epoch']} of {line['phase']}")
+    return ", ".join(parts)
+
+
+def gate_text(gates: Mapping[str, Any]) -> str:
+    """Each gate with what it asked for."""
+    return "; ".join(
+        f"{phase}: {metric_name(name)} at least {metric(name, goal)}, {_state(gate['status'])}"
+        for phase, gate in gates.items()
+        if gate
+        for name, goal in gate["threshold"].items()
+    )
+
+
+def _state(status: str) -> str:
+    return status.replace("_", " ")
+
+
+def _is_task(name: str) -> bool:
+    return name.endswith("_accuracy") and not name.startswith(("privacy", "fresh", "region"))
+
+
+def _names(metrics: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Validation figures, each once, in the order in which they appear."""
+    names = (key for line in metrics for key in line if key.startswith(_VALIDATION))
+    return [name.removeprefix(_VALIDATION) for name in dict.fromkeys(names)]
+
+
+def _rates(metrics: Sequence[Mapping[str, Any]]) -> list[Curve]:
+    names = _names(metrics)
+    shown = [name for name in names if _is_task(name)]
+    shown += [name for name in _RENAMED if name in names and name != "psnr_db"]
+    return _curves(metrics, shown)
+
+
+def _curves(
+    metrics: Sequence[Mapping[str, Any]], names: Sequence[str], prefix: str = _VALIDATION
+) -> list[Curve]:
+    found = []
+    for name in names:
+        points = [
+            (number, float(line[prefix + name]))
+            for number, line in enumerate(metrics, start=1)
+            if line.get(prefix + name) is not None
+        ]
+        if points:
+            epochs, values = zip(*points, strict=True)
+            title = _RENAMED.get(name, metric_name(name).removesuffix(" accuracy"))
+            found.append(Curve(title, list(epochs), list(values)))
+    return found
+
+
+def _goals(
+    metrics: Sequence[Mapping[str, Any]], gates: Mapping[str, Any], ending: str
+) -> list[Goal]:
+    """Gates on figures of one kind, within their phases."""
+    return [
+        Goal(span, _RENAMED.get(name, metric_name(name).removesuffix(" accuracy")), float(value))
+        for span in spans(metrics)
+        for name, value in ((gates.get(span.name) or {}).get("threshold") or {}).items()
+        if name.endswith(ending)
+    ]

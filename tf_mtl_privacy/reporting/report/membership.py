@@ -1,0 +1,176 @@
+"""The section on the audit: membership inference, inversion, the test of the claimed epsilon."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from tf_mtl_privacy.reporting.audit_findings import (
+    TARGETS,
+    attack_name,
+    auc_text,
+    audit_findings,
+    audit_gaps,
+    caught,
+    same_people_note,
+)
+from tf_mtl_privacy.reporting.charts.roc_chart import roc_chart
+from tf_mtl_privacy.reporting.formats import MISSING, count, percent
+from tf_mtl_privacy.reporting.report.document import (
+    Block,
+    Items,
+    Missing,
+    Notice,
+    Picture,
+    Row,
+    Table,
+    Text,
+)
+from tf_mtl_privacy.reporting.report.run_folder import ReportRun, command
+
+_RATES = ("0.001", "0.01", "0.05")
+
+
+def audit_blocks(run: ReportRun, audit: Mapping[str, Any] | None) -> Iterator[Block]:
+    """What an audit found.
+
+    Args:
+        run: the run.
+        audit: its audit; None where there is none or it is of another run.
+    """
+    if audit is None:
+        why = "the audit.json in the folder is of another run" if run.audit else ""
+        yield Missing(
+            "Membership inference with its ROC, inversion, the test of the claimed epsilon",
+            command("audit", run, "--setting=fast"),
+            why,
+        )
+        return
+    for sentence in audit.get("contradictions") or ():
+        yield Notice(f"A claim is contradicted: {sentence}")
+    membership = audit.get("membership") or {}
+    if membership:
+        yield from _membership(membership)
+    if note := same_people_note(audit):
+        yield Notice(note)
+    findings = audit_findings(audit)
+    if findings:
+        yield Items("Findings", tuple(f"{what}: {finding}" for what, finding in findings))
+    gaps = audit_gaps(audit)
+    if gaps:
+        yield Items("What the audit did not do", tuple(f"{what}: {why}" for what, why in gaps))
+
+
+def _membership(membership: Mapping[str, Any]) -> Iterator[Block]:
+    data = membership.get("data") or {}
+    if data:
+        check = data.get("same_distribution")
+        alike = (
+            f" Without any model the two are told apart with AUC {auc_text(check)}."
+            if check
+            else ""
+        )
+        yield Text(
+            f"Attacks tell {count(data.get('members'))} training pictures from "
+            f"{count(data.get('non_members'))} others; the strongest is chosen on one half and "
+            f"reported on the other.{alike}"
+        )
+    yield _table(membership)
+    curves = _curves(membership)
+    if curves:
+        yield _roc(membership, curves)
+
+
+def _attacks(membership: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
+    """(target, attack, figures), targets in their order."""
+    for target in TARGETS:
+        for attack, figures in (membership.get(target) or {}).items():
+            if isinstance(figures, Mapping) and figures.get("auc") is not None:
+                yield target, attack, figures
+
+
+def _table(membership: Mapping[str, Any]) -> Table:
+    rows = [
+        Row((TARGETS[target], attack.replace("_", " "), *_cells(figures)))
+        for target, attack, figures in _attacks(membership)
+    ]
+    notes = []
+    if best := membership.get("strongest"):
+        rows.append(Row((f"strongest: {attack_name(best)}", "other half", *_cells(best)), own=True))
+    missing = [rate for rate in _RATES if not _value(best, rate)] if best else []
+    if missing:
+        shown = ", ".join(percent(float(rate)) for rate in missing)
+        notes.append(f"Not stated at {shown} false alarms: too few other pictures for it.")
+    if power := membership.get("power"):
+        notes.append(_power(power))
+    header = ("attacked", "attack", "AUC (0.5 is a guess)", "advantage")
+    rates = tuple(f"found at {percent(float(rate))} false alarms" for rate in _RATES)
+    return Table("Membership inference", (*header, *rates), tuple(rows), tuple(notes))
+
+
+def _value(figures: Mapping[str, Any], rate: str) -> float | None:
+    found = (figures.get("tpr_at_fpr") or {}).get(rate) or {}
+    return found.get("value")
+
+
+def _cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
+    found = {float(false.split()[0]): f"{true} ({ends})" for false, true, ends in caught(figures)}
+    rates = (found.get(100 * float(rate), MISSING) for rate in _RATES)
+    return auc_text(figures), auc_text(figures, "advantage"), *rates
+
+
+def _power(power: Mapping[str, Any]) -> str:
+    """What the same attacks find where there is something to find."""
+    figures = (
+        power
+        if "auc" in power
+        else next(
+            (part for part in power.values() if isinstance(part, Mapping) and "auc" in part), None
+        )
+    )
+    if figures is None:
+        return "Power of the attacks: " + "; ".join(
+            f"{name.replace('_', ' ')} {value}" for name, value in power.items()
+        )
+    rates = "; ".join(
+        f"{true} ({ends}) at {false} false alarms" for false, true, ends in caught(figures)
+    )
+    return (
+        "The attacks have power: on a network that has learned its training pictures by heart they "
+        f"reach AUC {auc_text(figures)}; found {rates}."
+    )
+
+
+def _curves(membership: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Name -> curve: the strongest, and the attack with the largest area of each target."""
+    found: dict[str, Mapping[str, Any]] = {}
+    best = membership.get("strongest")
+    if best and best.get("roc"):
+        found[f"strongest: {best['attack'].replace('_', ' ')}"] = best["roc"]
+    for target, words in TARGETS.items():
+        of_target = [
+            (figures["auc"], attack, figures["roc"])
+            for place, attack, figures in _attacks(membership)
+            if place == target and figures.get("roc")
+        ]
+        if of_target:
+            _, attack, curve = max(of_target, key=lambda part: part[0])
+            found[f"{words}: {attack.replace('_', ' ')}"] = curve
+    return found
+
+
+def _roc(membership: Mapping[str, Any], curves: Mapping[str, Mapping[str, Any]]) -> Picture:
+    others = (membership.get("data") or {}).get("non_members") or 1000
+    told = "; ".join(
+        f"{TARGETS[target]}, {attack.replace('_', ' ')}: AUC {auc_text(figures)}"
+        for target, attack, figures in _attacks(membership)
+    )
+    return Picture(
+        "roc",
+        # A tenth of a per mille of 1,000 pictures is nobody: nothing is drawn where there are none.
+        roc_chart(curves, max(1e-4, min(1e-2, 1 / others))),
+        f"ROC of membership inference on logarithmic axes. {told}. The diagonal is a guess.",
+        "Membership inference: training pictures found over false alarms, both on logarithmic "
+        "axes. On the dashed diagonal lies a guess; what is far above it on the left finds some "
+        "people for sure.",
+    )
