@@ -81,7 +81,7 @@ def test_weak_attackers_allow_no_claim():
 def test_what_nobody_did_is_named_with_its_command():
     card = privacy_card(make_results(), run_dir="runs/a")
     gaps = {part["what"]: part["why"] for part in card["not_attacked"]}
-    assert gaps["the private label, by fresh attackers"].endswith("--run_dir=runs/a --probe=fast")
+    assert gaps["fresh attackers of the private label"].endswith("--run_dir=runs/a --probe=fast")
     assert any("tf_mtl_privacy.audit --run_dir=runs/a" in why for why in gaps.values())
     assert card["attacked"] == [] and "Nobody has measured" in card["summary"]
 

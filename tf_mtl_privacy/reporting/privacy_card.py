@@ -105,10 +105,10 @@ def _gaps(
     privacy: Mapping[str, Any], probe: Mapping[str, Any] | None, run_dir: str
 ) -> Iterator[tuple[str, str]]:
     if not privacy.get("classes", 1):
-        yield "the private label", "there is none in this data"
+        yield "the private label", "this data has none"
     elif probe is None or not given_away(probe):
         command = f"python -m tf_mtl_privacy.evaluate --run_dir={run_dir} --probe=fast"
-        yield "the private label, by fresh attackers", command
+        yield "fresh attackers of the private label", command
 
 
 def _unaudited(
@@ -119,7 +119,7 @@ def _unaudited(
         return
     command = f"python -m tf_mtl_privacy.audit --run_dir={run_dir} --setting=fast"
     stale = "the audit.json that lies there is of another run; " if other else ""
-    yield "membership, inversion and the claimed epsilon", stale + command
+    yield "membership inference, inversion, the test of the claimed epsilon", stale + command
 
 
 def _weights(dp: Mapping[str, Any]) -> Iterator[str]:

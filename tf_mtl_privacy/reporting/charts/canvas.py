@@ -17,7 +17,7 @@ BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (
 GREY, PALE = "#595959", "#F0F0F0"
 COLOURS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)
 MARKERS = ("o", "s", "^", "D", "v", "P")
-WIDTH = 5.4
+WIDTH = 4.7
 
 
 def canvas(height: float, rows: int = 1, **options: Any) -> tuple[Any, list[Any]]:

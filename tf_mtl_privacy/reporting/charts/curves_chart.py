@@ -74,6 +74,19 @@ def _names(axes: Any, spans: Sequence[Span]) -> None:
         )
 
 
+def _with_gaps(curve: Curve) -> tuple[list[float], list[float]]:
+    """Its points, and nothing between two that are not of epochs after one another."""
+    epochs: list[float] = []
+    values: list[float] = []
+    for epoch, value in zip(curve.epochs, curve.values, strict=True):
+        if epochs and epoch > epochs[-1] + 1:
+            epochs.append(float("nan"))
+            values.append(float("nan"))
+        epochs.append(epoch)
+        values.append(value)
+    return epochs, values
+
+
 def _panel(axes: Any, panel: Panel) -> None:
     styles: Mapping[str, Any] = {
         curve.name: {"color": COLOURS[k % len(COLOURS)], "marker": MARKERS[k % len(MARKERS)]}
@@ -81,8 +94,7 @@ def _panel(axes: Any, panel: Panel) -> None:
     }
     for curve in panel.curves:
         axes.plot(
-            curve.epochs,
-            curve.values,
+            *_with_gaps(curve),
             label=curve.name,
             markersize=4,
             linewidth=1.3,

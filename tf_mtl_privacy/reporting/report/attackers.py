@@ -107,21 +107,20 @@ def _chart(run: ReportRun, probe: Mapping[str, Any]) -> Picture:
 
 
 def _table(run: ReportRun, probe: Mapping[str, Any]) -> Table:
-    rows = []
+    rows, absent = [], []
     for name in (*TARGETS, *_OTHERS):
         part, best = _part(probe, name), _best(probe, name)
         words = {**TARGETS, **_OTHERS}[name]
         if best:
             rows.append(Row((words, *_cells(part, best)), own=name in GIVEN_AWAY))
         elif part:
-            rows.append(
-                Row((words, "not measured", MISSING, MISSING, str(part["reason"]), MISSING))
-            )
+            absent.append(f"{words} ({part['reason']})")
     privacy = run.results["privacy"]
     notes = [
         f"A guess is right in {percent(privacy['chance'])}, the most frequent class in "
         f"{percent(privacy.get('majority'))}. Setting: {probe.get('setting') or 'not said'}.",
         *power_lines(probe),
+        *([f"Not attacked: {'; '.join(absent)}."] if absent else []),
     ]
     return Table("Fresh attackers against a guess", _HEADER, tuple(rows), tuple(notes))
 

@@ -13,7 +13,7 @@ _JOINT = "adversarial"
 _RENAMED = {
     "privacy_balanced_accuracy": "in-loop discriminator, balanced",
     "fresh_probe_balanced_accuracy": "fresh attacker, balanced",
-    "psnr_db": "restored images",
+    "psnr_db": "PSNR",
 }
 
 
@@ -79,11 +79,16 @@ def beta_text(metrics: Sequence[Mapping[str, Any]]) -> str:
 def gate_text(gates: Mapping[str, Any]) -> str:
     """Each gate with what it asked for."""
     return "; ".join(
-        f"{phase}: {metric_name(name)} at least {metric(name, goal)}, {_state(gate['status'])}"
+        f"{phase}: {figure_name(name)} at least {metric(name, goal)}, {_state(gate['status'])}"
         for phase, gate in gates.items()
         if gate
         for name, goal in gate["threshold"].items()
     )
+
+
+def figure_name(name: str) -> str:
+    """A figure of validation rows in words, such as stand without their phase."""
+    return _RENAMED.get(name, metric_name(name))
 
 
 def _state(status: str) -> str:
@@ -119,7 +124,7 @@ def _curves(
         ]
         if points:
             epochs, values = zip(*points, strict=True)
-            title = _RENAMED.get(name, metric_name(name).removesuffix(" accuracy"))
+            title = figure_name(name).removesuffix(" accuracy")
             found.append(Curve(title, list(epochs), list(values)))
     return found
 
@@ -129,7 +134,7 @@ def _goals(
 ) -> list[Goal]:
     """Gates on figures of one kind, within their phases."""
     return [
-        Goal(span, _RENAMED.get(name, metric_name(name).removesuffix(" accuracy")), float(value))
+        Goal(span, figure_name(name).removesuffix(" accuracy"), float(value))
         for span in spans(metrics)
         for name, value in ((gates.get(span.name) or {}).get("threshold") or {}).items()
         if name.endswith(ending)

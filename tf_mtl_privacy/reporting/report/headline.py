@@ -43,12 +43,12 @@ def summary(run: ReportRun, card: Mapping[str, Any]) -> Iterator[str]:
         f"tested on {count(counts.get('evaluated'))} that no part of the training saw."
     )
     told = [
-        f"{task} in {percent(figures['accuracy'])}"
+        f"{task} {percent(figures['accuracy'])}"
         for task, figures in results["utility"].items()
         if figures.get("accuracy") is not None
     ]
     if told:
-        yield f"It reads right {', '.join(told)} of test pictures."
+        yield f"Read right on test pictures: {', '.join(told)}."
     if results["privacy"].get("classes", 1):
         yield f"What must not be read is {private_name(results)}."
     yield card["summary"]
@@ -91,7 +91,7 @@ def _task(results: Mapping[str, Any]) -> Iterator[Tile]:
             always = percent(figures.get("majority"))
             ends = interval(figures.get("ci95"))
             yield Tile(
-                f"{task} read right",
+                f"{task.capitalize()} read right",
                 percent(figures["accuracy"]),
                 f"95 % interval {ends}; always the most frequent class {always}",
             )

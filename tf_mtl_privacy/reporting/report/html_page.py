@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import functools
 import io
+import re
 
 from tf_mtl_privacy.reporting.report.document import Report
 
@@ -29,11 +30,18 @@ def _template():  # type: ignore[no-untyped-def]
         lstrip_blocks=True,
         undefined=jinja2.StrictUndefined,
     )
+    # A unit stays with its number, and 1e-05 whole.
+    environment.finalize = lambda value: _together(value) if type(value) is str else value
     environment.filters["base64"] = lambda data: base64.b64encode(data).decode("ascii")
     assert environment.loader is not None
     source, *_ = environment.loader.get_source(environment, "report.css")
     # Our own file: the only text that goes into the page as it is.
     return environment.get_template("report.html"), markupsafe.Markup(source)
+
+
+def _together(text: str) -> str:
+    spaced = re.sub(r"(?<=\d) (?=(?:%|dB|s|min|h)\b|%)", "\u00a0", text)
+    return re.sub(r"(?<=\de-)(?=\d)", "\u2060", spaced)
 
 
 def _size(png: bytes) -> tuple[int, int]:

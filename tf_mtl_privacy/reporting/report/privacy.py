@@ -35,12 +35,16 @@ def card_blocks(card: Mapping[str, Any]) -> Iterator[Block]:
         rows = tuple(Row((part["what"], part["finding"])) for part in card["attacked"])
         yield Table("What was attacked, and what it found", ("attacked", "found"), rows)
     for part in card["not_attacked"]:
-        why, _, line = part["why"].rpartition("; ")
-        if line.startswith("python -m "):
-            yield Missing(f"Not attacked: {part['what']}", line, why)
-        else:
-            yield Missing(f"Not attacked: {part['what']}", why=part["why"])
+        yield _not_attacked(part)
     yield Items("What is not protected", tuple(card["not_protected"]))
+
+
+def _not_attacked(part: Mapping[str, str]) -> Missing:
+    what = part["what"]
+    why, _, line = part["why"].rpartition("; ")
+    if line.startswith("python -m "):
+        return Missing(what, line, why)
+    return Missing(what, why=part["why"])
 
 
 def _released(card: Mapping[str, Any]) -> Table:

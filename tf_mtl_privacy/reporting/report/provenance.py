@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.reporting.formats import MISSING, count
 from tf_mtl_privacy.reporting.report.document import Block, Row, Table
 from tf_mtl_privacy.reporting.report.run_folder import ReportRun
 
 
 def provenance_blocks(run: ReportRun) -> Iterator[Block]:
-    """Data, commit, versions, hardware; then the whole configuration."""
+    """Data, commit, versions, hardware; then the options that were chosen."""
     results = run.results
     rows = ((results.get("counts") or {}).get("rows") or {}).items()
     facts = {
@@ -27,14 +28,16 @@ def provenance_blocks(run: ReportRun) -> Iterator[Block]:
     }
     lines = tuple(Row(pair) for pair in facts.items())
     yield Table("Where these figures come from", ("", "value"), lines)
-    config = results.get("config") or {}
+    usual = Config().to_dict()
     options = tuple(
-        Row((f"{section}.{name}", str(value)))
-        for section, values in config.items()
+        Row((f"--{name}", str(value)))
+        for section, values in (results.get("config") or {}).items()
         for name, value in values.items()
+        if value != (usual.get(section) or {}).get(name)
     )
     if options:
-        yield Table("The whole configuration", ("option", "value"), options)
+        caption = "Options that are not the usual ones; the rest is in config.json"
+        yield Table(caption, ("option", "value"), options)
 
 
 def _commit(commit: Mapping[str, Any] | None) -> str:

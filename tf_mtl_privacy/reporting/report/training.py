@@ -91,7 +91,9 @@ def _order(run: ReportRun, phase: str) -> int:
 def _gate(gate: dict | None) -> tuple[str, str, str]:
     if not gate:
         return MISSING, MISSING, MISSING
-    asked = [f"{metric_name(n)} ≥ {metric(n, value)}" for n, value in gate["threshold"].items()]
+    asked = [
+        f"{curves.figure_name(n)} ≥ {metric(n, value)}" for n, value in gate["threshold"].items()
+    ]
     reached = [metric(name, gate["value"].get(name)) for name in gate["threshold"]]
     return ", ".join(asked), ", ".join(reached), state_words(gate["status"])
 
