@@ -10,7 +10,7 @@ SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 .PHONY: demo table test lint bench bench-peers browser clean help
 
 help:
-	@echo "make demo     train on embedded synthetic faces, print a table (minutes on two cores)"
+	@echo "make demo     train on embedded synthetic faces, write a report (minutes on two cores)"
 	@echo "make table    train the four models and a fifth (SEEDS=1 of each), what is missing; print them"
 	@echo "make test     run the tests"
 	@echo "make lint     check format, lint and types"
@@ -30,6 +30,7 @@ $(STAMP): setup.py
 
 demo: $(STAMP)
 	$(BIN)/python -m tf_mtl_privacy.train --flagfile=demo.cfg --run_dir=runs/demo
+	$(BIN)/python -m tf_mtl_privacy.report --run_dir=runs/demo
 
 # Hours on two cores; interrupted, it goes on where it stopped.
 RUNS ?= runs/table

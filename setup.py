@@ -17,7 +17,11 @@ setup(
         "tf_mtl_privacy.configs",
     ],
     package_dir={"tf_mtl_privacy.configs": "configs"},
-    package_data={"tf_mtl_privacy": ["py.typed"], "tf_mtl_privacy.configs": ["*.cfg"]},
+    package_data={
+        "tf_mtl_privacy": ["py.typed"],
+        "tf_mtl_privacy.reporting": ["templates/*"],
+        "tf_mtl_privacy.configs": ["*.cfg"],
+    },
     install_requires=[
         "absl-py>=1.4,<2",
         "dp-accounting==0.4.3",  # tensorflow-privacy 0.9.0 pins it

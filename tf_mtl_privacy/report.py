@@ -33,6 +33,8 @@ def main(parsed: Parsed) -> int:
     if given := {"runs", "seeds", "format"} & parsed.explicit:
         raise UsageError(f"--{min(given)}: it is for --table; leave it out or add --table")
     options = parsed.options
+    if "run_dir" not in parsed.explicit and not Path(options.run_dir).exists():
+        raise UsageError("report: expected --run_dir=RUN, or --table and --runs=FOLDER")
     run = read_run(options.run_dir)
     report = build_report(run, [read_run(name, "compare") for name in options.others])
     page = Path(options.output) if options.output else run.folder / PAGE

@@ -33,7 +33,7 @@ def test_each_format(runs, capsys):
 
 
 def test_without_a_table_it_says_what_it_needs():
-    with pytest.raises(UsageError, match="expected --table and --runs=FOLDER") as refused:
+    with pytest.raises(UsageError, match="--run_dir=RUN, or --table and --runs") as refused:
         main(parse("report", []))
     assert "\n" not in str(refused.value)
 

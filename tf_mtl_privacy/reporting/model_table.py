@@ -60,9 +60,9 @@ def model_table(runs_dir: str | os.PathLike[str], seeds: int = 1) -> dict[str, A
 
     Returns:
         JSON-ready: `seeds`, `models` (model -> `title`, `seeds`, `paper`, `figures`: column ->
-        `spread`, `label_access`: list, or null where no run says it, `underpowered`: seed ->
-        reasons), `reductions` (`claim`, `chance`, `paper`, `ours`), `missing` (list of `model`,
-        `seed`, `command`) and `notes` (list of sentences).
+        `spread`, `label_access`: list, or null where no run says it, `mask`: seed -> a value of
+        `mask_evidence`, `underpowered`: seed -> reasons), `reductions` (`claim`, `chance`, `paper`,
+        `ours`), `missing` (list of `model`, `seed`, `command`) and `notes` (list of sentences).
 
     Raises:
         UsageError: there is no such folder.
@@ -136,6 +136,7 @@ def _model(model: str, runs: Mapping[int, RunFigures]) -> dict[str, Any]:
         "label_access": list(dict.fromkeys(text for texts in known for text in texts))
         if known and len(known) == len(runs)
         else None,
+        "mask": {str(seed): run.mask for seed, run in runs.items()},
         "underpowered": {
             str(seed): list(run.underpowered) for seed, run in runs.items() if run.underpowered
         },

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tf_mtl_privacy.reporting.formats import MISSING, percent
+from tf_mtl_privacy.reporting.mask_evidence import mask_line
 from tf_mtl_privacy.reporting.model_table import COLUMNS
 from tf_mtl_privacy.reporting.risk_reduction import MEASURES
 from tf_mtl_privacy.reporting.run_figures import (
@@ -95,6 +96,14 @@ def access_lines(table: Mapping[str, Any]) -> list[str]:
         for part in table["models"].values()
         if part["label_access"]
     ]
+
+
+def mask_lines(table: Mapping[str, Any]) -> list[str]:
+    """Per model with a mask, whether it or the game makes the difference."""
+    lines = (
+        mask_line(part["title"], list(part["mask"].values())) for part in table["models"].values()
+    )
+    return [line for line in lines if line]
 
 
 def access_text(model: Mapping[str, Any]) -> str:

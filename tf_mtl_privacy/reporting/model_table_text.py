@@ -11,6 +11,7 @@ from tf_mtl_privacy.reporting.model_table_rows import (
     Row,
     access_lines,
     figure_rows,
+    mask_lines,
     reduction_rows,
 )
 
@@ -36,7 +37,7 @@ def model_table_text(table: Mapping[str, Any]) -> str:
     lines = [rule, _row(Row("", _titles(table))), rule, *map(_row, figure_rows(table)), rule]
     for title, rows in _reductions(table):
         lines += [title, *map(_row, rows), ""]
-    lines = [*lines[:-1], rule, *wrapped([*LEGEND, *access_lines(table)], 0)]
+    lines = [*lines[:-1], rule, *wrapped([*LEGEND, *mask_lines(table), *access_lines(table)], 0)]
     if table["notes"]:
         lines += ["", "Notes", *wrapped(table["notes"], 2)]
     if table["missing"]:
@@ -51,7 +52,7 @@ def model_table_markdown(table: Mapping[str, Any]) -> str:
     lines = markdown_table(["", *_titles(table)], _markdown_rows(figure_rows(table)))
     for title, rows in _reductions(table):
         lines += ["", *markdown_table([title, *_titles(table)], _markdown_rows(rows))]
-    notes = [*LEGEND, *access_lines(table), *table["notes"]]
+    notes = [*LEGEND, *mask_lines(table), *access_lines(table), *table["notes"]]
     lines += ["", *(f"- {note}" for note in notes)]
     if table["missing"]:
         lines += ["", "Missing:", "", "```", *(run["command"] for run in table["missing"]), "```"]

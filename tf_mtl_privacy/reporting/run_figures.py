@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
+from tf_mtl_privacy.reporting.mask_evidence import mask_evidence
 from tf_mtl_privacy.reporting.results import SCHEMA_VERSION
 
 # Why there is no figure: the run has no such thing, or nobody has measured it.
@@ -87,6 +88,7 @@ class RunFigures(NamedTuple):
             or there are none.
         chance: of the private label, in [0, 1], or None.
         fingerprint: of the data, or empty.
+        mask: what it says of the mask and the game, see `mask_evidence`.
     """
 
     figures: dict[str, Figure]
@@ -94,6 +96,7 @@ class RunFigures(NamedTuple):
     underpowered: tuple[str, ...]
     chance: float | None
     fingerprint: str
+    mask: str
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -125,6 +128,7 @@ def run_figures(results: Mapping[str, Any]) -> RunFigures:
         reasons,
         _walk(results, "privacy.chance")[0],
         _walk(results, "evaluated_on.data_fingerprint")[0] or "",
+        mask_evidence(results),
     )
 
 

@@ -10,6 +10,7 @@ KNOWN = {
     "privacy.txt": "what is claimed about privacy, with tensorflow-privacy's statement",
     "metrics.jsonl": "figures of every epoch, one line each",
     "tensorboard": "curves, for tensorboard --logdir",
+    "report.html": "an earlier report; python -m tf_mtl_privacy.report writes it anew",
     "predictions.csv": "attributes of your pictures",
 }
 

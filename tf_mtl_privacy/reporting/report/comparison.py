@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tf_mtl_privacy.reporting.formats import MISSING
+from tf_mtl_privacy.reporting.mask_evidence import mask_line
 from tf_mtl_privacy.reporting.model_table_rows import access_text
 from tf_mtl_privacy.reporting.report.document import Row, Table
 from tf_mtl_privacy.reporting.report.run_folder import ReportRun
@@ -64,10 +65,12 @@ def _access(run: ReportRun) -> str:
 
 
 def _notes(runs: Sequence[ReportRun]) -> list[str]:
+    pairs = list(zip(names(runs), runs, strict=True))
     notes = [f"In brackets the difference from {names(runs)[0]}, for rates in percentage points."]
     if len({run.figures.fingerprint for run in runs}) > 1:
         notes.append("THE RUNS ARE NOT ON THE SAME DATA (evaluated_on.data_fingerprint differs).")
-    weak = [name for name, run in zip(names(runs), runs, strict=True) if run.figures.underpowered]
+    notes += filter(None, (mask_line(name, [run.figures.mask]) for name, run in pairs))
+    weak = [name for name, run in pairs if run.figures.underpowered]
     if weak:
         notes.append(f"! Attackers too weak for any claim: {', '.join(weak)}.")
     return notes

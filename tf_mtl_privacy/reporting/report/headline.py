@@ -7,6 +7,7 @@ from typing import Any
 
 from tf_mtl_privacy.reporting.audit_findings import attack_name, auc_text, caught
 from tf_mtl_privacy.reporting.formats import count, decibel, duration, interval, percent
+from tf_mtl_privacy.reporting.mask_evidence import BLIND, NO_MASK
 from tf_mtl_privacy.reporting.privacy_card import private_name
 from tf_mtl_privacy.reporting.privacy_lines import epsilon
 from tf_mtl_privacy.reporting.report.document import Tile
@@ -52,10 +53,15 @@ def summary(run: ReportRun, card: Mapping[str, Any]) -> Iterator[str]:
     if results["privacy"].get("classes", 1):
         yield f"What must not be read is {private_name(results)}."
     yield card["summary"]
-    if results["removal"]["mask"] == "learned":
+    if run.figures.mask != NO_MASK:
         yield (
             "A learned mask covers what it finds to say that before the encoder sees it; the "
             "privacy card says what passes under it."
+        )
+    if run.figures.mask == BLIND:
+        yield (
+            "The in-loop discriminator reads no more than a guess before and after the game, so "
+            "what attackers no longer find, the mask took, not the game."
         )
 
 
