@@ -40,7 +40,7 @@ def main(parsed: Parsed) -> int:
     page = Path(options.output) if options.output else run.folder / PAGE
     private_dir(page.parent)
     written = write_report(report, page)
-    show(privacy_card_text(privacy_card(run.results, run.audit, str(run.folder))))
+    show(privacy_card_text(privacy_card(run.results, run.audit, run.quoted)))
     show("\n".join(file_lines(written)))
     return cli.OK
 

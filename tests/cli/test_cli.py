@@ -212,7 +212,12 @@ def test_wheel_holds_every_module_and_configuration(repo_root, wheel):
     }
     configs = {f"tf_mtl_privacy/configs/{path.name}" for path in repo_root.glob("configs/*.cfg")}
     assert len(configs) >= 17
-    assert modules | configs | {"tf_mtl_privacy/py.typed"} <= names
+    templates = {
+        path.relative_to(repo_root).as_posix()
+        for path in (repo_root / "tf_mtl_privacy").glob("reporting/templates/*")
+    }
+    assert len(templates) == 2
+    assert modules | configs | templates | {"tf_mtl_privacy/py.typed"} <= names
     assert not [name for name in names if name.startswith(("tests/", "configs/"))]
 
 

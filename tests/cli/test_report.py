@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from tests.reporting.report.runs import write_run
 from tests.reporting.table_runs import results, write_table
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.flags import parse
@@ -47,3 +48,55 @@ def test_exit_codes_and_one_line_errors(runs, python):
         assert refused.stderr.startswith("error: --")
     (runs / "stl-seed0" / "results.json").write_text("{")
     assert python("-m", "tf_mtl_privacy.report", "--table", f"--runs={runs}").returncode == 1
+
+
+@pytest.fixture
+def run_dir(tmp_path):
+    return write_run(tmp_path / "demo")
+
+
+def test_a_report_lies_in_the_run_folder(run_dir, capsys):
+    text = printed(capsys, f"--run_dir={run_dir}")
+    for name in ("report.html", "report.md", "report"):
+        assert (run_dir / name).exists() and str(run_dir / name) in text
+    assert text.index("No released weight has an epsilon") < text.index("Not protected")
+    # Made again, it takes the place of the old one.
+    (run_dir / "report.html").write_text("old")
+    printed(capsys, f"--run_dir={run_dir}")
+    assert (run_dir / "report.html").read_text(encoding="utf-8") != "old"
+
+
+def test_other_runs_and_another_place(run_dir, tmp_path, capsys):
+    others = [write_run(tmp_path / name, audit=False, pictures=False) for name in "abc"]
+    page = tmp_path / "new" / "page.html"
+    flags = [f"--compare={others[0]},{others[1]}", f"--compare={others[2]}", f"--output={page}"]
+    printed(capsys, f"--run_dir={run_dir}", *flags)
+    text = page.read_text(encoding="utf-8")
+    for name in ("a", "b", "c"):
+        assert f'<th scope="col">{name}</th>' in text
+    assert not (run_dir / "report.html").exists()
+    assert (tmp_path / "new" / "page" / "training.png").exists()
+    assert (tmp_path / "new").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (("--seeds=2",), "--seeds: it is for --table"),
+        (("--table", "--compare=x"), "--compare: it is for a report on --run_dir"),
+        (("--table", "--output=x.html"), "--output: it is for a report on --run_dir"),
+        (("--output=x.pdf",), "--output=x.pdf: expected a name that ends with .html"),
+        (("--run_dir=nowhere",), "--run_dir=nowhere: no such folder"),
+    ],
+)
+def test_flags_that_do_not_go_together_are_refused(flags, words):
+    with pytest.raises(UsageError, match=words) as refused:
+        main(parse("report", list(flags)))
+    assert "\n" not in str(refused.value)
+
+
+def test_the_report_loads_no_tensorflow(run_dir, python):
+    done = python("-X", "importtime", "-m", "tf_mtl_privacy.report", f"--run_dir={run_dir}")
+    assert done.returncode == 0 and "matplotlib" in done.stderr
+    loaded = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]
+    assert not {"tensorflow", "keras"} & {name.split(".")[0] for name in loaded}

@@ -174,6 +174,20 @@ def test_make_targets_on_pages_exist():
     assert "make browser lint test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
+def test_the_demo_ends_with_the_report_of_what_it_trained():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)[1]
+    train, report = (
+        line.split(" -m ")[1] for line in recipe.splitlines() if "tf_mtl_privacy" in line
+    )
+    assert train.startswith("tf_mtl_privacy.train") and report.startswith("tf_mtl_privacy.report")
+    folders = [
+        parse(verb, line.split()[1:]).options.run_dir
+        for verb, line in (("train", train), ("report", report))
+    ]
+    assert folders[0] == folders[1]
+
+
 def test_the_checks_see_what_they_look_for():
     text = "pip --no-deps --alpha=1 `--nosuch`, a--b, ---"
     assert flags_named(text) == {"alpha", "nosuch"}

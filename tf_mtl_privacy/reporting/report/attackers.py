@@ -113,7 +113,7 @@ def _table(run: ReportRun, probe: Mapping[str, Any]) -> Table:
         words = {**TARGETS, **_OTHERS}[name]
         if best:
             rows.append(Row((words, *_cells(part, best)), own=name in GIVEN_AWAY))
-        elif part:
+        elif part.get("reason"):
             absent.append(f"{words} ({part['reason']})")
     privacy = run.results["privacy"]
     notes = [

@@ -27,7 +27,7 @@ def build_report(run: ReportRun, others: Sequence[ReportRun] = ()) -> Report:
     """
     runs = [_with_its_audit(one) for one in (run, *others)]
     results, audit = run.results, runs[0].audit
-    card = privacy_card(results, run.audit, str(run.folder))
+    card = privacy_card(results, run.audit, run.quoted)
     probe = (audit or {}).get("attributes") or results["privacy"].get("probe")
     lfw, missing = table_2(runs)
     sections = [

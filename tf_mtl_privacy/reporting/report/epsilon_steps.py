@@ -11,7 +11,7 @@ from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, Phase
 from tf_mtl_privacy.privacy.accounting_summary import Point
 
 _JOINT = "adversarial_"
-_POINTS = 6
+_POINTS = 4
 
 
 def why_not(dp: Mapping[str, Any]) -> str:

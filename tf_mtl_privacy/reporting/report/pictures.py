@@ -10,6 +10,9 @@ from tf_mtl_privacy.reporting.region_lines import region_lines
 from tf_mtl_privacy.reporting.report.document import Block, Items, Missing, Notice, Picture
 from tf_mtl_privacy.reporting.report.run_folder import ReportRun, command
 
+# Results that were written before there were maps have nothing about them.
+_NOT_LOOKED_FOR = {"source": None, "reason": "this result is older than maps of regions"}
+
 
 def picture_blocks(run: ReportRun) -> Iterator[Block]:
     """The sheets that lie in the run folder.
@@ -19,7 +22,7 @@ def picture_blocks(run: ReportRun) -> Iterator[Block]:
     """
     if not run.of_nobody and (run.restored or run.regions):
         yield Notice("These are pictures of real people: pass this page on only as you may them.")
-    regions = run.results["regions"]
+    regions = run.results.get("regions") or _NOT_LOOKED_FOR
     if run.restored:
         yield Picture(
             "restored",
@@ -44,7 +47,7 @@ def picture_blocks(run: ReportRun) -> Iterator[Block]:
             wide=True,
         )
     else:
-        nothing = "" if regions["source"] else "nothing is marked"
+        nothing = "" if regions["source"] or regions is _NOT_LOOKED_FOR else "nothing is marked"
         yield _missing(run, f"Regions that tell {private_name(run.results)}", nothing)
     yield Items("Sensitive regions", tuple(region_lines(regions)))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,11 @@ class ReportRun(NamedTuple):
     def name(self) -> str:
         """The folder's name."""
         return self.folder.resolve().name
+
+    @property
+    def quoted(self) -> str:
+        """The folder as a shell takes it."""
+        return shlex.quote(str(self.folder))
 
     @property
     def model(self) -> str:
@@ -102,7 +108,7 @@ def read_run(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> ReportRu
 
 def command(verb: str, run: ReportRun, *flags: str) -> str:
     """A command on the run, to be copied."""
-    return " ".join((f"python -m tf_mtl_privacy.{verb} --run_dir={run.folder}", *flags))
+    return " ".join((f"python -m tf_mtl_privacy.{verb} --run_dir={run.quoted}", *flags))
 
 
 def _audit(path: Path) -> dict[str, Any] | None:

@@ -1,0 +1,82 @@
+"""Whether mask and game can be told apart: by hand, from each run's own figures."""
+
+import copy
+import json
+
+import pytest
+
+from tests.reporting.table_runs import results, write_table
+from tf_mtl_privacy.reporting.mask_evidence import (
+    BLIND,
+    NO_MASK,
+    READS,
+    UNKNOWN,
+    mask_evidence,
+    mask_line,
+)
+from tf_mtl_privacy.reporting.model_table import model_table
+from tf_mtl_privacy.reporting.model_table_text import model_table_markdown, model_table_text
+
+MASKED = {
+    "removal": {"mask": "learned"},
+    "gates": {"discriminator": {"value": {"privacy_balanced_accuracy": 0.13}}},
+    "counts": {"rows": {"validation": 2000}},
+    "privacy": {"chance": 0.125, "discriminator": {"ci95": [0.11, 0.14]}},
+}
+
+
+def changed(path, value):
+    found = copy.deepcopy(MASKED)
+    *above, last = path.split(".")
+    place = found
+    for key in above:
+        place = place[key]
+    place[last] = value
+    return found
+
+
+def test_a_discriminator_at_chance_before_and_after_teaches_nothing():
+    assert mask_evidence(MASKED) == BLIND
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "evidence"),
+    [
+        ("removal.mask", "none", NO_MASK),
+        # 0.15 of 2000: the Wilson interval is 0.135 to 0.166, above chance.
+        ("gates.discriminator.value.privacy_balanced_accuracy", 0.15, READS),
+        # Of 100 rows the same rate says nothing: 0.093 to 0.233.
+        ("counts.rows.validation", 100, BLIND),
+        ("privacy.discriminator.ci95", [0.13, 0.16], READS),
+        ("gates.discriminator", None, UNKNOWN),
+        ("privacy.discriminator", None, UNKNOWN),
+    ],
+)
+def test_each_figure_counts(path, value, evidence):
+    assert mask_evidence(changed(path, value)) == evidence
+
+
+def test_lines_follow_from_the_runs():
+    assert mask_line("A", []) == mask_line("A", [NO_MASK]) == ""
+    assert "the mask, not the game" in mask_line("A", [BLIND, BLIND])
+    for evidence in ([BLIND, READS], [UNKNOWN], [READS]):
+        assert "not told apart here" in mask_line("A", evidence)
+    assert "in some of its runs" in mask_line("A", [BLIND, NO_MASK])
+
+
+def test_the_table_says_it_of_the_models_with_a_mask_alone(tmp_path):
+    masked = {key: MASKED[key] for key in ("removal", "gates", "counts")}
+    adversarial = results(**masked, privacy__discriminator=MASKED["privacy"]["discriminator"])
+    write_table(tmp_path, results("stl"), results("mtl_dp"), adversarial)
+    table = model_table(tmp_path)
+    line = mask_line("MTL-Adv-DP", [BLIND])
+    assert table["models"]["mtl_adv_dp"]["mask"] == {"0": BLIND}
+    assert line in model_table_markdown(table)
+    text = " ".join(model_table_text(table).split())
+    assert line in text and "MTL-DP has a mask" not in text
+
+
+def test_the_kept_results(repo_root):
+    for name, evidence in (("demo", BLIND), ("synthetic_removal_off", NO_MASK)):
+        path = repo_root / "docs" / "results" / f"{name}.json"
+        assert mask_evidence(json.loads(path.read_text(encoding="utf-8"))) == evidence
