@@ -53,7 +53,7 @@ def attacker_lines(privacy: Mapping[str, Any]) -> list[str]:
     if probe["features"]["strongest"]:
         rows, kind = probe["features"]["rows"], _KINDS[probe["features"]["trained_on"]]
         lines.append(f"setting {probe['setting']}: attackers learned from {count(rows)} {kind}")
-    return [*lines, *power_lines(probe), *_claim(probe)]
+    return [*lines, *_power(probe), *_claim(probe)]
 
 
 def _line(words: str, target: Mapping[str, Any]) -> str:
@@ -94,10 +94,14 @@ def _claim(probe: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def power_lines(probe: Mapping[str, Any]) -> list[str]:
-    """Whether the attackers are too weak for a claim, and on what their strength is not known."""
+def unchecked(probe: Mapping[str, Any]) -> list[str]:
+    """On what the attackers' strength is not known, as a line or none."""
     missing = ", ".join(_NOT_CHECKED[name] for name in probe["not_checked"])
-    note = [f"strength not checked on {missing}"] if missing else []
+    return [f"strength not checked on {missing}"] if missing else []
+
+
+def _power(probe: Mapping[str, Any]) -> list[str]:
+    note = unchecked(probe)
     if probe["underpowered"]:
         reasons = "; ".join(probe["underpowered_reasons"])
         return [f"UNDERPOWERED: NO CLAIM: {reasons}", *note]

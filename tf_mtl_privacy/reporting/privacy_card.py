@@ -98,7 +98,7 @@ def _read(results: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Iterat
     """What fresh attackers read of the private label."""
     chance = percent(results["privacy"].get("chance"))
     for words, best in given_away(probe) if probe else ():
-        yield f"{private_name(results)} from {words}", f"{reading_text(best)}; a guess {chance}"
+        yield f"{private_name(results)}, from {words}", f"{reading_text(best)}; a guess {chance}"
 
 
 def _gaps(
@@ -184,7 +184,11 @@ def _summary(
     best = ((probe or {}).get("features") or {}).get("strongest")
     name, chance = private_name(results), percent(results["privacy"].get("chance"))
     if probe and probe.get("underpowered"):
-        sentences.append("The attackers that were sent are too weak for any claim about them.")
+        read = f", and even they read {percent(best['accuracy'])}" if best else ""
+        sentences.append(
+            f"The attackers that were sent are too weak for any claim{read}; a stronger one may "
+            f"read {name} from the features more often (a guess {chance})."
+        )
     elif best:
         sentences.append(
             f"The strongest fresh attacker reads {name} from the features of "

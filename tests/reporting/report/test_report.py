@@ -170,6 +170,8 @@ def test_pictures_of_people_are_there_only_where_they_were_asked_for(tmp_path):
     people = kept_results("photographs")
     without = build_report(read_run(write_run(tmp_path / "a", people, pictures=False)))
     assert any("--log_images" in block.why for block in blocks(without, Missing, "pictures"))
+    first = " ".join(table(without, "Table 1").notes)
+    assert "own test split has 19,962 pictures, this run was tested on 115" in first
     asked = build_report(read_run(write_run(tmp_path / "b", people)))
     assert any("real people" in block.text for block in blocks(asked, Notice, "pictures"))
 

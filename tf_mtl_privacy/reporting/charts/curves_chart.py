@@ -106,7 +106,7 @@ def _panel(axes: Any, panel: Panel) -> None:
         axes.plot(ends, [goal.value] * 2, "--", color=colour, linewidth=1.6)
     axes.set_ylabel(panel.label, fontsize=9)
     if panel.is_rate:
-        axes.set_ylim(0, 1.04)
+        axes.set_ylim(-0.03, 1.04)
         axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     if len(panel.curves) > 1:
         axes.legend(fontsize=8, loc="center left", bbox_to_anchor=(0.0, 0.5), framealpha=0.9)

@@ -32,7 +32,7 @@ def figure_2_chart(
         axes.axhline(value, color=COLOURS[number], linestyle="--", linewidth=1.2, label=name)
     if chance is not None:
         axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2, label="a guess")
-    axes.set_ylim(0, 1.04)
+    axes.set_ylim(-0.03, 1.04)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch of the joint phase", fontsize=9)

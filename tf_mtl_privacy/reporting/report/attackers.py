@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_mtl_privacy.reporting.attacker_lines import GIVEN_AWAY, TARGETS, power_lines
+from tf_mtl_privacy.reporting.attacker_lines import GIVEN_AWAY, TARGETS, unchecked
 from tf_mtl_privacy.reporting.charts.probe_chart import Read, probe_chart
 from tf_mtl_privacy.reporting.formats import MISSING, count, interval, percent
 from tf_mtl_privacy.reporting.privacy_card import private_name
@@ -119,7 +119,7 @@ def _table(run: ReportRun, probe: Mapping[str, Any]) -> Table:
     notes = [
         f"A guess is right in {percent(privacy['chance'])}, the most frequent class in "
         f"{percent(privacy.get('majority'))}. Setting: {probe.get('setting') or 'not said'}.",
-        *power_lines(probe),
+        *(f"{line[0].upper()}{line[1:]}." for line in unchecked(probe)),
         *([f"Not attacked: {'; '.join(absent)}."] if absent else []),
     ]
     return Table("Fresh attackers against a guess", _HEADER, tuple(rows), tuple(notes))
