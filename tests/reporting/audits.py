@@ -35,7 +35,15 @@ def make_audit(results=None, **changes):
             "features": {"logistic": _ATTACK | {"auc": 0.509}},
             "release": {"learned": _ATTACK | {"auc": 0.51}},
             "strongest": {"target": "business", "attack": "modified_entropy", **_ATTACK},
-            "power": None,
+            "power": {
+                "run_dir": "overfitted",
+                "data": {"members": 1000, "non_members": 1000},
+                "target": "business",
+                "attack": "loss",
+                **_ATTACK,
+                "auc": 0.93,
+                "auc_ci95": [0.92, 0.94],
+            },
         },
         "attributes": None,
         "inversion": {

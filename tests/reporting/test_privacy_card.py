@@ -96,6 +96,8 @@ def test_the_audit_s_findings_stand_there(results):
         "AUC 0.514 (0.503–0.525), a guess 0.5; finds 1.3 % (1.0–1.7 %) of the training pictures at "
         "1 % false alarms; finds 5.8 % (5.1–6.6 %) of the training pictures at 5 % false alarms"
     )
+    power = next(text for what, text in found.items() if "power, the run overfitted" in what)
+    assert power.startswith("AUC 0.930 (0.920–0.940)")
     assert any("PSNR 31.5 dB" in text and "42.0 % (39.0–45.0 %)" in text for text in found.values())
     assert found["the claimed epsilon, by canaries"].startswith("no claim to test")
     assert card["not_attacked"] == [{"what": "LiRA", "why": "the setting fast leaves it out"}]

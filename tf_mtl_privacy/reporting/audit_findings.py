@@ -61,16 +61,26 @@ def attack_name(strongest: Mapping[str, Any]) -> str:
 
 
 def _membership(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    best = (audit.get("membership") or {}).get("strongest")
+    membership = audit.get("membership") or {}
+    best, power = membership.get("strongest"), membership.get("power")
     if best:
-        rates = "".join(
-            f"; finds {tpr} ({ends}) of the training pictures at {fpr} false alarms"
-            for fpr, tpr, ends in caught(best)
-        )
-        yield (
-            f"whether a picture was trained on (strongest attack: {attack_name(best)})",
-            f"AUC {auc_text(best)}, a guess 0.5{rates}",
-        )
+        what = f"whether a picture was trained on (strongest attack: {attack_name(best)})"
+        yield what, _found(best)
+    if power:
+        yield f"{power_name(power)} ({attack_name(power)})", _found(power)
+
+
+def _found(figures: Mapping[str, Any]) -> str:
+    rates = "".join(
+        f"; finds {tpr} ({ends}) of the training pictures at {fpr} false alarms"
+        for fpr, tpr, ends in caught(figures)
+    )
+    return f"AUC {auc_text(figures)}, a guess 0.5{rates}"
+
+
+def power_name(power: Mapping[str, Any]) -> str:
+    """The run that is attacked to show that attacks can find something."""
+    return f"to show the attacks' power, the run {power['run_dir']}"
 
 
 def _inversion(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:

@@ -176,6 +176,25 @@ def test_pictures_of_people_are_there_only_where_they_were_asked_for(tmp_path):
     assert any("real people" in block.text for block in blocks(asked, Notice, "pictures"))
 
 
+def test_membership_has_every_attack_the_strongest_and_the_power(whole, tmp_path):
+    rows = {row.cells[0]: row.cells for row in table(whole, "Membership inference").rows}
+    assert rows["strongest: modified entropy on the classifier's answers"][2:] == (
+        "0.514 (0.503–0.525)",
+        "0.021 (0.010–0.040)",
+        "–",
+        "1.3 % (1.0–1.7 %)",
+        "5.8 % (5.1–6.6 %)",
+    )
+    assert rows["to show the attacks' power, the run overfitted"][2] == "0.930 (0.920–0.940)"
+    assert {"the features", "all that is released"} <= set(rows)
+    assert any("0.1 %" in note for note in table(whole, "Membership inference").notes)
+    audit = make_audit(kept_results())
+    audit["membership"]["power"] = None
+    report = build_report(read_run(write_run(tmp_path / "a", audit=audit)))
+    (missing,) = blocks(report, Missing, "audit")
+    assert "--power_run=" in missing.command
+
+
 def test_an_audit_of_another_run_is_not_shown(tmp_path):
     other = kept_results("synthetic_seed1")
     report = build_report(read_run(write_run(tmp_path / "a", audit=make_audit(other))))

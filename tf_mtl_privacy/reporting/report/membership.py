@@ -12,6 +12,7 @@ from tf_mtl_privacy.reporting.audit_findings import (
     audit_findings,
     audit_gaps,
     caught,
+    power_name,
     same_people_note,
 )
 from tf_mtl_privacy.reporting.charts.roc_chart import roc_chart
@@ -50,7 +51,7 @@ def audit_blocks(run: ReportRun, audit: Mapping[str, Any] | None) -> Iterator[Bl
         yield Notice(f"A claim is contradicted: {sentence}")
     membership = audit.get("membership") or {}
     if membership:
-        yield from _membership(membership)
+        yield from _membership(run, membership)
     if note := same_people_note(audit):
         yield Notice(note)
     findings = audit_findings(audit)
@@ -61,7 +62,7 @@ def audit_blocks(run: ReportRun, audit: Mapping[str, Any] | None) -> Iterator[Bl
         yield Items("What the audit did not do", tuple(f"{what}: {why}" for what, why in gaps))
 
 
-def _membership(membership: Mapping[str, Any]) -> Iterator[Block]:
+def _membership(run: ReportRun, membership: Mapping[str, Any]) -> Iterator[Block]:
     data = membership.get("data") or {}
     if data:
         check = data.get("same_distribution")
@@ -76,6 +77,11 @@ def _membership(membership: Mapping[str, Any]) -> Iterator[Block]:
             f"reported on the other.{alike}"
         )
     yield _table(membership)
+    if not membership.get("power"):
+        yield Missing(
+            "The same attacks on an overfitted run, which shows that they have power",
+            command("audit", run, "--power_run=OVERFITTED_RUN_DIR"),
+        )
     curves = _curves(membership)
     if curves:
         yield _roc(membership, curves)
@@ -102,7 +108,7 @@ def _table(membership: Mapping[str, Any]) -> Table:
         shown = ", ".join(percent(float(rate)) for rate in missing)
         notes.append(f"Not stated at {shown} false alarms: too few other pictures for it.")
     if power := membership.get("power"):
-        notes.append(_power(power))
+        rows.append(Row((power_name(power), power["attack"].replace("_", " "), *_cells(power))))
     header = ("attacked", "attack", "AUC (0.5 is a guess)", "advantage")
     rates = tuple(f"found at {percent(float(rate))} false alarms" for rate in _RATES)
     return Table("Membership inference", (*header, *rates), tuple(rows), tuple(notes))
@@ -117,28 +123,6 @@ def _cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
     found = {float(false.split()[0]): f"{true} ({ends})" for false, true, ends in caught(figures)}
     rates = (found.get(100 * float(rate), MISSING) for rate in _RATES)
     return auc_text(figures), auc_text(figures, "advantage"), *rates
-
-
-def _power(power: Mapping[str, Any]) -> str:
-    """What the same attacks find where there is something to find."""
-    figures = (
-        power
-        if "auc" in power
-        else next(
-            (part for part in power.values() if isinstance(part, Mapping) and "auc" in part), None
-        )
-    )
-    if figures is None:
-        return "Power of the attacks: " + "; ".join(
-            f"{name.replace('_', ' ')} {value}" for name, value in power.items()
-        )
-    rates = "; ".join(
-        f"{true} ({ends}) at {false} false alarms" for false, true, ends in caught(figures)
-    )
-    return (
-        "The attacks have power: on a network that has learned its training pictures by heart they "
-        f"reach AUC {auc_text(figures)}; found {rates}."
-    )
 
 
 def _curves(membership: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
