@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import synthetic_faces
-from tf_mtl_privacy.data.labels import make_targets
+from tf_mtl_privacy.data.labels import Labels, make_targets
 from tf_mtl_privacy.data.source import SPLITS, Pictures, Table, fingerprint
 
 DEFAULT_ROWS = {"train": 12_000, "validation": 2_000, "test": 4_000}
@@ -123,13 +124,36 @@ def attacker_faces(config: DataConfig, count: int) -> tuple[np.ndarray, np.ndarr
     Returns:
         `[count, S, S, 3]` uint8 pictures and `[count]` int32 private labels, -1 without one.
     """
+    read, labels = fresh_faces(config, "attacker", count)
+    return read(np.arange(count)), labels.private
+
+
+def fresh_faces(
+    config: DataConfig, stream: str, count: int
+) -> tuple[Callable[[np.ndarray], np.ndarray], Labels]:
+    """Faces of a stream that is none of the data set's, otherwise as `config` says.
+
+    With identities they are other pictures of the same people.
+
+    Args:
+        config: seed, size, shift, correlation, tasks and private label of the faces.
+        stream: its name; streams share no picture.
+        count: how many, > 0.
+
+    Returns:
+        A function that draws faces (`[n]` numbers below `count` -> `[n, S, S, 3]` uint8), and the
+        labels of all of them.
+    """
     # A row of each other split, because 0 means the usual number of them; they are not drawn.
     whole = dataclasses.replace(config, train_rows=count, validation_rows=1, test_rows=1)
-    source = SyntheticSource(whole, train_stream="attacker")
+    source = SyntheticSource(whole, train_stream=stream)
     table = source.load()
-    if config.effective_private_label == "identity":
+    named = dataclasses.replace(config, private_label="none")
+    by_person = config.effective_private_label == "identity"
+    labels = make_targets(table, named if by_person else config).labels
+    private = labels.private
+    if by_person:
         assert table.person is not None
-        labels = table.person.astype(np.int32)
-    else:
-        labels = make_targets(table, config).labels.private
-    return source.read(np.arange(count)).images, labels[:count]
+        private = table.person.astype(np.int32)
+    business = {task: values[:count] for task, values in labels.business.items()}
+    return lambda rows: source.read(rows).images, Labels(business, private[:count])

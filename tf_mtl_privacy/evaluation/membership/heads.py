@@ -1,0 +1,117 @@
+"""LiRA on heads over the fixed encoder: cheap, and weaker than shadows of the whole model.
+
+The shadows share the attacked encoder, which saw the members. What is measured is what the head
+remembers, not what the encoder does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_mtl_privacy.evaluation.membership import lira
+from tf_mtl_privacy.evaluation.membership.scores import scaled_logits
+from tf_mtl_privacy.evaluation.membership.shadows import seen_by
+from tf_mtl_privacy.models.layers import layer_seed
+from tf_mtl_privacy.training.losses import business_loss
+
+Array = np.ndarray[Any, Any]
+ATTACKS = {"lira_heads_offline": lira.offline, "lira_heads_online": lira.online}
+_BATCH, _RATE = 64, 2e-3
+
+
+def head_scores(
+    business: keras.Model,
+    features: Array,
+    labels: dict[str, Array],
+    members: int,
+    heads: int,
+    epochs: int,
+    seed: int,
+    done: Callable[[], None] = lambda: None,
+) -> dict[str, Array]:
+    """Attack -> `[N]` scores of a pool of rows, members first.
+
+    Each head has B's shape and is trained on half of the pool (see `seen_by`). As the attacked head
+    was trained longer, on other rows, its logits are first put on the heads' scale: for each task
+    the same mean and deviation over the whole pool, which says nothing of who is a member.
+
+    Args:
+        business: the attacked head B, features -> task -> logits.
+        features: `[N, h, w, c]` float, of the pool.
+        labels: task -> `[N]` int32, -1 where unknown.
+        members: how many of the pool are members; they come first.
+        heads: how many are trained; even.
+        epochs: passes of each over its rows.
+        seed: of weights, halves and the order of rows.
+        done: called whenever one is trained.
+    """
+    values = {task: labels[task] for task in business.output}
+    observed = scaled_logits(_predict(business, features), values)
+    logits, inside = [], []
+    for number in range(heads):
+        inside.append(seen_by(number, members, len(features) - members, seed))
+        head = _trained(
+            business, features, values, np.flatnonzero(inside[-1]), epochs, seed + number
+        )
+        logits.append(scaled_logits(_predict(head, features), values))
+        done()
+    shadows, saw = np.stack(logits), np.stack(inside)
+    mean, deviation = observed.mean(axis=0), np.maximum(observed.std(axis=0), 1e-6)
+    aligned = (observed - mean) / deviation * shadows.std(axis=(0, 1)) + shadows.mean(axis=(0, 1))
+    return {name: attack(aligned, shadows, saw) for name, attack in ATTACKS.items()}
+
+
+def _trained(
+    business: keras.Model,
+    features: Array,
+    labels: dict[str, Array],
+    rows: Array,
+    epochs: int,
+    seed: int,
+) -> keras.Model:
+    head = _fresh(business, seed)
+    optimizer = keras.optimizers.Adam(_RATE)
+    optimizer.build(head.trainable_variables)
+
+    @tf.function(reduce_retracing=True)
+    def step(seen: Any, wanted: dict[str, Any]) -> None:
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean(business_loss(head(seen, training=True), wanted))
+        gradients = tape.gradient(loss, head.trainable_variables)
+        optimizer.apply_gradients(zip(gradients, head.trainable_variables, strict=True))
+
+    draw = np.random.default_rng(layer_seed(seed, "heads/order"))
+    for _ in range(epochs):
+        order = draw.permutation(rows)
+        for start in range(0, len(order), _BATCH):
+            batch = order[start : start + _BATCH]
+            wanted = {task: tf.constant(values[batch]) for task, values in labels.items()}
+            step(tf.constant(features[batch], tf.float32), wanted)
+    return head
+
+
+def _fresh(business: keras.Model, seed: int) -> keras.Model:
+    """A head of the same shape with weights of its own."""
+    head = keras.models.clone_model(business)
+    draw = np.random.default_rng(layer_seed(seed, "heads/weights"))
+    for variable in head.trainable_variables:
+        values = variable.numpy()
+        if values.ndim > 1:
+            # He et al. (2015): variance 2 over the number of inputs.
+            spread = np.sqrt(2 / np.prod(values.shape[:-1]))
+            variable.assign(draw.normal(0, spread, values.shape).astype(np.float32))
+    return head
+
+
+def _predict(head: keras.Model, features: Array) -> dict[str, Array]:
+    forward = tf.function(lambda rows: head(rows, training=False), reduce_retracing=True)
+    parts = [
+        forward(tf.constant(features[start : start + 256], tf.float32))
+        for start in range(0, len(features), 256)
+    ]
+    return {task: np.concatenate([part[task].numpy() for part in parts]) for task in parts[0]}

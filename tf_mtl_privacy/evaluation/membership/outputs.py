@@ -1,0 +1,145 @@
+"""What a release gives away about rows: the arrays that membership attacks read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.evaluation.membership.rows import Candidates
+from tf_mtl_privacy.evaluation.probes.stochastic import most_draws
+from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.models.mask import is_masked, mask_map
+from tf_mtl_privacy.training.losses import cross_entropy, squared_error
+
+Array = np.ndarray[Any, Any]
+# (images [B, S, S, 3] uint8, private labels [B] int32) -> name -> [B, ..] tensors, see `Outputs`.
+Forward = Callable[[Any, Any], dict[str, Any]]
+_BATCH, _CELLS, _THUMBNAIL = 256, 4, 16
+
+
+class Outputs(NamedTuple):
+    """What an attacker gets of N rows, in the order of the candidates.
+
+    Attributes:
+        logits: task -> `[N, K]` float32; log-probabilities where only these are released.
+        labels: task -> `[N]` int32, -1 where unknown.
+        features: `[N, d]` float32: means over at most 4x4 parts of the grid, for each channel.
+        further: name -> `[N]` float32, each a membership score of its own (larger means member).
+        regions: `[N, r]` float32, what is marked as sensitive on a coarse grid; r is 0 without.
+        pictures: `[N, p]` float32: a thumbnail and a few figures of the picture itself, for the
+            check that members and non-members are drawn alike. No attack reads them.
+    """
+
+    logits: dict[str, Array]
+    labels: dict[str, Array]
+    features: Array
+    further: dict[str, Array]
+    regions: Array
+    pictures: Array
+
+
+def read_outputs(
+    forward: Forward, candidates: Candidates, done: Callable[[int], None] = lambda count: None
+) -> Outputs:
+    """Runs a release over rows, a batch at a time.
+
+    Args:
+        forward: see `of_bundles`.
+        candidates: the rows, N > 0.
+        done: called with the number of rows after each batch.
+    """
+    parts: list[dict[str, Any]] = []
+    for start in range(0, len(candidates.numbers), _BATCH):
+        rows = slice(start, start + _BATCH)
+        images = candidates.read(candidates.numbers[rows])
+        found = forward(tf.convert_to_tensor(images), candidates.labels.private[rows])
+        found |= {"pictures": _pictures(tf.convert_to_tensor(images))}
+        parts.append(tf.nest.map_structure(np.asarray, found))
+        done(len(images))
+    merged = tf.nest.map_structure(lambda *values: np.concatenate(values), *parts)
+    return Outputs(labels=candidates.labels.business, **merged)
+
+
+def both(first: Outputs, second: Outputs) -> Outputs:
+    """The rows of one after those of the other."""
+    joined = tf.nest.map_structure(
+        lambda a, b: np.concatenate([a, b]), first._asdict(), second._asdict()
+    )
+    return Outputs(**joined)
+
+
+def of_bundles(bundles: Mapping[str, Bundle]) -> Forward:
+    """The forward pass of a run's networks, in inference mode, with all that is released.
+
+    A noisy encoder is read as often as a client may ask (`most_draws`). `further` has the negative
+    restoration error, the negative distance of features to those of the restored image, and the
+    discriminator's log-probability of the private label (0 where unknown).
+
+    Args:
+        bundles: the run's networks; one under an empty name, or one for each single task.
+    """
+    views = {name: most_draws(bundle.encoder)[1] for name, bundle in bundles.items()}
+
+    @tf.function(reduce_retracing=True)
+    def forward(images: Any, private: Any) -> dict[str, Any]:
+        logits, features, further = {}, [], {}
+        for name, bundle in bundles.items():
+            seen = views[name](images)
+            logits |= bundle.business(seen, training=False)
+            features.append(summary(seen))
+            further |= _further(bundle, images, seen, private)
+        first = next(iter(bundles.values())).encoder
+        marked = tf.zeros([tf.shape(images)[0], 0])
+        if is_masked(first):
+            marked = summary(mask_map(first)(to_float(images), training=False))
+        return {
+            "logits": logits,
+            "features": tf.concat(features, axis=1),
+            "further": further,
+            "regions": marked,
+        }
+
+    return forward
+
+
+def _further(bundle: Bundle, images: Any, seen: Any, private: Any) -> dict[str, Any]:
+    found = {}
+    if bundle.restorer is not None:
+        restored = bundle.restorer(seen, training=False)
+        found["restoration_error"] = -squared_error(restored, to_float(images))
+        again = bundle.encoder(restored, training=False)
+        found["reencoding_distance"] = -tf.reduce_mean((again - seen) ** 2, axis=(1, 2, 3))
+    if bundle.discriminator is not None:
+        said = bundle.discriminator(seen, training=False)
+        within = tf.where(private < said.shape[-1], private, -1)
+        found["discriminator_loss"] = -cross_entropy(said, within)
+    return found
+
+
+def summary(grid: Any) -> Any:
+    """`[B, h, w, c]` -> `[B, d]`: means over at most 4x4 equal parts of the grid."""
+    height, width = grid.shape[1:3]
+    pooled = tf.nn.avg_pool2d(
+        grid,
+        [max(height // _CELLS, 1), max(width // _CELLS, 1)],
+        [max(height // _CELLS, 1), max(width // _CELLS, 1)],
+        "VALID",
+    )
+    return tf.reshape(pooled, [tf.shape(grid)[0], -1])
+
+
+@tf.function(reduce_retracing=True)
+def _pictures(images: Any) -> Any:
+    """A thumbnail, and per channel the deviation and the mean step between neighbours."""
+    values = to_float(images)
+    small = tf.image.resize(values, [_THUMBNAIL, _THUMBNAIL], "area")
+    steps = [
+        tf.reduce_mean(tf.abs(values[:, 1:] - values[:, :-1]), axis=(1, 2)),
+        tf.reduce_mean(tf.abs(values[:, :, 1:] - values[:, :, :-1]), axis=(1, 2)),
+        tf.math.reduce_std(values, axis=(1, 2)),
+    ]
+    return tf.concat([tf.reshape(small, [tf.shape(values)[0], -1]), *steps], axis=1)

@@ -1,0 +1,150 @@
+"""How well scores tell members from non-members: ROC, AUC, advantage, TPR at a small FPR."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from scipy.optimize import brentq
+from scipy.stats import binom, norm
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from tf_mtl_privacy.evaluation.intervals import wilson_interval
+
+Array = np.ndarray[Any, Any]
+RATES = (0.001, 0.01, 0.05)
+# Below so many non-members a threshold at one in a thousand is a guess.
+FEWEST_AT_RAREST, RAREST = 10_000, 0.001
+_POINTS = 40
+_CONFIDENCE = 0.95
+
+
+def roc(members: Array, non_members: Array) -> tuple[Array, Array]:
+    """(FPR, TPR) at every threshold, ascending from (0, 0) to (1, 1).
+
+    Args:
+        members: `[M]` float scores, larger means member; M > 0.
+        non_members: `[N]` float scores; N > 0.
+
+    Raises:
+        ValueError: nobody on one side, or scores that are not finite.
+    """
+    for name, scores in (("members", members), ("non-members", non_members)):
+        if not len(scores) or not np.isfinite(scores).all():
+            raise ValueError(f"{name}: expected at least one score, all of them finite")
+    truth = np.repeat([1, 0], [len(members), len(non_members)])
+    fpr, tpr, _ = roc_curve(truth, np.concatenate([members, non_members]), drop_intermediate=False)
+    return fpr, tpr
+
+
+def auc(members: Array, non_members: Array) -> tuple[float, list[float]]:
+    """Area under the ROC and its 95 % interval.
+
+    The interval is Newcombe's (2006, "Confidence intervals for an effect size measure based on the
+    Mann-Whitney statistic. Part 2", method 5): the values t with `|t - auc| <= z sd(t)`, Hanley and
+    McNeil's variance being taken at t. It does not shrink to a point at 0 or 1.
+    """
+    truth = np.repeat([1, 0], [len(members), len(non_members)])
+    value = float(roc_auc_score(truth, np.concatenate([members, non_members])))
+    m, n, z = len(members), len(non_members), norm.ppf((1 + _CONFIDENCE) / 2)
+    more = (m + n) / 2 - 1
+
+    def beyond(t: float) -> float:
+        variance = t * (1 - t) * (1 + more * ((1 - t) / (2 - t) + t / (1 + t))) / (m * n)
+        return abs(t - value) - float(z) * math.sqrt(max(variance, 0.0))
+
+    low = 0.0 if beyond(0.0) <= 0 else float(brentq(beyond, 0.0, value))
+    high = 1.0 if beyond(1.0) <= 0 else float(brentq(beyond, value, 1.0))
+    return value, [low, high]
+
+
+def advantage(members: Array, non_members: Array, threshold: float) -> tuple[float, list[float]]:
+    """`TPR - FPR` of "score >= threshold" and its 95 % interval, in [-1, 1].
+
+    Yeom et al. (2018), definition 4. The threshold comes from other rows (`best_threshold`): the
+    largest difference over all thresholds of the same rows is above 0 for scores that say nothing.
+    The interval is Newcombe's (1998) for a difference of two rates, from their Wilson intervals.
+    """
+    hits, misses = int((members >= threshold).sum()), int((non_members >= threshold).sum())
+    tpr, fpr = hits / len(members), misses / len(non_members)
+    low_t, high_t = wilson_interval(hits, len(members))
+    low_f, high_f = wilson_interval(misses, len(non_members))
+    below = math.hypot(tpr - low_t, high_f - fpr)
+    above = math.hypot(high_t - tpr, fpr - low_f)
+    return tpr - fpr, [max(-1.0, tpr - fpr - below), min(1.0, tpr - fpr + above)]
+
+
+def best_threshold(members: Array, non_members: Array) -> float:
+    """The score from which on `TPR - FPR` is largest."""
+    truth = np.repeat([1, 0], [len(members), len(non_members)])
+    fpr, tpr, thresholds = roc_curve(truth, np.concatenate([members, non_members]))
+    return float(thresholds[int(np.argmax(tpr - fpr))])
+
+
+def tpr_at(
+    members: Array, non_members: Array, rate: float, confidence: float = _CONFIDENCE
+) -> tuple[float, list[float]]:
+    """TPR at a false positive rate, and an interval that knows of both finite sides.
+
+    The value is the ROC's, linear between its points: what an attacker gets who tosses a coin
+    between two thresholds. Two things make it uncertain: M members above the threshold (Wilson's
+    interval), and the place of the threshold, which is an order statistic of N non-members (the
+    ROC at the ranks `binom(N, rate)` takes with this confidence). Both distances from the value are
+    put together as the root of the sum of their squares (Zou and Donner 2008, "Construction of
+    confidence limits about effect measures", the method of variance estimates recovery).
+
+    Args:
+        members: `[M]` float scores.
+        non_members: `[N]` float scores.
+        rate: in (0, 1).
+        confidence: of the interval, two-sided.
+    """
+    fpr, tpr = roc(members, non_members)
+    m, n, tail = len(members), len(non_members), (1 - confidence) / 2
+    value = float(np.interp(rate, fpr, tpr))
+    low, high = wilson_interval(min(value * m, m), m, confidence)
+    ranks = binom.ppf([tail, 1 - tail], n, rate) + np.array([0, 1])
+    looser, stricter = np.interp(ranks[::-1] / n, fpr, tpr)
+    below = math.hypot(value - low, value - stricter)
+    above = math.hypot(high - value, looser - value)
+    return value, [max(0.0, value - below), min(1.0, value + above)]
+
+
+def figures(members: Array, non_members: Array, threshold: float) -> dict[str, Any]:
+    """What audit.json has of one attack: AUC, advantage, TPR at three FPRs, the ROC.
+
+    Args:
+        members: `[M]` float scores of rows that the attack was not made or chosen on.
+        non_members: `[N]` float scores of such rows.
+        threshold: for the advantage, from other rows.
+    """
+    area, area_ci = auc(members, non_members)
+    gain, gain_ci = advantage(members, non_members, threshold)
+    return {
+        "auc": area,
+        "auc_ci95": area_ci,
+        "advantage": gain,
+        "advantage_ci95": gain_ci,
+        "tpr_at_fpr": {f"{rate:g}": _at(members, non_members, rate) for rate in RATES},
+        "roc": _thinned(*roc(members, non_members)),
+    }
+
+
+def _at(members: Array, non_members: Array, rate: float) -> dict[str, Any]:
+    if rate <= RAREST and len(non_members) < FEWEST_AT_RAREST:
+        return {"value": None, "ci95": None}
+    value, ci95 = tpr_at(members, non_members, rate)
+    return {"value": value, "ci95": ci95}
+
+
+def _thinned(fpr: Array, tpr: Array) -> dict[str, list[float]]:
+    """40 points, evenly spaced on a logarithmic FPR axis, with both ends."""
+    first = max(float(fpr[fpr > 0].min(initial=1.0)), 1e-4)
+    places = np.concatenate([[0.0], np.geomspace(first, 1.0, _POINTS - 1)])
+    places[-1] = 1.0
+    values = np.interp(places, fpr, tpr)
+    return {
+        "fpr": [float(f"{place:.5g}") for place in places],
+        "tpr": [round(float(value), 5) for value in values],
+    }

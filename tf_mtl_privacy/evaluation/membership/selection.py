@@ -1,0 +1,85 @@
+"""The attack is chosen on one half of members and non-members and reported on the other."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tf_mtl_privacy.evaluation.membership.roc import best_threshold, figures, tpr_at
+
+Array = np.ndarray[Any, Any]
+# What is chosen by: the figure that the paper gives.
+CHOSEN_BY = 0.05
+
+
+class Split(NamedTuple):
+    """Who is who, and which half is which.
+
+    Attributes:
+        member: `[N]` bool.
+        choosing: `[N]` bool, rows that attacks learn from and are chosen by; the others report.
+    """
+
+    member: Array
+    choosing: Array
+
+
+def halves(members: int, non_members: int, seed: int) -> Split:
+    """Members first, then non-members; a random half of each is for choosing.
+
+    Raises:
+        ValueError: fewer than four on a side.
+    """
+    if min(members, non_members) < 4:
+        raise ValueError(f"expected 4 members and 4 non-members, got {members} and {non_members}")
+    draw = np.random.default_rng(seed)
+    parts = [draw.permutation(count) < count // 2 for count in (members, non_members)]
+    member = np.repeat([True, False], [members, non_members])
+    return Split(member, np.concatenate(parts))
+
+
+def reported(scores: Array, split: Split) -> dict[str, Any]:
+    """`roc.figures` on the reporting half; the advantage's threshold is of the choosing half.
+
+    Args:
+        scores: `[N]` float, larger means member; NaN where a row was not attacked.
+        split: see `Split`.
+    """
+    threshold = best_threshold(*_sides(scores, split, split.choosing))
+    return figures(*_sides(scores, split, ~split.choosing), threshold)
+
+
+def strongest(scores: Mapping[tuple[str, str], Array], split: Split) -> tuple[str, str]:
+    """(target, attack) with the highest TPR at 5 % FPR on the choosing half; the first of equals.
+
+    Args:
+        scores: (target, attack) -> `[N]` scores, as for `reported`.
+        split: see `Split`.
+    """
+
+    def chosen_by(name: tuple[str, str]) -> float:
+        return tpr_at(*_sides(scores[name], split, split.choosing), CHOSEN_BY)[0]
+
+    return max(scores, key=chosen_by)
+
+
+def lower_bounds(scores: Array, split: Split, rates: Mapping[str, float]) -> dict[str, float]:
+    """TPR that is exceeded at each of some FPRs, all of them together with 95 % confidence.
+
+    One-sided, Bonferroni over the rates; on the reporting half.
+
+    Args:
+        scores: `[N]`, as for `reported`.
+        split: see `Split`.
+        rates: name -> FPR.
+    """
+    sides = _sides(scores, split, ~split.choosing)
+    confidence = 1 - 2 * 0.05 / len(rates)
+    return {name: tpr_at(*sides, rate, confidence)[1][0] for name, rate in rates.items()}
+
+
+def _sides(scores: Array, split: Split, half: Array) -> tuple[Array, Array]:
+    used = half & ~np.isnan(scores)
+    return scores[used & split.member], scores[used & ~split.member]
