@@ -36,7 +36,7 @@ def head_scores(
 ) -> dict[str, Array]:
     """Attack -> `[N]` scores of a pool of rows, members first.
 
-    Each head has B's shape and is trained on half of the pool (see `seen_by`). As the attacked head
+    Each head has B's shape and is trained on half of the pool or more (see `seen_by`). As the attacked head
     was trained longer, on other rows, its logits are first put on the heads' scale: for each task
     the same mean and deviation over the whole pool, which says nothing of who is a member.
 

@@ -18,7 +18,7 @@ from tf_mtl_privacy.training.losses import cross_entropy, squared_error
 Array = np.ndarray[Any, Any]
 # (images [B, S, S, 3] uint8, private labels [B] int32) -> name -> [B, ..] tensors, see `Outputs`.
 Forward = Callable[[Any, Any], dict[str, Any]]
-_BATCH, _CELLS, _THUMBNAIL = 256, 4, 16
+BATCH, _CELLS, _THUMBNAIL = 256, 4, 16
 
 
 class Outputs(NamedTuple):
@@ -43,23 +43,23 @@ class Outputs(NamedTuple):
 
 
 def read_outputs(
-    forward: Forward, candidates: Candidates, done: Callable[[int], None] = lambda count: None
+    forward: Forward, candidates: Candidates, done: Callable[[], None] = lambda: None
 ) -> Outputs:
     """Runs a release over rows, a batch at a time.
 
     Args:
         forward: see `of_bundles`.
         candidates: the rows, N > 0.
-        done: called with the number of rows after each batch.
+        done: called after each batch of `BATCH` rows.
     """
     parts: list[dict[str, Any]] = []
-    for start in range(0, len(candidates.numbers), _BATCH):
-        rows = slice(start, start + _BATCH)
+    for start in range(0, len(candidates.numbers), BATCH):
+        rows = slice(start, start + BATCH)
         images = candidates.read(candidates.numbers[rows])
         found = forward(tf.convert_to_tensor(images), candidates.labels.private[rows])
         found |= {"pictures": _pictures(tf.convert_to_tensor(images))}
         parts.append(tf.nest.map_structure(np.asarray, found))
-        done(len(images))
+        done()
     merged = tf.nest.map_structure(lambda *values: np.concatenate(values), *parts)
     return Outputs(labels=candidates.labels.business, **merged)
 
@@ -83,6 +83,8 @@ def of_bundles(bundles: Mapping[str, Bundle]) -> Forward:
         bundles: the run's networks; one under an empty name, or one for each single task.
     """
     views = {name: most_draws(bundle.encoder)[1] for name, bundle in bundles.items()}
+    first = next(iter(bundles.values())).encoder
+    finder = mask_map(first) if is_masked(first) else None
 
     @tf.function(reduce_retracing=True)
     def forward(images: Any, private: Any) -> dict[str, Any]:
@@ -92,10 +94,9 @@ def of_bundles(bundles: Mapping[str, Bundle]) -> Forward:
             logits |= bundle.business(seen, training=False)
             features.append(summary(seen))
             further |= _further(bundle, images, seen, private)
-        first = next(iter(bundles.values())).encoder
         marked = tf.zeros([tf.shape(images)[0], 0])
-        if is_masked(first):
-            marked = summary(mask_map(first)(to_float(images), training=False))
+        if finder is not None:
+            marked = summary(finder(to_float(images), training=False))
         return {
             "logits": logits,
             "features": tf.concat(features, axis=1),

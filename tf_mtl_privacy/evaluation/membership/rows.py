@@ -40,6 +40,23 @@ class Candidates(NamedTuple):
         )
 
 
+def joined(first: Candidates, second: Candidates) -> Candidates:
+    """The rows of one after those of the other, numbered by their place."""
+    sides, count = (first, second), len(first.numbers)
+    business = {
+        task: np.concatenate([side.labels.business[task] for side in sides])
+        for task in first.labels.business
+    }
+    private = np.concatenate([side.labels.private for side in sides])
+    images = [side.read(side.numbers) for side in sides]
+    kept = np.concatenate(images)
+    return Candidates(
+        lambda places: kept[places],
+        np.arange(count + len(second.numbers), dtype=np.int64),
+        Labels(business, private),
+    )
+
+
 def members(dataset: Dataset, most: int, seed: int) -> Candidates:
     """Training rows, at most so many of them, in random order.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -65,19 +65,22 @@ def strongest(scores: Mapping[tuple[str, str], Array], split: Split) -> tuple[st
     return max(scores, key=chosen_by)
 
 
-def lower_bounds(scores: Array, split: Split, rates: Mapping[str, float]) -> dict[str, float]:
+def lower_bounds(
+    scores: Array, split: Split, rates: Sequence[float], tests: int = 1
+) -> list[float]:
     """TPR that is exceeded at each of some FPRs, all of them together with 95 % confidence.
 
-    One-sided, Bonferroni over the rates; on the reporting half.
+    One-sided, Bonferroni over the rates and tests; on the reporting half.
 
     Args:
         scores: `[N]`, as for `reported`.
         split: see `Split`.
-        rates: name -> FPR.
+        rates: the FPRs.
+        tests: how many such lists are looked at.
     """
     sides = _sides(scores, split, ~split.choosing)
-    confidence = 1 - 2 * 0.05 / len(rates)
-    return {name: tpr_at(*sides, rate, confidence)[1][0] for name, rate in rates.items()}
+    confidence = 1 - 2 * 0.05 / (len(rates) * tests)
+    return [tpr_at(*sides, rate, confidence)[1][0] for rate in rates]
 
 
 def _sides(scores: Array, split: Split, half: Array) -> tuple[Array, Array]:

@@ -23,21 +23,25 @@ PLAN = "plan.json"
 def seen_by(number: int, members: int, non_members: int, seed: int) -> Array:
     """`[members + non_members]` bool: which rows of the pool shadow `number` is trained on.
 
-    Shadows come in pairs: the first of a pair sees a random half of the pool, the second the other
-    half, so that every row is inside half of them. Where both sides of the pool are as large as the
-    training set, each shadow is trained on as many rows as the attacked model. More shadows leave
-    the earlier ones as they are.
+    Each shadow is trained on as many rows as the attacked model, `members`. They come in pairs: the
+    first of a pair sees the first rows of a random order, the second the last; where there are as
+    many non-members as members, every row is thus inside exactly half of the shadows. More shadows
+    leave the earlier ones as they are.
 
     Args:
         number: of the shadow, from 0.
         members: rows of the pool that the attacked model was trained on; they come first.
-        non_members: the others.
+        non_members: the others, at most as many.
         seed: of the draw.
+
+    Raises:
+        ValueError: more non-members than members.
     """
+    if not 0 < non_members <= members:
+        raise ValueError(f"expected 0 < non_members={non_members} <= members={members}")
     count = members + non_members
-    order = np.random.default_rng(layer_seed(seed, f"shadows/{number // 2}")).permutation(count)
-    half = order < count // 2
-    return half if number % 2 == 0 else ~half
+    place = np.random.default_rng(layer_seed(seed, f"shadows/{number // 2}")).permutation(count)
+    return place < members if number % 2 == 0 else place >= non_members
 
 
 def train_shadows(
