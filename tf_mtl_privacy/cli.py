@@ -1,6 +1,6 @@
 """Runs a command: quiet logs, one line per error, and the exit codes.
 
-0 done, 1 failure, 2 the request is wrong, 130 interrupted.
+0 done, 1 failure, 2 the request is wrong, 3 an audit contradicts a claim, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import NoReturn
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.flags import HelpRequested, Parsed, parse
 
-OK, FAILURE, USAGE, INTERRUPTED = 0, 1, 2, 130
+OK, FAILURE, USAGE, CONTRADICTED, INTERRUPTED = 0, 1, 2, 3, 130
 DEBUG_VARIABLE = "TF_MTL_PRIVACY_DEBUG"
 Main = Callable[[Parsed], int | None]
 

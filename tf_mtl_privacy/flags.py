@@ -17,6 +17,7 @@ from absl import flags
 
 from tf_mtl_privacy.config import CONFIG_FILE, Config, DataConfig, expectation, section_types
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.exported_config import exported_config
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flag_help import help_text
 from tf_mtl_privacy.flagfiles import Argument, expand
@@ -205,9 +206,10 @@ def _configuration(
             # Data is prepared for any model, also such as lfw that has no private label.
             explicit = explicit | {"model": "stl"}
         return _override(base, explicit), None
-    if not Path(options.run_dir).is_dir():
+    exported = getattr(options, "saved_model", "")
+    if not exported and not Path(options.run_dir).is_dir():
         raise UsageError(f"--run_dir={options.run_dir}: no such folder; give that of a run")
-    config = _load("run_dir", options.run_dir)
+    config = exported_config(exported, explicit) if exported else _load("run_dir", options.run_dir)
     names = {field.name for field in dataclasses.fields(DataConfig)} & set(explicit)
     if not names:
         return config, None

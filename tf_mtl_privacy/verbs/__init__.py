@@ -7,6 +7,7 @@ from typing import Any
 
 from tf_mtl_privacy.config import section_types
 from tf_mtl_privacy.verbs.accounting import AccountingOptions
+from tf_mtl_privacy.verbs.audit import AuditOptions
 from tf_mtl_privacy.verbs.report import ReportOptions
 from tf_mtl_privacy.verbs.training import (
     EvaluateOptions,
@@ -58,6 +59,12 @@ VERBS = {
         "Writes the attributes of image files, and restored images.",
         PredictOptions,
         positional="input",
+        reads_run=True,
+    ),
+    "audit": Verb(
+        "Attacks a finished run and writes audit.json; ends with 3 where a claim is contradicted.",
+        AuditOptions,
+        ("data",),
         reads_run=True,
     ),
     "accounting": Verb(

@@ -21,7 +21,7 @@ from tf_mtl_privacy.training.losses import business_loss
 
 Array = np.ndarray[Any, Any]
 ATTACKS = {"lira_heads_offline": lira.offline, "lira_heads_online": lira.online}
-_BATCH, _RATE = 64, 2e-3
+_BATCH, _RATE = 128, 2e-3
 
 
 def head_scores(
@@ -36,9 +36,10 @@ def head_scores(
 ) -> dict[str, Array]:
     """Attack -> `[N]` scores of a pool of rows, members first.
 
-    Each head has B's shape and is trained on half of the pool or more (see `seen_by`). As the attacked head
-    was trained longer, on other rows, its logits are first put on the heads' scale: for each task
-    the same mean and deviation over the whole pool, which says nothing of who is a member.
+    Each head has B's shape and is trained on half of the pool or more (see `seen_by`). As the
+    attacked head was trained longer, on other rows, its logits are first put on the heads' scale:
+    for each task the same mean and deviation over the whole pool, which says nothing of who is a
+    member.
 
     Args:
         business: the attacked head B, features -> task -> logits.

@@ -57,8 +57,7 @@ def membership(
         done: called with 1 and what was done, after each batch read and each attack.
     """
     parts = [
-        read_outputs(forward, side, lambda: done(1, "reading"))
-        for side in (members, non_members)
+        read_outputs(forward, side, lambda: done(1, "reading")) for side in (members, non_members)
     ]
     outputs = both(*parts)
     counts = len(members.numbers), len(non_members.numbers)

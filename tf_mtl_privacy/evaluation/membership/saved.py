@@ -81,8 +81,8 @@ def attack_run(
     with Progress(batches + attacks, "membership attacks", "steps") as bar:
 
         def more(outputs: Outputs) -> Scores:
-            found = {}
-            for name, bundle in bundles.items():
+            found: dict[tuple[str, str], Array] = {}
+            for bundle in bundles.values():
                 heads = _heads(bundle, (inside, outside), pool, effort, seed, bar)
                 for attack, values in heads.items():
                     spread = _spread(values, pool, counts)

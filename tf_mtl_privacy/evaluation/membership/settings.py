@@ -33,7 +33,7 @@ EFFORTS = {
         rows=20_000,
         learners=("logistic", "trees", "mlp"),
         head_rows=10_000,
-        heads=16,
-        head_epochs=4,
+        heads=8,
+        head_epochs=3,
     ),
 }

@@ -61,7 +61,7 @@ def seen_through(
         most: learn from at most so many rows; None means all.
         most_tests: be tested on at most so many rows; None means all.
     """
-    see = _viewer(view, rows.test.images)
+    see = seen_by(view, rows.test.images)
     train, validation, test = rows
     return ProbeData(
         see(train.images[:most]),
@@ -82,7 +82,7 @@ def passed_on(view: View, data: ProbeData, most: int | None = None) -> ProbeData
         data: the features.
         most: learn from at most so many rows; None means all.
     """
-    see = _viewer(view, data.test)
+    see = seen_by(view, data.test)
     return ProbeData(
         see(data.train[:most]),
         data.train_labels[:most],
@@ -138,8 +138,13 @@ def with_regions(data: ProbeData, covered: ProbeData) -> ProbeData:
     )
 
 
-def _viewer(view: View, example: Array) -> Callable[[Array], Array]:
-    """The view as a function of rows of any number, in one graph."""
+def seen_by(view: View, example: Array) -> Callable[[Array], Array]:
+    """The view as a function of rows of any number, in one graph.
+
+    Args:
+        view: `[B, ...]` tensor -> `[B, ...]` float32.
+        example: rows of the same dtype and shape as those that it is called with.
+    """
     spec = tf.TensorSpec([None, *example.shape[1:]], example.dtype)
     graph = tf.function(view, input_signature=[spec])
 

@@ -1,0 +1,189 @@
+"""Attacks a finished run and says what came of it: `python -m tf_mtl_privacy.audit --run_dir=...`.
+
+docs/audit.md describes audit.json and each attack.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tf_mtl_privacy import cli
+from tf_mtl_privacy.audit_parts import (
+    Audited,
+    attribute_part,
+    epsilon_part,
+    inversion_part,
+    membership_part,
+    power_part,
+    shadow_count,
+)
+from tf_mtl_privacy.audit_time import expected_seconds
+from tf_mtl_privacy.config import CONFIG_FILE, DataConfig
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.files import private_dir, write_json
+from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.reporting.audit_lines import audit_table
+from tf_mtl_privacy.reporting.formats import duration
+from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.verbs.audit import USUAL, AuditOptions
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.training.saved_run import SavedRun
+
+AUDIT, SCHEMA_VERSION = "audit.json", 1
+
+
+def audit_run(
+    run_dir: str | os.PathLike[str],
+    setting: str = "fast",
+    *,
+    shadows: int = USUAL,
+    rows: int = 0,
+    power_run: str = "",
+    data: DataConfig | None = None,
+    output: str | os.PathLike[str] = "",
+) -> dict[str, Any]:
+    """Audits a finished run, writes the result and returns it.
+
+    Args:
+        run_dir: the run's folder.
+        setting: "fast" or "thorough".
+        shadows: shadow models of the whole run, see `--shadows`.
+        rows: most members and non-members; 0 means the setting's.
+        power_run: folder of an overfitted run that was audited, or empty.
+        data: the run's own data where it has moved; by default where the run found it.
+        output: the file; audit.json in the run's folder by default.
+
+    Returns:
+        The content of audit.json; docs/audit.md describes it.
+
+    Raises:
+        UsageError: the folder is not that of a finished run, or the data is not the run's own.
+        RunError: something cannot be read or written.
+    """
+    from tf_mtl_privacy.data.opening import open_dataset
+    from tf_mtl_privacy.evaluation.membership.claims import contradictions
+    from tf_mtl_privacy.evaluation.own_rows import own_dataset
+    from tf_mtl_privacy.training.private_updates import with_bounded_people
+    from tf_mtl_privacy.training.saved_run import load_run
+
+    power = power_part(power_run)
+    run = load_run(run_dir)
+    private_dir(run_dir, tighten=(CONFIG_FILE,))
+    used = data or run.config.data
+    opened = open_dataset(used)
+    if own_dataset(run.config.data, run.data_fingerprint, used, opened) is not opened:
+        raise UsageError(
+            f"--dataset={used.dataset}: not the data that the run was trained on, so its members "
+            "are not known; leave the data flags out"
+        )
+    audited = Audited(run, with_bounded_people(run.config, opened), used, setting, rows, [])
+    seconds = (run.status.get("training") or {}).get("seconds")
+    count, reason = shadow_count(shadows, setting, seconds)
+    if not count:
+        audited.leave_out("lira_offline, lira_online", reason)
+    if setting == "thorough":
+        _say_how_long(run, audited, count)
+    found = membership_part(audited, count)
+    epsilon = epsilon_part(audited)
+    audit = {
+        **_about(
+            run.config.to_dict(), run.config.train.seed, setting, Path(run_dir).resolve().name
+        ),
+        "membership": {**found.summary, "power": power},
+        "attributes": attribute_part(audited),
+        "inversion": inversion_part(audited),
+        "dp_audit": epsilon,
+        "not_done": audited.not_done,
+    }
+    exceeded = contradictions(found.scores, found.split, run.status.get("dp"))
+    if not found.summary["data"]["same_distribution"]["ok"]:
+        # What tells the two samples apart without a model is no evidence against a claim on it.
+        exceeded = []
+    if epsilon and epsilon["verdict"] == "contradicted":
+        exceeded = [*exceeded, epsilon["text"]]
+    audit["contradictions"] = exceeded
+    write_json(output or Path(run_dir) / AUDIT, audit)
+    return audit
+
+
+def audit_exported(
+    saved_model: str,
+    data: DataConfig,
+    setting: str = "fast",
+    *,
+    rows: int = 0,
+    output: str | os.PathLike[str] = "",
+) -> dict[str, Any]:
+    """Audits an exported SavedModel from outside: what its signatures give away.
+
+    Args:
+        saved_model: its folder, or that of its numbered versions.
+        data: training rows are the members, test rows the non-members.
+        setting: "fast" or "thorough".
+        rows: most members and non-members; 0 means the setting's.
+        output: the file; audit.json beside the versions by default.
+
+    Returns:
+        The content of audit.json; `not_done` says what cannot be done from outside.
+    """
+    from tf_mtl_privacy.evaluation.membership.exported import attack_exported
+
+    summary, not_done, folder = attack_exported(saved_model, data, setting, rows)
+    audit = {
+        **_about({"data": data.__dict__}, None, setting, folder.parent.name),
+        "membership": summary,
+        **dict.fromkeys(("attributes", "inversion", "dp_audit")),
+        "not_done": not_done,
+        "contradictions": [],
+    }
+    write_json(output or folder.parent / AUDIT, audit)
+    return audit
+
+
+def main(parsed: Parsed) -> int:
+    """Audits, prints a table, and answers 3 where a claim is contradicted."""
+    options: AuditOptions = parsed.options
+    cli.load_tensorflow()
+    if options.saved_model:
+        audit = audit_exported(
+            options.saved_model,
+            parsed.data,
+            options.setting,
+            rows=options.rows,
+            output=options.output,
+        )
+    else:
+        audit = audit_run(
+            options.run_dir,
+            options.setting,
+            shadows=options.shadows,
+            rows=options.rows,
+            power_run=options.power_run,
+            data=parsed.other_data,
+            output=options.output,
+        )
+    show(audit_table(audit))
+    return cli.CONTRADICTED if audit["contradictions"] else cli.OK
+
+
+def _about(config: dict[str, Any], seed: int | None, setting: str, name: str) -> dict[str, Any]:
+    from tf_mtl_privacy.reporting.environment import environment
+
+    about = {"schema_version": SCHEMA_VERSION, "setting": setting, "run_dir": name}
+    return {**about, "seed": seed, "config": config, **environment()}
+
+
+def _say_how_long(run: SavedRun, audited: Audited, shadows: int) -> None:
+    seconds = expected_seconds(run, audited.dataset, shadows, audited.rows)
+    if seconds is not None:
+        show(
+            f"A thorough audit of this run takes about {duration(seconds)} on a machine like the "
+            f"one that trained it ({shadows} shadow models); Ctrl-C stops it."
+        )
+
+
+if __name__ == "__main__":
+    cli.run("audit", main)

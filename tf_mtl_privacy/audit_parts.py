@@ -1,0 +1,231 @@
+"""The parts of an audit of a run: membership, private label, inversion, epsilon."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.progress import Progress
+from tf_mtl_privacy.verbs.audit import USUAL
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.data.dataset import Dataset
+    from tf_mtl_privacy.evaluation.membership.rows import Candidates
+    from tf_mtl_privacy.evaluation.membership.run import Membership
+    from tf_mtl_privacy.models.bundle import Bundle
+    from tf_mtl_privacy.training.saved_run import SavedRun
+
+RESULTS, SHADOWS = "results.json", "shadows"
+_USUAL_SHADOWS, _LONGEST_TRAINING = 8, 20 * 60
+# An attacker of features draws faces of its own; nothing else does from this stream.
+_INVERSION_STREAM = "inversion"
+
+
+@dataclasses.dataclass(frozen=True)
+class Audited:
+    """What is audited.
+
+    Attributes:
+        run: the run.
+        dataset: its own data.
+        data: what that was opened with.
+        setting: 'fast' or 'thorough'.
+        rows: most members and non-members; 0 means the setting's.
+        not_done: `{"what", "why"}` of all that is left out; grows.
+    """
+
+    run: SavedRun
+    dataset: Dataset
+    data: DataConfig
+    setting: str
+    rows: int
+    not_done: list[dict[str, str]]
+
+    def leave_out(self, what: str, why: str) -> None:
+        """Says that something is not done."""
+        self.not_done.append({"what": what, "why": why})
+
+
+def shadow_count(asked: int, setting: str, seconds: float | None) -> tuple[int, str]:
+    """(how many shadow models to train, why there are none).
+
+    Args:
+        asked: `--shadows`.
+        setting: 'fast' or 'thorough'.
+        seconds: that training took; None where it is not known.
+    """
+    if asked > 0:
+        return asked, ""
+    if asked != USUAL:
+        return 0, "--shadows=0"
+    if setting == "fast":
+        return 0, "only --setting=thorough trains shadow models; LiRA on heads is the weaker attack"
+    if seconds is None or seconds > _LONGEST_TRAINING:
+        minutes = "unknown" if seconds is None else f"{seconds / 60:.0f} minutes"
+        return 0, (
+            f"training took longer than {_LONGEST_TRAINING // 60} minutes ({minutes}), and each "
+            "shadow model takes as long; --shadows=N trains N of them all the same; LiRA on heads "
+            "is the weaker attack"
+        )
+    return _USUAL_SHADOWS, ""
+
+
+def membership_part(audited: Audited, shadows: int) -> Membership:
+    """Membership inference with `shadows` shadow models."""
+    from tf_mtl_privacy.evaluation.membership.saved import Shadows, attack_run
+    from tf_mtl_privacy.evaluation.membership.settings import EFFORTS
+
+    effort = EFFORTS[audited.setting]
+    if audited.rows:
+        effort = dataclasses.replace(effort, rows=audited.rows)
+    run, folder = audited.run, audited.run.run_dir / "audit" / SHADOWS
+
+    def train(number: int, rows: Candidates, place: Path) -> Mapping[str, Bundle]:
+        return _train_shadow(audited, number, rows, place)
+
+    full = Shadows(shadows, folder, train) if shadows else None
+    return attack_run(run, audited.dataset, audited.data, effort, full)
+
+
+def _train_shadow(
+    audited: Audited, number: int, rows: Candidates, place: Path
+) -> Mapping[str, Bundle]:
+    """A run of the same configuration on other rows, with the same validation rows."""
+    import numpy as np
+
+    from tf_mtl_privacy.data.dataset import Dataset
+    from tf_mtl_privacy.evaluation.probes.saved import networks
+    from tf_mtl_privacy.training.fit import fit
+
+    dataset, config = audited.dataset, audited.run.config
+    held_out = dataset.rows["validation"]
+    labels = dataset.labels_of(held_out)
+    count = len(rows.numbers)
+    own = Dataset.from_arrays(
+        np.concatenate([rows.read(rows.numbers), dataset.store.images(held_out)]),
+        {t: np.concatenate([v, labels.business[t]]) for t, v in rows.labels.business.items()},
+        np.concatenate([rows.labels.private, labels.private]) if dataset.private_classes else None,
+        split=np.repeat([0, 1], [count, len(held_out)]),
+        task_classes=dataset.task_classes,
+        private_classes=dataset.private_classes or None,
+        name=dataset.name,
+    )
+    seeded = dataclasses.replace(config.train, seed=config.train.seed + 1 + number)
+    trained = fit(dataclasses.replace(config, train=seeded), own, run_dir=place)
+    # What is kept are its answers; its weights would only take room.
+    shutil.rmtree(place)
+    return networks(trained)
+
+
+def attribute_part(audited: Audited) -> dict[str, Any] | None:
+    """Fresh attackers on the private label: kept ones where they are of the same weights."""
+    from tf_mtl_privacy.evaluation.probes.saved import kept_probe, probe_run
+
+    run, dataset = audited.run, audited.dataset
+    kept = kept_probe(run.run_dir / RESULTS, run, dataset.fingerprint)
+    if not dataset.private_classes:
+        audited.leave_out("attributes", "the data has no private label")
+        return None
+    if audited.setting == "fast" or (kept and kept["setting"] == "thorough"):
+        if kept is None:
+            audited.leave_out(
+                "attributes",
+                f"{RESULTS} has no fresh attackers of these weights; evaluate --probe=fast makes "
+                "them, or --setting=thorough here",
+            )
+        return kept
+    try:
+        return probe_run(run, dataset, audited.data, dataset.rows["test"], "thorough", is_own=True)
+    except UsageError as error:
+        audited.leave_out("attributes", str(error))
+        return None
+
+
+def inversion_part(audited: Audited) -> dict[str, Any] | None:
+    """An attacker's decoder, trained on other people's pictures."""
+    import numpy as np
+
+    from tf_mtl_privacy.data.synthetic_source import fresh_faces
+    from tf_mtl_privacy.evaluation.inversion import SETTINGS, epochs, invert
+    from tf_mtl_privacy.evaluation.probes.saved import networks
+    from tf_mtl_privacy.evaluation.probes.stochastic import most_draws
+    from tf_mtl_privacy.evaluation.probes.targets import seen_by
+    from tf_mtl_privacy.models.layers import layer_seed
+
+    dataset, effort = audited.dataset, SETTINGS[audited.setting]
+    test = dataset.rows["test"][: effort.tests]
+    if not len(test):
+        audited.leave_out("inversion", "there are no test rows to restore")
+        return None
+    if audited.data.dataset == "synthetic_faces":
+        read, _ = fresh_faces(audited.data, _INVERSION_STREAM, effort.rows)
+        images = read(np.arange(effort.rows))
+    else:
+        images = dataset.store.images(_others(dataset, test)[: effort.rows])
+    if len(images) < 2:
+        audited.leave_out("inversion", "the data has no validation rows of other people")
+        return None
+    encoder = next(iter(networks(audited.run).values())).encoder
+    see = seen_by(most_draws(encoder)[1], images)
+    targets = dataset.store.images(test)
+    with Progress(2 + epochs(audited.setting), "inversion", "epochs") as bar:
+        features = see(images), see(targets)
+        bar.update(2)
+        return invert(
+            features[0],
+            images,
+            features[1],
+            targets,
+            person=None if dataset.person is None else dataset.person[test],
+            setting=audited.setting,
+            seed=layer_seed(audited.run.config.train.seed, "audit/inversion"),
+            done=bar.update,
+        )
+
+
+def _others(dataset: Dataset, test: Any) -> Any:
+    """Validation rows of people who are on no test row."""
+    import numpy as np
+
+    rows = dataset.rows["validation"]
+    if dataset.person is None:
+        return rows
+    return rows[~np.isin(dataset.person[rows], dataset.person[test])]
+
+
+def epsilon_part(audited: Audited) -> dict[str, Any] | None:
+    """A lower bound on epsilon from canaries, beside what is claimed."""
+    from tf_mtl_privacy.evaluation.dp_audit.claim import claim_of
+    from tf_mtl_privacy.evaluation.dp_audit.run import dp_audit, work
+
+    dp = audited.run.status.get("dp")
+    if not dp or "released" not in dp:
+        audited.leave_out("dp_audit", "the run was trained without differential privacy")
+        return None
+    claim = claim_of(dp, audited.run.config.privacy.clipping)
+    with Progress(max(work(claim, audited.setting), 1), "canaries", "updates") as bar:
+        return dp_audit(claim, setting=audited.setting, done=bar.update)
+
+
+def power_part(folder: str) -> dict[str, Any] | None:
+    """The strongest attack of another run's audit.json, with the run's name.
+
+    Raises:
+        UsageError: the folder has no such file.
+    """
+    if not folder:
+        return None
+    try:
+        found = read_json(Path(folder) / "audit.json")
+        best = found["membership"]["strongest"]
+        return {"run_dir": found["run_dir"], "data": found["membership"]["data"], **best}
+    except (RunError, KeyError, TypeError) as error:
+        raise UsageError(
+            f"--power_run={folder}: expected the folder of a run that was audited ({error})"
+        ) from error

@@ -1,0 +1,113 @@
+"""What an exported SavedModel gives away about rows, asked only through its signatures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.membership.outputs import Forward, summary
+from tf_mtl_privacy.files import read_json
+
+CLASSIFY, ENCODE, RESTORE, REGIONS = "classify", "encode", "restore", "sensitive_regions"
+_PROBABILITIES = "_probabilities"
+_LEAST = 1e-30
+
+
+def version_folder(path: str) -> Path:
+    """The SavedModel at `path`, or the highest version in it.
+
+    Raises:
+        UsageError: there is none.
+    """
+    folder = Path(path)
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    versions = [p for p in folder.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
+    if not versions:
+        raise UsageError(
+            f"--saved_model={path}: no saved_model.pb in it or in its numbered folders; name "
+            "what export wrote"
+        )
+    return max(versions, key=lambda found: int(found.parent.name)).parent
+
+
+class ExportedModel:
+    """A SavedModel as its clients see it.
+
+    Attributes:
+        folder: of the version.
+        task_classes: task -> class names, from `assets.extra/labels.json`.
+        image_size: height and width that it takes.
+        missing: signatures that it does not have.
+
+    Raises:
+        UsageError: it has no signature `classify`, or does not say its classes.
+        RunError: it cannot be loaded.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.folder = version_folder(path)
+        try:
+            # Kept: its variables live as long as it does.
+            self._model = tf.saved_model.load(str(self.folder))
+        except (OSError, ValueError, tf.errors.OpError) as error:
+            first = str(error).split("\n", 1)[0]
+            raise RunError(f"cannot load the SavedModel {self.folder}: {first}") from error
+        self._signatures = dict(self._model.signatures)
+        if CLASSIFY not in self._signatures:
+            raise UsageError(f"--saved_model={path}: has no signature {CLASSIFY!r}")
+        self.missing = [n for n in (ENCODE, RESTORE, REGIONS) if n not in self._signatures]
+        labels = read_json(self.folder / "assets.extra" / "labels.json")
+        try:
+            self.task_classes = {part["task"]: tuple(part["classes"]) for part in labels["tasks"]}
+        except (KeyError, TypeError) as error:
+            raise UsageError(f"--saved_model={path}: labels.json names no tasks") from error
+        _, inputs = self._signatures[CLASSIFY].structured_input_signature
+        self.image_size = int(inputs["images"].shape[1])
+
+    def forward(self) -> Forward:
+        """As `outputs.of_bundles`, but with log-probabilities for logits.
+
+        A discriminator is not exported. Restored pictures are rounded to whole numbers on their way
+        back into `encode`, which takes nothing else.
+        """
+
+        def run(images: Any, private: Any) -> dict[str, Any]:
+            said = self._signatures[CLASSIFY](images=images)
+            logits = {
+                task: tf.math.log(tf.maximum(said[task + _PROBABILITIES], _LEAST))
+                for task in self.task_classes
+            }
+            empty = tf.zeros([tf.shape(images)[0], 0])
+            found: dict[str, Any] = {"features": empty, "regions": empty, "further": {}}
+            if ENCODE not in self.missing:
+                found["features"] = self._features(images)[0]
+            if RESTORE not in self.missing:
+                found["further"] = self._further(images)
+            if REGIONS not in self.missing:
+                found["regions"] = summary(
+                    self._signatures[REGIONS](images=images)["map"][..., None]
+                )
+            return {"logits": logits, **found}
+
+        return run
+
+    def _features(self, images: Any) -> tuple[Any, list[Any]]:
+        """Their summary, and the features of each encoder."""
+        said = self._signatures[ENCODE](images=images)
+        whole = [said[name] for name in sorted(said)]
+        return tf.concat([summary(values) for values in whole], axis=1), whole
+
+    def _further(self, images: Any) -> dict[str, Any]:
+        restored = self._signatures[RESTORE](images=images)["restored"]
+        original = tf.cast(images, tf.float32) / 255
+        found = {"restoration_error": -tf.reduce_mean((restored - original) ** 2, axis=(1, 2, 3))}
+        if ENCODE not in self.missing:
+            again = tf.cast(tf.round(255 * tf.clip_by_value(restored, 0, 1)), tf.uint8)
+            pairs = zip(self._features(images)[1], self._features(again)[1], strict=True)
+            distances = [tf.reduce_mean((a - b) ** 2, axis=(1, 2, 3)) for a, b in pairs]
+            found["reencoding_distance"] = -tf.add_n(distances)
+        return found
