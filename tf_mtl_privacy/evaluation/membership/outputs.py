@@ -88,7 +88,9 @@ def of_bundles(bundles: Mapping[str, Bundle]) -> Forward:
 
     @tf.function(reduce_retracing=True)
     def forward(images: Any, private: Any) -> dict[str, Any]:
-        logits, features, further = {}, [], {}
+        logits: dict[str, Any] = {}
+        further: dict[str, Any] = {}
+        features = []
         for name, bundle in bundles.items():
             seen = views[name](images)
             logits |= bundle.business(seen, training=False)

@@ -54,8 +54,10 @@ def auc(members: Array, non_members: Array) -> tuple[float, list[float]]:
         variance = t * (1 - t) * (1 + more * ((1 - t) / (2 - t) + t / (1 + t))) / (m * n)
         return abs(t - value) - float(z) * math.sqrt(max(variance, 0.0))
 
-    low = 0.0 if beyond(0.0) <= 0 else float(brentq(beyond, 0.0, value))
-    high = 1.0 if beyond(1.0) <= 0 else float(brentq(beyond, value, 1.0))
+    # At 0 and 1 the variance is 0, which is a solution but not the one that is looked for.
+    inner = min(max(value, 1e-9), 1 - 1e-9)
+    low = 0.0 if value <= 0 else float(brentq(beyond, 0.0, inner))
+    high = 1.0 if value >= 1 else float(brentq(beyond, inner, 1.0))
     return value, [low, high]
 
 

@@ -1,0 +1,182 @@
+"""The attacks on cases whose answer is known: strangers, a planted sign, a memorised set."""
+
+import numpy as np
+import pytest
+from art.attacks.inference.membership_inference import MembershipInferenceBlackBox
+from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+from scipy.stats import norm
+
+from tf_mtl_privacy.evaluation.membership import lira
+from tf_mtl_privacy.evaluation.membership.claims import claimed, contradictions, most_tpr
+from tf_mtl_privacy.evaluation.membership.learned import LEARNERS, learned_scores
+from tf_mtl_privacy.evaluation.membership.roc import tpr_at
+from tf_mtl_privacy.evaluation.membership.run import summary
+from tf_mtl_privacy.evaluation.membership.same_distribution import same_distribution
+from tf_mtl_privacy.evaluation.membership.scores import scaled_logit
+from tf_mtl_privacy.evaluation.membership.selection import halves, reported, strongest
+from tf_mtl_privacy.evaluation.membership.shadows import seen_by
+
+DP = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 0.5)}
+
+
+def test_exchangeable_scores_give_a_half_within_the_interval():
+    split = halves(2_000, 2_000, 0)
+    scores = np.random.default_rng(0).normal(size=4_000)
+    found = reported(scores, split)
+    assert found["auc_ci95"][0] <= 0.5 <= found["auc_ci95"][1]
+    assert found["advantage_ci95"][0] <= 0 <= found["advantage_ci95"][1]
+    for rate in ("0.01", "0.05"):
+        low, high = found["tpr_at_fpr"][rate]["ci95"]
+        assert low <= float(rate) <= high
+
+
+def test_the_best_of_many_useless_attacks_is_still_useless_where_it_is_reported():
+    split, draw = halves(1_000, 1_000, 1), np.random.default_rng(1)
+    scores = {("business", f"{k}"): draw.normal(size=2_000) for k in range(100)}
+    found = summary(scores, split)
+    best = found["strongest"]
+    assert best["tpr_at_fpr"]["0.05"]["ci95"][0] <= 0.05
+    # Chosen on the half that is reported, one of a hundred would look like a success.
+    values = [f["tpr_at_fpr"]["0.05"]["ci95"][0] for f in found["business"].values()]
+    assert max(values) > 0.05
+
+
+def test_halves_are_of_both_sides_and_the_choice_is_by_one_of_them():
+    split = halves(10, 20, 3)
+    assert split.member.sum() == 10 and split.choosing.sum() == 15
+    assert split.choosing[split.member].sum() == 5
+    good, bad = np.zeros(30), np.zeros(30)
+    good[split.member & split.choosing] = 1.0
+    bad[split.member & ~split.choosing] = 1.0
+    scores = {("business", "bad"): bad, ("release", "good"): good}
+    assert strongest(scores, split) == ("release", "good")
+    assert reported(good, split)["auc"] == 0.5
+    with pytest.raises(ValueError, match="4 members"):
+        halves(3, 10, 0)
+
+
+@pytest.mark.parametrize("learner", sorted(LEARNERS))
+def test_learners_find_a_planted_sign_and_nothing_in_noise(learner):
+    split, draw = halves(400, 400, 2), np.random.default_rng(2)
+    rows = draw.normal(size=(800, 80))
+    noise = reported(learned_scores(learner, rows, split, 0), split)
+    assert noise["auc_ci95"][0] <= 0.5 <= noise["auc_ci95"][1]
+    rows[:, 7] += 4.0 * split.member
+    assert reported(learned_scores(learner, rows, split, 0), split)["auc"] > 0.8
+
+
+def test_a_learner_that_remembers_does_not_fool_the_choice():
+    split, draw = halves(300, 300, 4), np.random.default_rng(4)
+    scores = learned_scores("trees", draw.normal(size=(600, 30)), split, 0)
+    known = split.choosing
+    # On its own training rows it would read close to 1.
+    assert tpr_at(scores[known & split.member], scores[known & ~split.member], 0.05)[0] < 0.2
+
+
+def test_learned_attack_agrees_with_the_toolbox_on_the_same_outputs():
+    draw = np.random.default_rng(5)
+    split = halves(600, 600, 5)
+    labels = draw.integers(0, 3, 1_200)
+    logits = draw.normal(0, 1, (1_200, 3))
+    logits[np.arange(1_200), labels] += np.where(split.member, 2.5, 0.5)
+    one_hot = np.eye(3)[labels]
+    rows = np.concatenate([logits, one_hot], axis=1)
+    ours = reported(learned_scores("logistic", rows, split, 0), split)["auc"]
+
+    classifier = BlackBoxClassifierNeuralNetwork(lambda x: x, (3,), 3, channels_first=False)
+    attack = MembershipInferenceBlackBox(classifier, attack_model_type="lr")
+    known, asked = split.choosing, ~split.choosing
+    inside, outside = known & split.member, known & ~split.member
+    attack.fit(logits[inside], one_hot[inside], logits[outside], one_hot[outside])
+    guessed = attack.infer(logits[asked], one_hot[asked], probabilities=True).ravel()
+    theirs = np.mean(
+        guessed[split.member[asked]][:, None] > guessed[~split.member[asked]][None, :]
+    )
+    assert ours > 0.6 and ours == pytest.approx(theirs, abs=0.03)
+
+
+def test_pictures_drawn_otherwise_are_noticed():
+    split, draw = halves(300, 300, 6), np.random.default_rng(6)
+    pictures = draw.normal(size=(600, 40))
+    alike = same_distribution(pictures, split, 0)
+    assert alike["ok"] and alike["ci95"][0] <= 0.5
+    pictures[split.member] *= 1.5
+    assert not same_distribution(pictures, split, 0)["ok"]
+
+
+def test_lira_scores_worked_by_hand():
+    observed = np.array([[3.0]])
+    shadows = np.array([[[2.0]], [[4.0]], [[0.0]], [[1.0]]])
+    inside = np.array([[True], [True], [False], [False]])
+    # Outside: mean 1/2, variance 1/2 of two values; inside: mean 3, variance 2.
+    z = (3.0 - 0.5) / np.sqrt(0.5)
+    assert lira.offline(observed, shadows, inside) == pytest.approx([z])
+    expected = norm.logpdf(3.0, 3.0, np.sqrt(2)) - norm.logpdf(3.0, 0.5, np.sqrt(0.5))
+    assert lira.online(observed, shadows, inside) == pytest.approx([expected])
+
+
+def test_every_shadow_sees_as_many_rows_as_the_model_and_every_row_is_in_half_of_them():
+    saw = np.stack([seen_by(k, 50, 50, 0) for k in range(6)])
+    assert saw.sum(axis=1).tolist() == [50] * 6
+    assert saw.sum(axis=0).tolist() == [3] * 100
+    fewer = np.stack([seen_by(k, 50, 20, 0) for k in range(2)])
+    assert fewer.sum(axis=1).tolist() == [50, 50] and fewer.any(axis=0).all()
+    with pytest.raises(ValueError, match="non_members=60"):
+        seen_by(0, 50, 60, 0)
+
+
+def ridge(rows, labels, seen):
+    """Weights of a linear classifier with more columns than rows: it fits any labels."""
+    x, y = rows[seen], 2.0 * labels[seen] - 1
+    kernel = x @ x.T + 1e-3 * np.eye(len(x))
+    return x.T @ np.linalg.solve(kernel, y)
+
+
+def test_a_model_that_memorised_200_examples_is_caught():
+    """Labels are coin tosses, so all that a right answer can say is that the row was learned.
+
+    With 400 columns and 200 rows the model fits them exactly, and gives other rows a margin about
+    0: each row's logit with and without it lie many deviations apart. An attack that did not look
+    at the row's own shadows, or looked at the wrong ones, would stay at 1 %.
+    """
+    draw = np.random.default_rng(7)
+    rows, labels = draw.normal(size=(400, 400)) / 20, draw.integers(0, 2, 400)
+    member = np.arange(400) < 200
+
+    def logit(weights):
+        sure = 6 * (rows @ weights)
+        return scaled_logit(np.stack([-sure, sure], axis=1), labels)[:, None]
+
+    weights = ridge(rows, labels, member)
+    assert ((rows[member] @ weights > 0) == labels[member]).all()
+    saw = np.stack([seen_by(k, 200, 200, 0) for k in range(16)])
+    shadows = np.stack([logit(ridge(rows, labels, seen)) for seen in saw])
+    for attack in (lira.offline, lira.online):
+        scores = attack(logit(weights), shadows, saw)
+        assert tpr_at(scores[member], scores[~member], 0.01)[0] >= 0.5
+        mixed = attack(logit(weights), shadows, saw[draw.permutation(16)])
+        assert tpr_at(mixed[member], mixed[~member], 0.01)[0] < tpr_at(
+            scores[member], scores[~member], 0.01
+        )[0] or attack is lira.offline
+
+
+def test_what_an_epsilon_allows_worked_by_hand():
+    assert most_tpr(0.5, 0.0, 0.05) == pytest.approx(0.05 * np.exp(0.5))
+    assert most_tpr(0.0, 0.0, 0.3) == pytest.approx(0.3)
+    # Past the point where both lines cross, the other one bounds it.
+    assert most_tpr(1.0, 0.0, 0.6) == pytest.approx(1 - np.exp(-1) * 0.4)
+    assert most_tpr(800.0, 0.0, 0.01) == 1.0
+
+
+def test_only_what_is_released_with_an_epsilon_can_be_contradicted():
+    split = halves(500, 500, 8)
+    perfect = split.member + np.random.default_rng(8).normal(0, 0.1, 1_000)
+    scores = {("business", "loss"): perfect, ("release", "loss"): perfect}
+    found = contradictions(scores, split, DP)
+    assert len(found) == 1 and found[0].startswith("business: ") and "8.2 %" not in found[0]
+    assert "allows 1.6%" in found[0]
+    useless = {name: np.random.default_rng(9).normal(size=1_000) for name in scores}
+    assert contradictions(useless, split, DP) == []
+    assert contradictions(scores, split, {**DP, "void": True}) == []
+    assert contradictions(scores, split, None) == []
+    assert claimed("release", DP) is None and claimed("features", DP) == 0.5

@@ -1,0 +1,119 @@
+import numpy as np
+import pytest
+from art.metrics.privacy.worst_case_mia_score import get_roc_for_multi_fprs
+from scipy.stats import mannwhitneyu, norm
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from tf_mtl_privacy.evaluation.membership import roc
+
+
+@pytest.fixture(scope="module")
+def sides():
+    draw = np.random.default_rng(1)
+    return draw.normal(0.7, 1, 1_500), draw.normal(0, 1, 1_000)
+
+
+def joined(sides):
+    return np.repeat([1, 0], [len(side) for side in sides]), np.concatenate(sides)
+
+
+def test_agrees_with_scikit_learn_and_with_the_rank_sum(sides):
+    truth, scores = joined(sides)
+    fpr, tpr = roc.roc(*sides)
+    theirs = roc_curve(truth, scores, drop_intermediate=False)
+    np.testing.assert_array_equal(fpr, theirs[0])
+    np.testing.assert_array_equal(tpr, theirs[1])
+    area = roc.auc(*sides)[0]
+    assert area == pytest.approx(roc_auc_score(truth, scores))
+    assert area == pytest.approx(mannwhitneyu(*sides).statistic / (1_500 * 1_000))
+
+
+def test_agrees_with_the_adversarial_robustness_toolbox_on_the_same_scores(sides):
+    truth, scores = joined(sides)
+    _, theirs, _ = get_roc_for_multi_fprs(scores, truth, np.array([0.01, 0.05]))
+    # It takes the threshold below the FPR, we go on to the FPR itself: at most one step more.
+    for rate, value in zip((0.01, 0.05), theirs, strict=True):
+        assert 0 <= roc.tpr_at(*sides, rate)[0] - value < 0.01
+
+
+def test_advantage_at_a_threshold_worked_by_hand():
+    members, others = np.array([3.0, 2.0, 2.0, 0.0]), np.array([2.0, 1.0, 0.0, 0.0, 0.0])
+    value, (low, high) = roc.advantage(members, others, 2.0)
+    assert value == pytest.approx(3 / 4 - 1 / 5)
+    # Newcombe (1998), method 10, from Wilson's intervals (30.06, 95.44 %) and (3.62, 62.45 %).
+    assert low == pytest.approx(0.55 - np.hypot(0.75 - 0.3006, 0.6245 - 0.2), abs=1e-3)
+    assert high == pytest.approx(0.55 + np.hypot(0.9544 - 0.75, 0.2 - 0.0362), abs=1e-3)
+    assert roc.best_threshold(members, others) == 2.0
+
+
+def test_equal_scores_are_a_guess():
+    members, others = np.zeros(100), np.zeros(200)
+    assert roc.auc(members, others)[0] == 0.5
+    assert roc.tpr_at(members, others, 0.05)[0] == pytest.approx(0.05)
+
+
+def test_a_perfect_attack_keeps_an_interval():
+    members, others = np.arange(100.0) + 1_000, np.arange(100.0)
+    value, (low, high) = roc.auc(members, others)
+    assert (value, high) == (1.0, 1.0) and 0.9 < low < 1.0
+    value, (low, high) = roc.tpr_at(members, others, 0.05)
+    assert (value, high) == (1.0, 1.0) and 0.9 < low < 1.0
+
+
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_intervals_cover_what_is_true_as_often_as_they_say(shift):
+    draw, runs, size = np.random.default_rng(2), 300, 400
+    truth = {
+        "auc": norm.cdf(shift / np.sqrt(2)),
+        "tpr": norm.sf(norm.isf(0.05) - shift),
+        "advantage": norm.sf(0.5 - shift) - norm.sf(0.5),
+    }
+    covered = dict.fromkeys(truth, 0)
+    for _ in range(runs):
+        members, others = draw.normal(shift, 1, size), draw.normal(0, 1, size)
+        found = {
+            "auc": roc.auc(members, others),
+            "tpr": roc.tpr_at(members, others, 0.05),
+            "advantage": roc.advantage(members, others, 0.5),
+        }
+        for name, (_, (low, high)) in found.items():
+            covered[name] += low <= truth[name] <= high
+    # 95 % +- four deviations of a count of 300, which is 5 points.
+    assert all(0.90 <= count / runs for count in covered.values()), covered
+    # And not by being far too wide: the TPR's would always cover at twice the width.
+    assert covered["tpr"] / runs <= 0.995
+
+
+def test_an_interval_of_members_alone_would_be_too_narrow():
+    draw, runs = np.random.default_rng(3), 200
+    missed = 0
+    for _ in range(runs):
+        members, others = draw.normal(1, 1, 20_000), draw.normal(0, 1, 200)
+        value, (low, high) = roc.tpr_at(members, others, 0.05)
+        true = norm.sf(norm.isf(0.05) - 1)
+        assert low <= value <= high
+        missed += abs(value - true) > 1.96 * np.sqrt(true * (1 - true) / 20_000)
+    assert missed / runs > 0.5
+
+
+def test_one_in_a_thousand_needs_ten_thousand_non_members():
+    draw = np.random.default_rng(4)
+    members = draw.normal(0, 1, 100)
+    few = roc.figures(members, draw.normal(0, 1, 9_999), 0.0)["tpr_at_fpr"]
+    enough = roc.figures(members, draw.normal(0, 1, 10_000), 0.0)["tpr_at_fpr"]
+    assert few["0.001"] == {"value": None, "ci95": None}
+    assert few["0.01"]["value"] is not None and enough["0.001"]["value"] is not None
+
+
+def test_the_curve_is_short_and_reaches_both_ends(sides):
+    curve = roc.figures(*sides, 0.0)["roc"]
+    assert len(curve["fpr"]) == len(curve["tpr"]) <= 100
+    assert (curve["fpr"][0], curve["fpr"][-1], curve["tpr"][-1]) == (0.0, 1.0, 1.0)
+    fpr, tpr = roc.roc(*sides)
+    np.testing.assert_allclose(curve["tpr"][1:], np.interp(curve["fpr"][1:], fpr, tpr), atol=1e-3)
+
+
+@pytest.mark.parametrize("bad", [np.array([]), np.array([np.nan])])
+def test_scores_that_say_nothing_are_refused(bad):
+    with pytest.raises(ValueError, match="members"):
+        roc.roc(bad, np.zeros(3))
