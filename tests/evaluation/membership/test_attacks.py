@@ -89,9 +89,7 @@ def test_learned_attack_agrees_with_the_toolbox_on_the_same_outputs():
     inside, outside = known & split.member, known & ~split.member
     attack.fit(logits[inside], one_hot[inside], logits[outside], one_hot[outside])
     guessed = attack.infer(logits[asked], one_hot[asked], probabilities=True).ravel()
-    theirs = np.mean(
-        guessed[split.member[asked]][:, None] > guessed[~split.member[asked]][None, :]
-    )
+    theirs = np.mean(guessed[split.member[asked]][:, None] > guessed[~split.member[asked]][None, :])
     assert ours > 0.6 and ours == pytest.approx(theirs, abs=0.03)
 
 
@@ -155,9 +153,11 @@ def test_a_model_that_memorised_200_examples_is_caught():
         scores = attack(logit(weights), shadows, saw)
         assert tpr_at(scores[member], scores[~member], 0.01)[0] >= 0.5
         mixed = attack(logit(weights), shadows, saw[draw.permutation(16)])
-        assert tpr_at(mixed[member], mixed[~member], 0.01)[0] < tpr_at(
-            scores[member], scores[~member], 0.01
-        )[0] or attack is lira.offline
+        assert (
+            tpr_at(mixed[member], mixed[~member], 0.01)[0]
+            < tpr_at(scores[member], scores[~member], 0.01)[0]
+            or attack is lira.offline
+        )
 
 
 def test_what_an_epsilon_allows_worked_by_hand():

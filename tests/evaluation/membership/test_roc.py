@@ -79,7 +79,7 @@ def test_intervals_cover_what_is_true_as_often_as_they_say(shift):
         for name, (_, (low, high)) in found.items():
             covered[name] += low <= truth[name] <= high
     # 95 % +- four deviations of a count of 300, which is 5 points.
-    assert all(0.90 <= count / runs for count in covered.values()), covered
+    assert all(count / runs >= 0.90 for count in covered.values()), covered
     # And not by being far too wide: the TPR's would always cover at twice the width.
     assert covered["tpr"] / runs <= 0.995
 

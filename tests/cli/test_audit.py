@@ -1,0 +1,185 @@
+"""The audit on the command line: a tiny run, an exported model, and what ends with 2 and with 3."""
+
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tf_mtl_privacy import audit, audit_parts, cli
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data.opening import open_dataset
+from tf_mtl_privacy.evaluation import inversion
+from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
+from tf_mtl_privacy.evaluation.membership import run as membership_run
+
+FIGURES = {"auc", "auc_ci95", "advantage", "advantage_ci95", "tpr_at_fpr", "roc"}
+
+
+@pytest.fixture
+def run_dir(trained, tmp_path, monkeypatch):
+    """A copy of the tiny run, and an attacker's decoder that is tiny too."""
+    small = inversion.InversionSetting(32, 24, DecoderSetting(8, 1, 1, 1e-3))
+    monkeypatch.setitem(inversion.SETTINGS, "fast", small)
+    return shutil.copytree(trained[0], tmp_path / "run")
+
+
+def audited(*arguments):
+    return cli.execute("audit", audit.main, list(arguments))
+
+
+def read(folder):
+    return json.loads((folder / "audit.json").read_text())
+
+
+def test_a_finished_run_is_audited(run_dir, capsys):
+    assert audited(f"--run_dir={run_dir}", "--setting=fast") == 0
+    shown = capsys.readouterr()
+    found = read(run_dir)
+    assert (found["schema_version"], found["setting"], found["run_dir"]) == (1, "fast", "run")
+    assert found["contradictions"] == [] and found["config"]["data"]["train_rows"] == 64
+    membership = found["membership"]
+    assert membership["data"]["members"] == 64
+    assert membership["data"]["same_distribution"]["ok"]
+    assert set(membership["business"]) >= {
+        "loss",
+        "entropy",
+        "modified_entropy",
+        "margin",
+        "logistic",
+        "lira_heads_offline",
+        "lira_heads_online",
+    }
+    assert set(membership["features"]) >= {"reencoding_distance", "logistic"}
+    assert set(membership["release"]) >= {"restoration_error", "logistic"}
+    best = membership["strongest"]
+    assert membership[best["target"]][best["attack"]] == {key: best[key] for key in FIGURES}
+    assert best["tpr_at_fpr"]["0.001"] == {"value": None, "ci95": None}
+    assert {"psnr_db", "ssim", "retrieval_rank1"} <= set(found["inversion"])
+    assert found["dp_audit"]["verdict"] == "no_claim"
+    # No fresh attackers ran on this run, and no shadow models: both are said.
+    left_out = {part["what"] for part in found["not_done"]}
+    assert left_out == {"attributes", "lira_offline, lira_online"}
+    assert all(len(line) <= 96 for line in shown.out.splitlines())
+    for words in ("Strongest", "Inversion", "No claim to test", "modified entropy"):
+        assert words in shown.out
+
+
+def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatch, capsys):
+    status = json.loads((run_dir / "training.json").read_text())
+    status["dp"]["released"] = dict.fromkeys(status["dp"]["released"], 0.5)
+    (run_dir / "training.json").write_text(json.dumps(status))
+    monkeypatch.setattr(audit, "epsilon_part", lambda audited: None)
+
+    def knows_all(outputs, split, *rest):
+        return {("business", "planted"): split.member.astype(float)}
+
+    monkeypatch.setattr(membership_run, "attack_scores", knows_all)
+    assert audited(f"--run_dir={run_dir}") == 3
+    (sentence,) = read(run_dir)["contradictions"]
+    assert "business: the attack planted" in sentence and "0.5" in sentence
+    assert "CONTRADICTED" in capsys.readouterr().out
+
+
+def test_canaries_that_contradict_the_claim_end_with_3(run_dir, monkeypatch):
+    found = {"verdict": "contradicted", "text": "Contradicted: planted."}
+    monkeypatch.setattr(audit, "epsilon_part", lambda audited: found)
+    assert audited(f"--run_dir={run_dir}", "--rows=24") == 3
+    assert read(run_dir)["contradictions"] == ["Contradicted: planted."]
+
+
+@pytest.mark.parametrize(
+    ("flags", "named"),
+    [
+        (("--run_dir={empty}",), "config.json"),
+        (("--run_dir={empty}/none",), "no such folder"),
+        (("--run_dir={run}", "--shadows=3"), "--shadows=3: expected an even number"),
+        (("--run_dir={run}", "--power_run={empty}"), "--power_run"),
+        (("--run_dir={run}", "--data_seed=5"), "not the data that the run was trained on"),
+        (("--run_dir={run}", "--setting=slow"), "slow"),
+        (("--saved_model={empty}",), "no saved_model.pb"),
+    ],
+)
+def test_wrong_requests_are_one_line(trained, tmp_path, capsys, flags, named):
+    places = {"run": trained[0], "empty": tmp_path}
+    assert audited(*(flag.format(**places) for flag in flags)) == 2
+    error = capsys.readouterr().err
+    assert named in error and error.count("error: ") == 1
+
+
+def test_shadows_are_trained_where_training_is_short_and_the_audit_is_thorough():
+    assert audit_parts.shadow_count(-1, "thorough", 300.0)[0] > 0
+    for asked, setting, seconds in [(-1, "fast", 300.0), (-1, "thorough", 3_600.0), (0, "fast", 1)]:
+        count, reason = audit_parts.shadow_count(asked, setting, seconds)
+        assert count == 0 and reason
+    assert audit_parts.shadow_count(4, "fast", 3_600.0) == (4, "")
+
+
+def test_shadow_models_are_kept_and_trained_on_as_many_rows(run_dir, monkeypatch):
+    trained_on = []
+    monkeypatch.setattr(audit, "epsilon_part", lambda audited: None)
+
+    def train(audited, number, rows, place):
+        trained_on.append(len(rows.numbers))
+        return audit_parts_networks(audited.run)
+
+    from tf_mtl_privacy.evaluation.probes.saved import networks as audit_parts_networks
+
+    monkeypatch.setattr(audit_parts, "_train_shadow", train)
+    for _ in range(2):
+        assert audited(f"--run_dir={run_dir}", "--shadows=2") == 0
+    assert trained_on == [64, 64]
+    assert {"lira_offline", "lira_online"} <= set(read(run_dir)["membership"]["business"])
+    kept = sorted(path.name for path in (run_dir / "audit" / "shadows").iterdir())
+    assert kept == ["logits_0.npy", "logits_1.npy", "plan.json"]
+
+
+class Remembers(tf.Module):
+    """Says the same of everybody, but is sure where it has seen the picture."""
+
+    def __init__(self, seen):
+        super().__init__()
+        self.sums = tf.constant(seen, tf.int64)
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.uint8, name="images")])
+    def classify(self, images):
+        sums = tf.reduce_sum(tf.cast(images, tf.int64), axis=(1, 2, 3))
+        known = tf.reduce_any(sums[:, None] == self.sums, axis=1)
+        sure = tf.where(known, 0.99, 0.6)
+        said = tf.stack([1 - sure, sure], axis=1)
+        return {"gender_probabilities": said, "gender_label": tf.fill(tf.shape(sums), "male")}
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 32, 32, 3], tf.uint8, name="images")])
+    def encode(self, images):
+        return {"features": tf.image.resize(tf.cast(images, tf.float32) / 255, [8, 8])}
+
+
+def test_an_exported_model_is_audited_from_outside(tmp_path, cache_dir, capsys):
+    data = DataConfig(
+        image_size=32, train_rows=64, validation_rows=24, test_rows=40, cache_dir=str(cache_dir)
+    )
+    dataset = open_dataset(data)
+    sums = dataset.store.images(dataset.rows["train"]).sum(axis=(1, 2, 3), dtype=np.int64)
+    model = Remembers(sums)
+    version = tmp_path / "export" / "3"
+    tf.saved_model.save(
+        model, str(version), signatures={"classify": model.classify, "encode": model.encode}
+    )
+    (version / "assets.extra").mkdir()
+    labels = {"tasks": [{"task": "gender", "classes": list(dataset.task_classes["gender"])}]}
+    (version / "assets.extra" / "labels.json").write_text(json.dumps(labels))
+    saved = {"data": {"dataset": "synthetic_faces", "image_size": 32, "train_rows": 64}}
+    saved["data"] |= {"validation_rows": 24, "test_rows": 40}
+    (version / "assets.extra" / "config.json").write_text(json.dumps(saved))
+
+    flags = (f"--saved_model={tmp_path / 'export'}", f"--cache_dir={cache_dir}")
+    assert audited(*flags) == 0
+    found = read(tmp_path / "export")
+    assert found["run_dir"] == "export"
+    assert found["membership"]["business"]["entropy"]["auc"] > 0.95
+    assert found["membership"]["features"]["logistic"]["auc_ci95"][0] <= 0.5
+    left_out = {part["what"] for part in found["not_done"]}
+    assert {"lira", "restoration_error", "attributes", "inversion", "dp_audit"} <= left_out
+    assert "Not done" in capsys.readouterr().out
+    assert audited(*flags, "--image_size=64") == 2
