@@ -63,13 +63,19 @@ def decode_content(content: tf.Tensor) -> tf.Tensor:
 
 
 def prepare_pixels(image: tf.Tensor, size: int, crop: str) -> tf.Tensor:
-    """Crops and resizes `[H, W, 3]` uint8 to `[size, size, 3]` uint8; see `prepare_content`."""
+    """Crops and resizes `[.., H, W, 3]` uint8 to `[.., size, size, 3]`; see `prepare_content`.
+
+    Args:
+        image: one picture, or a batch `[B, H, W, 3]` of pictures of one size.
+        size: as for `prepare_content`.
+        crop: as for `prepare_content`.
+    """
     if crop != "none":
-        shape = tf.shape(image)
-        side = tf.minimum(shape[0], shape[1])
+        height, width = tf.unstack(tf.shape(image)[-3:-1])
+        side = tf.minimum(height, width)
         side = side * 3 // 4 if crop == "inner" else side
-        top, left = (shape[0] - side) // 2, (shape[1] - side) // 2
-        image = image[top : top + side, left : left + side]
+        top, left = (height - side) // 2, (width - side) // 2
+        image = image[..., top : top + side, left : left + side, :]
     resized = tf.image.resize(image, (size, size), method="bilinear", antialias=True)
     return tf.cast(tf.clip_by_value(tf.round(resized), 0.0, 255.0), tf.uint8)
 
@@ -107,7 +113,7 @@ def _pixels_function(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
 
 def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
     shape = tf.cast(tf.image.extract_jpeg_shape(content), tf.int64)
-    with tf.control_dependencies(_size_checks(shape[0], shape[1])):
+    with tf.control_dependencies(size_checks(shape[0], shape[1])):
         # CMYK and greyscale are turned into RGB by the decoder.
         image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
     return orient(image, exif_orientation(content))
@@ -116,7 +122,7 @@ def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
 def _decode_png(content: tf.Tensor) -> tf.Tensor:
     head = _bytes(content, 24)
     width, height = (_big_endian(head[k : k + 4]) for k in (16, 20))
-    with tf.control_dependencies(_size_checks(height, width)):
+    with tf.control_dependencies(size_checks(height, width)):
         image = tf.io.decode_png(content, channels=4)
     colour, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32)
     on_white = tf.round(255.0 + (colour - 255.0) * (alpha / 255.0))
@@ -131,11 +137,17 @@ def _decode_bmp(content: tf.Tensor) -> tf.Tensor:
     height = tf.where(height >= 2**31, 2**32 - height, height)
     true_colour = tf.reduce_any(head[28] == tf.constant([24, 32], tf.int64))
     deep = tf.debugging.Assert(true_colour, ["expected a BMP picture of 24 or 32 bits per pixel"])
-    with tf.control_dependencies([*_size_checks(height, width), deep]):
+    with tf.control_dependencies([*size_checks(height, width), deep]):
         return tf.io.decode_bmp(content, channels=0)[..., :3]
 
 
-def _size_checks(height: tf.Tensor, width: tf.Tensor) -> list:
+def size_checks(height: tf.Tensor, width: tf.Tensor) -> list:
+    """Operations that fail where a picture of that size is refused; see `prepare_content`.
+
+    Args:
+        height: int64 scalar.
+        width: int64 scalar.
+    """
     accepted = (tf.minimum(height, width) >= SMALLEST_SIDE) & (height * width <= LARGEST_PIXELS)
     message = "expected a picture of at least 8x8 pixels and at most 50 megapixels, not"
     check = tf.debugging.Assert(accepted, [message, width, height])

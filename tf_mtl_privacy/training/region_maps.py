@@ -29,6 +29,7 @@ class RegionMaps(NamedTuple):
 
 
 MakeMaps = Callable[[Array], RegionMaps]
+MapReader = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor | None]]
 
 
 def region_source(bundle: Bundle) -> str | None:
@@ -39,7 +40,22 @@ def region_source(bundle: Bundle) -> str | None:
 
 
 def region_maps(bundle: Bundle) -> MakeMaps:
-    """Pictures `[n, S, S, 3]` uint8 -> their maps, in inference mode.
+    """Pictures `[n, S, S, 3]` uint8 -> their maps, in inference mode; see `map_reader`.
+
+    Raises:
+        ValueError: the bundle has neither mask nor discriminator.
+    """
+    read = tf.function(map_reader(bundle), reduce_retracing=True)
+
+    def maps(images: Array) -> RegionMaps:
+        heat, covered = read(tf.convert_to_tensor(images))
+        return RegionMaps(heat.numpy(), None if covered is None else covered.numpy())
+
+    return maps
+
+
+def map_reader(bundle: Bundle) -> MapReader:
+    """The operations `[B, S, S, 3]` uint8 -> (heat, covered) of `RegionMaps`, as tensors.
 
     With a mask: the probability that it gives each cell, and what it covers. Without: the
     discriminator's `evidence`, enlarged bilinearly.
@@ -53,12 +69,11 @@ def region_maps(bundle: Bundle) -> MakeMaps:
     if source == "mask":
         return _of_mask(bundle.encoder)
 
-    @tf.function(reduce_retracing=True)
-    def read(images: tf.Tensor) -> tf.Tensor:
+    def read(images: tf.Tensor) -> tuple[tf.Tensor, None]:
         cells = evidence(bundle, bundle.encoder(to_float(images), training=False))
-        return tf.image.resize(cells, tf.shape(images)[1:3])[..., 0]
+        return tf.image.resize(cells, tf.shape(images)[1:3])[..., 0], None
 
-    return lambda images: RegionMaps(read(tf.convert_to_tensor(images)).numpy(), None)
+    return read
 
 
 def evidence(bundle: Bundle, features: tf.Tensor) -> tf.Tensor:
@@ -90,21 +105,16 @@ def seen_pictures(encoder: keras.Model, images: Array) -> Array:
     return np.rint(255.0 * seen.numpy()).astype(np.uint8)
 
 
-def _of_mask(encoder: keras.Model) -> MakeMaps:
+def _of_mask(encoder: keras.Model) -> MapReader:
     outputs = [region_finder(encoder).output, mask_map(encoder).output]
     both = keras.Model(encoder.inputs[0], outputs)
 
-    @tf.function(reduce_retracing=True)
     def read(images: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         odds, cells = both(to_float(images), training=False)
         cell = tf.shape(images)[1] // tf.shape(odds)[1]
         return _enlarged(tf.sigmoid(odds), cell), _enlarged(cells, cell) > 0.0
 
-    def maps(images: Array) -> RegionMaps:
-        heat, covered = read(tf.convert_to_tensor(images))
-        return RegionMaps(heat.numpy(), covered.numpy())
-
-    return maps
+    return read
 
 
 def _enlarged(cells: tf.Tensor, cell: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ from typing import Any
 from tf_mtl_privacy.config import section_types
 from tf_mtl_privacy.verbs.accounting import AccountingOptions
 from tf_mtl_privacy.verbs.audit import AuditOptions
+from tf_mtl_privacy.verbs.export import ExportOptions
 from tf_mtl_privacy.verbs.report import ReportOptions
 from tf_mtl_privacy.verbs.training import (
     EvaluateOptions,
@@ -65,6 +66,11 @@ VERBS = {
         "Attacks a finished run and writes audit.json; ends with 3 where a claim is contradicted.",
         AuditOptions,
         ("data",),
+        reads_run=True,
+    ),
+    "export": Verb(
+        "Writes a trained run as a version that TensorFlow Serving loads.",
+        ExportOptions,
         reads_run=True,
     ),
     "accounting": Verb(

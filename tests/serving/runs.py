@@ -1,0 +1,71 @@
+"""Finished runs with random networks, in which everything that a release can have is in force."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+
+from tests.training.tiny import tiny_config
+from tf_mtl_privacy.config import ModelConfig
+from tf_mtl_privacy.models.bundle import build_bundle
+from tf_mtl_privacy.models.cover import WithoutAxis
+from tf_mtl_privacy.models.erasure import erasure_of
+from tf_mtl_privacy.models.mask import region_finder, switch_mask
+from tf_mtl_privacy.training.saved_run import SavedRun
+
+TASKS = {"gender": ("female", "male"), "age": ("young", "middle", "old")}
+PRIVATE = ("blue", "green", "grey")
+MASK = {"mask": "learned", "mask_fill": "colour", "mask_cell": 2, "mask_margin": 1, "mask_width": 4}
+
+
+def covered_run(crop="auto"):
+    """Mask with its fill of a colour less, erasure and the path of pixels."""
+    removal = MASK | {"erasure": "leace", "erasure_rank": 2}
+    return saved_run(tiny_config(removal=removal), crop, pixel_path=True)
+
+
+def noisy_run():
+    """Noise on the features; no mask, so that the map is the discriminator's."""
+    return saved_run(tiny_config(removal={"feature_noise": 0.5}))
+
+
+def single_task_run():
+    return saved_run(tiny_config("stl"))
+
+
+def saved_run(config, crop="auto", **model):
+    config = dataclasses.replace(
+        config,
+        data=dataclasses.replace(config.data, crop=crop),
+        model=ModelConfig(**(dataclasses.asdict(config.model) | model)),
+    )
+    counts = {task: len(classes) for task, classes in TASKS.items()}
+    if config.train.model == "stl":
+        single = {task: _networks(config, {task: counts[task]}, 0) for task in TASKS}
+        return _run(config, single["gender"], single)
+    return _run(config, _networks(config, counts, len(PRIVATE)), {})
+
+
+def _run(config, bundle, single):
+    return SavedRun(Path("run"), config, TASKS, PRIVATE, bundle, single, "print", {})
+
+
+def _networks(config, tasks, private):
+    """Networks whose every weight is drawn, as no layer may be one that changes nothing."""
+    bundle, rng = build_bundle(config, tasks, private), np.random.default_rng(3)
+    for _, model in bundle.items():
+        for weight in model.trainable_weights:
+            weight.assign(weight.numpy() + rng.normal(0, 0.05, weight.shape))
+    if config.removal.mask == "learned":
+        last = [layer for layer in region_finder(bundle.encoder).layers if layer.weights][-1]
+        last.kernel.assign(rng.normal(0, 1, last.kernel.shape))
+        last.bias.assign(np.full(last.bias.shape, -0.3))
+        switch_mask(bundle.encoder, on=True)
+    for layer in bundle.encoder.layers:
+        if isinstance(layer, WithoutAxis):
+            layer.axis.assign(np.array([2, -1, 2]) / 3)
+    erasure = erasure_of(bundle.encoder)
+    if erasure is not None:
+        for weight in erasure.weights:
+            weight.assign(rng.normal(0, 0.03, weight.shape))
+    return bundle

@@ -1,0 +1,73 @@
+"""Writes a trained run for TensorFlow Serving: `python -m tf_mtl_privacy.export`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tf_mtl_privacy import cli
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.reporting.terminal import show
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.serving.exporting import Exported
+
+RESULTS_FILE, AUDIT_FILE = "results.json", "audit.json"
+
+
+def main(parsed: Parsed) -> int:
+    """Exports the run and says what is where."""
+    options = parsed.options
+    card = _card(Path(options.run_dir))
+
+    # Loaded here: wrong flags must be told before.
+    cli.load_tensorflow()
+    from tf_mtl_privacy.serving.exporting import export_run
+    from tf_mtl_privacy.training.saved_run import load_run
+
+    exported = export_run(
+        load_run(options.run_dir),
+        options.export_dir,
+        card,
+        name=options.name,
+        version=options.version,
+        with_discriminator=options.include_discriminator,
+    )
+    show(_summary(exported, card))
+    return cli.OK
+
+
+def _card(run_dir: Path) -> dict[str, Any]:
+    """The run's privacy card, from its results and, where it was audited, its audit."""
+    from tf_mtl_privacy.reporting.privacy_card import privacy_card
+
+    path = run_dir / RESULTS_FILE
+    if not path.exists():
+        raise UsageError(
+            f"--run_dir={run_dir}: has no {RESULTS_FILE}, from which the privacy card is made; run "
+            f"python -m tf_mtl_privacy.evaluate --run_dir={run_dir} first"
+        )
+    audit = run_dir / AUDIT_FILE
+    return privacy_card(read_json(path), read_json(audit) if audit.exists() else None)
+
+
+def _summary(exported: Exported, card: dict[str, Any]) -> str:
+    labels = exported.labels
+    lines = [f"Exported {labels['name']} version {labels['version']}: {exported.folder}"]
+    for signature, interface in labels["signatures"].items():
+        inputs, outputs = (", ".join(interface[side]) for side in ("inputs", "outputs"))
+        lines.append(f"  {signature}: {inputs} -> {outputs}")
+    for signature, why in labels["missing_signatures"].items():
+        lines.append(f"  no {signature}: {why}")
+    if labels["stochastic"]:
+        lines.append("  The features carry noise: answers differ from call to call.")
+    if exported.kept:
+        lines.append(f"  Kept as they were: {', '.join(exported.kept)}")
+    lines.append(f"Privacy: {card['summary']}")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    cli.run("export", main)
