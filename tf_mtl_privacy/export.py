@@ -10,6 +10,7 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.serving.contract import OUTPUTS_OF_TASK
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.serving.exporting import Exported
@@ -56,9 +57,12 @@ def _card(run_dir: Path) -> dict[str, Any]:
 def _summary(exported: Exported, card: dict[str, Any]) -> str:
     labels = exported.labels
     lines = [f"Exported {labels['name']} version {labels['version']}: {exported.folder}"]
+    tasks = [entry["task"] for entry in labels["tasks"]]
+    attributes = {key(task) for task in tasks for key in OUTPUTS_OF_TASK}
     for signature, interface in labels["signatures"].items():
-        inputs, outputs = (", ".join(interface[side]) for side in ("inputs", "outputs"))
-        lines.append(f"  {signature}: {inputs} -> {outputs}")
+        said = [f"attributes ({', '.join(tasks)})"] if attributes & {*interface["outputs"]} else []
+        said += sorted({*interface["outputs"]} - attributes)
+        lines.append(f"  {signature}: {', '.join(interface['inputs'])} -> {', '.join(said)}")
     for signature, why in labels["missing_signatures"].items():
         lines.append(f"  no {signature}: {why}")
     if labels["stochastic"]:

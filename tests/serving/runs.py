@@ -15,13 +15,14 @@ from tf_mtl_privacy.training.saved_run import SavedRun
 
 TASKS = {"gender": ("female", "male"), "age": ("young", "middle", "old")}
 PRIVATE = ("blue", "green", "grey")
+CARD = {"summary": "Nothing is claimed.", "released": {"encoder": None}}
 MASK = {"mask": "learned", "mask_fill": "colour", "mask_cell": 2, "mask_margin": 1, "mask_width": 4}
 
 
-def covered_run(crop="auto"):
+def covered_run():
     """Mask with its fill of a colour less, erasure and the path of pixels."""
     removal = MASK | {"erasure": "leace", "erasure_rank": 2}
-    return saved_run(tiny_config(removal=removal), crop, pixel_path=True)
+    return saved_run(tiny_config(removal=removal), pixel_path=True)
 
 
 def noisy_run():
@@ -33,12 +34,9 @@ def single_task_run():
     return saved_run(tiny_config("stl"))
 
 
-def saved_run(config, crop="auto", **model):
-    config = dataclasses.replace(
-        config,
-        data=dataclasses.replace(config.data, crop=crop),
-        model=ModelConfig(**(dataclasses.asdict(config.model) | model)),
-    )
+def saved_run(config, **model):
+    model = ModelConfig(**(dataclasses.asdict(config.model) | model))
+    config = dataclasses.replace(config, model=model)
     counts = {task: len(classes) for task, classes in TASKS.items()}
     if config.train.model == "stl":
         single = {task: _networks(config, {task: counts[task]}, 0) for task in TASKS}

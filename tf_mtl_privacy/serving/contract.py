@@ -42,3 +42,7 @@ def classes_key(task: str) -> str:
 def features_key(task: str | None = None) -> str:
     """Output with the features; a single-task run has an encoder, and features, for each task."""
     return FEATURES if task is None else f"{task}_{FEATURES}"
+
+
+# All that is said of one task.
+OUTPUTS_OF_TASK = (probabilities_key, label_key, classes_key)

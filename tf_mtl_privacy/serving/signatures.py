@@ -8,7 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_mtl_privacy.data.preprocess import prepare_content, prepare_pixels, size_checks, to_float
+from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.serving.contract import (
     CLASSIFY,
@@ -16,7 +16,6 @@ from tf_mtl_privacy.serving.contract import (
     ENCODE,
     IMAGE_BYTES,
     IMAGES,
-    LARGEST_BATCH,
     MAP,
     REGIONS,
     RESTORE,
@@ -26,11 +25,10 @@ from tf_mtl_privacy.serving.contract import (
     label_key,
     probabilities_key,
 )
+from tf_mtl_privacy.serving.pictures import files_ready, pixels_ready
 from tf_mtl_privacy.training.region_maps import map_reader, region_source
 from tf_mtl_privacy.training.saved_run import SavedRun
 
-# Decoded at the same time: a picture of 50 megapixels takes 150 MB and more.
-_DECODED_AT_ONCE = 2
 Outputs = dict[str, tf.Tensor]
 Function = Callable[[tf.Tensor], Outputs]
 
@@ -61,10 +59,10 @@ def build_signatures(
         heads[REGIONS] = _map(run.bundle)
         reads_discriminator = region_source(run.bundle) == "discriminator"
     found = {
-        name: _concrete(head, _any_size(size, crop), IMAGES, (None, None, None, 3), tf.uint8)
+        name: _concrete(head, pixels_ready(size, crop), IMAGES, (None, None, None, 3), tf.uint8)
         for name, head in heads.items()
     }
-    decode = _files(size, crop)
+    decode = files_ready(size, crop)
     found[DEFAULT_SIGNATURE] = _concrete(classify, decode, IMAGE_BYTES, (None,), tf.string)
     module = tf.Module(name="tf_mtl_privacy")
     module.networks = _variables(bundles, reads_discriminator)
@@ -113,47 +111,6 @@ def _concrete(
         return head(prepare(pictures))
 
     return serve.get_concrete_function()
-
-
-def _any_size(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Pixels `[B, H, W, 3]` uint8 -> `[B, size, size, 3]` uint8."""
-
-    def prepare(images: tf.Tensor) -> tf.Tensor:
-        shape = tf.shape(images, tf.int64)
-        checks = [*_batch_check(shape[0]), *size_checks(shape[1], shape[2])]
-        with tf.control_dependencies(checks):
-            images = tf.identity(images)
-        if crop == "inner":
-            prepared = prepare_pixels(images, size, crop)
-        else:
-            # A picture of the right size would come out of it as it is, only later.
-            is_ready = tf.reduce_all(shape[1:3] == size)
-            prepared = tf.cond(is_ready, lambda: images, lambda: prepare_pixels(images, size, crop))
-        return tf.ensure_shape(prepared, (None, size, size, 3))
-
-    return prepare
-
-
-def _files(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Whole picture files `[B]` -> `[B, size, size, 3]` uint8; they may differ in size."""
-
-    def prepare(contents: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies(_batch_check(tf.size(contents, tf.int64))):
-            contents = tf.identity(contents)
-        return tf.map_fn(
-            lambda content: prepare_content(content, size, crop),
-            contents,
-            parallel_iterations=_DECODED_AT_ONCE,
-            fn_output_signature=tf.TensorSpec((size, size, 3), tf.uint8),
-        )
-
-    return prepare
-
-
-def _batch_check(count: tf.Tensor) -> list[tf.Operation]:
-    message = f"expected 1 to {LARGEST_BATCH} pictures in a request, not"
-    check = tf.debugging.Assert((count >= 1) & (count <= LARGEST_BATCH), [message, count])
-    return [] if check is None else [check]
 
 
 def _classifier(
