@@ -39,6 +39,7 @@ def test_times_by_hand(interleave):
     )
     expected = {
         "median_ms": 2250.0,
+        "p99_ms": 3000.0,  # four steps: the slowest
         "least_block_ms": 2000.0,
         "median_row_us": 1.75e6,  # of 1/2, 3/2, 2/1 and, of the empty batch, 2.5/1 s
         "least_block_row_us": 1e6,
