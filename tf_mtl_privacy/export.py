@@ -9,11 +9,14 @@ from tf_mtl_privacy import cli
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.reporting.formats import percent
 from tf_mtl_privacy.reporting.terminal import show
 from tf_mtl_privacy.serving.contract import OUTPUTS_OF_TASK
 
 if TYPE_CHECKING:
+    from tf_mtl_privacy.data.dataset import Dataset
     from tf_mtl_privacy.serving.exporting import Exported
+    from tf_mtl_privacy.training.saved_run import SavedRun
 
 RESULTS_FILE, AUDIT_FILE = "results.json", "audit.json"
 
@@ -28,8 +31,10 @@ def main(parsed: Parsed) -> int:
     from tf_mtl_privacy.serving.exporting import export_run
     from tf_mtl_privacy.training.saved_run import load_run
 
+    run = load_run(options.run_dir)
+    dataset = _device_data(run, options.tflite) if options.tflite != "none" else None
     exported = export_run(
-        load_run(options.run_dir),
+        run,
         options.export_dir,
         card,
         name=options.name,
@@ -37,7 +42,24 @@ def main(parsed: Parsed) -> int:
         with_discriminator=options.include_discriminator,
     )
     show(_summary(exported, card))
+    if dataset is not None:
+        from tf_mtl_privacy.serving.device_files import write_device
+
+        folder, version = Path(options.export_dir), exported.labels["version"]
+        show(_device_lines(*write_device(run, dataset, folder, options.tflite, version)))
     return cli.OK
+
+
+def _device_data(run: SavedRun, kind: str) -> Dataset:
+    """The run's data, opened and checked before anything is written."""
+    from tf_mtl_privacy.data.opening import open_dataset
+    from tf_mtl_privacy.serving.device import require_device
+    from tf_mtl_privacy.serving.device_files import check_device
+
+    require_device(run, kind)
+    dataset = open_dataset(run.config.data)
+    check_device(run, dataset, kind)
+    return dataset
 
 
 def _card(run_dir: Path) -> dict[str, Any]:
@@ -70,6 +92,18 @@ def _summary(exported: Exported, card: dict[str, Any]) -> str:
     if exported.kept:
         lines.append(f"  Kept as they were: {', '.join(exported.kept)}")
     lines.append(f"Privacy: {card['summary']}")
+    return "\n".join(lines)
+
+
+def _device_lines(path: Path, report: dict[str, Any]) -> str:
+    lines = [f"For devices: {path} ({report['bytes'] / 2**10:,.0f} KiB)"]
+    for task, found in report["tasks"].items():
+        here, there = (percent(found[which]["accuracy"]) for which in ("device", "original"))
+        lines.append(
+            f"  {task}: {here} of {report['rows']} test pictures right, {there} by the original; "
+            f"both say the same of {percent(found['agreement'])}"
+        )
+    lines.append(f"  {report['privacy']}")
     return "\n".join(lines)
 
 

@@ -124,10 +124,13 @@ def _decode_png(content: tf.Tensor) -> tf.Tensor:
     width, height = (_big_endian(head[k : k + 4]) for k in (16, 20))
     with tf.control_dependencies(size_checks(height, width)):
         image = tf.io.decode_png(content, channels=4)
-    colour, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32)
-    on_white = tf.round(255.0 + (colour - 255.0) * (alpha / 255.0))
     opaque = tf.reduce_all(image[..., 3] == 255)
-    return tf.cond(opaque, lambda: image[..., :3], lambda: tf.cast(on_white, tf.uint8))
+    return tf.cond(opaque, lambda: image[..., :3], lambda: _on_white(image))
+
+
+def _on_white(image: tf.Tensor) -> tf.Tensor:
+    colour, alpha = tf.cast(image[..., :3], tf.float32), tf.cast(image[..., 3:], tf.float32)
+    return tf.cast(tf.round(255.0 + (colour - 255.0) * (alpha / 255.0)), tf.uint8)
 
 
 def _decode_bmp(content: tf.Tensor) -> tf.Tensor:

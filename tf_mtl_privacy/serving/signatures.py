@@ -48,7 +48,7 @@ def build_signatures(
             use for it, the map of sensitive regions.
     """
     size, crop = run.config.data.image_size, run.config.data.effective_crop
-    bundles = _bundles(run)
+    bundles = networks_of(run)
     classify = _classifier(bundles, run.task_classes)
     heads: dict[str, Function] = {CLASSIFY: classify, ENCODE: _encoder(bundles)}
     missing = missing_signatures(run, with_discriminator=with_discriminator)
@@ -85,7 +85,7 @@ def missing_signatures(run: SavedRun, *, with_discriminator: bool = False) -> di
     return missing
 
 
-def _bundles(run: SavedRun) -> dict[str | None, Bundle]:
+def networks_of(run: SavedRun) -> dict[str | None, Bundle]:
     """The run's networks, by task for a single-task run."""
     return dict(run.single_task.items()) or {None: run.bundle}
 

@@ -25,6 +25,12 @@ class ExportOptions(CommonOptions):
         "Also export the discriminator of a run without a mask, whose map of sensitive regions "
         "needs it.",
     )
+    tflite: str = option(
+        "none",
+        "Also write a TensorFlow Lite file of the attributes for devices, with its accuracy on "
+        "test rows beside the run's.",
+        choices=("none", "float16", "int8"),
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
