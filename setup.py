@@ -19,8 +19,9 @@ setup(
     package_dir={"tf_mtl_privacy.configs": "configs"},
     package_data={
         "tf_mtl_privacy": ["py.typed"],
-        "tf_mtl_privacy.reporting": ["templates/*"],
         "tf_mtl_privacy.configs": ["*.cfg"],
+        "tf_mtl_privacy.reporting": ["templates/*"],
+        "tf_mtl_privacy.serving.server": ["static/*"],
     },
     install_requires=[
         "absl-py>=1.4,<2",

@@ -10,6 +10,7 @@ from tf_mtl_privacy.verbs.accounting import AccountingOptions
 from tf_mtl_privacy.verbs.audit import AuditOptions
 from tf_mtl_privacy.verbs.export import ExportOptions
 from tf_mtl_privacy.verbs.report import ReportOptions
+from tf_mtl_privacy.verbs.serve import ServeOptions
 from tf_mtl_privacy.verbs.training import (
     EvaluateOptions,
     PredictOptions,
@@ -67,6 +68,10 @@ VERBS = {
         AuditOptions,
         ("data",),
         reads_run=True,
+    ),
+    "serve": Verb(
+        "Serves an exported model on this machine, standing in for TensorFlow Serving.",
+        ServeOptions,
     ),
     "export": Verb(
         "Writes a trained run as a version that TensorFlow Serving loads.",

@@ -1,0 +1,107 @@
+"""Serves an exported model on this machine: `python -m tf_mtl_privacy.serve --export_dir=..`.
+
+It stands in for TensorFlow Serving on machines without it.
+"""
+
+from __future__ import annotations
+
+import importlib
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tf_mtl_privacy import cli
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.serving.contract import EXTRA_FOLDER, LABELS_FILE
+from tf_mtl_privacy.serving.version_folder import versions
+from tf_mtl_privacy.verbs.serve import ServeOptions
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.serving.server.limits import Limits
+    from tf_mtl_privacy.serving.server.running import CheckServer
+
+_DEFAULT_NAME = "faces"
+
+
+def main(parsed: Parsed) -> int:
+    """Serves until it is told to stop, by Ctrl-C or SIGTERM."""
+    options = parsed.options
+    folder = Path(options.export_dir)
+    if not folder.is_dir():
+        raise UsageError(f"--export_dir={folder}: no such folder")
+    _require_packages()
+
+    # Loaded here: wrong flags must be told before.
+    cli.load_tensorflow()
+    from tf_mtl_privacy.serving.server.running import CheckServer
+
+    with CheckServer(
+        folder,
+        options.model_name or _exported_name(folder),
+        host=options.host,
+        port=options.port,
+        grpc_port=options.grpc_port,
+        limits=_limits(options),
+        poll_seconds=options.poll_seconds,
+        tell=show,
+    ) as server:
+        show(_where(server))
+        try:
+            server.wait()
+        except KeyboardInterrupt:
+            show("Stopping")
+    return cli.OK
+
+
+def _require_packages() -> None:
+    for name in ("fastapi", "uvicorn", "grpc", "prometheus_client"):
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise RunError(
+                f"the package {name} is missing: pip install 'tf_mtl_privacy[serving]'"
+            ) from error
+
+
+def _exported_name(folder: Path) -> str:
+    """The name that the newest version was exported with."""
+    for version in reversed(versions(folder)):
+        path = folder / str(version) / EXTRA_FOLDER / LABELS_FILE
+        if path.exists():
+            return str(read_json(path).get("name") or _DEFAULT_NAME)
+    return _DEFAULT_NAME
+
+
+def _limits(options: ServeOptions) -> Limits:
+    from tf_mtl_privacy.serving.server.limits import Limits
+
+    return Limits(
+        body_bytes=options.largest_request * 2**20,
+        bytes_in_flight=max(256, options.largest_request) * 2**20,
+        rows=options.largest_batch,
+        queue=options.largest_queue,
+        merge_rows=options.merge_rows,
+        merge_seconds=options.merge_ms / 1000,
+        client_seconds=options.client_seconds,
+        answer_seconds=options.answer_seconds,
+    )
+
+
+def _where(server: CheckServer) -> str:
+    name = server.service.versions.name
+    return "\n".join(
+        (
+            "A stand-in for TensorFlow Serving, without encryption and passwords:",
+            f"  page     {server.url}/",
+            f"  REST     {server.url}/v1/models/{name}:predict",
+            f"  gRPC     {server.grpc_address}",
+            f"  metrics  {server.url}/monitoring/prometheus/metrics",
+            "Ctrl-C stops it.",
+        )
+    )
+
+
+if __name__ == "__main__":
+    cli.run("serve", main)

@@ -1,0 +1,1 @@
+"""The check server: TensorFlow Serving's interfaces for a laptop or a test that has none."""

@@ -1,0 +1,176 @@
+"""TensorFlow Serving's gRPC services, by its official stubs: Predict, metadata and status."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.serving.server.checks import check_keys, check_shape, is_string
+from tf_mtl_privacy.serving.server.limits import Limits
+from tf_mtl_privacy.serving.server.model import Array, Model, Tensor
+from tf_mtl_privacy.serving.server.refusal import Code, Refusal, invalid, quoted
+from tf_mtl_privacy.serving.server.service import Measured, Service
+from tf_mtl_privacy.serving.server.specs import SIGNATURES_FIELD, metadata, status
+
+_THREADS = 32
+
+
+def start_grpc(service: Service, host: str, port: int) -> tuple[Any, int]:
+    """A started gRPC server, and its port.
+
+    Args:
+        service: what answers.
+        host: address to bind to.
+        port: its port; 0 for a free one.
+
+    Raises:
+        RunError: the port is taken.
+    """
+    limits = service.limits
+    options = [
+        ("grpc.max_receive_message_length", limits.body_bytes),
+        ("grpc.max_send_message_length", -1),
+        ("grpc.so_reuseport", 0),
+    ]
+    server = grpc.server(
+        ThreadPoolExecutor(_THREADS, "grpc"),
+        options=options,
+        maximum_concurrent_rpcs=limits.queue,
+    )
+    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predict(service), server)
+    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Status(service), server)
+    address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    try:
+        bound = server.add_insecure_port(address)
+    except RuntimeError:
+        bound = 0
+    if not bound:
+        raise RunError(f"--grpc_port={port}: cannot listen on {address}; is it taken?")
+    server.start()
+    return server, bound
+
+
+class _Predict(prediction_service_pb2_grpc.PredictionServiceServicer):
+    """Predict and GetModelMetadata; the rest stays unimplemented."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802 (the stub's name)
+        with _told(context), Measured(self._service.metrics, "grpc") as measured:
+            model = _find(self._service, request.model_spec)
+            signature = model.signature(request.model_spec.signature_name)
+            measured.signature = signature
+            names = _wanted_outputs(request, model, signature)
+            inputs = _inputs(request.inputs, model.inputs[signature], self._service.limits)
+            future = self._service.submit(model, signature, inputs)
+            try:
+                found = future.result(self._seconds(context))
+            except TimeoutError:
+                future.cancel()
+                raise
+            return _answer(request.model_spec.name, model, signature, found, names)
+
+    def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _told(context):
+            model = _find(self._service, request.model_spec)
+            fields = list(request.metadata_field)
+            if not fields:
+                raise invalid("metadata_field: expected at least one")
+            if fields != [SIGNATURES_FIELD]:
+                raise invalid(f"metadata_field {quoted(fields)}: expected '{SIGNATURES_FIELD}'")
+            return metadata(model, request.model_spec.name)
+
+    def _seconds(self, context: Any) -> float:
+        """How long the client, or the limit, lets it take."""
+        left = context.time_remaining()
+        most = self._service.limits.answer_seconds
+        return most if left is None else min(left, most)
+
+
+class _Status(model_service_pb2_grpc.ModelServiceServicer):
+    """GetModelStatus."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+
+    def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
+        with _told(context):
+            return status(_find(self._service, request.model_spec))
+
+
+@contextmanager
+def _told(context: Any) -> Iterator[None]:
+    """Turns a refusal into a status."""
+    try:
+        yield
+    except Refusal as refusal:
+        context.abort(grpc.StatusCode[refusal.code.grpc], str(refusal))
+
+
+def _find(service: Service, spec: Any) -> Model:
+    if spec.version_label:
+        raise Refusal(Code.NOT_FOUND, f"version label {quoted(spec.version_label)}: there is none")
+    version = spec.version.value if spec.HasField("version") else None
+    return service.versions.find(spec.name, version)
+
+
+def _wanted_outputs(request: Any, model: Model, signature: str) -> set[str]:
+    known, asked = model.outputs(signature), set(request.output_filter)
+    if asked - known:
+        raise invalid(f"output_filter: no output {quoted(min(asked - known))}")
+    return asked or known
+
+
+def _inputs(protos: Any, wanted: dict[str, Tensor], limits: Limits) -> dict[str, Array]:
+    check_keys(set(protos), wanted)
+    return {name: _array(name, protos[name], wanted[name], limits) for name in wanted}
+
+
+def _array(name: str, proto: Any, wanted: Tensor, limits: Limits) -> Array:
+    """A tensor, checked before a shape that promises too much is filled."""
+    if proto.dtype != wanted.dtype.as_datatype_enum:
+        given = _type_name(proto.dtype)
+        raise invalid(f"{name}: expected values of type {wanted.dtype.name}, not {given}")
+    shape = tuple(dimension.size for dimension in proto.tensor_shape.dim)
+    if proto.tensor_shape.unknown_rank or any(size < 0 for size in shape):
+        raise invalid(f"{name}: expected a shape without unknown sizes")
+    check_shape(name, shape, wanted)
+    if math.prod(shape) > limits.body_bytes or (is_string(wanted) and shape[0] > limits.rows):
+        raise invalid(f"{name}: shape {list(shape)[:8]} is more than is taken in a request")
+    try:
+        found = tf.make_ndarray(proto)
+    except (ValueError, TypeError):
+        raise invalid(f"{name}: its values do not fill its shape {list(shape)}") from None
+    return found
+
+
+def _type_name(number: int) -> str:
+    try:
+        return tf.dtypes.as_dtype(number).name
+    except (TypeError, ValueError):
+        return f"number {number}"
+
+
+def _answer(
+    name: str, model: Model, signature: str, found: dict[str, Array], names: set[str]
+) -> Any:
+    answer = predict_pb2.PredictResponse()
+    answer.model_spec.name = name
+    answer.model_spec.version.value = model.version
+    answer.model_spec.signature_name = signature
+    for key in names:
+        answer.outputs[key].CopyFrom(tf.make_tensor_proto(found[key]))
+    return answer

@@ -1,0 +1,132 @@
+"""What the page shows of one photo: attributes, and pictures as data. Nothing of it is kept."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tf_mtl_privacy.data.headers import BadPicture, read_header
+from tf_mtl_privacy.data.preprocess import decode_content, prepare_pixels
+from tf_mtl_privacy.reporting.pictures import png_bytes
+from tf_mtl_privacy.reporting.region_pictures import heat_over
+from tf_mtl_privacy.serving.contract import (
+    CARD_FILE,
+    IMAGES,
+    LABELS_FILE,
+    MAP,
+    REGIONS,
+    RESTORE,
+    RESTORED,
+    classes_key,
+    label_key,
+    probabilities_key,
+)
+from tf_mtl_privacy.serving.server.model import Array, Model
+from tf_mtl_privacy.serving.server.refusal import invalid
+
+_END = "_probabilities"
+_DEFAULT_SIZE = 128
+
+
+def picture_signatures(model: Model) -> list[str]:
+    """Those of `restore` and `sensitive_regions` that the model has."""
+    return [name for name in (RESTORE, REGIONS) if set(model.inputs.get(name, ())) == {IMAGES}]
+
+
+def decoded(content: bytes) -> Array:
+    """A picture file as `[H, W, 3]` uint8, upright.
+
+    Raises:
+        Refusal: it cannot be decoded.
+    """
+    try:
+        read_header(content)
+        return decode_content(tf.constant(content)).numpy()
+    except BadPicture as error:
+        raise invalid(str(error)) from None
+    except tf.errors.InvalidArgumentError:
+        raise invalid("the picture cannot be decoded") from None
+
+
+def attributes(model: Model, outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
+    """Tasks in the model's order, each with its label and probabilities, most probable first.
+
+    Args:
+        model: what answered.
+        outputs: of `serving_default`, for one picture.
+    """
+    labels = model.extra(LABELS_FILE) or {}
+    named = {item["task"]: item["classes"] for item in labels.get("tasks", ())}
+    tasks = list(named) or sorted(
+        name.removesuffix(_END) for name in outputs if name.endswith(_END)
+    )
+    return [
+        _attribute(task, outputs, named) for task in tasks if probabilities_key(task) in outputs
+    ]
+
+
+def pictures(
+    model: Model, pixels: Array, outputs: Mapping[str, Mapping[str, Array]]
+) -> list[dict[str, str]]:
+    """What the model sees of a photo, what it restores and marks: title, text, `data:` address.
+
+    Args:
+        model: what answered.
+        pixels: `[H, W, 3]` uint8, the photo.
+        outputs: signature -> its outputs for the photo.
+    """
+    labels = model.extra(LABELS_FILE) or {}
+    size = labels.get("image_size") or _DEFAULT_SIZE
+    seen = prepare_pixels(tf.constant(pixels), size, labels.get("crop", "none")).numpy()
+    found = [("Your photo, cropped", "The part of your photo that the model sees", seen)]
+    if RESTORE in outputs:
+        restored = np.rint(outputs[RESTORE][RESTORED][0] * 255.0).clip(0, 255).astype(np.uint8)
+        found.append(
+            ("Restored", "What is restored from the features, without what is hidden", restored)
+        )
+    if REGIONS in outputs:
+        heat = outputs[REGIONS][MAP][:1]
+        if heat.shape[1:] != seen.shape[:2]:
+            heat = tf.image.resize(heat[..., np.newaxis], seen.shape[:2]).numpy()[..., 0]
+        drawn = heat_over(seen[np.newaxis], heat)[0]
+        found.append(("Sensitive regions", "Your photo in grey, sensitive regions yellow", drawn))
+    return [
+        {"title": title, "alt": text, "source": _address(picture)} for title, text, picture in found
+    ]
+
+
+def card(model: Model, name: str) -> dict[str, Any]:
+    """The model's name and the privacy card's summary; null where it has no card."""
+    found = model.extra(CARD_FILE) or {}
+    return {
+        "model": name,
+        "version": model.version,
+        "summary": found.get("summary"),
+        "not_protected": list(found.get("not_protected") or ()),
+    }
+
+
+def _attribute(
+    task: str, outputs: Mapping[str, Array], named: Mapping[str, list[str]]
+) -> dict[str, Any]:
+    values = outputs[probabilities_key(task)][0]
+    told = outputs.get(classes_key(task))
+    if told is not None:
+        names = [name.decode() for name in told[0]]
+    else:
+        names = named.get(task) or [str(number) for number in range(len(values))]
+    label = outputs.get(label_key(task))
+    pairs = sorted(zip(names, values.tolist(), strict=True), key=lambda pair: -pair[1])
+    return {
+        "task": task,
+        "label": pairs[0][0] if label is None else label[0].decode(),
+        "probabilities": [{"name": name, "probability": value} for name, value in pairs],
+    }
+
+
+def _address(picture: Array) -> str:
+    return "data:image/png;base64," + base64.b64encode(png_bytes(picture)).decode()
