@@ -198,7 +198,9 @@ def _configuration(
     command: Verb, options: Any, explicit: dict[str, Any]
 ) -> tuple[Config, DataConfig | None]:
     """The configuration to use, and the data to evaluate on where it is another."""
-    if not command.reads_run:
+    # Predictions of a server need no run.
+    asks_server = bool(getattr(options, "server", None))
+    if not command.reads_run or asks_server:
         if not command.sections:
             return Config(), None
         base = _load("config", options.config) if options.config else Config()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,15 +11,23 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import private_dir, write_atomic
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.progress import Progress
-from tf_mtl_privacy.reporting.picture_files import PictureFile, find_pictures, restored_names
+from tf_mtl_privacy.reporting.picture_files import (
+    PictureFile,
+    find_pictures,
+    read_content,
+    restored_names,
+    write_picture,
+)
 from tf_mtl_privacy.reporting.predictions import PicturePrediction, summary, to_csv, to_json
 from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.verbs import PredictOptions
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.training.saved_run import SavedRun
 
 BATCH_SIZE = 64
-_LARGEST_FILE = 200 * 2**20
+# Predictions, and the classes of each task.
+Found = tuple[list[PicturePrediction], Mapping[str, Sequence[str]]]
 
 
 def main(parsed: Parsed) -> int:
@@ -29,11 +37,25 @@ def main(parsed: Parsed) -> int:
         1 if not a single picture could be read, else 0.
     """
     options = parsed.options
-    output = Path(options.output or Path(options.run_dir) / "predictions.csv")
+    folder = Path() if options.server else Path(options.run_dir)
+    output = Path(options.output or folder / "predictions.csv")
     if output.suffix not in (".csv", ".json"):
         raise UsageError(f"--output={output}: expected a name that ends in .csv or .json")
     files = find_pictures(options.input)
+    if not output.parent.is_dir():
+        private_dir(output.parent)
+    predictions, task_classes = (_by_server if options.server else _by_run)(options, files)
+    write = to_csv if output.suffix == ".csv" else to_json
+    write_atomic(output, write(predictions, task_classes), private=True)
+    show(summary(predictions, task_classes))
+    show(f"Attributes: {output}")
+    if options.restored_dir:
+        show(f"Restored images: {options.restored_dir}")
+    failed = all(prediction.error is not None for prediction in predictions)
+    return cli.FAILURE if failed else cli.OK
 
+
+def _by_run(options: PredictOptions, files: Sequence[PictureFile]) -> Found:
     # Loaded here: wrong flags must be told before.
     cli.load_tensorflow()
     from tf_mtl_privacy.training.saved_run import load_run
@@ -44,17 +66,16 @@ def main(parsed: Parsed) -> int:
             f"--restored_dir={options.restored_dir}: the run's model "
             f"({run.config.train.model}) has no restorer; leave the flag out"
         )
-    if not output.parent.is_dir():
-        private_dir(output.parent)
-    predictions = predict_files(run, files, options.restored_dir)
-    write = to_csv if output.suffix == ".csv" else to_json
-    write_atomic(output, write(predictions, run.task_classes), private=True)
-    show(summary(predictions, run.task_classes))
-    show(f"Attributes: {output}")
-    if options.restored_dir:
-        show(f"Restored images: {options.restored_dir}")
-    failed = all(prediction.error is not None for prediction in predictions)
-    return cli.FAILURE if failed else cli.OK
+    return predict_files(run, files, options.restored_dir), run.task_classes
+
+
+def _by_server(options: PredictOptions, files: Sequence[PictureFile]) -> Found:
+    from tf_mtl_privacy.predict_by_server import ask_server
+
+    if options.restored_dir or options.server.startswith("grpc:"):
+        # Decodes pictures, and carries the stubs' tensors; REST alone does without.
+        cli.load_tensorflow()
+    return ask_server(options, files)
 
 
 def predict_files(
@@ -80,7 +101,7 @@ def predict_files(
             predictions += found
             for number, image in restored:
                 assert folder is not None
-                _write_png(folder / names[start + number], image)
+                write_picture(folder / names[start + number], image)
             progress.update(len(found))
     return predictions
 
@@ -134,21 +155,9 @@ def _read(run: SavedRun, files: Sequence[PictureFile]) -> Iterator[tuple[Any, st
     data = run.config.data
     for file in files:
         try:
-            if file.path.stat().st_size > _LARGEST_FILE:
-                yield None, "file larger than 200 MiB"
-                continue
-            yield read_picture(file.path.read_bytes(), data.image_size, data.effective_crop), None
+            yield read_picture(read_content(file), data.image_size, data.effective_crop), None
         except BadPicture as error:
             yield None, str(error)
-        except OSError as error:
-            yield None, error.strerror or str(error)
-
-
-def _write_png(path: Path, image: Any) -> None:
-    from tf_mtl_privacy.reporting.pictures import png_bytes
-
-    private_dir(path.parent)
-    write_atomic(path, png_bytes(image), private=True)
 
 
 if __name__ == "__main__":

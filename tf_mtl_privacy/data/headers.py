@@ -6,6 +6,8 @@ import re
 import struct
 from typing import NamedTuple
 
+import numpy as np
+
 # Of `preprocess`; bumped when it makes other pixels of the same file.
 PREPROCESS_VERSION = 1
 SMALLEST_SIDE = 8
@@ -57,6 +59,20 @@ def decode_pnm(content: bytes) -> tuple[bytes, int, int, int, int]:
     if len(samples) < needed:
         raise BadPicture("truncated PGM or PPM")
     return samples, height, width, channels, highest
+
+
+def pnm_pixels(content: bytes) -> np.ndarray:
+    """A binary PGM or PPM file as `[H, W, 3]` uint8; its highest value becomes 255.
+
+    Raises:
+        BadPicture: not of that form, or cut short.
+    """
+    samples, height, width, channels, highest = decode_pnm(content)
+    values = np.frombuffer(samples, np.uint8 if highest < 256 else ">u2")
+    if highest != 255:
+        values = np.round(np.minimum(values, highest) * (255.0 / highest))
+    pixels = values.astype(np.uint8).reshape(height, width, channels)
+    return np.broadcast_to(pixels, (height, width, 3)) if channels == 1 else pixels
 
 
 def _parse(content: bytes) -> Header:

@@ -18,7 +18,7 @@ from tf_mtl_privacy.data.headers import (
     LARGEST_PIXELS,
     SMALLEST_SIDE,
     BadPicture,
-    decode_pnm,
+    pnm_pixels,
     read_header,
 )
 from tf_mtl_privacy.data.orientation import exif_orientation, orient
@@ -89,7 +89,7 @@ def read_picture(content: bytes, size: int, crop: str) -> np.ndarray:
     header = read_header(content)
     try:
         if header.format == "pnm":
-            prepared = _pixels_function(size, crop)(tf.constant(_pnm_pixels(content)))
+            prepared = _pixels_function(size, crop)(tf.constant(pnm_pixels(content)))
         else:
             prepared = _content_function(size, crop)(tf.constant(content))
     except tf.errors.InvalidArgumentError as error:
@@ -170,12 +170,3 @@ def _bytes(content: tf.Tensor, count: int) -> tf.Tensor:
 
 def _big_endian(four: tf.Tensor) -> tf.Tensor:
     return tf.reduce_sum(four * tf.constant([2**24, 2**16, 2**8, 1], tf.int64))
-
-
-def _pnm_pixels(content: bytes) -> np.ndarray:
-    samples, height, width, channels, highest = decode_pnm(content)
-    values = np.frombuffer(samples, np.uint8 if highest < 256 else ">u2")
-    if highest != 255:
-        values = np.round(np.minimum(values, highest) * (255.0 / highest))
-    pixels = values.astype(np.uint8).reshape(height, width, channels)
-    return np.broadcast_to(pixels, (height, width, 3)) if channels == 1 else pixels

@@ -5,10 +5,15 @@ from __future__ import annotations
 import collections
 from collections.abc import Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from tf_mtl_privacy.data.headers import BadPicture
 from tf_mtl_privacy.data.image_files import SUFFIXES, list_images
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.files import private_dir, write_atomic
+from tf_mtl_privacy.reporting.pictures import png_bytes
+
+_LARGEST_FILE = 200 * 2**20
 
 
 class PictureFile(NamedTuple):
@@ -49,6 +54,20 @@ def find_pictures(inputs: Sequence[str]) -> list[PictureFile]:
     return found
 
 
+def read_content(file: PictureFile) -> bytes:
+    """A picture file's content.
+
+    Raises:
+        BadPicture: it cannot be read, or is too large.
+    """
+    try:
+        if file.path.stat().st_size > _LARGEST_FILE:
+            raise BadPicture("file larger than 200 MiB")
+        return file.path.read_bytes()
+    except OSError as error:
+        raise BadPicture(error.strerror or str(error)) from error
+
+
 def restored_names(files: Sequence[PictureFile]) -> list[str]:
     """A different name below the output folder for each file: `a/b.jpg` -> `a/b_restored.png`.
 
@@ -68,3 +87,13 @@ def restored_names(files: Sequence[PictureFile]) -> list[str]:
         taken.add(name)
         names.append(name)
     return names
+
+
+def write_picture(path: Path, image: Any) -> None:
+    """Writes `[H, W, 3]` uint8 as a PNG file for the owner only, and its folder if missing.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    private_dir(path.parent)
+    write_atomic(path, png_bytes(image), private=True)

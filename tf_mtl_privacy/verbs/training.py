@@ -74,3 +74,20 @@ class PredictOptions(CommonOptions):
         "", "Table to write, .csv or .json; empty means predictions.csv in the run folder."
     )
     restored_dir: str = option("", "Folder for the restored images; empty means none are written.")
+    server: str = option(
+        "",
+        "Ask a server of an exported model instead of a run: http://HOST:PORT (REST) or "
+        "grpc://HOST:PORT.",
+    )
+    model_name: str = option("faces", "With --server: the model's name.")
+    deadline: float = option(
+        60.0, "With --server: seconds for each request, with its retries.", above=0
+    )
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.server:
+            # Only here: no other command needs what it imports.
+            from tf_mtl_privacy.serving.client.connecting import check_server
+
+            check_server(self.server, self.model_name)

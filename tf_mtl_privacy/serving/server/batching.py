@@ -117,7 +117,7 @@ class Batcher:
         return sum(item.rows for item in self._waiting if item.kind == first.kind)
 
     def _take(self, first: _Waiting) -> list[_Waiting]:
-        batch, rows, left = [], 0, []
+        rows, batch, left = 0, list[_Waiting](), list[_Waiting]()
         for item in self._waiting:
             fits = not batch or rows + item.rows <= self._limits.merge_rows
             if item.kind == first.kind and fits:

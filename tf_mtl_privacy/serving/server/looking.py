@@ -53,7 +53,7 @@ def decoded(content: bytes) -> Array:
 
 
 def attributes(model: Model, outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
-    """Tasks in the model's order, each with its label and probabilities, most probable first.
+    """Tasks in the model's order, each with its label and the probabilities of its classes.
 
     Args:
         model: what answered.
@@ -120,10 +120,10 @@ def _attribute(
     else:
         names = named.get(task) or [str(number) for number in range(len(values))]
     label = outputs.get(label_key(task))
-    pairs = sorted(zip(names, values.tolist(), strict=True), key=lambda pair: -pair[1])
+    pairs = list(zip(names, values.tolist(), strict=True))
     return {
         "task": task,
-        "label": pairs[0][0] if label is None else label[0].decode(),
+        "label": names[int(values.argmax())] if label is None else label[0].decode(),
         "probabilities": [{"name": name, "probability": value} for name, value in pairs],
     }
 

@@ -28,9 +28,11 @@ def parse(body: bytes) -> dict[str, Any]:
     """
     try:
         found = json.loads(body)
-    except (ValueError, RecursionError) as error:
-        place = f" (line {error.lineno} column {error.colno})" if hasattr(error, "lineno") else ""
-        raise invalid(f"JSON Parse error: the body is not JSON{place}") from None
+    except json.JSONDecodeError as error:
+        place = f"line {error.lineno} column {error.colno}"
+        raise invalid(f"JSON Parse error: the body is not JSON ({place})") from None
+    except (ValueError, RecursionError):
+        raise invalid("JSON Parse error: the body is not JSON that can be read") from None
     if not isinstance(found, dict):
         raise invalid(f"JSON Parse error: expected an object, not {quoted(found)}")
     return found
@@ -61,7 +63,8 @@ def read_inputs(
     Raises:
         Refusal: the values are not what the signature takes.
     """
-    rows, columns = request.get("instances"), request.get("inputs")
+    rows: Any = request.get("instances")
+    columns: Any = request.get("inputs")
     if (rows is None) == (columns is None):
         raise invalid("expected either 'instances' (row format) or 'inputs' (column format)")
     if rows is not None:

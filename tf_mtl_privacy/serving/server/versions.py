@@ -30,7 +30,7 @@ class Versions:
         self,
         folder: Path,
         name: str,
-        prepare: Callable[[Model], None] = lambda model: None,
+        prepare: Callable[[Model], object] = lambda model: None,
         tell: Callable[[str], None] = lambda line: None,
     ) -> None:
         self.folder, self.name = folder, name

@@ -11,7 +11,7 @@ function element(name, text, attributes = {}) {
 }
 
 function percent(value) {
-  return `${(100 * value).toFixed(1)} %`;
+  return `${(100 * value).toFixed(1)}\u00a0%`;
 }
 
 function attribute(found) {
