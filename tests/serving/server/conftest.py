@@ -1,0 +1,61 @@
+import base64
+
+import grpc
+import httpx
+import pytest
+from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+
+from tests.serving.server.toy import save_toy
+from tf_mtl_privacy.serving.server.limits import Limits
+from tf_mtl_privacy.serving.server.running import CheckServer
+
+LIMITS = Limits(body_bytes=2**20, rows=64, client_seconds=1.5, answer_seconds=30.0)
+
+
+@pytest.fixture(scope="session")
+def toy_dir(tmp_path_factory):
+    return save_toy(tmp_path_factory.mktemp("models") / "toy")
+
+
+@pytest.fixture(scope="session")
+def server(toy_dir):
+    """One server for all tests."""
+    with CheckServer(toy_dir, "toy", limits=LIMITS, poll_seconds=3600) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def http(server):
+    with httpx.Client(base_url=server.url, trust_env=False, timeout=60) as client:
+        yield client
+
+
+@pytest.fixture(scope="session")
+def channel(server):
+    with grpc.insecure_channel(server.grpc_address) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def stub(channel):
+    return prediction_service_pb2_grpc.PredictionServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+def model_stub(channel):
+    return model_service_pb2_grpc.ModelServiceStub(channel)
+
+
+@pytest.fixture(scope="session")
+def ask(http):
+    """POSTs an object to `:predict` -> the answer."""
+
+    def post(request, path="/v1/models/toy:predict"):
+        return http.post(path, json=request)
+
+    return post
+
+
+@pytest.fixture(scope="session")
+def b64():
+    return lambda content: {"b64": base64.b64encode(content).decode()}

@@ -1,0 +1,125 @@
+"""gRPC by the official stubs: predictions, metadata and status, and the codes of refusals."""
+
+import grpc
+import numpy as np
+import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    predict_pb2,
+)
+
+from tests.serving.server.toy import expected, pixels, png
+
+
+def request_of(signature="classify", name="toy", version=None, **inputs):
+    request = predict_pb2.PredictRequest()
+    request.model_spec.name, request.model_spec.signature_name = name, signature
+    if version is not None:
+        request.model_spec.version.value = version
+    for key, value in inputs.items():
+        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+    return request
+
+
+def refused(stub, request, **options):
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Predict(request, timeout=30, **options)
+    details = error.value.details()
+    assert details and "\n" not in details and "Traceback" not in details, details
+    return error.value.code().name, details
+
+
+def test_pixels_and_files(stub):
+    images = pixels(5)
+    asked = [
+        request_of(images=images),
+        request_of("", image_bytes=[png(image) for image in images]),
+        request_of("serving_default", version=1, image_bytes=[png(image) for image in images]),
+    ]
+    for request in asked:
+        answer = stub.Predict(request, timeout=30)
+        assert answer.model_spec.version.value == 1 and answer.model_spec.name == "toy"
+        for task, values in expected(images).items():
+            found = tf.make_ndarray(answer.outputs[f"{task}_probabilities"])
+            np.testing.assert_allclose(found, values, atol=1e-6)
+
+
+def test_an_output_filter(stub):
+    request = request_of(images=pixels(1))
+    request.output_filter.append("age_label")
+    assert list(stub.Predict(request, timeout=30).outputs) == ["age_label"]
+    request.output_filter.append("nothing")
+    assert refused(stub, request)[0] == "INVALID_ARGUMENT"
+
+
+def test_metadata_and_status(stub, model_stub, http):
+    request = get_model_metadata_pb2.GetModelMetadataRequest()
+    request.model_spec.name = "toy"
+    request.metadata_field.append("signature_def")
+    answer = stub.GetModelMetadata(request, timeout=30)
+    found = get_model_metadata_pb2.SignatureDefMap()
+    assert answer.metadata["signature_def"].Unpack(found)
+    by_rest = http.get("/v1/models/toy/metadata").json()["metadata"]["signature_def"]
+    assert set(found.signature_def) == set(by_rest["signature_def"])
+    asked = get_model_status_pb2.GetModelStatusRequest()
+    asked.model_spec.name = "toy"
+    (status,) = model_stub.GetModelStatus(asked, timeout=30).model_version_status
+    assert status.version == 1
+    assert status.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    asked.model_spec.name = "other"
+    with pytest.raises(grpc.RpcError) as error:
+        model_stub.GetModelStatus(asked, timeout=30)
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def promising(shape, dtype=tf.uint8):
+    """A few bytes that promise a tensor of `shape`."""
+    request = request_of()
+    tensor = request.inputs["images"]
+    tensor.dtype = dtype.as_datatype_enum
+    for size in shape:
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.int_val.append(1)
+    return request
+
+
+BAD = {
+    "unknown model": (request_of(name="other"), "NOT_FOUND"),
+    "unknown version": (request_of(version=9, images=pixels(1)), "NOT_FOUND"),
+    "unknown signature": (request_of("regress", images=pixels(1)), "INVALID_ARGUMENT"),
+    "wrong key": (request_of(pictures=pixels(1)), "INVALID_ARGUMENT"),
+    "no input": (request_of(), "INVALID_ARGUMENT"),
+    "wrong dtype": (request_of(images=pixels(1).astype(np.float32)), "INVALID_ARGUMENT"),
+    "wrong rank": (request_of(images=pixels(1)[0]), "INVALID_ARGUMENT"),
+    "wrong channels": (request_of(images=pixels(1)[..., :2]), "INVALID_ARGUMENT"),
+    "empty batch": (request_of(images=pixels(2)[:0]), "INVALID_ARGUMENT"),
+    "10,000 pixels": (request_of(images=np.zeros((10_000, 2, 2, 3), np.uint8)), "INVALID_ARGUMENT"),
+    "10,000 files": (request_of("", image_bytes=[b"x"] * 10_000), "INVALID_ARGUMENT"),
+    "no picture": (request_of("", image_bytes=[b"hello"]), "INVALID_ARGUMENT"),
+    "promised terabytes": (promising((1, 2**20, 2**20, 3)), "INVALID_ARGUMENT"),
+    "negative size": (promising((1, -2, 2, 3)), "INVALID_ARGUMENT"),
+    "number of no dtype": (promising((1, 2, 2, 3), tf.uint8), ""),
+}
+BAD["number of no dtype"][0].inputs["images"].dtype = 99
+BAD["number of no dtype"] = (BAD["number of no dtype"][0], "INVALID_ARGUMENT")
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_requests_have_a_code_and_the_next_one_works(stub, case):
+    request, code = BAD[case]
+    assert refused(stub, request)[0] == code
+    assert stub.Predict(request_of(images=pixels(1)), timeout=30).outputs
+
+
+def test_a_message_that_is_too_large(stub):
+    images = np.zeros((60, 100, 100, 3), np.uint8)
+    code, details = refused(stub, request_of(images=images))
+    assert code == "RESOURCE_EXHAUSTED" and "larger than max" in details
+
+
+def test_a_client_s_deadline_is_kept(stub):
+    with pytest.raises(grpc.RpcError) as error:
+        stub.Predict(request_of(images=pixels(1)), timeout=1e-6)
+    assert error.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
