@@ -52,7 +52,7 @@ def folder(tmp_path):
 
 def _main(run, monkeypatch, **options):
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
-    given = {"run_dir": "run", "output": "", "restored_dir": "", **options}
+    given = {"run_dir": "run", "server": "", "output": "", "restored_dir": "", **options}
     return predict.main(types.SimpleNamespace(options=types.SimpleNamespace(**given)))
 
 

@@ -108,5 +108,3 @@ def test_browsers_are_kept_strict_and_other_names_out(http):
     assert http.get("/", headers={"host": "elsewhere.example"}).status_code == 400
     for host in ("localhost:8501", "127.0.0.1"):
         assert http.get("/", headers={"host": host}).status_code == 200
-
-

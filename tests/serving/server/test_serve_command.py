@@ -1,0 +1,97 @@
+"""`serve` as a command: what it says, how it ends, and what it refuses."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+
+import httpx
+import pytest
+
+from tests.serving.server.toy import pixels
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.flags import HelpRequested, parse
+from tf_mtl_privacy.serve import main
+from tf_mtl_privacy.serving.server.running import CheckServer
+
+
+def test_it_serves_on_this_machine_until_it_is_told_to_stop(toy_dir, tmp_path):
+    flags = [f"--export_dir={toy_dir}", "--port=0", "--grpc_port=0"]
+    command = [sys.executable, "-m", "tf_mtl_privacy.serve", *flags]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        said = {}
+        for line in process.stdout:
+            words = line.split()
+            said[words[0]] = words[-1]
+            if line.startswith("Ctrl-C"):
+                break
+        assert said["page"].startswith("http://127.0.0.1:") and said["REST"].endswith("toy:predict")
+        request = {"signature_name": "classify", "instances": pixels(1).tolist()}
+        assert httpx.post(said["REST"], json=request, trust_env=False).status_code == 200
+        refused = httpx.post(said["REST"], content=b"{", trust_env=False)
+        assert refused.status_code == 400
+        os.kill(process.pid, signal.SIGTERM)
+        _, errors = process.communicate(timeout=60)
+    # Neither what was asked nor where it went wrong is logged.
+    assert process.returncode == 0 and errors == ""
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_it_answers_what_it_has_accepted_before_it_stops(toy_dir):
+    import concurrent.futures
+
+    request = {"signature_name": "classify", "instances": pixels(8).tolist()}
+    with CheckServer(toy_dir, "toy", poll_seconds=3600) as server:
+        url = f"{server.url}/v1/models/toy:predict"
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            answers = [
+                pool.submit(httpx.post, url, json=request, trust_env=False, timeout=60)
+                for _ in range(8)
+            ]
+            next(concurrent.futures.as_completed(answers))
+            server.stop()
+            codes = []
+            for answer in answers:
+                try:
+                    codes.append(answer.result().status_code)
+                except httpx.TransportError:
+                    codes.append(None)
+    # One that had not been accepted finds no server; none is answered by half.
+    assert set(codes) <= {200, 503, None} and codes.count(200) >= 1
+
+
+def test_a_taken_port(toy_dir):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(RunError, match=f"--port={port}: cannot listen there"):
+            CheckServer(toy_dir, "toy", port=port)
+        with pytest.raises(RunError, match=f"--grpc_port={port}: cannot listen"):
+            CheckServer(toy_dir, "toy", grpc_port=port)
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ([], "--export_dir=: expected a folder"),
+        (["--export_dir=nowhere"], "--export_dir=nowhere: no such folder"),
+        (["--export_dir=x", "--port=70000"], "--port=70000: expected a port"),
+        (["--export_dir=x", "--port=80", "--grpc_port=80"], "--grpc_port=80: expected another"),
+        (["--export_dir=x", "--client_seconds=0"], "--client_seconds=0"),
+    ],
+)
+def test_wrong_flags(flags, words):
+    with pytest.raises(UsageError) as refused:
+        main(parse("serve", flags))
+    assert words in str(refused.value)
+
+
+def test_help_says_what_it_stands_in_for():
+    with pytest.raises(HelpRequested) as asked:
+        parse("serve", ["--help"])
+    assert "standing in for TensorFlow Serving" in str(asked.value)
+    assert parse("serve", ["--export_dir=x"]).options.host == "127.0.0.1"
