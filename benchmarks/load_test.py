@@ -4,7 +4,7 @@ Starts a server of its own on free ports in a process of its own, lets clients a
 sends bad requests in the middle of that, and prints errors, times and the server's memory. It ends
 by itself. Exit code 1 where a good request failed or a fault was not refused as it should be.
 
-    python benchmarks/load_test.py --export_dir=FOLDER [--clients=200] [--seconds=60]
+    python benchmarks/load_test.py [--export_dir=FOLDER] [--clients=200] [--seconds=60]
 """
 
 from __future__ import annotations
@@ -14,8 +14,7 @@ import asyncio
 import base64
 import contextlib
 import json
-import signal
-import subprocess
+import os
 import sys
 import time
 from collections.abc import Iterator
@@ -23,14 +22,17 @@ from pathlib import Path
 
 import httpx
 import numpy as np
-import psutil
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
-from tf_mtl_privacy.data import synthetic_faces
-from tf_mtl_privacy.reporting.pictures import png_bytes
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [str(HERE / "peers"), str(HERE.parent)]
+
+from check_server import running  # noqa: E402
+
+from tf_mtl_privacy.data import synthetic_faces  # noqa: E402
+from tf_mtl_privacy.reporting.pictures import png_bytes  # noqa: E402
 
 MOST_SECONDS, MOST_CLIENTS = 600, 1000
-_LONGEST_STOP = 30
 
 
 def bodies(count: int) -> list[bytes]:
@@ -58,34 +60,21 @@ def faults() -> dict[str, tuple[bytes, int]]:
 
 
 @contextlib.contextmanager
-def running(export_dir: str) -> Iterator[tuple[str, psutil.Process]]:
-    """A server in a process of its own: address of `:predict`, and the process."""
-    flags = [f"--export_dir={export_dir}", "--host=127.0.0.1", "--port=0", "--grpc_port=0"]
-    command = [sys.executable, "-m", "tf_mtl_privacy.serve", *flags]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
-        assert process.stdout is not None
-        address = ""
-        try:
-            for line in process.stdout:
-                if line.split()[:1] == ["REST"]:
-                    address = line.split()[-1]
-                if line.startswith("Ctrl-C"):
-                    break
-            if not address:
-                raise SystemExit("the server did not start; its message stands above")
-            yield address, psutil.Process(process.pid)
-        finally:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(_LONGEST_STOP)
-            except subprocess.TimeoutExpired:
-                process.kill()
+def exported(export_dir: str) -> Iterator[str]:
+    """The folder, or where none is named an untrained model of demo.cfg for the time being."""
+    if export_dir:
+        yield export_dir
+        return
+    from serving_targets import served
+
+    with served("") as made:
+        yield str(made.folder.parent)
 
 
 async def load(
     address: str, clients: int, seconds: float
 ) -> tuple[list[float], list[str], list[str]]:
-    """Seconds of each good request, what failed, and faults that were not refused as they should."""
+    """Seconds of each good request, what failed, and faults that were not refused rightly."""
     times: list[float] = []
     failed: list[str] = []
     wrong: list[str] = []
@@ -136,26 +125,32 @@ async def load(
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--export_dir", required=True, help="folder that export has written")
+    parser.add_argument(
+        "--export_dir", default="", help="what export has written; empty for an untrained model"
+    )
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
     if not 1 <= options.clients <= MOST_CLIENTS or not 1 <= options.seconds <= MOST_SECONDS:
         parser.error(f"expected --clients <= {MOST_CLIENTS} and --seconds <= {MOST_SECONDS}")
-    with running(options.export_dir) as (address, process):
+    print(f"load average   {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
+    with exported(options.export_dir) as folder, running(folder) as server:
+        address = f"{server.rest}/v1/models/{server.name}:predict"
+        process = server.process
         # What the first requests take is kept by the allocator and is no leak.
         asyncio.run(load(address, options.clients, max(1.0, options.seconds / 6)))
-        before = process.memory_info().rss
+        before, busy = process.memory_info().rss, sum(process.cpu_times()[:2])
         started = time.monotonic()
         times, failed, wrong = asyncio.run(load(address, options.clients, options.seconds))
         took = time.monotonic() - started
-        after = process.memory_info().rss
+        after, busy = process.memory_info().rss, sum(process.cpu_times()[:2]) - busy
     middle, slow = np.percentile(times, [50, 99]) * 1000
     print(f"clients        {options.clients}, for {options.seconds:g} s")
     print(f"requests       {len(times)}, {len(times) / took:.1f} per second")
     print(f"errors         {len(failed)}" + "".join(f"\n  {text}" for text in failed[:5]))
     print(f"faults wrong   {len(wrong)}" + "".join(f"\n  {text}" for text in wrong[:5]))
     print(f"p50, p99       {middle:.0f} ms, {slow:.0f} ms")
+    print(f"server's CPU   {busy / len(times) * 1000:.0f} ms per request, faults included")
     print(f"server memory  {before / 2**20:.0f} MiB before, {after / 2**20:.0f} MiB after")
     return 1 if failed or wrong else 0
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from server_targets import grpc_classify, rest_default
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data import synthetic_faces
@@ -131,4 +132,6 @@ TARGETS: dict[str, Callable[[Served], contextlib.AbstractContextManager[Ask]]] =
     "savedmodel_classify": savedmodel_classify,
     "savedmodel_default": savedmodel_default,
     "decoding": decoding,
+    "grpc_classify": grpc_classify,
+    "rest_default": rest_default,
 }

@@ -74,9 +74,9 @@ def _address(client):
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
 def test_no_server(scheme, unused_port):
-    with connect(f"{scheme}://127.0.0.1:{unused_port}", "toy", retries=ONCE, seconds=5) as client:
-        with pytest.raises((Unavailable, DeadlineExceeded)) as refused:
-            client.predict({"images": pixels(1)}, "classify")
+    client = connect(f"{scheme}://127.0.0.1:{unused_port}", "toy", retries=ONCE, seconds=5)
+    with client, pytest.raises((Unavailable, DeadlineExceeded)) as refused:
+        client.predict({"images": pixels(1)}, "classify")
     assert isinstance(refused.value, RunError) and "\n" not in str(refused.value)
 
 

@@ -15,9 +15,11 @@ from tf_mtl_privacy.serving.server.running import CheckServer
 
 @pytest.fixture(scope="module")
 def serving(exported):
-    with CheckServer(exported.folder.parent, "faces", poll_seconds=3600) as running:
-        with grpc.insecure_channel(running.grpc_address) as channel:
-            yield running, prediction_service_pb2_grpc.PredictionServiceStub(channel)
+    with (
+        CheckServer(exported.folder.parent, "faces", poll_seconds=3600) as running,
+        grpc.insecure_channel(running.grpc_address) as channel,
+    ):
+        yield running, prediction_service_pb2_grpc.PredictionServiceStub(channel)
 
 
 def test_recorded_requests_replay(serving, exported):

@@ -23,6 +23,9 @@ from tf_mtl_privacy.serving.server.service import Service
 from tf_mtl_privacy.serving.server.versions import Poller, Versions
 
 _STOP_SECONDS = 10.0
+# Longer than clients and proxies keep a connection: who closes first must not be the server, or a
+# request that is on its way then is lost.
+_KEEP_ALIVE_SECONDS = 75
 
 
 class CheckServer:
@@ -132,6 +135,7 @@ def _config(app: Any, limits: Limits) -> uvicorn.Config:
         server_header=False,
         proxy_headers=False,
         limit_concurrency=limits.connections,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=int(_STOP_SECONDS),
     )
 

@@ -1,0 +1,38 @@
+"""Targets of `benchmarks/serving.py` behind the check server, in a process of its own."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from check_server import running
+
+from tf_mtl_privacy.serving.client import connect
+from tf_mtl_privacy.serving.client.predictor import files
+from tf_mtl_privacy.serving.contract import CLASSIFY, IMAGE_BYTES, IMAGES
+
+if TYPE_CHECKING:
+    from serving_targets import Served
+
+Ask = Callable[[slice], dict[str, Any]]
+
+
+@contextlib.contextmanager
+def grpc_classify(served: Served) -> Iterator[Ask]:
+    """`classify` by gRPC: pixels."""
+    with (
+        running(str(served.folder.parent)) as server,
+        connect(f"grpc://{server.grpc}", server.name) as client,
+    ):
+        yield lambda rows: client.predict({IMAGES: served.images[rows]}, CLASSIFY)
+
+
+@contextlib.contextmanager
+def rest_default(served: Served) -> Iterator[Ask]:
+    """`serving_default` by REST: JPEG files as base64."""
+    with (
+        running(str(served.folder.parent)) as server,
+        connect(server.rest, server.name) as client,
+    ):
+        yield lambda rows: client.predict({IMAGE_BYTES: files(served.files[rows])})

@@ -1,0 +1,45 @@
+"""What docs/serving.md shows does what it says, and its limits are those in force."""
+
+import dataclasses
+import re
+
+import pytest
+
+from tests.serving.server.toy import pixels, png
+from tf_mtl_privacy.serving.server.limits import Limits
+from tf_mtl_privacy.verbs.serve import ServeOptions
+
+
+@pytest.fixture(scope="module")
+def page(repo_root):
+    return (repo_root / "docs" / "serving.md").read_text(encoding="utf-8")
+
+
+def test_the_examples_run(page, server, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photo.jpg").write_bytes(png(pixels(1)[0]))
+    blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 2
+    for code in blocks:
+        code = code.replace("127.0.0.1:8500", server.grpc_address).replace('"faces"', '"toy"')
+        names = {"pixels": pixels(3)}
+        exec(code.replace("http://127.0.0.1:8501", server.url), names)
+    assert "0." in capsys.readouterr().out
+    assert names["part"]["gender_probabilities"].shape == (3, 2)
+
+
+def test_the_limits_are_those_in_force(page):
+    limits, options = Limits(), ServeOptions(export_dir="x")
+    defaults = {field.name: field.default for field in dataclasses.fields(ServeOptions)}
+    assert options.largest_request * 2**20 == limits.body_bytes
+    for row, words in (
+        ("size of a request", f"{options.largest_request} MiB (`--largest_request`)"),
+        ("all requests of HTTP", f"{limits.bytes_in_flight // 2**20} MiB"),
+        ("pictures in a request", f"{defaults['largest_batch']} (`--largest_batch`)"),
+        ("pixels of all picture files", f"{limits.pixels // 10**6} million"),
+        ("requests that wait for", f"{defaults['largest_queue']} (`--largest_queue`)"),
+        ("connections", f"{limits.connections:,}"),
+        ("time to send", f"{defaults['client_seconds']:g} s each"),
+        ("time that a request waits", f"{defaults['answer_seconds']:g} s (`--answer_seconds`)"),
+    ):
+        assert any(line.startswith(f"| {row}") and words in line for line in page.splitlines())
