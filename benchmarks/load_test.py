@@ -15,13 +15,16 @@ import base64
 import contextlib
 import json
 import os
+import ssl
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx
 import numpy as np
+import psutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).resolve().parent
@@ -33,6 +36,7 @@ from tf_mtl_privacy.data import synthetic_faces  # noqa: E402
 from tf_mtl_privacy.reporting.pictures import png_bytes  # noqa: E402
 
 MOST_SECONDS, MOST_CLIENTS = 600, 1000
+_LOOKS = 6
 
 
 def bodies(count: int) -> list[bytes]:
@@ -71,36 +75,45 @@ def exported(export_dir: str) -> Iterator[str]:
         yield str(made.folder.parent)
 
 
-async def load(
-    address: str, clients: int, seconds: float
-) -> tuple[list[float], list[str], list[str]]:
-    """Seconds of each good request, what failed, and faults that were not refused rightly."""
+class Found(NamedTuple):
+    """Seconds of each good request, what failed, faults not refused rightly, memory in bytes."""
+
+    times: list[float]
+    failed: list[str]
+    wrong: list[str]
+    memory: list[int]
+
+
+async def load(address: str, process: psutil.Process, clients: int, seconds: float) -> Found:
+    """Lets clients ask for a time, with faults in its second third."""
     times: list[float] = []
     failed: list[str] = []
     wrong: list[str] = []
-    ready = bodies(min(clients, 64))
+    memory = [process.memory_info().rss]
+    ready, bad = bodies(min(clients, 64)), faults()
+    # Each client has a connection of its own; what they share is only slow to make.
+    options = {"trust_env": False, "timeout": 120.0, "verify": ssl.create_default_context()}
     end = time.monotonic() + seconds
-    limits = httpx.Limits(max_connections=None, max_keepalive_connections=None)
-    options = {"trust_env": False, "timeout": 120.0, "limits": limits}
 
-    async def client(number: int, http: httpx.AsyncClient) -> None:
-        while time.monotonic() < end:
-            started = time.monotonic()
-            try:
-                answer = await http.post(address, content=ready[number % len(ready)])
-                good = answer.status_code == 200 and "predictions" in answer.json()
-                if not good:
-                    failed.append(f"HTTP {answer.status_code}: {answer.text[:100]}")
-            except httpx.HTTPError as error:
-                failed.append(f"{type(error).__name__}: {error}")
-            times.append(time.monotonic() - started)
+    async def client(number: int) -> None:
+        async with httpx.AsyncClient(**options) as http:
+            while not times or time.monotonic() < end:
+                started = time.monotonic()
+                try:
+                    answer = await http.post(address, content=ready[number % len(ready)])
+                    if answer.status_code != 200 or "predictions" not in answer.json():
+                        failed.append(f"HTTP {answer.status_code}: {answer.text[:100]}")
+                except httpx.HTTPError as error:
+                    failed.append(f"{type(error).__name__} {error} {error.__cause__!r}")
+                times.append(time.monotonic() - started)
 
-    async def disturb(http: httpx.AsyncClient) -> None:
+    async def disturb() -> None:
         await asyncio.sleep(seconds / 3)
         while time.monotonic() < end - seconds / 3:
-            for name, (body, status) in faults().items():
+            for name, (body, status) in bad.items():
                 try:
-                    answer = await http.post(address, content=body)
+                    async with httpx.AsyncClient(**options) as http:
+                        answer = await http.post(address, content=body)
                     if answer.status_code != status:
                         wrong.append(f"{name}: {answer.status_code}, expected {status}")
                 except httpx.TransportError as error:
@@ -117,10 +130,14 @@ async def load(
         await asyncio.wait_for(reader.read(), 60 + seconds)
         writer.close()
 
-    async with httpx.AsyncClient(**options) as http, httpx.AsyncClient(**options) as other:
-        tasks = [client(number, http) for number in range(clients)]
-        await asyncio.gather(*tasks, disturb(other), *(dawdle() for _ in range(5)))
-    return times, failed, wrong
+    async def watch() -> None:
+        for _ in range(_LOOKS):
+            await asyncio.sleep(seconds / _LOOKS)
+            memory.append(process.memory_info().rss)
+
+    tasks = [client(number) for number in range(clients)]
+    await asyncio.gather(*tasks, disturb(), watch(), *(dawdle() for _ in range(5)))
+    return Found(times, failed, wrong, memory)
 
 
 def main() -> int:
@@ -138,20 +155,22 @@ def main() -> int:
         address = f"{server.rest}/v1/models/{server.name}:predict"
         process = server.process
         # What the first requests take is kept by the allocator and is no leak.
-        asyncio.run(load(address, options.clients, max(1.0, options.seconds / 6)))
-        before, busy = process.memory_info().rss, sum(process.cpu_times()[:2])
+        asyncio.run(load(address, process, options.clients, max(1.0, options.seconds / 6)))
+        busy = sum(process.cpu_times()[:2])
         started = time.monotonic()
-        times, failed, wrong = asyncio.run(load(address, options.clients, options.seconds))
+        found = asyncio.run(load(address, process, options.clients, options.seconds))
         took = time.monotonic() - started
-        after, busy = process.memory_info().rss, sum(process.cpu_times()[:2]) - busy
+        busy = sum(process.cpu_times()[:2]) - busy
+    times, failed, wrong, memory = found
     middle, slow = np.percentile(times, [50, 99]) * 1000
+    sizes = ", ".join(f"{size / 2**20:.0f}" for size in memory)
     print(f"clients        {options.clients}, for {options.seconds:g} s")
     print(f"requests       {len(times)}, {len(times) / took:.1f} per second")
     print(f"errors         {len(failed)}" + "".join(f"\n  {text}" for text in failed[:5]))
     print(f"faults wrong   {len(wrong)}" + "".join(f"\n  {text}" for text in wrong[:5]))
     print(f"p50, p99       {middle:.0f} ms, {slow:.0f} ms")
     print(f"server's CPU   {busy / len(times) * 1000:.0f} ms per request, faults included")
-    print(f"server memory  {before / 2**20:.0f} MiB before, {after / 2**20:.0f} MiB after")
+    print(f"server memory  {sizes} MiB, before and every {options.seconds / _LOOKS:g} s")
     return 1 if failed or wrong else 0
 
 
