@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import signal
 import stat
 import subprocess
@@ -11,6 +12,8 @@ import time
 import numpy as np
 import pytest
 import tensorflow as tf
+
+from tests.fakes.folders import write_lfw
 
 
 def one_line(done, code):
@@ -238,3 +241,20 @@ def test_training_goes_on_from_the_weights_of_another_run(trained, python, tiny,
         f"--run_dir={tmp_path / 'run'}",
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_a_run_on_drawn_faces_is_evaluated_on_lfw(trained, python, tiny, tmp_path):
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained[0], run_dir)
+    write_lfw(tmp_path / "lfw", "lfw-deepfunneled")
+    other = ("--dataset=lfw", "--data_dir=lfw", tiny[-1])
+    tasks = "--tasks=gender=Male,age=age_group,expression=Smiling"
+    done = python("-m", "tf_mtl_privacy.evaluate", f"--run_dir={run_dir}", *other, tasks)
+    assert done.returncode == 0, done.stderr
+    (path,) = run_dir.glob("results_lfw_????????.json")
+    results = json.loads(path.read_text())
+    assert {name: part["n"] for name, part in results["utility"].items()} == dict.fromkeys(
+        ("gender", "age", "expression"), 4
+    )
+    notes = results["evaluated_on"]["notes"]
+    assert "gender: the data's not_Male, Male is taken for female, male" in notes

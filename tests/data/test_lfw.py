@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
 
-from tests.fakes.folders import write_lfw
+from tests.fakes.folders import CELEBA_ATTRIBUTES, LFW_ATTRIBUTES, LFW_SCORES, write_lfw
 from tests.fakes.pictures import encoded, picture
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import open_dataset
+from tf_mtl_privacy.data.lfw import read_scores
 from tf_mtl_privacy.data.opening import open_source
 from tf_mtl_privacy.data.preprocess import decode_content, prepare_pixels
 from tf_mtl_privacy.errors import UsageError
@@ -20,7 +21,9 @@ def config(tmp_path, **options):
     return DataConfig(**(given | options))
 
 
-@pytest.mark.parametrize("folder", ["lfw", "lfw-deepfunneled", "."])
+@pytest.mark.parametrize(
+    "folder", ["lfw", "lfw-deepfunneled", "lfw-deepfunneled/lfw-deepfunneled", "."]
+)
 def test_scores_become_labels_for_testing_alone(tmp_path, folder):
     write_lfw(tmp_path / "faces", folder)
     dataset = open_dataset(config(tmp_path))
@@ -45,16 +48,37 @@ def test_age_groups_and_celeba_names_are_attributes(tmp_path):
     assert dataset.labels("test").business["bags"].tolist() == [1, 0, 1, 0]
 
 
+def test_the_official_table_is_read_whole(tmp_path):
+    path = write_lfw(tmp_path / "faces")
+    people, keys, scores, names = read_scores(path)
+    assert scores.shape == (4, 73) and people.tolist()[3] == "Cy_Young_Jr"
+    assert keys.tolist()[:2] == ["Ann_Lee/Ann_Lee_0001.jpg", "Ann_Lee/Ann_Lee_0002.jpg"]
+    # Read by NumPy as the comment and header lines say: text, a number, then scores.
+    columns = range(2, 2 + len(LFW_ATTRIBUTES))
+    np.testing.assert_array_equal(scores, np.loadtxt(path, delimiter="\t", usecols=columns))
+    assert scores[0, names.index("Male")] == LFW_SCORES["Male"][0]
+    # All but Attractive and Young of CelebA's attributes, under the same names.
+    assert set(CELEBA_ATTRIBUTES) - set(names) == {"Attractive", "Young"}
+
+
+def test_an_editor_on_windows_changes_nothing(tmp_path):
+    path = write_lfw(tmp_path / "faces")
+    before = read_scores(path)
+    path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
+    after = read_scores(path)
+    assert before[3] == after[3] and (before[2] == after[2]).all()
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         (lambda s: s.replace("imagenum", "number"), "expected a header line"),
         (
             lambda s: s.replace("Bo Diaz\t1\t", "Bo Diaz\t"),
-            "line 5: expected a person, a number and 7",
+            "line 5: expected a person, a number and 73",
         ),
-        (lambda s: s.replace("\t2.0", "\tnan"), "line 5: expected a person"),
-        (lambda s: s.replace("\t2.0", "\thigh"), "line 5: expected a person"),
+        (lambda s: s.replace("Diaz\t1\t2\t", "Diaz\t1\tnan\t"), "line 5: expected a person"),
+        (lambda s: s.replace("Diaz\t1\t2\t", "Diaz\t1\thigh\t"), "line 5: expected a person"),
         (lambda s: "\n".join(s.splitlines()[:2]), "no row"),
         (lambda s: "", "expected a header line"),
     ],

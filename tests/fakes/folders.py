@@ -68,8 +68,23 @@ def write_celeba(root: Path, count: int = 20, people: int = 4, official: bool = 
     return truth
 
 
+# The 73 attributes of lfw_attributes.txt, as its header line has them: with blanks, by tabs.
+_LFW = """
+Male, Asian, White, Black, Baby, Child, Youth, Middle Aged, Senior, Black Hair, Blond Hair,
+Brown Hair, Bald, No Eyewear, Eyeglasses, Sunglasses, Mustache, Smiling, Frowning, Chubby, Blurry,
+Harsh Lighting, Flash, Soft Lighting, Outdoor, Curly Hair, Wavy Hair, Straight Hair,
+Receding Hairline, Bangs, Sideburns, Fully Visible Forehead, Partially Visible Forehead,
+Obstructed Forehead, Bushy Eyebrows, Arched Eyebrows, Narrow Eyes, Eyes Open, Big Nose, Pointy Nose,
+Big Lips, Mouth Closed, Mouth Slightly Open, Mouth Wide Open, Teeth Not Visible, No Beard, Goatee,
+Round Jaw, Double Chin, Wearing Hat, Oval Face, Square Face, Round Face, Color Photo, Posed Photo,
+Attractive Man, Attractive Woman, Indian, Gray Hair, Bags Under Eyes, Heavy Makeup, Rosy Cheeks,
+Shiny Skin, Pale Skin, 5 o' Clock Shadow, Strong Nose-Mouth Lines, Wearing Lipstick, Flushed Face,
+High Cheekbones, Brown Eyes, Wearing Earrings, Wearing Necktie, Wearing Necklace
+"""
+LFW_ATTRIBUTES = [name.strip() for name in _LFW.replace("\n", " ").split(",")]
+# The scores that tests look at; the others are drawn.
 LFW_SCORES = {
-    "Male": (1.5, -0.3, 2.0, 0.1),
+    "Male": (1.56834639173, -0.3, 2.0, 0.1),
     "Child": (-1.0, 0.9, -2.0, -1.0),
     "Youth": (0.5, -0.9, -2.0, -0.9),
     "Middle Aged": (0.1, -1.0, 0.4, -0.8),
@@ -87,11 +102,13 @@ def write_lfw(root: Path, folder: str = "lfw") -> Path:
         path = root / folder / name / f"{name}_{number:04d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(encoded(picture(k, 250, 250), "JPEG", quality=92))
+    generator = np.random.default_rng(11)
+    scores = {name: generator.normal(size=len(LFW_ROWS)) for name in LFW_ATTRIBUTES} | LFW_SCORES
     lines = [
         "# PubFig Attribute Scores v1.2",
-        "#\t" + "\t".join(["person", "imagenum", *LFW_SCORES]),
+        "#\t" + "\t".join(["person", "imagenum", *LFW_ATTRIBUTES]),
         *(
-            "\t".join([person, str(number), *(str(s[k]) for s in LFW_SCORES.values())])
+            "\t".join([person, str(number), *(f"{scores[a][k]:.12g}" for a in LFW_ATTRIBUTES)])
             for k, (person, number) in enumerate(LFW_ROWS)
         ),
     ]

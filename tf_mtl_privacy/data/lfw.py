@@ -26,7 +26,9 @@ NOTE = (
     "The attributes of LFW are classifier scores (Kumar et al. 2009; above 0 is yes), not human "
     "labels; Young is where Child or Youth is the largest of the four age scores."
 )
-_IMAGE_FOLDERS = ("lfw", "lfw-deepfunneled", "lfw_funneled", "lfw-funneled", ".")
+_ARCHIVES = ("lfw", "lfw-deepfunneled", "lfw_funneled", "lfw-funneled")
+# Some archives hold their folder once more inside itself.
+_IMAGE_FOLDERS = (*_ARCHIVES, *(f"{name}/{name}" for name in _ARCHIVES), ".")
 
 
 class LFWSource:
@@ -47,7 +49,6 @@ class LFWSource:
         folder = next((path for path in candidates if any(path.glob("*/*_[0-9]*.jpg"))), None)
         if folder is None:
             raise UsageError(f"{asked}: no lfw/Person_Name/Person_Name_0001.jpg (LFW's layout)")
-        # Deep-funneled archives hold the folder once more inside itself.
         self._folder = folder
         self._images = require_images(folder, asked)
         paths = [root / TABLE_FILE, folder / TABLE_FILE]
@@ -99,14 +100,15 @@ def read_scores(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[st
     """Reads `lfw_attributes.txt`.
 
     Returns:
-        `(people [N] text, file names [N] text, scores [N, A] float64, attribute names)`; blanks
-        in attribute names are underscores, as in CelebA ("Middle Aged" -> "Middle_Aged").
+        `(people [N] text, file names [N] text, scores [N, A] float64, attribute names)`; names
+        are written as CelebA writes them ("Middle Aged" -> "Middle_Aged", "5 o' Clock Shadow" ->
+        "5_o_Clock_Shadow").
 
     Raises:
         UsageError: a wrong header or row, named by line.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read {path}: {error}") from error
     heads = [line.lstrip("# \t").split("\t") for line in lines if line.startswith("#")]
@@ -115,7 +117,7 @@ def read_scores(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[st
         raise UsageError(
             f"{path}: expected a header line '#<tab>person<tab>imagenum<tab>Male<tab>...'"
         )
-    names = [name.strip().replace(" ", "_") for name in head[2:]]
+    names = [name.strip().replace("'", "").replace(" ", "_") for name in head[2:]]
     people, keys, scores = [], [], []
     for number, line in enumerate(lines, 1):
         if line.startswith("#") or not line.strip():

@@ -34,7 +34,8 @@ def check_tasks(
         if len(found) != len(trained):
             raise UsageError(
                 f"--tasks: {task} has {len(found)} classes in the data ({_shown(found)}), the run "
-                f"was trained on {len(trained)} ({_shown(trained)})"
+                f"was trained on {len(trained)} ({_shown(trained)}); name another attribute in "
+                f"--tasks={task}=ATTRIBUTE"
             )
         if tuple(found) == tuple(trained):
             continue
