@@ -1,4 +1,4 @@
-# make demo | table | test | lint | bench | browser | clean; each sets up .venv first where it needs it.
+# make demo | table | test | lint | docs | bench | browser | clean; each sets up .venv first where it needs it.
 
 # The interpreter that makes .venv; it must be Python 3.11 (tensorflow-privacy needs < 3.12).
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
@@ -7,13 +7,14 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: demo table test lint bench bench-peers browser clean help
+.PHONY: demo table test lint docs bench bench-peers browser clean help
 
 help:
 	@echo "make demo     train on embedded synthetic faces, write a report (minutes on two cores)"
 	@echo "make table    train the four models and a fifth (SEEDS=1 of each), what is missing; print them"
 	@echo "make test     run the tests"
 	@echo "make lint     check format, lint and types"
+	@echo "make docs     build the pages of docs/ into build/site/"
 	@echo "make bench    run every benchmark (not the experiments)"
 	@echo "make bench-peers  set up Opacus beside it, so that benchmarks/dp_step.py measures it too"
 	@echo "make browser  install Debian's chromium where it is missing"
@@ -46,6 +47,11 @@ lint: $(STAMP)
 	$(BIN)/ruff format --check
 	$(BIN)/ruff check
 	$(BIN)/mypy
+
+# The pages as a site that fetches nothing from elsewhere; warnings are errors.
+docs: $(STAMP)
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir build/site
+	@echo "the pages are in build/site/index.html"
 
 # Experiments train for hours, each by its own command; they and what they share are no timings.
 EXPERIMENTS := model_table ablations ablation_rows ablation_table frontier frontier_plot \

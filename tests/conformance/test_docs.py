@@ -1,0 +1,151 @@
+"""Pages are finished, point at what exists, and build into a site without a warning."""
+
+import re
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+import tf_mtl_privacy
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+UNFINISHED = re.compile(
+    r"\b(?:TODO|TBD|FIXME|XXX|lorem ipsum|coming soon|to be (?:written|done|added))\b"
+    r"|\{\{.*?\}\}|\$\{\w+\}|\{[A-Z_]{2,}\}|<(?:INSERT|YOUR|FILL)[^>]*>|\?\?\?",
+    re.IGNORECASE,
+)
+LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
+# What a browser would fetch from another host to show a page.
+FETCHED = re.compile(
+    r"""(?:\ssrc=["']?|<link[^>]*href=["']?|url\(["']?|@import ["'])((?:https?:)?//[^"')>\s]+)"""
+)
+
+
+def prose(text: str) -> str:
+    """A page without its blocks of code."""
+    return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+
+
+def anchors(page: Path) -> set[str]:
+    """Where links into a page may point: its headings, as GitHub names them."""
+    heads = re.findall(r"^#+ (.+)$", prose(page.read_text(encoding="utf-8")), re.MULTILINE)
+    plain = [re.sub(r"[^\w\- ]", "", head.lower()) for head in heads]
+    return {head.replace(" ", "-") for head in plain}
+
+
+def broken_links(page: Path, text: str) -> list[str]:
+    broken = []
+    for link in LINK.findall(prose(text)):
+        if link.startswith(("https://", "http://", "mailto:")):
+            continue
+        name, _, anchor = link.partition("#")
+        target = page.parent / name if name else page
+        inside = target.resolve().is_relative_to(ROOT) and not name.startswith("/")
+        there = inside and target.exists()
+        if not there or (anchor and target.suffix == ".md" and anchor not in anchors(target)):
+            broken.append(link)
+    return broken
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_a_page_is_finished_and_its_links_resolve(page):
+    text = page.read_text(encoding="utf-8")
+    assert UNFINISHED.findall(text) == []
+    assert broken_links(page, text) == []
+
+
+def test_the_checks_of_pages_see_what_they_look_for():
+    for text in ("TODO: more", "coming soon", "{{ name }}", "${HOME}", "<YOUR FOLDER>", "a ???"):
+        assert UNFINISHED.search(text), text
+    for text in ("results_lfw_<fingerprint>.json", "config.<section>", '{"a": 1}', "to doubt"):
+        assert not UNFINISHED.search(text), text
+    text = "[a](docs/none.md) [b](README.md#none) [c](/etc/hosts) [d](README.md) [e](docs)"
+    assert broken_links(ROOT / "README.md", text) == [
+        "docs/none.md",
+        "README.md#none",
+        "/etc/hosts",
+    ]
+
+
+def test_what_a_browser_would_fetch_is_seen():
+    seen = """<script src="https://a.b/c.js"> <link rel=x href=//a.b/d.css> url(http://a.b/e)"""
+    assert len(FETCHED.findall(seen)) == 3
+    assert FETCHED.findall('<a href="https://a.b"> <img src="x.png"> url(y.svg)') == []
+
+
+def test_each_pitfall_names_tests_that_exist():
+    lines = (ROOT / "docs" / "dp-pitfalls.md").read_text(encoding="utf-8").splitlines()
+    rows = [line for line in lines if line.startswith("| ") and not line.startswith("| pitfall")]
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
+    there = {name for text in sources for name in re.findall(r"^def (test_\w+)", text, re.M)}
+    named = [re.findall(r"`(test_\w+)`", row) for row in rows]
+    assert len(rows) > 40 and all(named)
+    assert [name for names in named for name in names if name not in there] == []
+
+
+def test_the_diagram_has_words_for_who_cannot_see_it_and_colours_for_the_dark():
+    path = ROOT / "docs" / "architecture.svg"
+    root = ElementTree.parse(path).getroot()
+    words = {child.tag.rpartition("}")[2]: child for child in root}
+    assert root.get("role") == "img"
+    assert root.get("aria-labelledby") == f"{words['title'].get('id')} {words['desc'].get('id')}"
+    assert len(words["title"].text) > 20 and "discriminator" in words["desc"].text
+    text = path.read_text(encoding="utf-8")
+    assert "prefers-color-scheme: dark" in text and text.count("http") == 1, "its namespace alone"
+    assert "(docs/architecture.svg)" in (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_citation_is_of_this_version():
+    cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
+    assert cited["version"] == tf_mtl_privacy.__version__
+    assert cited["license"] == "Apache-2.0" and cited["authors"] and cited["title"]
+    assert {"cff-version", "message"} <= set(cited)
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory, session_python):
+    folder = tmp_path_factory.mktemp("site")
+    command = ("-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", folder)
+    done = session_python(*command, cwd=ROOT, env={"NO_MKDOCS_2_WARNING": "1"})
+    assert done.returncode == 0, done.stdout + done.stderr
+    return folder
+
+
+def test_the_site_has_every_page_and_asks_nobody_else(site):
+    pages = {path.relative_to(site).with_suffix(".md").as_posix() for path in site.rglob("*.html")}
+    assert pages - {"404.md"} == {
+        path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")
+    }
+    fetched = [
+        f"{path.name}: {address}"
+        for path in (*site.rglob("*.html"), *site.rglob("*.css"))
+        for address in FETCHED.findall(path.read_text(encoding="utf-8"))
+    ]
+    assert fetched == []
+
+
+def test_the_reference_comes_from_docstrings_and_has_every_option(site):
+    options = (site / "api" / "config.html").read_text(encoding="utf-8")
+    names = [
+        f"{kind.__module__}.{kind.__name__}.{field}"
+        for kind in tf_mtl_privacy.config.section_types().values()
+        for field in kind.__dataclass_fields__
+    ]
+    assert len(names) > 80 and [name for name in names if f'id="{name}"' not in options] == []
+    assert "Height and width of the images, in pixels." in options and "&lt;= 512" in options
+    text = "".join(path.read_text(encoding="utf-8") for path in (site / "api").glob("*.html"))
+    for name in (
+        "training.fit.fit",
+        "privacy.optimizer.DPAdam",
+        "privacy.poisson.PoissonBatches",
+        "data.dataset.Dataset",
+        "evaluation.probes.attack",
+    ):
+        assert f'id="tf_mtl_privacy.{name}"' in text, name
+
+
+def test_the_site_is_built_by_make_as_it_is_here():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    assert re.search(r"^docs:.*\n\t.*-m mkdocs build --strict", makefile, re.MULTILINE)
