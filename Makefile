@@ -1,4 +1,4 @@
-# make demo | table | test | lint | docs | bench | browser | clean; each sets up .venv first where it needs it.
+# make demo | table | test | lint | docs | notebooks | bench | browser | clean; each sets up .venv first where it needs it.
 
 # The interpreter that makes .venv; it must be Python 3.11 (tensorflow-privacy needs < 3.12).
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: demo table test lint docs bench bench-peers browser clean help
+.PHONY: demo table test lint docs notebooks bench bench-peers browser clean help
 
 help:
 	@echo "make demo     train on embedded synthetic faces, write a report (minutes on two cores)"
@@ -15,6 +15,7 @@ help:
 	@echo "make test     run the tests"
 	@echo "make lint     check format, lint and types"
 	@echo "make docs     build the pages of docs/ into build/site/"
+	@echo "make notebooks  run the notebooks again and keep their outputs"
 	@echo "make bench    run every benchmark (not the experiments)"
 	@echo "make bench-peers  set up Opacus beside it, so that benchmarks/dp_step.py measures it too"
 	@echo "make browser  install Debian's chromium where it is missing"
@@ -52,6 +53,9 @@ lint: $(STAMP)
 docs: $(STAMP)
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir build/site
 	@echo "the pages are in build/site/index.html"
+
+notebooks: $(STAMP)
+	@$(BIN)/python -m tests.notebooks
 
 # Experiments train for hours, each by its own command; they and what they share are no timings.
 EXPERIMENTS := model_table ablations ablation_rows ablation_table frontier frontier_plot \

@@ -141,7 +141,7 @@ def test_the_reference_comes_from_docstrings_and_has_every_option(site):
         "privacy.optimizer.DPAdam",
         "privacy.poisson.PoissonBatches",
         "data.dataset.Dataset",
-        "evaluation.probes.attack",
+        "evaluation.probes.attack.attack",
     ):
         assert f'id="tf_mtl_privacy.{name}"' in text, name
 
