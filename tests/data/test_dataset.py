@@ -1,4 +1,6 @@
 import dataclasses
+import re
+import types
 
 import numpy as np
 import pytest
@@ -156,3 +158,28 @@ def test_the_fingerprint_of_arrays_covers_all_that_decides_who_is_trained_on():
 def test_from_arrays_refuses_what_does_not_fit(changes, message):
     with pytest.raises(UsageError, match=message):
         Dataset.from_arrays(**arrays(**changes))
+
+
+def test_arrays_as_the_page_hands_them_over(repo_root):
+    text = (repo_root / "docs" / "python.md").read_text(encoding="utf-8")
+    (code,) = [
+        code for code in re.findall(r"```python\n(.*?)```", text, re.S) if "from_arrays" in code
+    ]
+    generator = np.random.default_rng(0)
+    names = {
+        "images": generator.integers(0, 256, (6, 32, 32, 3), np.uint8),
+        "gender": np.array([0, 1, -1, 1, 0, 1]),
+        "private": np.array([0, 1, 2, -1, 0, 1]),
+        "split": np.array([0, 0, 0, 1, 2, 2]),
+        "config": "a configuration",
+        "tf_mtl_privacy": types.SimpleNamespace(fit=lambda *given, run_dir: (*given, run_dir)),
+    }
+    exec(code, names)
+    given, dataset, run_dir = names["run"]
+    assert (given, run_dir) == ("a configuration", "runs/own")
+    assert {name: len(rows) for name, rows in dataset.rows.items()} == {
+        "train": 3,
+        "validation": 1,
+        "test": 2,
+    }
+    assert dataset.private_classes == ("red", "green", "blue")
