@@ -28,7 +28,7 @@ def pictures(notebook):
 
 
 def test_there_are_notebooks():
-    assert {"privacy_accounting", "quickstart"} <= set(NOTEBOOKS)
+    assert {"privacy_accounting", "quickstart", "serving"} <= set(NOTEBOOKS)
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
