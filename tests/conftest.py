@@ -9,6 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+
+from tests import forks  # noqa: E402 (found only now)
+
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
 )
@@ -49,5 +52,26 @@ def python(session_python, tmp_path):
 
     def start(*arguments, cwd=tmp_path, **keywords):
         return session_python(*arguments, cwd=cwd, **keywords)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def session_loaded(tmp_path_factory):
+    """As `session_python` with `-m`, but TensorFlow is loaded already; see forks.py."""
+    empty = tmp_path_factory.mktemp("empty_loaded")
+
+    def start(module, *arguments, cwd=empty, **keywords):
+        return forks.run_module(module, *arguments, cwd=cwd, **keywords)
+
+    return start
+
+
+@pytest.fixture
+def loaded(session_loaded, tmp_path):
+    """As `session_loaded`, in a folder of the test's own."""
+
+    def start(module, *arguments, cwd=tmp_path, **keywords):
+        return session_loaded(module, *arguments, cwd=cwd, **keywords)
 
     return start

@@ -35,11 +35,11 @@ def tiny(cache_dir):
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory, cache_dir, session_python):
+def trained(tmp_path_factory, cache_dir, session_loaded):
     """(run folder, what the terminal showed) of one finished tiny run."""
     run_dir = tmp_path_factory.mktemp("runs") / "tiny"
     arguments = (*TINY, f"--cache_dir={cache_dir}", f"--run_dir={run_dir}")
-    done = session_python("-m", "tf_mtl_privacy.train", *arguments)
+    done = session_loaded("tf_mtl_privacy.train", *arguments)
     assert done.returncode == 0, done.stderr
     return run_dir, done
 

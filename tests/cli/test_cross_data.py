@@ -9,12 +9,11 @@ from tests.fakes.folders import write_celeba, write_lfw
 
 
 @pytest.fixture(scope="module")
-def celeba_run(tmp_path_factory, session_python):
+def celeba_run(tmp_path_factory, session_loaded):
     folder = tmp_path_factory.mktemp("celeba_run")
     write_celeba(folder / "celeba", count=40)
     flags = [flag for flag in TINY if "rows" not in flag]
-    done = session_python(
-        "-m",
+    done = session_loaded(
         "tf_mtl_privacy.train",
         *flags,
         "--dataset=celeba",
@@ -28,12 +27,11 @@ def celeba_run(tmp_path_factory, session_python):
     return folder
 
 
-def test_celeba_to_lfw(celeba_run, python):
+def test_celeba_to_lfw(celeba_run, loaded):
     write_lfw(celeba_run / "lfw")
     run_dir = celeba_run / "run"
     before = (run_dir / "results.json").read_text()
-    done = python(
-        "-m",
+    done = loaded(
         "tf_mtl_privacy.evaluate",
         f"--run_dir={run_dir}",
         "--dataset=lfw",
@@ -52,21 +50,20 @@ def test_celeba_to_lfw(celeba_run, python):
 
 
 def test_it_works_from_another_folder_and_a_folder_s_name_does_not_make_it_other_data(
-    celeba_run, session_python
+    celeba_run, session_loaded
 ):
     config = json.loads((celeba_run / "run" / "config.json").read_text())["data"]
     assert config["data_dir"] == str(celeba_run / "celeba")
     assert config["cache_dir"] == str(celeba_run / "cache")
     run_dir = celeba_run / "run"
-    command = ("-m", "tf_mtl_privacy.evaluate", f"--run_dir={run_dir}")
-    done = session_python(*command, "--data_dir=celeba", cwd=celeba_run)
+    command = ("tf_mtl_privacy.evaluate", f"--run_dir={run_dir}")
+    done = session_loaded(*command, "--data_dir=celeba", cwd=celeba_run)
     assert done.returncode == 0, done.stderr
     assert str(run_dir / "results.json") in done.stdout
 
 
-def test_labels_that_bring_training_rows_into_the_test_are_refused(celeba_run, python):
-    done = python(
-        "-m",
+def test_labels_that_bring_training_rows_into_the_test_are_refused(celeba_run, loaded):
+    done = loaded(
         "tf_mtl_privacy.evaluate",
         f"--run_dir={celeba_run / 'run'}",
         "--private_label=identity",
@@ -77,9 +74,9 @@ def test_labels_that_bring_training_rows_into_the_test_are_refused(celeba_run, p
     assert "--split=test: the run was trained on" in line and "Traceback" not in done.stderr
 
 
-def test_another_split_has_a_file_of_its_own(celeba_run, python):
+def test_another_split_has_a_file_of_its_own(celeba_run, loaded):
     run_dir = celeba_run / "run"
-    done = python("-m", "tf_mtl_privacy.evaluate", f"--run_dir={run_dir}", "--split=validation")
+    done = loaded("tf_mtl_privacy.evaluate", f"--run_dir={run_dir}", "--split=validation")
     assert done.returncode == 0, done.stderr
     results = json.loads((run_dir / "results_validation.json").read_text())
     assert results["counts"]["evaluated"] == 8
@@ -96,17 +93,17 @@ def test_another_split_has_a_file_of_its_own(celeba_run, python):
         (["--dataset=lfw"], ["--data_dir"]),
     ],
 )
-def test_wrong_requests_are_one_line(celeba_run, python, flags, words):
-    done = python("-m", "tf_mtl_privacy.evaluate", f"--run_dir={celeba_run / 'run'}", *flags)
+def test_wrong_requests_are_one_line(celeba_run, loaded, flags, words):
+    done = loaded("tf_mtl_privacy.evaluate", f"--run_dir={celeba_run / 'run'}", *flags)
     assert done.returncode == 2, done.stderr
     line = done.stderr.splitlines()[-1]
     assert "Traceback" not in done.stderr and all(word in line for word in words), line
 
 
-def test_a_run_that_is_not_finished_says_so(celeba_run, python, tmp_path):
+def test_a_run_that_is_not_finished_says_so(celeba_run, loaded, tmp_path):
     unfinished = tmp_path / "run"
     unfinished.mkdir()
     config = (celeba_run / "run" / "config.json").read_text()
     (unfinished / "config.json").write_text(config)
-    done = python("-m", "tf_mtl_privacy.evaluate", f"--run_dir={unfinished}")
+    done = loaded("tf_mtl_privacy.evaluate", f"--run_dir={unfinished}")
     assert done.returncode == 2 and "not finished" in done.stderr

@@ -61,20 +61,19 @@ def test_the_run_folder_is_for_its_owner_only(trained):
     assert not list(run_dir.glob("features*"))
 
 
-def test_a_finished_run_is_shown_again_and_not_trained_again(trained, python, tiny):
+def test_a_finished_run_is_shown_again_and_not_trained_again(trained, loaded, tiny):
     run_dir, first = trained
     before = (run_dir / "training.json").read_text()
-    done = python("-m", "tf_mtl_privacy.train", *tiny, f"--run_dir={run_dir}")
+    done = loaded("tf_mtl_privacy.train", *tiny, f"--run_dir={run_dir}")
     assert done.returncode == 0, done.stderr
     assert (run_dir / "training.json").read_text() == before
     assert done.stdout.splitlines()[-5:] == first.stdout.splitlines()[-5:]
 
 
-def test_a_saved_configuration_starts_the_same_run(trained, python, tmp_path):
+def test_a_saved_configuration_starts_the_same_run(trained, loaded, tmp_path):
     run_dir, _ = trained
     again = tmp_path / "again"
-    done = python(
-        "-m",
+    done = loaded(
         "tf_mtl_privacy.train",
         f"--config={run_dir}/config.json",
         "--model=mtl_adv",
@@ -88,17 +87,17 @@ def test_a_saved_configuration_starts_the_same_run(trained, python, tmp_path):
     assert ours == theirs
 
 
-def test_a_run_folder_of_another_configuration_is_refused(trained, python, tiny):
+def test_a_run_folder_of_another_configuration_is_refused(trained, loaded, tiny):
     run_dir, _ = trained
-    done = python("-m", "tf_mtl_privacy.train", *tiny, "--alpha=0.5", f"--run_dir={run_dir}")
+    done = loaded("tf_mtl_privacy.train", *tiny, "--alpha=0.5", f"--run_dir={run_dir}")
     line = one_line(done, 2)
     assert "--alpha=0.4" in line and "0.5" in line and str(run_dir) in line
 
 
 @pytest.mark.parametrize("model", ["stl", "mtl_dp"])
-def test_the_other_models_train_as_well(model, python, tiny, tmp_path):
+def test_the_other_models_train_as_well(model, loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
-    done = python("-m", "tf_mtl_privacy.train", *tiny, f"--model={model}", f"--run_dir={run_dir}")
+    done = loaded("tf_mtl_privacy.train", *tiny, f"--model={model}", f"--run_dir={run_dir}")
     assert done.returncode == 0, done.stderr
     results = json.loads((run_dir / "results.json").read_text())
     assert set(results["utility"]) == {"gender", "age", "expression"}
@@ -113,10 +112,9 @@ def test_the_other_models_train_as_well(model, python, tiny, tmp_path):
         assert results["training"]["final_beta"] == 0
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(python, tiny, tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
-    done = python(
-        "-m",
+    done = loaded(
         "tf_mtl_privacy.train",
         *tiny,
         "--adversarial_learning_rate=1e38",
@@ -137,10 +135,10 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(python
             assert np.isfinite(value).all(), name
 
 
-def test_weights_that_blow_up_in_the_last_step_are_not_called_finished(python, tiny, tmp_path):
+def test_weights_that_blow_up_in_the_last_step_are_not_called_finished(loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
     flags = ("--adversarial_learning_rate=1e38", "--batch_size=64", f"--run_dir={run_dir}")
-    done = python("-m", "tf_mtl_privacy.train", *tiny, *flags)
+    done = loaded("tf_mtl_privacy.train", *tiny, *flags)
     assert "last good checkpoint" in one_line(done, 1)
     assert not (run_dir / "training.json").exists()
 
@@ -166,8 +164,8 @@ def test_an_interrupted_run_is_checkpointed_and_goes_on(number, tiny, tmp_path):
     assert (run_dir / "checkpoints" / "checkpoint").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(python, tiny):
-    done = python("-m", "tf_mtl_privacy.train", *tiny, "--run_dir=/proc/nowhere/run")
+def test_a_folder_that_cannot_be_written_is_one_line(loaded, tiny):
+    done = loaded("tf_mtl_privacy.train", *tiny, "--run_dir=/proc/nowhere/run")
     assert "/proc/nowhere" in one_line(done, 1)
 
 
@@ -209,19 +207,18 @@ def test_a_full_disk_is_one_line(python, tiny, tmp_path):
         (["--private_label=identity", "--num_identities=1"], ["--num_identities", ">= 2"]),
     ],
 )
-def test_wrong_flags_are_one_line_and_exit_2(arguments, words, python, tiny, tmp_path):
+def test_wrong_flags_are_one_line_and_exit_2(arguments, words, loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
-    done = python("-m", "tf_mtl_privacy.train", *tiny, *arguments, f"--run_dir={run_dir}")
+    done = loaded("tf_mtl_privacy.train", *tiny, *arguments, f"--run_dir={run_dir}")
     line = one_line(done, 2)
     for word in words:
         assert word in line
     assert not (run_dir / "checkpoints").exists()
 
 
-def test_weights_that_do_not_fit_are_refused(trained, python, tiny, tmp_path):
+def test_weights_that_do_not_fit_are_refused(trained, loaded, tiny, tmp_path):
     weights = trained[0] / "models" / "restorer.weights.h5"
-    done = python(
-        "-m",
+    done = loaded(
         "tf_mtl_privacy.train",
         *tiny,
         f"--encoder_weights={weights}",
@@ -230,10 +227,9 @@ def test_weights_that_do_not_fit_are_refused(trained, python, tiny, tmp_path):
     assert "restorer.weights.h5" in one_line(done, 2)
 
 
-def test_training_goes_on_from_the_weights_of_another_run(trained, python, tiny, tmp_path):
+def test_training_goes_on_from_the_weights_of_another_run(trained, loaded, tiny, tmp_path):
     weights = trained[0] / "models" / "encoder.weights.h5"
-    done = python(
-        "-m",
+    done = loaded(
         "tf_mtl_privacy.train",
         *tiny,
         f"--encoder_weights={weights}",

@@ -7,9 +7,9 @@ from tests.fakes.pictures import encoded, picture
 
 
 @pytest.fixture
-def prepare(python, tmp_path):
+def prepare(loaded, tmp_path):
     def start(*flags):
-        return python("-m", "tf_mtl_privacy.prepare", f"--cache_dir={tmp_path / 'cache'}", *flags)
+        return loaded("tf_mtl_privacy.prepare", f"--cache_dir={tmp_path / 'cache'}", *flags)
 
     return start
 

@@ -4,11 +4,11 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
 
 import numpy as np
 
+from tests import forks
 from tf_mtl_privacy.config import (
     Config,
     DataConfig,
@@ -76,15 +76,8 @@ def train_in_process(run_dir, cache_dir, model, death="", *, timeout=300, test_k
     `run_dir`.ran. Returns the exit code.
     """
     job = {"model": model, "death": death, "test_key": test_key, "options": options}
-    command = [sys.executable, "-m", "tests.training.tiny", run_dir, cache_dir, json.dumps(job)]
-    done = subprocess.run(
-        [str(part) for part in command],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        timeout=timeout,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    arguments = run_dir, cache_dir, json.dumps(job)
+    done = forks.run_module("tests.training.tiny", *arguments, cwd=os.getcwd(), timeout=timeout)
     if done.returncode not in (0, -signal.SIGKILL):
         raise AssertionError(done.stderr[-2000:])
     return done.returncode

@@ -3,9 +3,9 @@
 import dataclasses
 import os
 import signal
-import subprocess
 import sys
 
+from tests import forks
 from tests.training.tiny import tiny_config
 
 # 72 rows in batches of 16 make 5 steps an epoch, two epochs a phase.
@@ -53,14 +53,7 @@ def train_in_process(run_dir, cache_dir, backbone, target_epsilon=0.0, die_at=0)
     but the last have been made, and before any is booked; with 0 it lives. Returns its exit code.
     """
     arguments = [run_dir, cache_dir, backbone, target_epsilon, die_at]
-    done = subprocess.run(
-        [sys.executable, "-m", "tests.training.tiny_private", *map(str, arguments)],
-        env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
-        timeout=600,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = forks.run_module("tests.training.tiny_private", *arguments, cwd=os.getcwd(), timeout=600)
     if done.returncode not in (0, -signal.SIGKILL):
         raise AssertionError(done.stderr[-2000:])
     return done.returncode
