@@ -40,7 +40,7 @@ class Run:
     tasks = ("gender",)
     lines = 0
 
-    def __init__(self, budgets, **record):
+    def __init__(self, budgets, checks=None, **record):
         config = tiny_config("mtl_adv_dp", early_gates=False, checkpoint_steps=2)
         loss = dataclasses.replace(config.loss, beta_check_epochs=1, beta_check_accuracy=0.0)
         self.log, self.saved, self.said = [], [], []
@@ -53,6 +53,7 @@ class Run:
             self,
             Budget(budgets, self.log),
             report=self.said.append,
+            checks=checks,
         )
         self.loop.run()
 
@@ -156,3 +157,41 @@ def test_beta_is_not_raised_for_an_epoch_that_does_not_come():
     assert Run({}).record.beta == pytest.approx(0.4)
     early = Run({"adversarial": 3})
     assert early.record.steps["adversarial"] == 3 and early.record.beta == 0.1
+
+
+class Checked:
+    """Takes the place of `Checks`: due after the last epoch only, as with --check_epochs=0."""
+
+    def __init__(self):
+        self.log = []
+
+    def before_game(self, record):
+        return False
+
+    def figures(self, finished, *, last):
+        self.log += [("figures", finished)] * last
+        return {"fresh_probe_balanced_accuracy": 0.125} if last else {}
+
+    def keep(self, record, *, last):
+        privacy = record.stop_rule["parts"]["privacy"]["value"]
+        self.log += [("keep", record.epoch, privacy)] * last
+
+    def tidy(self, record):
+        pass
+
+
+# Two epochs; one, where the budget ends with it; within the second; within the first; none.
+@pytest.mark.parametrize(("steps", "last"), [(99, 2), (5, 1), (7, 2), (3, 1), (0, 0)])
+def test_the_last_epoch_is_checked_wherever_the_budget_ends(steps, last):
+    checks = Checked()
+    run = Run({"adversarial": steps}, checks)
+    expected = [("figures", last), ("keep", last, 0.125)] if last else []
+    assert checks.log == expected and len(run.record.history) == last
+    assert [h.get("fresh_probe_balanced_accuracy") for h in run.record.history[-1:]] == (
+        [0.125] * bool(last)
+    )
+    again = Checked()
+    at = next((r for r in run.saved if r["budget_ended"]), None)
+    if at is not None and at["epoch"] == 2:
+        Run({"adversarial": 0}, again, **at)
+        assert again.log == [], "it is not checked twice"

@@ -102,11 +102,11 @@ class Loop:
         while record.epoch < phase.epochs:
             started = time.monotonic()
             if record.step == 0:
+                if not self._covered(phase):
+                    self._end_between_epochs(phase, checks)
+                    break
                 phase.before_epoch(record.epoch)
             spent = not self._run_steps(phase, interrupt)
-            if spent and record.step == 0:
-                record.epoch = phase.epochs
-                break
             means = record.finish_epoch()
             figures, beta = phase.validate(), record.beta
             last = spent or record.epoch == phase.epochs
@@ -133,6 +133,22 @@ class Loop:
             if interrupt.requested:
                 raise KeyboardInterrupt
 
+    def _end_between_epochs(self, phase: Phase, checks: Checks | None) -> None:
+        """No budget is left for another epoch: the one before was the last, and is checked so."""
+        record, config = self._record, self._config
+        # Where a check was due anyhow it was made.
+        due = schedule.check_due(config.game.check_epochs, record.epoch, last=False)
+        if checks is not None and record.epoch and not due:
+            figures = checks.figures(record.epoch, last=True)
+            record.history[-1] |= figures
+            record.stop_rule = schedule.stop_rule(config, record.history, self._phases.tasks)
+            checks.keep(record, last=True)
+            self._report(f"{self._label}after the last epoch: {shown_figures(figures)}")
+        record.epoch = phase.epochs
+        self._save()
+        if checks is not None:
+            checks.tidy(record)
+
     def _run_steps(self, phase: Phase, interrupt: Interrupt) -> bool:
         """The rest of an epoch; returns False where a privacy budget ended it early."""
         record, steps = self._record, phase.steps_per_epoch
@@ -141,7 +157,8 @@ class Loop:
         label = f"{self._label}{phase.name} {record.epoch + 1}/{phase.epochs}"
         with Progress(steps - record.step, label) as progress:
             for inputs in prefetch(self._inputs(phase)):
-                if not self._covered(phase):
+                # An epoch's first step was covered before the epoch began.
+                if record.step and not self._covered(phase):
                     return False
                 values = self._step(phase, inputs)
                 self._check_finite(phase, values)
