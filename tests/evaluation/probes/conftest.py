@@ -11,6 +11,7 @@ from tf_mtl_privacy.evaluation.probes.settings import FAST, THOROUGH
 TINY = {
     "rows": 96,
     "image_rows": 64,
+    "region_rows": 64,
     "reference_rows": 64,
     "reference_tests": 24,
     "validation_rows": 40,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -39,6 +40,7 @@ def attack(
     setting: Setting,
     seed: int,
     done: Callable[[str], None] = lambda name: None,
+    enough: float = math.inf,
 ) -> list[Reading]:
     """Every attacker's best restart on validation rows. Test labels are read for scoring only.
 
@@ -49,6 +51,8 @@ def attack(
         setting: how hard they try.
         seed: of all random starts.
         done: called with an attacker's name when it has finished.
+        enough: no further attacker is sent once one reads so much of the validation rows (balanced
+            accuracy); for targets that only show what attackers are able to.
 
     Raises:
         ValueError: nobody among them can read such rows.
@@ -64,6 +68,8 @@ def attack(
             ]
             found.append(strongest(tries))
             done(name)
+            if found[-1].validation >= enough:
+                break
     if not found:
         raise ValueError(f"expected an attacker that reads rows of shape {data.train.shape[1:]}")
     return found

@@ -19,6 +19,8 @@ from tf_mtl_privacy.evaluation.probes.data import Array, ProbeData
 _LEAST_EIGENVALUE = 1e-6
 # Of the absolute mean: float32 holds seven digits.
 _LEAST_DEVIATION = 1e-6
+# More rows hardly turn the leading components, and cost time in proportion.
+_ROWS_PER_COMPONENT, _LEAST_ROWS = 16, 2000
 
 
 class Rows(NamedTuple):
@@ -62,14 +64,20 @@ class Inputs:
 
     @functools.cached_property
     def whitened(self) -> Rows:
-        """Leading principal components of `standardised`, each with deviation 1."""
-        count = min(self._dimensions, len(self.raw.train) - 1, self.raw.train.shape[1])
-        # What the rounding of constant columns would make of a component is cut off by PCA itself.
-        pca = PCA(count, whiten=True, svd_solver="randomized", iterated_power=2)
-        pca.set_params(random_state=self._seed)
-        train = pca.fit_transform(self.standardised.train)
-        rest = (pca.transform(part) for part in self.standardised[1:])
-        return Rows(*(np.asarray(part, np.float32) for part in (train, *rest)))
+        """Leading principal components of `standardised`, each with deviation 1.
+
+        The components are those of the first rows, the deviations those of all of them.
+        """
+        train = self.standardised.train
+        count = min(self._dimensions, len(train) - 1, train.shape[1])
+        pca = PCA(count, svd_solver="randomized", iterated_power=2, random_state=self._seed)
+        some = train[: max(_ROWS_PER_COMPONENT * count, _LEAST_ROWS)]
+        axes = pca.fit(some).components_.astype(np.float32).T
+        parts = [part @ axes for part in self.standardised]
+        mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0, ddof=1)
+        # What the rounding of constant columns makes of a component is not blown up.
+        deviation = np.maximum(deviation, np.finfo(np.float32).eps)
+        return Rows(*((part - mean) / deviation for part in parts))
 
     def selected(self, count: int) -> Rows:
         """The `count` columns of `standardised` that differ most between classes (F test)."""
@@ -106,9 +114,10 @@ def _moments(rows: Array) -> tuple[Array, Array]:
     # A rounded mean moves every row alike, so a small difference on a large mean is kept.
     mean32 = mean.astype(np.float32)
     square = np.zeros(rows.shape[1])
-    for start in range(0, len(rows), 4096):
-        part = rows[start : start + 4096] - mean32
-        square += np.einsum("nd,nd->d", part, part, dtype=np.float64)
+    # Short enough for sums in float32.
+    for start in range(0, len(rows), 256):
+        part = rows[start : start + 256] - mean32
+        square += np.einsum("nd,nd->d", part, part)
     deviation = np.sqrt(np.maximum(square / len(rows) - (mean - mean32) ** 2, 0.0))
     live = deviation > _LEAST_DEVIATION * np.abs(mean)
     return mean32, np.where(live, 1.0 / np.where(live, deviation, 1.0), 0.0).astype(np.float32)

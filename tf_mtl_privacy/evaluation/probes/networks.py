@@ -7,6 +7,7 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_mtl_privacy.models.layers import Layers, layer_seed
 
@@ -116,6 +117,33 @@ def with_same_weights(model: keras.Model) -> keras.Model:
     return twin
 
 
+class _FusedNorm(keras.layers.Layer):
+    """BatchNorm of maps `[B, h, w, c]` in one operation: Keras' own is several, and half as fast.
+
+    Statistics move by a tenth in each step of training.
+    """
+
+    def build(self, shape: Any) -> None:
+        def weight(name: str, start: str, trainable: bool = True) -> Any:
+            return self.add_weight(
+                name=name, shape=(shape[-1],), initializer=start, trainable=trainable
+            )
+
+        self._gamma, self._beta = weight("gamma", "ones"), weight("beta", "zeros")
+        self._mean = weight("moving_mean", "zeros", trainable=False)
+        self._variance = weight("moving_variance", "ones", trainable=False)
+
+    def call(self, x: Any, training: bool = False) -> Any:
+        norm, scales = tf.compat.v1.nn.fused_batch_norm, (self._gamma.value, self._beta.value)
+        kept = (self._mean, self._variance)
+        if not training:
+            return norm(x, *scales, *(k.value for k in kept), epsilon=1e-3, is_training=False)[0]
+        normed, *found = norm(x, *scales, epsilon=1e-3, is_training=True)
+        for variable, new in zip(kept, found, strict=True):
+            variable.assign(0.9 * variable + 0.1 * new)
+        return normed
+
+
 def _patterns(layers: Layers, x: Any, width: int) -> Any:
     """Two layers of small patterns, `[B, h, w, 2 * width]` with h and w at most 32."""
     while min(x.shape[1:3]) > _MOST_CELLS:
@@ -128,7 +156,7 @@ def _block(layers: Layers, x: Any, channels: int, *, kernel: int, strides: int, 
     """Convolution, BatchNorm, ReLU."""
     name = f"conv{number}"
     x = layers.conv(channels, kernel, name, strides=strides, use_bias=False)(x)
-    x = keras.layers.BatchNormalization(momentum=0.9, name=f"norm{number}")(x)
+    x = _FusedNorm(name=f"norm{number}")(x)
     return keras.layers.ReLU(name=f"relu{number}")(x)
 
 

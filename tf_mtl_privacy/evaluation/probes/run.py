@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -35,6 +36,8 @@ TARGETS = (
 )
 _WITH_NOISE = ("one_draw", "noiseless")
 _NO_MASK, _NO_NOISE = "the encoder covers nothing", "the encoder adds no noise"
+# Of validation rows: an attacker that reads so much of a reference has shown its power.
+_SHOWN = 0.98
 _THOROUGH = "only --probe=thorough measures it"
 
 
@@ -118,7 +121,7 @@ class _Probe:
         """A target that is not about the run's networks, on fewer rows."""
         most, tests = self.setting.reference_rows, self.setting.reference_tests
         data = targets.seen_through(view, self.rows, self.classes, most, tests)
-        return self._one(target, data, names)
+        return self._one(target, data, names, enough=_SHOWN)
 
     @property
     def _first(self) -> Bundle:
@@ -142,7 +145,7 @@ class _Probe:
         if not is_masked(encoder):
             return {"regions": not_measured(_NO_MASK), both: not_measured(_NO_MASK)}
         covered = self._seen(targets.regions(encoder), self.rows)
-        alone = targets.fewer(covered, self.setting.image_rows, len(covered.test))
+        alone = targets.fewer(covered, self.setting.region_rows, len(covered.test))
         found = {"regions": self._one("regions", alone, self.setting.regions)}
         found[both] = not_measured(_THOROUGH)
         if self.setting.with_regions:
@@ -184,9 +187,11 @@ class _Probe:
     def _seen(self, view: targets.View, rows: AttackRows) -> ProbeData:
         return targets.seen_through(view, rows, self.classes)
 
-    def _one(self, target: str, data: ProbeData, names: Sequence[str]) -> dict[str, Any]:
+    def _one(
+        self, target: str, data: ProbeData, names: Sequence[str], enough: float = math.inf
+    ) -> dict[str, Any]:
         """A target of one network, or of none."""
-        return self._summary(self._attack(target, data, names), len(data.train))
+        return self._summary(self._attack(target, data, names, enough=enough), len(data.train))
 
     def _attack(
         self,
@@ -195,12 +200,13 @@ class _Probe:
         names: Sequence[str],
         network: str = "",
         discriminator: keras.Model | None = None,
+        enough: float = math.inf,
     ) -> list[Reading]:
         if discriminator is not None and discriminator.output_shape[-1] != self.classes:
             discriminator = None
         known = attackers(discriminator)
         seed = layer_seed(self.seed, f"probe/{target}")
-        found = attack(data, names, known, self.setting, seed, self.done)
+        found = attack(data, names, known, self.setting, seed, self.done, enough)
         prefix = f"{network}/" if network else ""
         return [dataclasses.replace(reading, name=prefix + reading.name) for reading in found]
 

@@ -12,8 +12,8 @@ class Setting:
     Attributes:
         name: 'fast' or 'thorough'.
         rows: rows to learn from, where data is generated; at most so many elsewhere.
-        image_rows: of these, most that are learned from where they are images or masks, which are
-            larger.
+        image_rows: of these, most that are learned from where they are images, which are larger.
+        region_rows: likewise where they are masks.
         reference_rows: most that are learned from where it is not about the run: pixels, an
             untrained encoder, a planted leak.
         reference_tests: most rows that these are tested on.
@@ -43,6 +43,7 @@ class Setting:
     name: str
     rows: int
     image_rows: int
+    region_rows: int
     reference_rows: int
     reference_tests: int
     validation_rows: int
@@ -71,6 +72,7 @@ FAST = Setting(
     name="fast",
     rows=10_000,
     image_rows=8_000,
+    region_rows=4_000,
     reference_rows=8_000,
     reference_tests=1_000,
     validation_rows=1_000,
@@ -90,8 +92,9 @@ FAST = Setting(
         "discriminator_final",
     ),
     images=("logistic_standardised", "soft_standardised"),
-    pixels=("logistic_standardised", "soft_standardised"),
-    untrained=("logistic_whitened", "soft_whitened"),
+    # The network first: the other is sent where it fails.
+    pixels=("soft_standardised", "logistic_standardised"),
+    untrained=("soft_whitened", "logistic_whitened"),
     own=(),
     logits=("logistic_standardised", "knn_whitened"),
     regions=("logistic_standardised", "soft_raw"),
@@ -103,6 +106,7 @@ THOROUGH = Setting(
     name="thorough",
     rows=20_000,
     image_rows=20_000,
+    region_rows=20_000,
     reference_rows=20_000,
     reference_tests=4_000,
     validation_rows=2_000,
