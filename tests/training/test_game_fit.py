@@ -17,6 +17,8 @@ from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.private_updates import private_plan
 from tf_mtl_privacy.training.record import RunRecord
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 LARGE = {"discriminators": 2, "discriminator_steps": 2, "discriminator_restart_epochs": 1}
 JOINT = EPOCHS * STEPS
 

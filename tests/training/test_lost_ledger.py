@@ -7,6 +7,8 @@ from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, read_ledger
 from tf_mtl_privacy.training.fit import fit
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 CONFIG = private_config({"noise_multiplier": 2.0}, discriminator_epochs=3)
 
 

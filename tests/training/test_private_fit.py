@@ -15,6 +15,8 @@ from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, read_ledger
 from tf_mtl_privacy.training import fit as fitting
 from tf_mtl_privacy.training.fit import fit
 
+pytestmark = pytest.mark.usefixtures("untraced")
+
 
 def trained(run_dir, config=None, dataset=None, **options):
     """Discriminator's weights, and the `dp` part of the run's results."""

@@ -50,14 +50,14 @@ def in_weights(dp):
 def test_a_private_run_killed_at_random_points_has_the_same_updates(tmp_path):
     cache, killed, whole = tmp_path / "cache", tmp_path / "killed", tmp_path / "whole"
     options = {"test_key": 3, "privacy": {"noise_multiplier": 1.5}}
-    assert train_in_process(whole, cache, "mtl_adv_dp", **options) == 0
+    assert train_in_process(whole, cache, "mtl_adv_dp", untraced=True, **options) == 0
     exact = dp_of(whole)
     assert in_weights(exact) == {n: p["steps"] for n, p in exact["phases"].items()} == WHOLE
     deaths = random_deaths(11)
     for death in deaths:
-        code = train_in_process(killed, cache, "mtl_adv_dp", death, **options)
+        code = train_in_process(killed, cache, "mtl_adv_dp", death, untraced=True, **options)
         assert code == -signal.SIGKILL, death
-    assert train_in_process(killed, cache, "mtl_adv_dp", **options) == 0
+    assert train_in_process(killed, cache, "mtl_adv_dp", untraced=True, **options) == 0
     dp, done = dp_of(killed), ran(killed)
     assert in_weights(dp) == WHOLE
     for name, phase in dp["phases"].items():
@@ -90,8 +90,11 @@ def test_a_kill_that_eats_into_the_budget_ends_training_early(tmp_path):
     }
     # The game's steps are 11 to 20 here. Killed after the fourth, when six were reserved and three
     # are in the checkpoint: four of its ten updates are left.
-    assert train_in_process(run, cache, "mtl_adv_dp", "step:14", **options) == -signal.SIGKILL
-    assert train_in_process(run, cache, "mtl_adv_dp", **options) == 0
+    assert (
+        train_in_process(run, cache, "mtl_adv_dp", "step:14", untraced=True, **options)
+        == -signal.SIGKILL
+    )
+    assert train_in_process(run, cache, "mtl_adv_dp", untraced=True, **options) == 0
     dp = dp_of(run)
     assert dp["void"] is False
     assert in_weights(dp) == {"discriminator": 10, "adversarial_discriminator": 7}

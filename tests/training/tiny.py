@@ -66,16 +66,19 @@ def tiny_arrays(rows=40, unlabelled=0, store=None, **columns) -> Dataset:
     return dataset if store is None else dataclasses.replace(dataset, store=store(dataset.store))
 
 
-def train_in_process(run_dir, cache_dir, model, death="", *, timeout=300, test_key=None, **options):
+def train_in_process(
+    run_dir, cache_dir, model, death="", *, timeout=300, test_key=None, untraced=False, **options
+):
     """Trains `tiny_config(model, **options)` in a process of its own, which may kill itself.
 
     `death` says where (SIGKILL), in updates of all phases: "step:17" right after the 17th, before
     it is booked or saved; "saved:17" with the checkpoint that holds 17, before the ledger is
     settled; "reserved:NAME:8" once 8 updates of that name are reserved; "closing" where the cached
     features would be deleted. For each step that ran, a line with its phase is added to
-    `run_dir`.ran. Returns the exit code.
+    `run_dir`.ran. `untraced` as in conftest.py. Returns the exit code.
     """
     job = {"model": model, "death": death, "test_key": test_key, "options": options}
+    job["untraced"] = untraced
     arguments = run_dir, cache_dir, json.dumps(job)
     done = forks.run_module("tests.training.tiny", *arguments, cwd=os.getcwd(), timeout=timeout)
     if done.returncode not in (0, -signal.SIGKILL):
@@ -119,9 +122,12 @@ def _arm(ran, death):
 
 
 def _main(run_dir: str, cache_dir: str, text: str) -> None:
+    import tensorflow as tf
+
     from tf_mtl_privacy.training.fit import fit
 
     job = json.loads(text)
+    tf.config.run_functions_eagerly(job["untraced"])
     _arm(os.open(f"{run_dir}.ran", os.O_WRONLY | os.O_APPEND | os.O_CREAT), job["death"])
     config = tiny_config(job["model"], **job["options"])
     data = dataclasses.replace(config.data, cache_dir=cache_dir)
