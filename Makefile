@@ -41,8 +41,10 @@ table: $(STAMP)
 	@$(BIN)/python -m benchmarks.model_table --runs=$(RUNS) --seeds=$(SEEDS)
 
 # One process per core; the tests of a file share one, because they share what is slow to make.
+# Files come in the order of tests/conftest.py, the slow ones first.
 test: $(STAMP)
-	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+		--no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check

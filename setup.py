@@ -52,7 +52,7 @@ setup(
             "playwright>=1.45,<2",  # drives Debian's chromium
             "pytest>=8,<10",
             "pytest-timeout>=2.3,<3",
-            "pytest-xdist>=3.6,<4",
+            "pytest-xdist>=3.8,<4",
             "ruff>=0.6,<1",
         ],
         "serving": [

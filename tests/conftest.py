@@ -22,6 +22,12 @@ os.environ["KERAS_BACKEND"] = "tensorflow"
 pytest_plugins = ["tests.browser"]
 
 
+def pytest_collection_modifyitems(items):
+    """Files with slow tests go first: one that comes last would keep a single core busy."""
+    slow = {item.path for item in items if item.get_closest_marker("slow")}
+    items.sort(key=lambda item: item.path not in slow)
+
+
 @pytest.fixture(scope="session")
 def repo_root() -> Path:
     return ROOT
