@@ -66,7 +66,7 @@ class Inputs:
     def whitened(self) -> Rows:
         """Leading principal components of `standardised`, each with deviation 1.
 
-        The components are those of the first rows, the deviations those of all of them.
+        The space that they span is that of the first rows, they themselves are of all of them.
         """
         train = self.standardised.train
         count = min(self._dimensions, len(train) - 1, train.shape[1])
@@ -74,10 +74,12 @@ class Inputs:
         some = train[: max(_ROWS_PER_COMPONENT * count, _LEAST_ROWS)]
         axes = pca.fit(some).components_.astype(np.float32).T
         parts = [part @ axes for part in self.standardised]
-        mean, deviation = parts[0].mean(axis=0), parts[0].std(axis=0, ddof=1)
-        # What the rounding of constant columns makes of a component is not blown up.
-        deviation = np.maximum(deviation, np.finfo(np.float32).eps)
-        return Rows(*((part - mean) / deviation for part in parts))
+        mean = parts[0].mean(axis=0)
+        values, vectors = np.linalg.eigh(np.atleast_2d(np.cov(parts[0].T)))
+        # The largest first; what the rounding of constant columns makes of one is not blown up.
+        matrix = vectors / np.sqrt(np.maximum(values, _LEAST_EIGENVALUE))
+        matrix = matrix[:, ::-1].astype(np.float32)
+        return Rows(*((part - mean) @ matrix for part in parts))
 
     def selected(self, count: int) -> Rows:
         """The `count` columns of `standardised` that differ most between classes (F test)."""
