@@ -60,7 +60,7 @@ def served(run_dir: str) -> Iterator[Served]:
     size, crop = run.config.data.image_size, run.config.data.effective_crop
     faces = synthetic_faces.render(0, "test", np.arange(PICTURES), size=FILE_PIXELS)
     files = [tf.io.encode_jpeg(face, quality=95).numpy() for face in faces.image]
-    images = files_ready(size, crop)(tf.constant(files)).numpy()
+    images = tf.function(files_ready(size, crop))(tf.constant(files)).numpy()
     with tempfile.TemporaryDirectory() as folder:
         version = export_run(run, Path(folder) / "faces", {}, name="faces").folder
         yield Served(run, version, images, files)

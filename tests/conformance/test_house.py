@@ -24,6 +24,14 @@ FOREIGN = {
     "quiet",
     "version",
     "logdir",
+    # Of TensorFlow Serving, and of the tools that are used with an exported model.
+    "enable_batching",
+    "batching_parameters_file",
+    "tag",
+    "data",
+    "wrap",
+    "dir",
+    "all",
     # Of the experiments in benchmarks/.
     "base",
     "only",

@@ -11,6 +11,7 @@ from tests.fakes.pictures import encoded, picture
 from tf_mtl_privacy.data.orientation import exif_orientation
 from tf_mtl_privacy.data.points import map_points
 from tf_mtl_privacy.data.preprocess import (
+    decode_content,
     prepare_content,
     prepare_pixels,
     read_picture,
@@ -90,6 +91,14 @@ def test_transparent_pixels_lie_on_white():
         pixels[..., 3] = alpha
         prepared = read_picture(encoded(Image.fromarray(pixels, "RGBA"), "PNG"), 16, "center")
         assert prepared[3, 3].tolist() == list(expected)
+
+
+def test_every_shade_at_every_opacity_is_rounded_to_the_nearest_level():
+    shade, alpha = np.meshgrid(np.arange(256), np.arange(256))
+    pixels = np.stack([shade, shade, shade, alpha], axis=-1).astype(np.uint8)
+    found = decode_content(tf.constant(encoded(Image.fromarray(pixels, "RGBA"), "PNG"))).numpy()
+    exact = shade * (alpha / 255) + 255 * (1 - alpha / 255)
+    assert np.abs(found - exact[..., np.newaxis]).max() < 0.5
 
 
 def test_sixteen_bit_pgm_is_scaled_by_its_highest_value():

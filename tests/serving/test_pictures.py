@@ -24,12 +24,14 @@ def test_pixels_and_files_give_what_predict_reads(crop, shape):
     found = prepare(tf.constant(images))
     assert found.dtype == tf.uint8
     np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(files_ready(SIZE, crop)(tf.constant(files)), expected)
+    np.testing.assert_array_equal(
+        tf.function(files_ready(SIZE, crop))(tf.constant(files)), expected
+    )
     same = shape == (SIZE, SIZE) and crop != "inner"
     assert np.array_equal(found, images) == same
 
 
 def test_files_of_one_request_may_differ_in_size():
     files = [encoded(picture(seed, *shape), "JPEG") for seed, shape in enumerate(SHAPES)]
-    found = files_ready(SIZE, "center")(tf.constant(files))
+    found = tf.function(files_ready(SIZE, "center"))(tf.constant(files))
     np.testing.assert_array_equal(found, [read_picture(file, SIZE, "center") for file in files])
