@@ -1,0 +1,109 @@
+"""Do the membership attacks have power, and what do they find in a run?
+
+    python -m benchmarks.membership_power [--runs=runs/power] [--run_dir=runs/synthetic] [--rows=N]
+
+Trains the architecture of synthetic.cfg without any privacy on 1,000 rows until it knows them by
+heart, attacks it, then attacks the run in --run_dir in the same way, and prints both. What is
+trained or attacked already is kept. Only the membership part of the audit runs; it is written to
+`membership.json` in --runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, train_all
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.files import private_dir, write_json
+
+# Neither game nor DP-SGD, and many passes over few rows; the mask and all networks as they are.
+MEMORISING = (
+    "--flagfile=synthetic.cfg",
+    "--model=mtl_adv",
+    "--beta=0",
+    "--beta_late=0",
+    "--beta_step=0",
+    "--train_rows=1000",
+    "--validation_rows=500",
+    "--test_rows=2000",
+    "--batch_size=64",
+    "--business_epochs=60",
+    "--discriminator_epochs=1",
+    "--restorer_epochs=2",
+    "--adversarial_epochs=15",
+    "--region_rows=6000",
+    "--noearly_gates",
+)
+FILE = "membership.json"
+
+
+def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
+    """Trains, attacks and prints; 1 if the training failed, 130 if it was interrupted."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--runs", default="runs/power", help="folder of the memorising run")
+    parser.add_argument("--run_dir", default="", help="a finished run to attack beside it")
+    parser.add_argument("--rows", type=int, default=10_000, help="most members and non-members")
+    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    run = Run("memorising", Path(options.runs) / "memorising", MEMORISING, "none")
+    try:
+        failed = train_all([run], train)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    if failed:
+        return exit_code(failed)
+    folders = {"memorising": str(run.folder)}
+    if options.run_dir:
+        folders["run"] = options.run_dir
+    try:
+        found = {name: attacked(folder, options.rows) for name, folder in folders.items()}
+    except (UsageError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    write_json(private_dir(options.runs) / FILE, found)
+    for name, figures in found.items():
+        print(line(name, figures))
+    return 0
+
+
+def attacked(folder: str, rows: int) -> dict[str, Any]:
+    """The membership part of an audit, with how well the run knows its members, and seconds.
+
+    Args:
+        folder: of a finished run.
+        rows: most members, and most non-members.
+    """
+    from tf_mtl_privacy.data.opening import open_dataset
+    from tf_mtl_privacy.evaluation.membership.saved import attack_run
+    from tf_mtl_privacy.evaluation.membership.settings import EFFORTS
+    from tf_mtl_privacy.reporting.environment import environment
+    from tf_mtl_privacy.training.saved_run import load_run
+
+    started = time.monotonic()
+    run = load_run(folder)
+    effort = dataclasses.replace(EFFORTS["thorough"], rows=rows, heads=4)
+    effort = dataclasses.replace(effort, learners=("logistic", "trees"))
+    found = attack_run(run, open_dataset(run.config.data), run.config.data, effort)
+    about = {"seconds": round(time.monotonic() - started, 1), **environment()}
+    return {**found.summary, **about}
+
+
+def line(name: str, found: dict[str, Any]) -> str:
+    """One run's strongest attack in a line."""
+    best, data = found["strongest"], found["data"]
+    at = best["tpr_at_fpr"]["0.05"]
+    return (
+        f"{name}: {best['attack']} on {best['target']}: TPR {at['value']:.1%} at 5 % FPR "
+        f"({at['ci95'][0]:.1%} to {at['ci95'][1]:.1%}), AUC {best['auc']:.3f}; "
+        f"{data['members']:,} members, {data['non_members']:,} non-members, half of each to choose "
+        f"by; {found['seconds']:.0f} s"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())
