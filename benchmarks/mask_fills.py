@@ -31,6 +31,7 @@ from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.models.cover import Cover, WithoutAxis
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
 from tf_mtl_privacy.training.colour_axis import colour_axis
+from tf_mtl_privacy.training.losses import psnr
 
 Array = np.ndarray[Any, Any]
 CLASSES, SIZE, CHUNK = 8, 64, 1000
@@ -69,9 +70,8 @@ def painted(faces: rendering.Faces, fill: str, axis: Array, margin: int) -> tupl
 
 
 def mean_psnr(found: Array, image: Array) -> float:
-    """Mean over pictures of -10 log10 MSE, at most 100 dB."""
-    error = np.mean((found - image) ** 2, axis=(1, 2, 3), dtype=np.float64)
-    return float(np.mean(-10.0 * np.log10(np.maximum(error, 1e-10))))
+    """Mean over pictures, in dB."""
+    return float(np.mean(psnr(found, image)))
 
 
 def ceiling(faces: int) -> float:
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     rows, found = [], {}
     for fill in options.fills:
         seen, _ = painted(learned, fill, axis, options.margin)
-        test, psnr = painted(tested, fill, axis, options.margin)
+        test, quality = painted(tested, fill, axis, options.margin)
         cut = options.rows
         data = ProbeData(
             seen[:cut], learned.iris[:cut], seen[cut:], learned.iris[cut:], test, tested.iris, 8
@@ -106,9 +106,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         (reading,) = attack(data, (_ATTACKER,), attackers(), setting, 0)
         low, high = reading.test["ci95"]
         accuracy = reading.test["accuracy"]
-        found[fill] = {"psnr_db": psnr, "accuracy": accuracy, "ci95": [low, high]}
+        found[fill] = {"psnr_db": quality, "accuracy": accuracy, "ci95": [low, high]}
         rows.append(
-            [fill, f"{psnr:.1f} dB", f"{accuracy:.1%} ({100 * low:.1f}–{100 * high:.1f} %)"]
+            [fill, f"{quality:.1f} dB", f"{accuracy:.1%} ({100 * low:.1f}–{100 * high:.1f} %)"]
         )
         say(f"{fill}: {rows[-1][1]}, {rows[-1][2]}")
     most = ceiling(options.ceiling)
