@@ -47,10 +47,14 @@ def test_a_void_run_promises_nothing(results):
     assert set(card["released"].values()) == {None} and card["conditional"] is None
 
 
-@pytest.mark.parametrize("missing", [0, 8])
-def test_a_person_is_protected_only_where_pictures_are_bounded(results, missing):
-    card = privacy_card(results | {"dp": private_dp("all", most_images=missing)})
-    assert ("A person with several training pictures" in sentences(card)) is (missing == 0)
+@pytest.mark.parametrize("most", [0, 8])
+def test_a_person_is_protected_only_where_pictures_are_bounded(results, most):
+    results["dp"] |= {"max_images_per_person": most, "person": {"epsilon_pld": 3, "epsilon_rdp": 4}}
+    card = privacy_card(results)
+    assert ("A person with several training pictures" in sentences(card)) is (most == 0)
+    assert ("a person with at most 8 images: 3.000 (PLD)" in " ".join(card["claims"])) is (
+        most == 8
+    )
 
 
 def test_readers_outside_the_accounting_are_named_twice(results):
