@@ -34,6 +34,7 @@ setup(
         "numpy>=1.26,<2",
         "pillow>=10,<14",
         "scikit-learn>=1.4,<2",
+        "threadpoolctl>=3.1,<4",
         "scipy>=1.11,<2",
         "tensorboard>=2.20,<2.22",
         "tensorflow==2.21.*",

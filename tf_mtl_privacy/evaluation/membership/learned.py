@@ -16,6 +16,7 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.neural_network import MLPClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from tf_mtl_privacy.evaluation.membership.selection import Split
 
@@ -63,7 +64,9 @@ def learned_scores(learner: str, rows: Array, split: Split, seed: int) -> Array:
     known, truth = rows[split.choosing], split.member[split.choosing]
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     scores = np.empty(len(rows))
-    with warnings.catch_warnings():
+    # One thread: for so few rows several are no faster, and on cores that are shared with other work
+    # they wait for each other, hundreds of times longer than they compute.
+    with threadpool_limits(1), warnings.catch_warnings():
         # Stopping early only makes an attacker weaker, and the strongest is reported.
         warnings.simplefilter("ignore", ConvergenceWarning)
         found = cross_val_predict(model, known, truth, cv=folds, method="predict_proba")
