@@ -5,6 +5,7 @@ docs/audit.md describes audit.json and each attack.
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -133,7 +134,7 @@ def audit_exported(
 
     summary, not_done, folder = attack_exported(saved_model, data, setting, rows)
     audit = {
-        **_about({"data": data.__dict__}, None, setting, folder.parent.name),
+        **_about({"data": dataclasses.asdict(data)}, None, setting, folder.parent.name),
         "membership": summary,
         **dict.fromkeys(("attributes", "inversion", "dp_audit")),
         "not_done": not_done,
@@ -178,11 +179,13 @@ def _about(config: dict[str, Any], seed: int | None, setting: str, name: str) ->
 
 def _say_how_long(run: SavedRun, audited: Audited, shadows: int) -> None:
     seconds = expected_seconds(run, audited.dataset, shadows, audited.rows)
-    if seconds is not None:
-        show(
-            f"A thorough audit of this run takes about {duration(seconds)} on a machine like the "
-            f"one that trained it ({shadows} shadow models); Ctrl-C stops it."
-        )
+    time = (
+        "a time that its folder does not tell" if seconds is None else f"about {duration(seconds)}"
+    )
+    show(
+        f"A thorough audit of this run takes {time} on a machine like the one that trained it "
+        f"({shadows} shadow models). Ctrl-C stops it; shadow models that are finished are kept."
+    )
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.evaluation import inversion
 from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import run as membership_run
+from tf_mtl_privacy.evaluation.probes.saved import networks
 
 FIGURES = {"auc", "auc_ci95", "advantage", "advantage_ci95", "tpr_at_fpr", "roc"}
 
@@ -34,7 +35,7 @@ def read(folder):
 
 
 def test_a_finished_run_is_audited(run_dir, capsys):
-    assert audited(f"--run_dir={run_dir}", "--setting=fast") == 0
+    assert audited(f"--run_dir={run_dir}", "--setting=fast", "--rows=64") == 0
     shown = capsys.readouterr()
     found = read(run_dir)
     assert (found["schema_version"], found["setting"], found["run_dir"]) == (1, "fast", "run")
@@ -76,7 +77,7 @@ def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatc
         return {("business", "planted"): split.member.astype(float)}
 
     monkeypatch.setattr(membership_run, "attack_scores", knows_all)
-    assert audited(f"--run_dir={run_dir}") == 3
+    assert audited(f"--run_dir={run_dir}", "--rows=64") == 3
     (sentence,) = read(run_dir)["contradictions"]
     assert "business: the attack planted" in sentence and "0.5" in sentence
     assert "CONTRADICTED" in capsys.readouterr().out
@@ -122,13 +123,11 @@ def test_shadow_models_are_kept_and_trained_on_as_many_rows(run_dir, monkeypatch
 
     def train(audited, number, rows, place):
         trained_on.append(len(rows.numbers))
-        return audit_parts_networks(audited.run)
-
-    from tf_mtl_privacy.evaluation.probes.saved import networks as audit_parts_networks
+        return networks(audited.run)
 
     monkeypatch.setattr(audit_parts, "_train_shadow", train)
     for _ in range(2):
-        assert audited(f"--run_dir={run_dir}", "--shadows=2") == 0
+        assert audited(f"--run_dir={run_dir}", "--shadows=2", "--rows=64") == 0
     assert trained_on == [64, 64]
     assert {"lira_offline", "lira_online"} <= set(read(run_dir)["membership"]["business"])
     kept = sorted(path.name for path in (run_dir / "audit" / "shadows").iterdir())
@@ -173,7 +172,7 @@ def test_an_exported_model_is_audited_from_outside(tmp_path, cache_dir, capsys):
     saved["data"] |= {"validation_rows": 24, "test_rows": 40}
     (version / "assets.extra" / "config.json").write_text(json.dumps(saved))
 
-    flags = (f"--saved_model={tmp_path / 'export'}", f"--cache_dir={cache_dir}")
+    flags = (f"--saved_model={tmp_path / 'export'}", f"--cache_dir={cache_dir}", "--rows=64")
     assert audited(*flags) == 0
     found = read(tmp_path / "export")
     assert found["run_dir"] == "export"
