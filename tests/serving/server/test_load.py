@@ -1,5 +1,6 @@
 """benchmarks/load_test.py and the targets of benchmarks/serving.py, in small."""
 
+import contextlib
 import re
 import types
 
@@ -23,9 +24,13 @@ def test_the_load_test_ends_by_itself_without_an_error(toy_dir, repo_root, pytho
     assert re.search(r"server memory +(\d+, ){6}\d+ MiB", done.stdout)
 
 
-def test_targets_behind_the_server_answer_the_same(toy_dir, peers):
+def test_targets_behind_the_server_answer_the_same(server, toy_dir, peers, monkeypatch):
     import server_targets
+    from check_server import Running
 
+    # Starting one is what the test above does.
+    here = Running(server.url, server.grpc_address, "toy", None)
+    monkeypatch.setattr(server_targets, "running", lambda folder: contextlib.nullcontext(here))
     images = pixels(3)
     asked = types.SimpleNamespace(
         folder=toy_dir / "1", images=images, files=[png(image) for image in images]
