@@ -64,8 +64,8 @@ def learned_scores(learner: str, rows: Array, split: Split, seed: int) -> Array:
     known, truth = rows[split.choosing], split.member[split.choosing]
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     scores = np.empty(len(rows))
-    # One thread: for so few rows several are no faster, and on cores that are shared with other work
-    # they wait for each other, hundreds of times longer than they compute.
+    # One thread: for so few rows several are no faster, and on cores that are shared with other
+    # work they wait for each other, hundreds of times longer than they compute.
     with threadpool_limits(1), warnings.catch_warnings():
         # Stopping early only makes an attacker weaker, and the strongest is reported.
         warnings.simplefilter("ignore", ConvergenceWarning)
