@@ -52,14 +52,12 @@ def head_scores(
         done: called whenever one is trained.
     """
     values = {task: labels[task] for task in business.output}
-    observed = scaled_logits(_predict(business, features), values)
-    logits, inside = [], []
+    observed = scaled_logits(_predict(_compiled(business), features), values)
+    head, logits, inside = _Head(business, features, values), [], []
     for number in range(heads):
         inside.append(seen_by(number, members, len(features) - members, seed))
-        head = _trained(
-            business, features, values, np.flatnonzero(inside[-1]), epochs, seed + number
-        )
-        logits.append(scaled_logits(_predict(head, features), values))
+        head.train(np.flatnonzero(inside[-1]), epochs, seed + number)
+        logits.append(scaled_logits(_predict(head.forward, features), values))
         done()
     shadows, saw = np.stack(logits), np.stack(inside)
     mean, deviation = observed.mean(axis=0), np.maximum(observed.std(axis=0), 1e-6)
@@ -67,50 +65,55 @@ def head_scores(
     return {name: attack(aligned, shadows, saw) for name, attack in ATTACKS.items()}
 
 
-def _trained(
-    business: keras.Model,
-    features: Array,
-    labels: dict[str, Array],
-    rows: Array,
-    epochs: int,
-    seed: int,
-) -> keras.Model:
-    head = _fresh(business, seed)
-    optimizer = keras.optimizers.Adam(_RATE)
-    optimizer.build(head.trainable_variables)
+class _Head:
+    """One head of B's shape that is trained again and again, so that nothing is traced anew."""
 
-    @tf.function(reduce_retracing=True)
-    def step(seen: Any, wanted: dict[str, Any]) -> None:
-        with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(business_loss(head(seen, training=True), wanted))
-        gradients = tape.gradient(loss, head.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, head.trainable_variables, strict=True))
+    def __init__(self, business: keras.Model, features: Array, labels: dict[str, Array]) -> None:
+        self._model = keras.models.clone_model(business)
+        self._features, self._labels = features, labels
+        optimizer = keras.optimizers.Adam(_RATE)
+        optimizer.build(self._model.trainable_variables)
+        self._state = [(variable, variable.numpy()) for variable in optimizer.variables]
+        self._biases = [(v, v.numpy()) for v in self._model.variables if len(v.shape) < 2]
+        self.forward = _compiled(self._model)
 
-    draw = np.random.default_rng(layer_seed(seed, "heads/order"))
-    for _ in range(epochs):
-        order = draw.permutation(rows)
-        for start in range(0, len(order), _BATCH):
-            batch = order[start : start + _BATCH]
-            wanted = {task: tf.constant(values[batch]) for task, values in labels.items()}
-            step(tf.constant(features[batch], tf.float32), wanted)
-    return head
+        @tf.function(reduce_retracing=True)
+        def step(seen: Any, wanted: dict[str, Any]) -> None:
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean(business_loss(self._model(seen, training=True), wanted))
+            variables = self._model.trainable_variables
+            gradients = tape.gradient(loss, variables)
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+        self._step = step
+
+    def train(self, rows: Array, epochs: int, seed: int) -> None:
+        """Starts from new weights and passes over the rows."""
+        self._start(seed)
+        draw = np.random.default_rng(layer_seed(seed, "heads/order"))
+        for _ in range(epochs):
+            order = draw.permutation(rows)
+            for start in range(0, len(order), _BATCH):
+                batch = order[start : start + _BATCH]
+                wanted = {task: tf.constant(v[batch]) for task, v in self._labels.items()}
+                self._step(tf.constant(self._features[batch], tf.float32), wanted)
+
+    def _start(self, seed: int) -> None:
+        for variable, value in (*self._state, *self._biases):
+            variable.assign(value)
+        draw = np.random.default_rng(layer_seed(seed, "heads/weights"))
+        for variable in self._model.trainable_variables:
+            if len(variable.shape) > 1:
+                # He et al. (2015): variance 2 over the number of inputs.
+                spread = np.sqrt(2 / np.prod(variable.shape[:-1]))
+                variable.assign(draw.normal(0, spread, variable.shape).astype(np.float32))
 
 
-def _fresh(business: keras.Model, seed: int) -> keras.Model:
-    """A head of the same shape with weights of its own."""
-    head = keras.models.clone_model(business)
-    draw = np.random.default_rng(layer_seed(seed, "heads/weights"))
-    for variable in head.trainable_variables:
-        values = variable.numpy()
-        if values.ndim > 1:
-            # He et al. (2015): variance 2 over the number of inputs.
-            spread = np.sqrt(2 / np.prod(values.shape[:-1]))
-            variable.assign(draw.normal(0, spread, values.shape).astype(np.float32))
-    return head
+def _compiled(head: keras.Model) -> Callable[[Any], dict[str, Any]]:
+    return tf.function(lambda rows: head(rows, training=False), reduce_retracing=True)
 
 
-def _predict(head: keras.Model, features: Array) -> dict[str, Array]:
-    forward = tf.function(lambda rows: head(rows, training=False), reduce_retracing=True)
+def _predict(forward: Callable[[Any], dict[str, Any]], features: Array) -> dict[str, Array]:
     parts = [
         forward(tf.constant(features[start : start + 256], tf.float32))
         for start in range(0, len(features), 256)

@@ -58,8 +58,10 @@ def learned_scores(learner: str, rows: Array, split: Split, seed: int) -> Array:
         seed: of the folds and the learner's own draws.
     """
     steps: list[Any] = [StandardScaler()]
-    if rows.shape[1] > _COMPONENTS:
-        steps.append(PCA(_COMPONENTS, whiten=True, random_state=seed))
+    # As many rows as a fold learns from, less one, bound the components too.
+    most = min(_COMPONENTS, int(split.choosing.sum()) * (_FOLDS - 1) // _FOLDS - 1)
+    if rows.shape[1] > most:
+        steps.append(PCA(most, whiten=True, random_state=seed))
     model = make_pipeline(*steps, LEARNERS[learner](seed))
     known, truth = rows[split.choosing], split.member[split.choosing]
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
