@@ -13,7 +13,6 @@ from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.evaluation import inversion
 from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import run as membership_run
-from tf_mtl_privacy.evaluation.probes.saved import networks
 
 FIGURES = {"auc", "auc_ci95", "advantage", "advantage_ci95", "tpr_at_fpr", "roc"}
 
@@ -117,15 +116,16 @@ def test_shadows_are_trained_where_training_is_short_and_the_audit_is_thorough()
     assert audit_parts.shadow_count(4, "fast", 3_600.0) == (4, "")
 
 
+@pytest.mark.slow
 def test_shadow_models_are_kept_and_trained_on_as_many_rows(run_dir, monkeypatch):
-    trained_on = []
-    monkeypatch.setattr(audit, "epsilon_part", lambda audited: None)
+    trained_on, train = [], audit_parts._train_shadow
+    monkeypatch.setattr(audit, "inversion_part", lambda audited: None)
 
-    def train(audited, number, rows, place):
+    def counted(audited, number, rows, place):
         trained_on.append(len(rows.numbers))
-        return networks(audited.run)
+        return train(audited, number, rows, place)
 
-    monkeypatch.setattr(audit_parts, "_train_shadow", train)
+    monkeypatch.setattr(audit_parts, "_train_shadow", counted)
     for _ in range(2):
         assert audited(f"--run_dir={run_dir}", "--shadows=2", "--rows=64") == 0
     assert trained_on == [64, 64]
