@@ -109,3 +109,15 @@ def test_in_a_log_file_progress_is_plain_lines_with_rate_and_time_left(monkeypat
         "work: 3/10 rows, 0.2 rows/s, 35 s left",
         "work: 6/10 rows, 0.2 rows/s, 20 s left",
     ]
+
+
+def test_the_newest_version_is_the_highest_number_that_has_the_file(tmp_path):
+    for name in ("2", "10", "011", "12", "later"):
+        (tmp_path / name).mkdir()
+    for name in ("2", "10", "later"):
+        (tmp_path / name / "file").touch()
+    assert [path.name for path in files.numbered(tmp_path)] == ["2", "10", "011", "12"]
+    assert files.newest_version(tmp_path, "file") == tmp_path / "10"
+    assert files.newest_version(tmp_path / "2", "file") == tmp_path / "2"
+    assert files.newest_version(tmp_path / "12", "file") is None
+    assert files.newest_version(tmp_path / "none", "file") is None

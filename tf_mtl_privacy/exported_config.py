@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import Config, DataConfig
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.files import newest_version, read_json
 
 _FILE = "assets.extra/config.json"
 _PLACES = ("data_dir", "cache_dir")
@@ -25,11 +24,10 @@ def exported_config(folder: str, given: Mapping[str, Any]) -> Config:
     Raises:
         UsageError: a place is missing, or the exported configuration is of another kind.
     """
-    versions = [path for path in Path(folder).glob(f"*/{_FILE}") if path.parts[-3].isdecimal()]
-    newest = max(versions, key=lambda path: int(path.parts[-3]), default=Path(folder) / _FILE)
-    if not newest.exists():
+    newest = newest_version(folder, _FILE)
+    if newest is None:
         return Config()
-    saved = read_json(newest)
+    saved = read_json(newest / _FILE)
     known = {field.name for field in dataclasses.fields(DataConfig)}
     try:
         data = {name: value for name, value in saved["data"].items() if name in known}

@@ -100,3 +100,27 @@ def read_json(path: str | os.PathLike[str]) -> Any:
         raise RunError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:
         raise RunError(f"{path} is not JSON: {error}") from error
+
+
+def numbered(folder: str | os.PathLike[str], holding: str = "") -> list[Path]:
+    """What has a number for a name in a folder, in order: the versions of a model.
+
+    Args:
+        folder: may be missing.
+        holding: only those with this in them; empty means all.
+    """
+    place = Path(folder)
+    found = [path for path in place.iterdir() if path.name.isdecimal()] if place.is_dir() else []
+    return sorted((p for p in found if (p / holding).exists()), key=lambda path: int(path.name))
+
+
+def newest_version(folder: str | os.PathLike[str], holding: str) -> Path | None:
+    """The folder itself if it has `holding`, else the highest numbered one in it that has; or None.
+
+    Args:
+        folder: of one version, or of several numbered ones.
+        holding: a file's path within a version.
+    """
+    if (Path(folder) / holding).exists():
+        return Path(folder)
+    return next(reversed(numbered(folder, holding)), None)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy import audit, audit_parts, cli
+from tf_mtl_privacy import audit, audit_parts, cli, export
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.evaluation import inversion
@@ -134,6 +134,34 @@ def test_shadow_models_are_kept_and_trained_on_as_many_rows(run_dir, monkeypatch
     assert kept == ["logits_0.npy", "logits_1.npy", "plan.json"]
 
 
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory):
+    """The tiny run, as `export` writes it: the folder of its versions."""
+    folder = tmp_path_factory.mktemp("exported") / "tiny"
+    arguments = [f"--run_dir={trained[0]}", f"--export_dir={folder}", "--name=tiny"]
+    assert cli.execute("export", export.main, arguments) == 0
+    return folder
+
+
+def test_what_export_writes_is_audited_from_outside(exported, cache_dir, tmp_path):
+    output = tmp_path / "audit.json"
+    flags = (f"--saved_model={exported}", f"--cache_dir={cache_dir}", f"--output={output}")
+    assert audited(*flags, "--rows=40") == 0
+    found = json.loads(output.read_text())
+    assert found["run_dir"] == "tiny" and found["config"]["data"]["image_size"] == 32
+    assert "restoration_error" in found["membership"]["release"]
+    assert "reencoding_distance" in found["membership"]["features"]
+
+
+def test_a_model_that_crops_what_it_is_sent_is_refused(exported, tmp_path, capsys):
+    version = shutil.copytree(exported / "1", tmp_path / "model" / "1")
+    path = version / "assets.extra" / "labels.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"crop": "inner"}))
+    assert audited(f"--saved_model={tmp_path / 'model'}", "--rows=40") == 2
+    error = capsys.readouterr().err
+    assert "inner part" in error and "--run_dir" in error
+
+
 class Remembers(tf.Module):
     """Says the same of everybody, but is sure where it has seen the picture."""
 
@@ -167,6 +195,7 @@ def test_an_exported_model_is_audited_from_outside(tmp_path, cache_dir, capsys):
     )
     (version / "assets.extra").mkdir()
     labels = {"tasks": [{"task": "gender", "classes": list(dataset.task_classes["gender"])}]}
+    labels["image_size"] = 32
     (version / "assets.extra" / "labels.json").write_text(json.dumps(labels))
     saved = {"data": {"dataset": "synthetic_faces", "image_size": 32, "train_rows": 64}}
     saved["data"] |= {"validation_rows": 24, "test_rows": 40}

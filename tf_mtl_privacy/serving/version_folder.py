@@ -16,16 +16,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.files import private_dir
+from tf_mtl_privacy.files import numbered, private_dir
 
 _LOCK, _UNFINISHED = ".export.lock", ".export-"
 
 
 def versions(export_dir: str | os.PathLike[str]) -> list[int]:
     """The versions in a folder, in order: what a server finds there."""
-    folder = Path(export_dir)
-    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(int(name) for name in names if name.isdecimal())
+    return [int(path.name) for path in numbered(export_dir)]
 
 
 def publish(

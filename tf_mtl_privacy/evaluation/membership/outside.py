@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.membership.outputs import Forward, summary
-from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.files import newest_version, read_json
 
 CLASSIFY, ENCODE, RESTORE, REGIONS = "classify", "encode", "restore", "sensitive_regions"
 _PROBABILITIES = "_probabilities"
@@ -22,16 +22,13 @@ def version_folder(path: str) -> Path:
     Raises:
         UsageError: there is none.
     """
-    folder = Path(path)
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    versions = [p for p in folder.glob("*/saved_model.pb") if p.parent.name.isdecimal()]
-    if not versions:
+    folder = newest_version(path, "saved_model.pb")
+    if folder is None:
         raise UsageError(
             f"--saved_model={path}: no saved_model.pb in it or in its numbered folders; name "
             "what export wrote"
         )
-    return max(versions, key=lambda found: int(found.parent.name)).parent
+    return folder
 
 
 class ExportedModel:
@@ -40,11 +37,12 @@ class ExportedModel:
     Attributes:
         folder: of the version.
         task_classes: task -> class names, from `assets.extra/labels.json`.
-        image_size: height and width that it takes.
+        image_size: height and width that its encoder takes, from the same file.
         missing: signatures that it does not have.
 
     Raises:
-        UsageError: it has no signature `classify`, or does not say its classes.
+        UsageError: it has no signature `classify`, does not say its classes and size, or crops the
+            pictures that it is sent: a data set's pictures are cropped already.
         RunError: it cannot be loaded.
     """
 
@@ -63,10 +61,16 @@ class ExportedModel:
         labels = read_json(self.folder / "assets.extra" / "labels.json")
         try:
             self.task_classes = {part["task"]: tuple(part["classes"]) for part in labels["tasks"]}
-        except (KeyError, TypeError) as error:
-            raise UsageError(f"--saved_model={path}: labels.json names no tasks") from error
-        _, inputs = self._signatures[CLASSIFY].structured_input_signature
-        self.image_size = int(inputs["images"].shape[1])
+            self.image_size = int(labels["image_size"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UsageError(
+                f"--saved_model={path}: its labels.json does not name tasks and image_size"
+            ) from error
+        if labels.get("crop") == "inner":
+            raise UsageError(
+                f"--saved_model={path}: the model keeps the inner part of whatever it is sent, "
+                "which would cut training pictures a second time; audit its run by --run_dir"
+            )
 
     def forward(self) -> Forward:
         """As `outputs.of_bundles`, but with log-probabilities for logits.
