@@ -51,10 +51,16 @@ def test_extreme_logits_stay_finite_and_in_order():
     assert scores.scaled_logit(logits, labels).tolist() == [2000.0, 1000.0]
 
 
-def test_a_missing_label_says_nothing():
-    logits, labels = np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([-1, -1])
+def test_a_row_without_a_label_is_not_attacked():
+    logits, labels = np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([-1, 1])
     for name in ("loss", "modified_entropy", "margin"):
-        assert scores.THRESHOLDS[name](logits, labels).tolist() == [0.0, 0.0]
+        assert np.isnan(scores.THRESHOLDS[name](logits, labels)).tolist() == [True, False]
+    assert np.isfinite(scores.entropy(logits, labels)).all()
+
+
+def test_who_must_read_a_number_reads_the_mean():
+    columns = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan], [np.nan, 7.0, np.nan]])
+    assert scores.filled(columns).tolist() == [[1, 6, 0], [3, 5, 0], [2, 7, 0]]
 
 
 def test_tasks_are_added():

@@ -9,7 +9,12 @@ import numpy as np
 
 from tf_mtl_privacy.evaluation.membership.learned import learned_scores
 from tf_mtl_privacy.evaluation.membership.outputs import Outputs
-from tf_mtl_privacy.evaluation.membership.scores import THRESHOLDS, over_tasks, scaled_logits
+from tf_mtl_privacy.evaluation.membership.scores import (
+    THRESHOLDS,
+    filled,
+    over_tasks,
+    scaled_logits,
+)
 from tf_mtl_privacy.evaluation.membership.selection import Split
 
 Array = np.ndarray[Any, Any]
@@ -26,7 +31,7 @@ def attack_scores(
     seed: int,
     done: Callable[[str], None] = lambda name: None,
 ) -> dict[tuple[str, str], Array]:
-    """(target, attack) -> `[N]` scores, larger means member.
+    """(target, attack) -> `[N]` scores, larger means member; NaN for a row that it cannot attack.
 
     - business: the thresholds of `scores.py`, summed over tasks, and learners on logits and these.
     - features: the distance to the features of what is restored from them, and learners.
@@ -69,7 +74,9 @@ def _learned_from(outputs: Outputs) -> dict[str, Array]:
     features += [outputs.further[n][:, None] for n in _OF_FEATURES if n in outputs.further]
     further = [outputs.further[n][:, None] for n in _OF_RELEASE if n in outputs.further]
     return {
-        "business": np.concatenate(business, axis=1),
+        "business": filled(np.concatenate(business, axis=1)),
         "features": np.concatenate(features, axis=1),
-        "release": np.concatenate([*business, *features, *further, outputs.regions], axis=1),
+        "release": filled(
+            np.concatenate([*business, *features, *further, outputs.regions], axis=1)
+        ),
     }

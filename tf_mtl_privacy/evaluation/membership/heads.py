@@ -60,9 +60,17 @@ def head_scores(
         logits.append(scaled_logits(_predict(head.forward, features), values))
         done()
     shadows, saw = np.stack(logits), np.stack(inside)
-    mean, deviation = observed.mean(axis=0), np.maximum(observed.std(axis=0), 1e-6)
-    aligned = (observed - mean) / deviation * shadows.std(axis=(0, 1)) + shadows.mean(axis=(0, 1))
+    own, others = _moments(observed, 0), _moments(shadows, (0, 1))
+    aligned = (observed - own[0]) / np.maximum(own[1], 1e-6) * others[1] + others[0]
     return {name: attack(aligned, shadows, saw) for name, attack in ATTACKS.items()}
+
+
+def _moments(values: Array, axes: int | tuple[int, ...]) -> tuple[Array, Array]:
+    """Mean and deviation of what is known; 0 for a task without any label."""
+    known = np.isfinite(values)
+    count = np.maximum(known.sum(axis=axes), 1)
+    mean = np.where(known, values, 0.0).sum(axis=axes) / count
+    return mean, np.sqrt(np.where(known, (values - mean) ** 2, 0.0).sum(axis=axes) / count)
 
 
 class _Head:

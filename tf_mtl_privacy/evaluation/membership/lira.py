@@ -25,12 +25,13 @@ def offline(observed: Array, shadows: Array, inside: Array) -> Array:
     count as independent: their deviations are added and divided by the root of their number.
 
     Args:
-        observed: `[N, T]` float, scaled logits of the attacked model on N rows, T tasks.
+        observed: `[N, T]` float, scaled logits of the attacked model on N rows, T tasks; NaN
+            without a label, there and in the shadows.
         shadows: `[S, N, T]` float, those of S shadow models.
         inside: `[S, N]` bool, whether a shadow was trained on the row.
 
     Returns:
-        `[N]` float64, larger means member; NaN for a row that every shadow saw.
+        `[N]` float64, larger means member; NaN for a row that every shadow saw, or without a label.
     """
     mean, deviation = _gaussians(shadows, ~inside)
     return np.asarray(((observed - mean) / deviation).sum(axis=1) / np.sqrt(observed.shape[1]))
@@ -45,7 +46,8 @@ def online(observed: Array, shadows: Array, inside: Array) -> Array:
         inside: see `offline`.
 
     Returns:
-        `[N]` float64, larger means member; NaN for a row that all shadows saw, or none.
+        `[N]` float64, larger means member; NaN for a row that all shadows saw, or none, or without
+        a label.
     """
     parts = []
     for seen in (inside, ~inside):
@@ -56,13 +58,15 @@ def online(observed: Array, shadows: Array, inside: Array) -> Array:
 
 def _gaussians(shadows: Array, used: Array) -> tuple[Array, Array]:
     """Mean `[N, T]` of each row over the shadows that count, and deviation (`[N, T]` or `[T]`)."""
-    weights = used[:, :, None].astype(np.float64)
-    counts = weights.sum(axis=0)
+    known = used[:, :, None] & np.isfinite(shadows)
+    counts = known.sum(axis=0)
     with np.errstate(invalid="ignore"):
-        mean = (weights * shadows).sum(axis=0) / counts
-    squares = np.where(used[:, :, None], (shadows - mean) ** 2, 0.0)
-    if counts.min() >= FEWEST_FOR_OWN_VARIANCE:
-        variance = squares.sum(axis=0) / (counts - 1)
+        mean = np.where(known, shadows, 0.0).sum(axis=0) / counts
+    squares = np.where(known, (shadows - mean) ** 2, 0.0)
+    # A row without a label has no Gaussian, and none to say on that of the others.
+    labelled = np.isfinite(shadows).any(axis=0)
+    if counts[labelled].min(initial=FEWEST_FOR_OWN_VARIANCE) >= FEWEST_FOR_OWN_VARIANCE:
+        variance = squares.sum(axis=0) / np.maximum(counts - 1, 1)
     else:
         # One variance for all rows; a row with k shadows has k - 1 degrees of freedom.
         freedom = np.maximum(counts - 1, 0).sum(axis=0)

@@ -77,7 +77,7 @@ def of_bundles(bundles: Mapping[str, Bundle]) -> Forward:
 
     A noisy encoder is read as often as a client may ask (`most_draws`). `further` has the negative
     restoration error, the negative distance of features to those of the restored image, and the
-    discriminator's log-probability of the private label (0 where unknown).
+    discriminator's log-probability of the private label (NaN where unknown).
 
     Args:
         bundles: the run's networks; one under an empty name, or one for each single task.
@@ -119,7 +119,9 @@ def _further(bundle: Bundle, images: Any, seen: Any, private: Any) -> dict[str, 
     if bundle.discriminator is not None:
         said = bundle.discriminator(seen, training=False)
         within = tf.where(private < said.shape[-1], private, -1)
-        found["discriminator_loss"] = -cross_entropy(said, within)
+        found["discriminator_loss"] = tf.where(
+            within < 0, float("nan"), -cross_entropy(said, within)
+        )
     return found
 
 

@@ -11,7 +11,13 @@ from tf_mtl_privacy.evaluation.membership.attacks import TARGETS, attack_scores
 from tf_mtl_privacy.evaluation.membership.outputs import Forward, Outputs, both, read_outputs
 from tf_mtl_privacy.evaluation.membership.rows import Candidates
 from tf_mtl_privacy.evaluation.membership.same_distribution import same_distribution
-from tf_mtl_privacy.evaluation.membership.selection import Split, halves, reported, strongest
+from tf_mtl_privacy.evaluation.membership.selection import (
+    Split,
+    attackable,
+    halves,
+    reported,
+    strongest,
+)
 from tf_mtl_privacy.evaluation.membership.settings import Effort
 from tf_mtl_privacy.models.layers import layer_seed
 
@@ -26,7 +32,8 @@ class Membership(NamedTuple):
 
     Attributes:
         summary: the `membership` part of audit.json.
-        scores: (target, attack) -> `[N]` scores, members first.
+        scores: (target, attack) -> `[N]` scores, members first; without attacks that had too few
+            rows to score (labels are missing).
         split: who is who.
     """
 
@@ -66,7 +73,7 @@ def membership(
     alike = same_distribution(outputs.pictures, split, seed)
     done(1, "same distribution")
     scores = attack_scores(outputs, split, effort.learners, seed, lambda name: done(1, name))
-    scores |= dict(more(outputs))
+    scores = attackable(scores | dict(more(outputs)), split)
     data = {"members": counts[0], "non_members": counts[1], "same_distribution": alike}
     return Membership({"data": data, "power": None, **summary(scores, split)}, scores, split)
 

@@ -20,6 +20,7 @@ from tf_mtl_privacy.evaluation.membership.outputs import Outputs, of_bundles, re
 from tf_mtl_privacy.evaluation.membership.rows import Candidates, joined, members, non_members
 from tf_mtl_privacy.evaluation.membership.run import Membership, Scores, membership, summary
 from tf_mtl_privacy.evaluation.membership.scores import scaled_logits
+from tf_mtl_privacy.evaluation.membership.selection import attackable
 from tf_mtl_privacy.evaluation.membership.settings import Effort
 from tf_mtl_privacy.evaluation.membership.shadows import digest, train_shadows
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
@@ -164,6 +165,7 @@ def _with_shadows(
     for name, attack in _FULL.items():
         values = attack(observed, logits, inside)
         scores["business", name] = _spread(values, counts[0], counts)
+    scores = attackable(scores, found.split)
     whole = {**found.summary, **summary(scores, found.split)}
     return Membership(whole, scores, found.split)
 

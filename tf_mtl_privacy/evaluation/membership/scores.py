@@ -1,7 +1,8 @@
 """Membership scores of single rows from what a classifier says; a larger score means a member.
 
-Rows without a label (-1) get 0 from every score that needs one, so that a missing label says
-nothing. All are computed in float64 from logits, without a probability that rounds to 0 or 1.
+Rows without a label (-1) get NaN from every score that needs one: they are not attacked by it. Any
+number would put them above or below the others, and whether a label is missing is no memory. All
+are computed in float64 from logits, without a probability that rounds to 0 or 1.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ def modified_entropy(logits: Array, labels: Array) -> Array:
     log_rest = _log_others(log_p)
     terms = np.exp(log_p) * log_rest
     right = np.exp(log_rest) * log_p
-    return _of_label(right - terms, labels) + np.where(labels < 0, 0.0, terms.sum(axis=1))
+    return _of_label(right - terms, labels) + terms.sum(axis=1)
 
 
 def margin(logits: Array, labels: Array) -> Array:
@@ -77,12 +78,12 @@ def over_tasks(
     logits: Mapping[str, Array],
     labels: Mapping[str, Array],
 ) -> Array:
-    """The sum of a score over tasks: `[N]` float64."""
+    """The sum of a score over tasks: `[N]` float64, NaN where a label that it needs is missing."""
     return np.asarray(sum(score(logits[task], labels[task]) for task in logits))
 
 
 def scaled_logits(logits: Mapping[str, Array], labels: Mapping[str, Array]) -> Array:
-    """`scaled_logit` of every task side by side: `[N, tasks]` float64."""
+    """`scaled_logit` of every task side by side: `[N, tasks]` float64, NaN without a label."""
     return np.stack([scaled_logit(logits[task], labels[task]) for task in logits], axis=1)
 
 
@@ -98,4 +99,15 @@ def _log_others(values: Array) -> Array:
 
 def _of_label(values: Array, labels: Array) -> Array:
     known = np.maximum(labels, 0)[:, None]
-    return np.where(labels < 0, 0.0, np.take_along_axis(values, known, axis=1)[:, 0])
+    return np.where(labels < 0, np.nan, np.take_along_axis(values, known, axis=1)[:, 0])
+
+
+def filled(columns: Array) -> Array:
+    """`[N, d]` with each column's mean for its NaN, for who must read a number; 0 without any.
+
+    It does not hide *that* something is missing: whether this tells members from others is what
+    `same_distribution` looks at.
+    """
+    known = np.isfinite(columns)
+    sums = np.where(known, columns, 0.0).sum(axis=0)
+    return np.where(known, columns, sums / np.maximum(known.sum(axis=0), 1))

@@ -12,6 +12,8 @@ from tf_mtl_privacy.evaluation.membership.roc import best_threshold, figures, tp
 Array = np.ndarray[Any, Any]
 # What is chosen by: the figure that the paper gives.
 CHOSEN_BY = 0.05
+# Fewer scored rows on a side of a half are nothing to report.
+FEWEST = 4
 
 
 class Split(NamedTuple):
@@ -81,6 +83,21 @@ def lower_bounds(
     sides = _sides(scores, split, ~split.choosing)
     confidence = 1 - 2 * 0.05 / (len(rates) * tests)
     return [tpr_at(*sides, rate, confidence)[1][0] for rate in rates]
+
+
+def attackable(scores: Mapping[tuple[str, str], Array], split: Split) -> dict[Any, Array]:
+    """The attacks that score `FEWEST` rows or more of each side in each half.
+
+    Args:
+        scores: (target, attack) -> `[N]` scores, NaN where a row was not attacked.
+        split: see `Split`.
+    """
+    halved = (split.choosing, ~split.choosing)
+    return {
+        name: values
+        for name, values in scores.items()
+        if min(len(side) for half in halved for side in _sides(values, split, half)) >= FEWEST
+    }
 
 
 def _sides(scores: Array, split: Split, half: Array) -> tuple[Array, Array]:
