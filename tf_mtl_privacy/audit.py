@@ -66,6 +66,7 @@ def audit_run(
     """
     from tf_mtl_privacy.data.opening import open_dataset
     from tf_mtl_privacy.evaluation.membership.claims import contradictions
+    from tf_mtl_privacy.evaluation.membership.verdict import INVALID, verdict
     from tf_mtl_privacy.evaluation.own_rows import own_dataset
     from tf_mtl_privacy.training.private_updates import with_bounded_people
     from tf_mtl_privacy.training.saved_run import load_run
@@ -93,14 +94,14 @@ def audit_run(
         **_about(
             run.config.to_dict(), run.config.train.seed, setting, Path(run_dir).resolve().name
         ),
-        "membership": {**found.summary, "power": power},
+        "membership": {**found.summary, "power": power, **verdict(found.summary, power)},
         "attributes": attribute_part(audited),
         "inversion": inversion_part(audited),
         "dp_audit": epsilon,
         "not_done": audited.not_done,
     }
     exceeded = contradictions(found.scores, found.split, run.status.get("dp"))
-    if not found.summary["data"]["same_distribution"]["ok"]:
+    if audit["membership"]["verdict"] == INVALID:
         # What tells the two samples apart without a model is no evidence against a claim on it.
         exceeded = []
     if epsilon and epsilon["verdict"] == "contradicted":
@@ -131,11 +132,12 @@ def audit_exported(
         The content of audit.json; `not_done` says what cannot be done from outside.
     """
     from tf_mtl_privacy.evaluation.membership.exported import attack_exported
+    from tf_mtl_privacy.evaluation.membership.verdict import verdict
 
     summary, not_done, folder = attack_exported(saved_model, data, setting, rows)
     audit = {
         **_about({"data": dataclasses.asdict(data)}, None, setting, folder.parent.name),
-        "membership": summary,
+        "membership": {**summary, **verdict(summary, None)},
         **dict.fromkeys(("attributes", "inversion", "dp_audit")),
         "not_done": not_done,
         "contradictions": [],

@@ -42,6 +42,9 @@ def test_a_finished_run_is_audited(run_dir, capsys):
     membership = found["membership"]
     assert membership["data"]["members"] == 64
     assert membership["data"]["same_distribution"]["ok"]
+    # So few rows cannot show it, and no other run shows that attacks can find anything.
+    assert membership["data"]["same_distribution"]["state"] == "not_shown"
+    assert membership["verdict"] == "no_power" and "too few rows" in membership["verdict_reason"]
     assert set(membership["business"]) >= {
         "loss",
         "entropy",

@@ -11,10 +11,14 @@ from tf_mtl_privacy.evaluation.membership.claims import claimed, contradictions,
 from tf_mtl_privacy.evaluation.membership.learned import LEARNERS, learned_scores
 from tf_mtl_privacy.evaluation.membership.roc import tpr_at
 from tf_mtl_privacy.evaluation.membership.run import summary
-from tf_mtl_privacy.evaluation.membership.same_distribution import same_distribution
+from tf_mtl_privacy.evaluation.membership.same_distribution import (
+    known_without_model,
+    same_distribution,
+)
 from tf_mtl_privacy.evaluation.membership.scores import THRESHOLDS, over_tasks, scaled_logit
 from tf_mtl_privacy.evaluation.membership.selection import attackable, halves, reported, strongest
 from tf_mtl_privacy.evaluation.membership.shadows import seen_by
+from tf_mtl_privacy.evaluation.membership.verdict import verdict
 
 DP = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 0.5)}
 
@@ -99,7 +103,52 @@ def test_pictures_drawn_otherwise_are_noticed():
     alike = same_distribution(pictures, split, 0)
     assert alike["ok"] and alike["ci95"][0] <= 0.5
     pictures[split.member] *= 1.5
-    assert not same_distribution(pictures, split, 0)["ok"]
+    found = same_distribution(pictures, split, 0)
+    assert not found["ok"] and found["state"] == "differ"
+
+
+def test_samples_count_as_alike_only_where_there_are_rows_enough_to_tell():
+    draw, states = np.random.default_rng(14), []
+    for count in (40, 2_000):
+        rows = draw.normal(size=(2 * count, 5))
+        found = same_distribution(rows, halves(count, count, 14), 0)
+        assert found["ok"] and found["ci95"][0] <= 0.5
+        states.append(found["state"])
+    assert states == ["not_shown", "alike"]
+
+
+def test_other_labels_and_labels_that_are_missing_are_noticed():
+    split, draw = halves(500, 500, 15), np.random.default_rng(15)
+    pictures, labels = draw.normal(size=(1_000, 5)), draw.integers(0, 2, 1_000)
+    known = np.zeros(1_000, int)
+    lacking = np.where(split.member & (draw.random(1_000) < 0.3), -1, labels)
+    skewed = np.where(split.member & (draw.random(1_000) < 0.3), 1, labels)
+    for task, private, differ in [
+        (labels, known, False),
+        (lacking, known, True),
+        (skewed, known, True),
+        (labels, np.where(lacking < 0, -1, 0), True),
+    ]:
+        rows = known_without_model(pictures, {"task": task}, private)
+        assert (same_distribution(rows, split, 0)["state"] == "differ") == differ
+
+
+def test_what_figures_are_worth():
+    def found(state, ok=True):
+        return {"data": {"same_distribution": {"state": state, "ok": ok}}}
+
+    def power(low):
+        at = {"0.05": {"value": low + 0.1, "ci95": [low, low + 0.2]}}
+        return {"run_dir": "heart", "data": {}, "tpr_at_fpr": at}
+
+    for state, run, expected in [
+        ("differ", power(0.8), "invalid"),
+        ("not_shown", power(0.8), "no_power"),
+        ("alike", None, "no_power"),
+        ("alike", power(0.04), "no_power"),
+        ("alike", power(0.8), "ok"),
+    ]:
+        assert verdict(found(state), run)["verdict"] == expected
 
 
 def test_lira_scores_worked_by_hand():

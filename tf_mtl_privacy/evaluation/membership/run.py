@@ -10,7 +10,10 @@ import numpy as np
 from tf_mtl_privacy.evaluation.membership.attacks import TARGETS, attack_scores
 from tf_mtl_privacy.evaluation.membership.outputs import Forward, Outputs, both, read_outputs
 from tf_mtl_privacy.evaluation.membership.rows import Candidates
-from tf_mtl_privacy.evaluation.membership.same_distribution import same_distribution
+from tf_mtl_privacy.evaluation.membership.same_distribution import (
+    known_without_model,
+    same_distribution,
+)
 from tf_mtl_privacy.evaluation.membership.selection import (
     Split,
     attackable,
@@ -70,7 +73,9 @@ def membership(
     counts = len(members.numbers), len(non_members.numbers)
     split = halves(*counts, layer_seed(seed, "membership/halves"))
     seed = layer_seed(seed, "membership/attacks")
-    alike = same_distribution(outputs.pictures, split, seed)
+    private = np.concatenate([side.labels.private for side in (members, non_members)])
+    known = known_without_model(outputs.pictures, outputs.labels, private)
+    alike = same_distribution(known, split, seed)
     done(1, "same distribution")
     scores = attack_scores(outputs, split, effort.learners, seed, lambda name: done(1, name))
     scores = attackable(scores | dict(more(outputs)), split)

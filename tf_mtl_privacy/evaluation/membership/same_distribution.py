@@ -1,36 +1,63 @@
-"""Are members and non-members drawn alike? A reader of pictures alone must not tell them apart."""
+"""Are members and non-members drawn alike? A reader who knows no model must not tell them apart."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from tf_mtl_privacy.evaluation.membership.learned import learned_scores
 from tf_mtl_privacy.evaluation.membership.roc import auc
-from tf_mtl_privacy.evaluation.membership.selection import Split, strongest
+from tf_mtl_privacy.evaluation.membership.selection import Split, sides
 
 Array = np.ndarray[Any, Any]
 _READERS = ("logistic", "trees")
+ALIKE, DIFFER, NOT_SHOWN = "alike", "differ", "not_shown"
+# An AUC that is no more than this is too little to matter beside what attacks are said to find.
+ALIKE_BELOW = 0.55
 
 
-def same_distribution(pictures: Array, split: Split, seed: int) -> dict[str, Any]:
-    """`{"auc", "ci95", "ok"}` of the better of two classifiers that know no model.
+def same_distribution(rows: Array, split: Split, seed: int) -> dict[str, Any]:
+    """What the better of two classifiers tells that know no model.
 
-    What they tell apart is a difference between the two samples (another camera, another stream),
-    which every attack would take for membership. The better one is chosen on one half and reported
-    on the other, as attacks are.
+    What they tell apart is a difference between the two samples (another camera, other labels, more
+    of them missing), which every attack would take for membership. The one with the larger AUC on
+    one half is reported on the other.
 
     Args:
-        pictures: `[N, p]` float, see `Outputs.pictures`.
+        rows: `[N, p]` float, see `known_without_model`.
         split: see `Split`.
         seed: of the classifiers.
 
     Returns:
-        `ok` is False where the interval lies above 0.5.
+        `auc`, `ci95`; `state`: "differ" where the interval lies above 0.5, "alike" where it ends
+        below `alike_below` (an AUC below 0.5 counts as 0.5 for that), else "not_shown" (too few
+        rows to tell); `ok`: whether it is not "differ".
     """
-    found = {("pictures", name): learned_scores(name, pictures, split, seed) for name in _READERS}
-    scores = found[strongest(found, split)]
-    report = ~split.choosing
-    value, ci95 = auc(scores[report & split.member], scores[report & ~split.member])
-    return {"auc": value, "ci95": ci95, "ok": ci95[0] <= 0.5}
+    found = [learned_scores(name, rows, split, seed) for name in _READERS]
+    scores = max(found, key=lambda values: auc(*sides(values, split, split.choosing))[0])
+    value, ci95 = auc(*sides(scores, split, ~split.choosing))
+    # An AUC below a half is chance, and must not make up for an interval that is wide.
+    most = max(value, 0.5) + ci95[1] - value
+    state = DIFFER if ci95[0] > 0.5 else ALIKE if most < ALIKE_BELOW else NOT_SHOWN
+    return {
+        "auc": value,
+        "ci95": ci95,
+        "ok": state != DIFFER,
+        "state": state,
+        "alike_below": ALIKE_BELOW,
+    }
+
+
+def known_without_model(pictures: Array, labels: Mapping[str, Array], private: Array) -> Array:
+    """`[N, p]` float32: all that attackers are given of a row beside what the model says of it.
+
+    Args:
+        pictures: `[N, q]` float, see `Outputs.pictures`.
+        labels: task -> `[N]` int, -1 where unknown, which counts as a value of its own.
+        private: `[N]` int, private labels; attackers of the discriminator only score who has one.
+    """
+    columns = [pictures, (private < 0)[:, None]]
+    columns += [values[:, None] == np.unique(values) for values in labels.values()]
+    return np.concatenate([part.astype(np.float32) for part in columns], axis=1)

@@ -49,8 +49,8 @@ def reported(scores: Array, split: Split) -> dict[str, Any]:
         scores: `[N]` float, larger means member; NaN where a row was not attacked.
         split: see `Split`.
     """
-    threshold = best_threshold(*_sides(scores, split, split.choosing))
-    return figures(*_sides(scores, split, ~split.choosing), threshold)
+    threshold = best_threshold(*sides(scores, split, split.choosing))
+    return figures(*sides(scores, split, ~split.choosing), threshold)
 
 
 def strongest(scores: Mapping[tuple[str, str], Array], split: Split) -> tuple[str, str]:
@@ -62,7 +62,7 @@ def strongest(scores: Mapping[tuple[str, str], Array], split: Split) -> tuple[st
     """
 
     def chosen_by(name: tuple[str, str]) -> float:
-        return tpr_at(*_sides(scores[name], split, split.choosing), CHOSEN_BY)[0]
+        return tpr_at(*sides(scores[name], split, split.choosing), CHOSEN_BY)[0]
 
     return max(scores, key=chosen_by)
 
@@ -80,9 +80,9 @@ def lower_bounds(
         rates: the FPRs.
         tests: how many such lists are looked at.
     """
-    sides = _sides(scores, split, ~split.choosing)
+    reporting = sides(scores, split, ~split.choosing)
     confidence = 1 - 2 * 0.05 / (len(rates) * tests)
-    return [tpr_at(*sides, rate, confidence)[1][0] for rate in rates]
+    return [tpr_at(*reporting, rate, confidence)[1][0] for rate in rates]
 
 
 def attackable(scores: Mapping[tuple[str, str], Array], split: Split) -> dict[Any, Array]:
@@ -96,10 +96,11 @@ def attackable(scores: Mapping[tuple[str, str], Array], split: Split) -> dict[An
     return {
         name: values
         for name, values in scores.items()
-        if min(len(side) for half in halved for side in _sides(values, split, half)) >= FEWEST
+        if min(len(side) for half in halved for side in sides(values, split, half)) >= FEWEST
     }
 
 
-def _sides(scores: Array, split: Split, half: Array) -> tuple[Array, Array]:
+def sides(scores: Array, split: Split, half: Array) -> tuple[Array, Array]:
+    """Scores of members and of non-members in a half (`[N]` bool), without those that are NaN."""
     used = half & ~np.isnan(scores)
     return scores[used & split.member], scores[used & ~split.member]
