@@ -68,6 +68,7 @@ def audit_run(
     from tf_mtl_privacy.evaluation.membership.claims import contradictions
     from tf_mtl_privacy.evaluation.membership.verdict import INVALID, verdict
     from tf_mtl_privacy.evaluation.own_rows import own_dataset
+    from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
     from tf_mtl_privacy.training.private_updates import with_bounded_people
     from tf_mtl_privacy.training.saved_run import load_run
 
@@ -94,6 +95,7 @@ def audit_run(
         **_about(
             run.config.to_dict(), run.config.train.seed, setting, Path(run_dir).resolve().name
         ),
+        "weights": weights_digest(networks(run)),
         "membership": {**found.summary, "power": power, **verdict(found.summary, power)},
         "attributes": attribute_part(audited),
         "inversion": inversion_part(audited),
@@ -104,7 +106,7 @@ def audit_run(
     if audit["membership"]["verdict"] == INVALID:
         # What tells the two samples apart without a model is no evidence against a claim on it.
         exceeded = []
-    if epsilon and epsilon["verdict"] == "contradicted":
+    if epsilon["verdict"] == "contradicted":
         exceeded = [*exceeded, epsilon["text"]]
     audit["contradictions"] = exceeded
     write_json(output or Path(run_dir) / AUDIT, audit)
@@ -137,6 +139,7 @@ def audit_exported(
     summary, not_done, folder = attack_exported(saved_model, data, setting, rows)
     audit = {
         **_about({"data": dataclasses.asdict(data)}, None, setting, folder.parent.name),
+        "weights": None,
         "membership": {**summary, **verdict(summary, None)},
         **dict.fromkeys(("attributes", "inversion", "dp_audit")),
         "not_done": not_done,

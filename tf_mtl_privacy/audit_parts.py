@@ -117,7 +117,9 @@ def _train_shadow(
         name=dataset.name,
     )
     seeded = dataclasses.replace(config.train, seed=config.train.seed + 1 + number)
-    trained = fit(dataclasses.replace(config, train=seeded), own, run_dir=place)
+    # The rows of each person are bounded already, and these do not say whose they are.
+    bounded = dataclasses.replace(config.privacy, max_images_per_person=0)
+    trained = fit(dataclasses.replace(config, train=seeded, privacy=bounded), own, run_dir=place)
     # What is kept are its answers; its weights would only take room.
     shutil.rmtree(place)
     return networks(trained)
@@ -148,10 +150,12 @@ def attribute_part(audited: Audited) -> dict[str, Any] | None:
 
 
 def inversion_part(audited: Audited) -> dict[str, Any] | None:
-    """An attacker's decoder, trained on other people's pictures."""
-    import numpy as np
+    """An attacker's decoder, trained on pictures that nobody else uses.
 
-    from tf_mtl_privacy.data.synthetic_source import fresh_faces
+    `attacker_people` says whose they are: "other" people than on the attacked ones, the "same"
+    people, or "unknown".
+    """
+
     from tf_mtl_privacy.evaluation.inversion import SETTINGS, epochs, invert
     from tf_mtl_privacy.evaluation.probes.saved import networks
     from tf_mtl_privacy.evaluation.probes.stochastic import most_draws
@@ -163,34 +167,61 @@ def inversion_part(audited: Audited) -> dict[str, Any] | None:
     if not len(test):
         audited.leave_out("inversion", "there are no test rows to restore")
         return None
-    if audited.data.dataset == "synthetic_faces":
-        read, _ = fresh_faces(audited.data, _INVERSION_STREAM, effort.rows)
-        images = read(np.arange(effort.rows))
-    else:
-        images = dataset.store.images(_others(dataset, test)[: effort.rows])
+    images, people = _attacker_pictures(audited, test, effort.rows)
     if len(images) < 2:
         audited.leave_out("inversion", "the data has no validation rows of other people")
         return None
-    encoder = next(iter(networks(audited.run).values())).encoder
-    see = seen_by(most_draws(encoder)[1], images)
+    bundle = next(iter(networks(audited.run).values()))
+    see = seen_by(most_draws(bundle.encoder)[1], images)
     targets = dataset.store.images(test)
     with Progress(2 + epochs(audited.setting), "inversion", "epochs") as bar:
         features = see(images), see(targets)
         bar.update(2)
-        return invert(
+        found = invert(
             features[0],
             images,
             features[1],
             targets,
             person=None if dataset.person is None else dataset.person[test],
+            restored=_restored(bundle, features),
             setting=audited.setting,
             seed=layer_seed(audited.run.config.train.seed, "audit/inversion"),
             done=bar.update,
         )
+    return {**found, "attacker_people": people}
+
+
+def _restored(bundle: Bundle, features: tuple[Any, Any]) -> tuple[Any, Any] | None:
+    """What the released restorer makes of both; None where none is released."""
+    from tf_mtl_privacy.evaluation.probes.targets import seen_by
+
+    restorer = bundle.restorer
+    if restorer is None:
+        return None
+    see = seen_by(lambda rows: restorer(rows, training=False), features[0])
+    return see(features[0]), see(features[1])
+
+
+def _attacker_pictures(audited: Audited, test: Any, most: int) -> tuple[Any, str]:
+    """(`[n, S, S, 3]` uint8 pictures for the attacker, n <= `most`; whose they are)."""
+    import numpy as np
+
+    from tf_mtl_privacy.data.synthetic_source import fresh_faces
+
+    dataset = audited.dataset
+    if audited.data.dataset == "synthetic_faces":
+        read, _ = fresh_faces(audited.data, _INVERSION_STREAM, most)
+        # With identities all streams draw the same people; without, every face is somebody new.
+        return read(np.arange(most)), "other" if dataset.person is None else "same"
+    rows = _others(dataset, test)[:most]
+    images = dataset.store.images(rows)
+    if dataset.person is None or (dataset.person[np.concatenate([rows, test])] < 0).any():
+        return images, "unknown"
+    return images, "other"
 
 
 def _others(dataset: Dataset, test: Any) -> Any:
-    """Validation rows of people who are on no test row."""
+    """Validation rows of people who are on no test row; all where it is not known who is who."""
     import numpy as np
 
     rows = dataset.rows["validation"]
@@ -199,15 +230,14 @@ def _others(dataset: Dataset, test: Any) -> Any:
     return rows[~np.isin(dataset.person[rows], dataset.person[test])]
 
 
-def epsilon_part(audited: Audited) -> dict[str, Any] | None:
+def epsilon_part(audited: Audited) -> dict[str, Any]:
     """A lower bound on epsilon from canaries, beside what is claimed."""
-    from tf_mtl_privacy.evaluation.dp_audit.claim import claim_of
+    from tf_mtl_privacy.evaluation.dp_audit.claim import claim_of, no_claim
     from tf_mtl_privacy.evaluation.dp_audit.run import dp_audit, work
 
     dp = audited.run.status.get("dp")
     if not dp or "released" not in dp:
-        audited.leave_out("dp_audit", "the run was trained without differential privacy")
-        return None
+        return dp_audit(no_claim("the run was trained without differential privacy"))
     claim = claim_of(dp, audited.run.config.privacy.clipping)
     with Progress(max(work(claim, audited.setting), 1), "canaries", "updates") as bar:
         return dp_audit(claim, setting=audited.setting, done=bar.update)

@@ -13,6 +13,8 @@ from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.evaluation import inversion
 from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import run as membership_run
+from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
+from tf_mtl_privacy.training.saved_run import load_run
 
 FIGURES = {"auc", "auc_ci95", "advantage", "advantage_ci95", "tpr_at_fpr", "roc"}
 
@@ -60,6 +62,8 @@ def test_a_finished_run_is_audited(run_dir, capsys):
     assert membership[best["target"]][best["attack"]] == {key: best[key] for key in FIGURES}
     assert best["tpr_at_fpr"]["0.001"] == {"value": None, "ci95": None}
     assert {"psnr_db", "ssim", "retrieval_rank1"} <= set(found["inversion"])
+    assert found["inversion"]["attacker_people"] == "other"
+    assert found["weights"] == weights_digest(networks(load_run(run_dir)))
     assert found["dp_audit"]["verdict"] == "no_claim"
     # No fresh attackers ran on this run, and no shadow models: both are said.
     left_out = {part["what"] for part in found["not_done"]}
@@ -73,7 +77,8 @@ def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatc
     status = json.loads((run_dir / "training.json").read_text())
     status["dp"]["released"] = dict.fromkeys(status["dp"]["released"], 0.5)
     (run_dir / "training.json").write_text(json.dumps(status))
-    monkeypatch.setattr(audit, "epsilon_part", lambda audited: None)
+    no_test = {"verdict": "no_claim", "text": "No claim to test."}
+    monkeypatch.setattr(audit, "epsilon_part", lambda audited: no_test)
 
     def knows_all(outputs, split, *rest):
         return {("business", "planted"): split.member.astype(float)}

@@ -1,4 +1,7 @@
-"""Feature inversion: what an attacker's own decoder restores of pictures that it never saw."""
+"""Feature inversion: what an attacker's own decoder restores of pictures that it never saw.
+
+Whose pictures the attacker learns from is the caller's choice, and to be said beside the figures.
+"""
 
 from __future__ import annotations
 
@@ -65,8 +68,8 @@ def invert(
     embedding is `retrieval.Embedding`, of the attacker's pictures.
 
     Args:
-        features: `[N, h, w, c]` float32 of the attacker's pictures, of other people. At most the
-            setting's `rows` are used, the first ones.
+        features: `[N, h, w, c]` float32 of the attacker's pictures, none of them attacked. At most
+            the setting's `rows` are used, the first ones.
         images: `[N, H, W, 3]` uint8, those pictures.
         target_features: `[M, h, w, c]` float32, what is attacked. At most the setting's `tests`.
         target_images: `[M, H, W, 3]` uint8, the originals, H >= 11.

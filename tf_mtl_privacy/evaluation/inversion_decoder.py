@@ -1,4 +1,4 @@
-"""An attacker's decoder: features back to images, learned from other people's images.
+"""An attacker's decoder: features back to images, learned from images of its own.
 
 It starts as the best linear map from each cell's features to the pixels under it (ridge
 regression, Hoerl and Kennard 1970), in closed form, so that pixels which features carry as they

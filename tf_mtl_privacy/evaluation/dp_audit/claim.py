@@ -54,6 +54,15 @@ def claim_of(dp: Mapping[str, Any], clipping: str = "ghost") -> Claim:
     return Claim(ran, dp["l2_norm_clip"], dp["delta"], max(claimed), clipping)
 
 
+def no_claim(reason: str) -> Claim:
+    """The claim of a run that makes none.
+
+    Args:
+        reason: why; completes "No claim to test: ...".
+    """
+    return Claim((), 0.0, None, None, reason=reason)
+
+
 def _phase(values: Mapping[str, Any]) -> Phase:
     mechanism = Mechanism(
         values["noise_multiplier"],
