@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_mtl_privacy import audit_parts
+from tf_mtl_privacy import audit_inversion, audit_parts
 from tf_mtl_privacy.config import Config, DataConfig, PrivacyConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.labels import Labels
@@ -61,7 +61,9 @@ def test_drawn_identities_are_the_same_people(private_label):
     data = DataConfig(image_size=32, private_label=private_label, num_identities=5)
     with_people = private_label == "identity"
     dataset = faces(np.arange(ROWS) % 5 if with_people else None)
-    images, people = audit_parts._attacker_pictures(audited(dataset, data), np.arange(20, 30), 4)
+    images, people = audit_inversion._attacker_pictures(
+        audited(dataset, data), np.arange(20, 30), 4
+    )
     assert images.shape == (4, 32, 32, 3)
     assert people == ("same" if with_people else "other")
 
@@ -74,7 +76,7 @@ def test_whose_pictures_the_attacker_has_is_only_said_where_it_is_known():
         (np.where(person == 12, -1, person), 9, "unknown"),
         (None, 10, "unknown"),
     ]:
-        found = audit_parts._attacker_pictures(audited(faces(who)), test, 100)
+        found = audit_inversion._attacker_pictures(audited(faces(who)), test, 100)
         assert (len(found[0]), found[1]) == (rows, people)
 
 
@@ -90,7 +92,7 @@ def test_the_attacker_is_given_what_the_released_restorer_makes(monkeypatch):
     for released in (restorer, None):
         bundle = SimpleNamespace(encoder=encoder, restorer=released)
         run = {"bundle": bundle, "single_task": None}
-        found = audit_parts.inversion_part(audited(faces(), **run))
+        found = audit_inversion.inversion_part(audited(faces(), **run))
         assert found == {"attacker_people": "unknown"}
     (arguments, keywords), (_, without) = given
     assert without["restored"] is None

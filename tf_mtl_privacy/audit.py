@@ -11,11 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mtl_privacy import cli
+from tf_mtl_privacy.audit_inversion import inversion_part
 from tf_mtl_privacy.audit_parts import (
     Audited,
     attribute_part,
     epsilon_part,
-    inversion_part,
     membership_part,
     power_part,
     shadow_count,

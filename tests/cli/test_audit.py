@@ -16,7 +16,16 @@ from tf_mtl_privacy.evaluation.membership import run as membership_run
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
 from tf_mtl_privacy.training.saved_run import load_run
 
-FIGURES = {"auc", "auc_ci95", "advantage", "advantage_ci95", "tpr_at_fpr", "roc"}
+FIGURES = {
+    "members",
+    "non_members",
+    "auc",
+    "auc_ci95",
+    "advantage",
+    "advantage_ci95",
+    "tpr_at_fpr",
+    "roc",
+}
 
 
 @pytest.fixture
@@ -60,6 +69,8 @@ def test_a_finished_run_is_audited(run_dir, capsys):
     assert set(membership["release"]) >= {"restoration_error", "logistic"}
     best = membership["strongest"]
     assert membership[best["target"]][best["attack"]] == {key: best[key] for key in FIGURES}
+    # The tiny run's reporting half.
+    assert membership["business"]["entropy"]["members"] == 32
     assert best["tpr_at_fpr"]["0.001"] == {"value": None, "ci95": None}
     assert {"psnr_db", "ssim", "retrieval_rank1"} <= set(found["inversion"])
     assert found["inversion"]["attacker_people"] == "other"

@@ -7,9 +7,11 @@ import pytest
 
 from tests.evaluation.dp_audit.faults import clipping_off, halved_noise
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.evaluation.dp_audit import run
 from tf_mtl_privacy.evaluation.dp_audit.bound import epsilon_lower_bound
 from tf_mtl_privacy.evaluation.dp_audit.claim import Claim, claim_of
 from tf_mtl_privacy.evaluation.dp_audit.run import dp_audit, first_updates, work
+from tf_mtl_privacy.evaluation.dp_audit.single_step import SingleStep
 from tf_mtl_privacy.privacy.accounting import epsilon
 from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
 from tf_mtl_privacy.privacy.calibration import noise_for_epsilon
@@ -123,3 +125,23 @@ def test_unknown_settings_and_too_few_canaries(claim):
         dp_audit(claim, setting="slow")
     with pytest.raises(UsageError, match="canaries=3"):
         dp_audit(claim, canaries=3)
+
+
+def test_coins_are_drawn_from_the_key_and_not_from_a_constant(claim, monkeypatch):
+    coins = []
+
+    def kept(phases, included, **keywords):
+        coins.append(included)
+        return included.astype(float)
+
+    monkeypatch.setattr(run, "scores_of_one_run", kept)
+    monkeypatch.setattr(
+        run, "repeat_one_update", lambda *args, **kw: SingleStep(*[0] * len(SingleStep._fields))
+    )
+    for key in (key_for_tests(1), key_for_tests(1), None, None):
+        dp_audit(claim, canaries=400, key=key)
+    # As claimed and without noise, of four audits.
+    test, again, secret, other = coins[::2]
+    assert (test == again).all()
+    assert (secret != other).any() and (secret != test).any()
+    assert (coins[0] != coins[1]).any()

@@ -286,3 +286,16 @@ def test_an_attack_that_scored_too_few_rows_is_left_out():
     assert set(attackable({("business", "all"): scores, ("business", "few"): few}, split)) == {
         ("business", "all")
     }
+
+
+def test_one_in_a_thousand_is_only_tested_with_enough_scored_non_members():
+    split = halves(200, 20_000, 16)
+    scores = split.member + np.random.default_rng(16).normal(0, 0.01, 20_200)
+    # A TPR of 1 is allowed at 1 % and at 5 % by this epsilon, and not at 0.1 %.
+    dp = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 4.6)}
+    assert most_tpr(4.6, 1e-5, 0.01) > 0.98 > 0.2 > most_tpr(4.6, 1e-5, 0.001)
+    (found,) = contradictions({("business", "lira"): scores}, split, dp)
+    assert "at 0.1% FPR" in found
+    pool = np.where(np.random.default_rng(17).random(20_200) < 0.9, scores, np.nan)
+    assert contradictions({("business", "lira"): pool}, split, dp) == []
+    assert reported(pool, split)["non_members"] < 10_000 == reported(scores, split)["non_members"]

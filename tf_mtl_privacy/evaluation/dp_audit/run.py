@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.dp_audit.bound import epsilon_lower_bound
 from tf_mtl_privacy.evaluation.dp_audit.claim import Claim
@@ -51,9 +49,10 @@ def dp_audit(
         setting: 'fast' or 'thorough', see `settings`.
         canaries: another number of canaries than the setting's; rounded down to a square.
         confidence: of the verdict, in (0, 1).
-        seed: of coins and simulations. Noise and batches come from the operating system.
+        seed: of simulations and of the single update's network. Coins, noise and batches come from
+            the operating system.
         make_optimizer: makes the private optimizer; another one plants a fault.
-        key: a test's, which makes noise and batches repeatable.
+        key: a test's, which makes coins, noise and batches repeatable.
         done: called with the number of updates done; `work` says how many there will be.
 
     Returns:
@@ -193,8 +192,8 @@ class _Trial:
     ) -> _OneRun:
         """New coins, one run, the guesses."""
         assert self.claim.delta is not None
-        rng = np.random.default_rng([self.seed, int(noise_factor)])
-        included = rng.random(canaries) < 0.5
+        coins = self.key.derive(f"coins, noise times {noise_factor}").generator()
+        included = coins.random(canaries) < 0.5
         scores = scores_of_one_run(
             phases,
             included,

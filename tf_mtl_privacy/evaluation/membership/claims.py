@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 
 from tf_mtl_privacy.evaluation.membership.roc import FEWEST_AT_RAREST, RAREST, RATES
-from tf_mtl_privacy.evaluation.membership.selection import Split, lower_bounds, strongest
+from tf_mtl_privacy.evaluation.membership.selection import (
+    Split,
+    lower_bounds,
+    sides,
+    strongest,
+)
 
 Array = np.ndarray[Any, Any]
 # What each target is made from: the claim on it is the weakest of these parts'.
@@ -36,7 +41,8 @@ def contradictions(
     """One sentence for each target whose claimed epsilon an attack has exceeded.
 
     For each target with a claim the strongest attack (on the choosing half) is tested on the
-    reporting half at each FPR; all tests together err in 5 % of cases.
+    reporting half at each FPR that it scored enough non-members for; all these tests together err
+    in 5 % of cases. The canaries of `dp_audit` err in 5 % of their own.
 
     Args:
         scores: (target, attack) -> `[N]` scores.
@@ -45,12 +51,12 @@ def contradictions(
     """
     claims = {target: claimed(target, dp) for target, _ in scores}
     held = {target: epsilon for target, epsilon in claims.items() if epsilon is not None}
-    rates = [rate for rate in RATES if rate > RAREST or _many(split)]
     found = []
     for target, epsilon in held.items():
         assert dp is not None
         of_target = {name: values for name, values in scores.items() if name[0] == target}
         name = strongest(of_target, split)
+        rates = _rates(of_target[name], split)
         bounds = lower_bounds(of_target[name], split, rates, tests=len(held))
         for rate, bound in zip(rates, bounds, strict=True):
             cap = most_tpr(epsilon, dp["delta"], rate)
@@ -76,5 +82,6 @@ def claimed(target: str, dp: Mapping[str, Any] | None) -> float | None:
     return None if None in values else max(value for value in values if value is not None)
 
 
-def _many(split: Split) -> bool:
-    return int((~split.choosing & ~split.member).sum()) >= FEWEST_AT_RAREST
+def _rates(scores: Array, split: Split) -> list[float]:
+    others = sides(scores, split, ~split.choosing)[1]
+    return [rate for rate in RATES if rate > RAREST or len(others) >= FEWEST_AT_RAREST]

@@ -114,7 +114,7 @@ def tpr_at(
 
 
 def figures(members: Array, non_members: Array, threshold: float) -> dict[str, Any]:
-    """What audit.json has of one attack: AUC, advantage, TPR at three FPRs, the ROC.
+    """What audit.json has of one attack: rows scored, AUC, advantage, TPR at three FPRs, the ROC.
 
     Args:
         members: `[M]` float scores of rows that the attack was not made or chosen on.
@@ -124,6 +124,8 @@ def figures(members: Array, non_members: Array, threshold: float) -> dict[str, A
     area, area_ci = auc(members, non_members)
     gain, gain_ci = advantage(members, non_members, threshold)
     return {
+        "members": len(members),
+        "non_members": len(non_members),
         "auc": area,
         "auc_ci95": area_ci,
         "advantage": gain,
