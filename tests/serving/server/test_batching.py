@@ -1,5 +1,6 @@
 """Requests that wait together run together, and none suffers for another."""
 
+import contextlib
 import threading
 import time
 
@@ -130,6 +131,46 @@ def test_it_waits_for_others_no_longer_than_said(batcher):
     both = [put(queue, model, 1), put(queue, model, 2)]
     assert [answer.result(10)["y"][0] for answer in both] == [2, 4]
     assert model.runs == [("s", 1), ("s", 2)]
+
+
+def test_merging_is_bounded_by_bytes_too(batcher):
+    queue, model = batcher(merge_bytes=4 * 8), Doubling()
+    held(queue, model)
+    answers = [put(queue, model, 1, 1), put(queue, model, 2, 2), put(queue, model, 3)]
+    answers += [put(queue, model, *[4] * 7)]
+    model.gate.set()
+    assert [answer.result(10)["y"][0] for answer in answers] == [2, 4, 6, 8]
+    assert [rows for _, rows in model.runs] == [1, 4, 1, 7]
+
+
+def test_requests_that_cannot_be_merged_for_memory_run_alone(batcher, monkeypatch):
+    queue, model = batcher(), Doubling()
+    held(queue, model)
+    answers = [put(queue, model, 1), put(queue, model, 2)]
+
+    def full(arrays):
+        raise MemoryError
+
+    monkeypatch.setattr("tf_mtl_privacy.serving.server.batching.np.concatenate", full)
+    model.gate.set()
+    assert [answer.result(10)["y"][0] for answer in answers] == [2, 4]
+    assert [rows for _, rows in model.runs] == [1, 1, 1]
+
+
+@pytest.mark.parametrize("requests", [1, 2])
+def test_a_failure_outside_of_the_model_does_not_end_its_thread(requests):
+    failures = iter([MemoryError("no memory to count")])
+
+    def ran(rows):
+        for failure in failures:
+            raise failure
+
+    queue, model = Batcher(Limits(merge_seconds=0.3, merge_rows=requests), ran), Doubling()
+    for answer in [put(queue, model, 1) for _ in range(requests)]:
+        with contextlib.suppress(MemoryError):
+            assert answer.result(10)["y"] == [2]
+    assert put(queue, model, 3).result(10)["y"] == [6]
+    queue.close()
 
 
 def test_closing_answers_what_waits_and_takes_no_more(batcher):

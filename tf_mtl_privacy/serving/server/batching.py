@@ -38,6 +38,11 @@ class _Waiting:
         shapes = tuple((name, value.shape[1:]) for name, value in sorted(self.inputs.items()))
         return (id(self.model), self.signature, shapes)
 
+    @property
+    def size(self) -> int:
+        """Bytes that merging copies."""
+        return sum(value.nbytes for value in self.inputs.values())
+
 
 class Batcher:
     """Takes requests from any thread.
@@ -96,8 +101,15 @@ class Batcher:
     def _work(self) -> None:
         while batch := self._next():
             started = [item for item in batch if item.answer.set_running_or_notify_cancel()]
-            if started:
+            if not started:
+                continue
+            try:
                 self._run(started)
+            except Exception as error:
+                # There is no other thread for the next batch.
+                for item in started:
+                    if not item.answer.done():
+                        item.answer.set_exception(error)
 
     def _next(self) -> list[_Waiting]:
         """The oldest request and those that fit to it; empty at the end."""
@@ -107,22 +119,30 @@ class Batcher:
                 return []
             first = self._waiting[0]
             end = first.since + self._limits.merge_seconds
-            while not self._closed and self._rows_like(first) < self._limits.merge_rows:
+            while not self._closed and not self._fills_a_run(first):
                 left = end - time.monotonic()
                 if left <= 0 or not self._changed.wait(left):
                     break
             return self._take(first)
 
-    def _rows_like(self, first: _Waiting) -> int:
-        return sum(item.rows for item in self._waiting if item.kind == first.kind)
+    def _fills_a_run(self, first: _Waiting) -> bool:
+        alike = [item for item in self._waiting if item.kind == first.kind]
+        return (
+            sum(item.rows for item in alike) >= self._limits.merge_rows
+            or sum(item.size for item in alike) >= self._limits.merge_bytes
+        )
 
     def _take(self, first: _Waiting) -> list[_Waiting]:
-        rows, batch, left = 0, list[_Waiting](), list[_Waiting]()
+        rows, size, batch, left = 0, 0, list[_Waiting](), list[_Waiting]()
         for item in self._waiting:
-            fits = not batch or rows + item.rows <= self._limits.merge_rows
+            fits = not batch or (
+                rows + item.rows <= self._limits.merge_rows
+                and size + item.size <= self._limits.merge_bytes
+            )
             if item.kind == first.kind and fits:
                 batch.append(item)
                 rows += item.rows
+                size += item.size
             else:
                 left.append(item)
         self._waiting = collections.deque(left)
@@ -133,14 +153,15 @@ class Batcher:
             self._run_alone(batch[0])
             return
         names = batch[0].inputs
-        merged = {name: np.concatenate([item.inputs[name] for item in batch]) for name in names}
         rows = sum(item.rows for item in batch)
         try:
+            merged = {name: np.concatenate([item.inputs[name] for item in batch]) for name in names}
             found = batch[0].model.run(batch[0].signature, merged)
         except Exception:
             found = {}
         if not found or any(not value.ndim or len(value) != rows for value in found.values()):
-            # One of them is refused, or the answer does not tell them apart.
+            # One of them is refused, the memory is too small for all of them together, or the
+            # answer does not tell them apart.
             for item in batch:
                 self._run_alone(item)
             return
@@ -154,7 +175,9 @@ class Batcher:
 
     def _run_alone(self, item: _Waiting) -> None:
         try:
-            item.answer.set_result(item.model.run(item.signature, item.inputs))
-            self._ran(item.rows)
+            found = item.model.run(item.signature, item.inputs)
         except Exception as error:
             item.answer.set_exception(error)
+            return
+        item.answer.set_result(found)
+        self._ran(item.rows)

@@ -19,6 +19,7 @@ class Limits:
         client_seconds: time that a client has to send a request, and to take the answer.
         answer_seconds: time that a request may wait for its answer.
         merge_rows: pictures that requests are merged up to, for one run of the model.
+        merge_bytes: size of the inputs that requests are merged up to; merging copies them.
         merge_seconds: how long a request waits for others to be merged with.
     """
 
@@ -31,4 +32,5 @@ class Limits:
     client_seconds: float = 20.0
     answer_seconds: float = 60.0
     merge_rows: int = 32
+    merge_bytes: int = 16 * 2**20
     merge_seconds: float = 0.002
