@@ -4,6 +4,8 @@ import threading
 import time
 
 import pytest
+import tensorflow as tf
+from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.serving.server.toy import expected, pixels, save_toy
 from tf_mtl_privacy.errors import RunError, UsageError
@@ -64,6 +66,52 @@ def test_a_poller_looks_until_it_is_closed():
     done = len(looks)
     time.sleep(0.05)
     assert len(looks) == done
+
+
+@pytest.mark.parametrize("damage", ["truncated", "no record", "no tensor"])
+def test_a_version_with_damaged_warm_up_requests_is_left_alone(folder, damage):
+    told = []
+    found = Versions(folder, "toy", replay, told.append)
+    warmup = save_toy(folder, version=2) / "2" / "assets.extra" / "tf_serving_warmup_requests"
+    if damage == "truncated":
+        warmup.write_bytes(warmup.read_bytes()[:-9])
+    else:
+        with tf.io.TFRecordWriter(str(warmup)) as writer:
+            writer.write(b"\xff" if damage == "no record" else without_values())
+    for _ in range(2):
+        found.look()
+    assert found.newest.version == 1 and len(told) == 2
+    assert told[1].startswith("kept version 1: ") and "\n" not in told[1]
+    save_toy(folder, version=3)
+    found.look()
+    assert found.newest.version == 3
+
+
+def without_values():
+    """A recorded request whose tensor has no values for its shape."""
+    log = prediction_log_pb2.PredictionLog()
+    request = log.predict_log.request
+    request.model_spec.signature_name = "classify"
+    tensor = request.inputs["images"]
+    tensor.dtype = tf.uint8.as_datatype_enum
+    tensor.tensor_content = b"12345"
+    tensor.tensor_shape.dim.add(size=7)
+    return log.SerializeToString()
+
+
+def test_a_poller_survives_a_look_that_fails():
+    looks, told, fourth = [], [], threading.Event()
+
+    def look():
+        looks.append(1)
+        if len(looks) == 4:
+            fourth.set()
+        raise OSError("the folder\nis away")
+
+    poller = Poller(look, 0.01, told.append)
+    assert fourth.wait(10)
+    poller.close()
+    assert told == ["cannot look for a newer version: OSError: the folder is away"]
 
 
 def test_recorded_requests_are_replayed(server):

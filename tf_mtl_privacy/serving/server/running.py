@@ -80,7 +80,7 @@ class CheckServer:
             target=self._http.run, kwargs={"sockets": [bound]}, name="http", daemon=True
         )
         self._thread.start()
-        self._poller = Poller(versions.look, poll_seconds)
+        self._poller = Poller(versions.look, poll_seconds, tell)
         self._wait_for_start()
 
     def __enter__(self) -> CheckServer:

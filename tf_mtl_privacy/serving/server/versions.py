@@ -80,17 +80,37 @@ class Versions:
                 self._tell(f"kept version {self._newest.version}: {error}")
 
     def _load(self, number: int) -> Model:
-        model = Model(self.folder / str(number))
-        self._prepare(model)
+        folder = self.folder / str(number)
+        try:
+            model = Model(folder)
+            self._prepare(model)
+        except RunError:
+            raise
+        except Exception as error:
+            # What a damaged file can raise, in it or in its warm-up requests, has no end.
+            lines = str(error).strip().splitlines() or [""]
+            reason = f"{type(error).__name__}: {lines[0][:200]}"
+            raise RunError(f"{folder} cannot be served: {reason}") from error
         self._tell(f"serving {self.name} version {number}")
         return model
 
 
 class Poller:
-    """Calls `look` every `seconds` in a thread of its own, until closed."""
+    """Calls `look` every `seconds` in a thread of its own, until closed.
 
-    def __init__(self, look: Callable[[], None], seconds: float) -> None:
-        self._look, self._seconds = look, seconds
+    Args:
+        look: may fail; it is called again all the same.
+        seconds: between two calls.
+        tell: called with a line about a failure, once where the same comes again.
+    """
+
+    def __init__(
+        self,
+        look: Callable[[], None],
+        seconds: float,
+        tell: Callable[[str], None] = lambda line: None,
+    ) -> None:
+        self._look, self._seconds, self._tell, self._told = look, seconds, tell, ""
         self._end = threading.Event()
         self._thread = threading.Thread(target=self._work, name="versions", daemon=True)
         self._thread.start()
@@ -102,4 +122,15 @@ class Poller:
 
     def _work(self) -> None:
         while not self._end.wait(self._seconds):
-            self._look()
+            try:
+                self._look()
+            except Exception as error:
+                # A folder that cannot be read now may be readable the next time.
+                self._failed(error)
+
+    def _failed(self, error: Exception) -> None:
+        line = f"cannot look for a newer version: {type(error).__name__}: {error}"
+        line = " ".join(line.split())[:300]
+        if line != self._told:
+            self._told = line
+            self._tell(line)
