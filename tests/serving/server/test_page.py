@@ -2,14 +2,17 @@
 
 import base64
 import io
+import types
 
 import numpy as np
 import pytest
 from PIL import Image
 
 from tests.browser import PHONE, WIDE, missing_pictures, sideways, violations, visit
-from tests.serving.server.toy import CARD, CLASSES, expected, pixels, png
+from tests.serving.server.toy import CARD, CLASSES, SIZE, expected, pixels, png
+from tf_mtl_privacy.serving.pictures import pixels_ready
 from tf_mtl_privacy.serving.server.limits import Limits
+from tf_mtl_privacy.serving.server.looking import framed, reduced
 from tf_mtl_privacy.serving.server.running import CheckServer
 
 _DROP = """([content, type]) => {
@@ -112,6 +115,46 @@ def test_a_server_that_has_gone_is_said(browser, toy_dir):
 def test_bad_photos_have_a_reason(http, content, words):
     answer = http.post("/page/picture", content=content)
     assert answer.status_code == 400 and words in answer.json()["error"]
+
+
+LARGE = np.full((900, 1000, 3), 77, np.uint8)
+
+
+def test_a_large_photo_goes_to_the_model_in_the_model_s_size(http, server, monkeypatch):
+    batcher, sizes = server.service.batcher, {}
+    submit = batcher.submit
+
+    def watched(model, signature, inputs, rows):
+        sizes[signature] = sum(value.nbytes for value in inputs.values())
+        return submit(model, signature, inputs, rows)
+
+    monkeypatch.setattr(batcher, "submit", watched)
+    answer = http.post("/page/picture", content=png(LARGE)).json()
+    assert (decoded(answer["pictures"][1]["source"]) == 77).all()
+    assert sizes["restore"] == sizes["sensitive_regions"] == SIZE * SIZE * 3
+
+
+def test_the_pixels_of_a_photo_count_as_memory_while_they_are_there(http, server):
+    budget = server.service.budget
+    assert budget.used == 0
+    with budget.share() as others:
+        others.take(budget.total - LARGE.nbytes)
+        answer = http.post("/page/picture", content=png(LARGE))
+        assert answer.status_code == 429 and "fill the memory" in answer.json()["error"]
+    assert http.post("/page/picture", content=png(LARGE)).status_code == 200
+    assert budget.used == 0
+
+
+@pytest.mark.parametrize("size", [8, 16, 33, 50, 64, 112, 128])
+@pytest.mark.parametrize("crop", ["inner", "center", "none"])
+def test_what_is_sent_is_prepared_to_what_is_shown(size, crop):
+    labels = {"image_size": size, "crop": crop}
+    model = types.SimpleNamespace(extra=lambda name: labels)
+    photo = np.random.default_rng(0).integers(0, 256, (61, 83, 3), dtype=np.uint8)
+    seen = reduced(model, png(photo))
+    prepare = pixels_ready(size, crop)
+    assert (prepare(framed(model, seen)).numpy()[0] == seen).all()
+    assert (prepare(photo[np.newaxis]).numpy()[0] == seen).all()
 
 
 def test_nothing_of_a_photo_is_stored(http):

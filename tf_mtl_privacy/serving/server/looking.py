@@ -37,19 +37,50 @@ def picture_signatures(model: Model) -> list[str]:
     return [name for name in (RESTORE, REGIONS) if set(model.inputs.get(name, ())) == {IMAGES}]
 
 
-def decoded(content: bytes) -> Array:
-    """A picture file as `[H, W, 3]` uint8, upright.
+def decoded_bytes(content: bytes) -> int:
+    """Size of a picture file's pixels once it is decoded, by its header.
+
+    Raises:
+        Refusal: it is not a picture.
+    """
+    try:
+        header = read_header(content)
+    except BadPicture as error:
+        raise invalid(str(error)) from None
+    return 3 * header.height * header.width
+
+
+def reduced(model: Model, content: bytes) -> Array:
+    """What the model sees of a picture file, `[S, S, 3]` uint8: large pixels end here.
 
     Raises:
         Refusal: it cannot be decoded.
     """
     try:
-        read_header(content)
-        return decode_content(tf.constant(content)).numpy()
-    except BadPicture as error:
-        raise invalid(str(error)) from None
+        pixels = decode_content(tf.constant(content))
     except tf.errors.InvalidArgumentError:
         raise invalid("the picture cannot be decoded") from None
+    return prepare_pixels(pixels, *_size_and_crop(model)).numpy()
+
+
+def framed(model: Model, seen: Array) -> Array:
+    """Pixels that the model prepares to `seen` again, `[1, H, W, 3]` uint8.
+
+    A model that takes the inner part of a picture does so of one that is prepared already, too.
+    Such a one is given a black frame, which that crop cuts off: of the least side C with
+    3 C // 4 = S.
+
+    Args:
+        model: what is asked.
+        seen: `[S, S, 3]` uint8, as `reduced` has it.
+    """
+    size, crop = _size_and_crop(model)
+    if crop == "inner":
+        side = -(-4 * size // 3)
+        before = (side - size) // 2
+        border = (before, side - size - before)
+        seen = np.pad(seen, (border, border, (0, 0)))
+    return seen[np.newaxis]
 
 
 def attributes(model: Model, outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
@@ -69,19 +100,13 @@ def attributes(model: Model, outputs: Mapping[str, Array]) -> list[dict[str, Any
     ]
 
 
-def pictures(
-    model: Model, pixels: Array, outputs: Mapping[str, Mapping[str, Array]]
-) -> list[dict[str, str]]:
+def pictures(seen: Array, outputs: Mapping[str, Mapping[str, Array]]) -> list[dict[str, str]]:
     """What the model sees of a photo, what it restores and marks: title, text, `data:` address.
 
     Args:
-        model: what answered.
-        pixels: `[H, W, 3]` uint8, the photo.
+        seen: `[S, S, 3]` uint8, what the model sees of the photo.
         outputs: signature -> its outputs for the photo.
     """
-    labels = model.extra(LABELS_FILE) or {}
-    size = labels.get("image_size") or _DEFAULT_SIZE
-    seen = prepare_pixels(tf.constant(pixels), size, labels.get("crop", "none")).numpy()
     found = [("Your photo, cropped", "The part of your photo that the model sees", seen)]
     if RESTORE in outputs:
         restored = np.rint(outputs[RESTORE][RESTORED][0] * 255.0).clip(0, 255).astype(np.uint8)
@@ -108,6 +133,11 @@ def card(model: Model, name: str) -> dict[str, Any]:
         "summary": found.get("summary"),
         "not_protected": list(found.get("not_protected") or ()),
     }
+
+
+def _size_and_crop(model: Model) -> tuple[int, str]:
+    labels = model.extra(LABELS_FILE) or {}
+    return labels.get("image_size") or _DEFAULT_SIZE, labels.get("crop", "none")
 
 
 def _attribute(

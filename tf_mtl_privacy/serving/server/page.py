@@ -17,9 +17,11 @@ from tf_mtl_privacy.serving.server.bodies import read_body
 from tf_mtl_privacy.serving.server.looking import (
     attributes,
     card,
-    decoded,
+    decoded_bytes,
+    framed,
     picture_signatures,
     pictures,
+    reduced,
 )
 from tf_mtl_privacy.serving.server.model import Array, Model
 from tf_mtl_privacy.serving.server.refusal import invalid
@@ -59,19 +61,21 @@ class Page:
 
     async def picture(self, request: Request) -> Response:
         """Everything that the page shows of a photo, which is the body."""
-        rest, budget = self._rest, self._rest.budget
+        rest, budget = self._rest, self._service.budget
         with Measured(self._service.metrics, "page"), budget.share() as share:
             model = self._service.versions.newest
             content = await read_body(request, self._service.limits, share)
             asked = self._ask(model, DEFAULT_SIGNATURE, IMAGE_BYTES, _one(content))
             found = attributes(model, await rest.answer(asked))
-            pixels = await rest.in_reader(decoded, content)
-            outputs = {}
+            # Pixels of a photo can be a thousand times its file: they neither wait for the model
+            # nor go to it.
+            with budget.share() as photo:
+                photo.take(decoded_bytes(content))
+                seen = await rest.in_reader(reduced, model, content)
+            sent, outputs = framed(model, seen), {}
             for name in picture_signatures(model):
-                outputs[name] = await rest.answer(
-                    self._ask(model, name, IMAGES, pixels[np.newaxis])
-                )
-            shown = await rest.in_writer(pictures, model, pixels, outputs)
+                outputs[name] = await rest.answer(self._ask(model, name, IMAGES, sent))
+            shown = await rest.in_writer(pictures, seen, outputs)
         return JSONResponse({"attributes": found, "pictures": shown})
 
     def _ask(self, model: Model, signature: str, key: str, value: Array) -> Future[Outputs]:

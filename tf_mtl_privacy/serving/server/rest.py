@@ -16,7 +16,7 @@ from fastapi.responses import JSONResponse
 
 from tf_mtl_privacy.serving.server import rest_json
 from tf_mtl_privacy.serving.server.batching import Outputs
-from tf_mtl_privacy.serving.server.bodies import Budget, read_body
+from tf_mtl_privacy.serving.server.bodies import read_body
 from tf_mtl_privacy.serving.server.metrics import CONTENT_TYPE
 from tf_mtl_privacy.serving.server.model import Array, Model
 from tf_mtl_privacy.serving.server.refusal import Code, Refusal
@@ -35,7 +35,6 @@ class Rest:
 
     def __init__(self, service: Service) -> None:
         self._service, self._limits = service, service.limits
-        self.budget = Budget(service.limits.bytes_in_flight)
         # One at a time each: a body of JSON takes many times its size while it is read.
         self._reader, self._writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
 
@@ -50,12 +49,13 @@ class Rest:
 
     async def predict(self, request: Request) -> Response:
         """`:predict`, in row and column format."""
-        with Measured(self._service.metrics, "rest") as measured, self.budget.share() as share:
+        service = self._service
+        with Measured(service.metrics, "rest") as measured, service.budget.share() as share:
             model = self._model(request.path_params)
             body = await read_body(request, self._limits, share)
             signature, inputs, rows = await self.in_reader(self._read, model, body)
             measured.signature = signature
-            outputs = await self.answer(self._service.submit(model, signature, inputs))
+            outputs = await self.answer(service.submit(model, signature, inputs))
             text = await self.in_writer(rest_json.write_outputs, outputs, rows)
         return Response(text, media_type="application/json")
 

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 
 from tf_mtl_privacy.serving.server.batching import Batcher, Outputs
+from tf_mtl_privacy.serving.server.budget import Budget
 from tf_mtl_privacy.serving.server.checks import (
     check_keys,
     check_pictures,
@@ -27,10 +28,14 @@ class Service:
         versions: what is served.
         limits: how much of it.
         metrics: what is counted.
+
+    Attributes:
+        budget: the memory that requests of both interfaces share.
     """
 
     def __init__(self, versions: Versions, limits: Limits, metrics: Metrics) -> None:
         self.versions, self.limits, self.metrics = versions, limits, metrics
+        self.budget = Budget(limits.bytes_in_flight)
         self.batcher = Batcher(limits, metrics.ran)
         metrics.watch_queue(self.batcher.__len__)
 
