@@ -36,7 +36,9 @@ class ServeOptions(CommonOptions):
         2.0, "How long a request waits for others, in milliseconds.", low=0, high=1000
     )
     client_seconds: float = option(
-        20.0, "Time that a client has to send its request and to take the answer.", above=0
+        20.0,
+        "Time that a client has to send its request and, over HTTP, to take the answer.",
+        above=0,
     )
     answer_seconds: float = option(60.0, "Longest time that a request waits.", above=0)
     poll_seconds: float = option(5.0, "How often a newer version is looked for.", above=0)

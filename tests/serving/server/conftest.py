@@ -1,4 +1,5 @@
 import base64
+import time
 
 import grpc
 import httpx
@@ -22,6 +23,19 @@ def server(toy_dir):
     """One server for all tests."""
     with CheckServer(toy_dir, "toy", limits=LIMITS, poll_seconds=3600) as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def all_given_back(server):
+    """Whether requests soon hold no memory any more."""
+
+    def look():
+        end = time.monotonic() + 10
+        while server.service.budget.used and time.monotonic() < end:
+            time.sleep(0.01)
+        return server.service.budget.used == 0
+
+    return look
 
 
 @pytest.fixture(scope="session")

@@ -34,12 +34,21 @@ def test_the_limits_are_those_in_force(page):
     assert options.largest_request * 2**20 == limits.body_bytes
     for row, words in (
         ("size of a request", f"{options.largest_request} MiB (`--largest_request`)"),
-        ("all requests of HTTP", f"{limits.bytes_in_flight // 2**20} MiB"),
+        ("all requests that are read", f"{limits.bytes_in_flight // 2**20} MiB"),
         ("pictures in a request", f"{defaults['largest_batch']} (`--largest_batch`)"),
         ("pixels of all picture files", f"{limits.pixels // 10**6} million"),
         ("requests that wait for", f"{defaults['largest_queue']} (`--largest_queue`)"),
         ("connections", f"{limits.connections:,}"),
-        ("time to send", f"{defaults['client_seconds']:g} s each"),
+        ("open calls of gRPC", f"{defaults['largest_queue']} (`--largest_queue`)"),
+        ("time to send a request", f"{defaults['client_seconds']:g} s (`--client_seconds`)"),
+        ("time to take an answer", f"{defaults['client_seconds']:g} s (`--client_seconds`)"),
         ("time that a request waits", f"{defaults['answer_seconds']:g} s (`--answer_seconds`)"),
     ):
         assert any(line.startswith(f"| {row}") and words in line for line in page.splitlines())
+    assert f"(`--merge_rows`) and {limits.merge_bytes // 2**20} MiB" in page
+
+
+def test_the_pages_use_one_example_folder(repo_root):
+    for name in ("README.md", "docs/serving.md", "docs/export.md"):
+        text = (repo_root / name).read_text(encoding="utf-8")
+        assert set(re.findall(r"--export_dir=(\S+?)[`\s]", text)) == {"exports/demo"}, name

@@ -1,5 +1,7 @@
 """gRPC by the official stubs: predictions, metadata and status, and the codes of refusals."""
 
+import threading
+
 import grpc
 import numpy as np
 import pytest
@@ -117,6 +119,51 @@ def test_a_message_that_is_too_large(stub):
     images = np.zeros((60, 100, 100, 3), np.uint8)
     code, details = refused(stub, request_of(images=images))
     assert code == "RESOURCE_EXHAUSTED" and "larger than max" in details
+
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
+
+
+def test_clients_that_send_nothing_are_given_up_and_hold_up_nobody(stub, channel, all_given_back):
+    stuck, end = channel.stream_unary(PREDICT), threading.Event()
+
+    def never():
+        end.wait(30)
+        yield from ()
+
+    # More than a server with a thread for each of a few calls could hold.
+    slow = [stuck.future(never(), timeout=20) for _ in range(40)]
+    try:
+        assert stub.Predict(request_of(images=pixels(1)), timeout=10).outputs
+        for call in slow:
+            assert call.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+            assert "took more than 1.5 s to come in" in call.details()
+    finally:
+        end.set()
+    assert all_given_back()
+
+
+@pytest.mark.parametrize(
+    ("messages", "words"),
+    [([], "no message"), ([b"\xff"], "not one of this call's kind")],
+)
+def test_calls_without_a_message_of_their_kind(channel, messages, words):
+    with pytest.raises(grpc.RpcError) as error:
+        channel.stream_unary(PREDICT)(iter(messages), timeout=20)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert words in error.value.details()
+
+
+def test_messages_count_as_memory_with_the_requests_of_http(stub, ask, server, all_given_back):
+    assert all_given_back()
+    budget, request = server.service.budget, request_of(images=pixels(1))
+    with budget.share() as others:
+        others.take(budget.total - request.ByteSize() + 1)
+        code, details = refused(stub, request)
+        assert code == "RESOURCE_EXHAUSTED" and "fill the memory" in details
+        by_rest = {"signature_name": "classify", "instances": pixels(1).tolist()}
+        assert ask(by_rest).status_code == 429
+    assert stub.Predict(request, timeout=30).outputs and all_given_back()
 
 
 def test_a_client_s_deadline_is_kept(stub):

@@ -1,30 +1,28 @@
-"""TensorFlow Serving's gRPC services, by its official stubs: Predict, metadata and status."""
+"""TensorFlow Serving's gRPC services, by its official messages: Predict, metadata and status."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Any
 
 import grpc
 import tensorflow as tf
 from tensorflow_serving.apis import (
-    model_service_pb2_grpc,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
     predict_pb2,
-    prediction_service_pb2_grpc,
 )
 
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.serving.server.checks import check_keys, check_shape, is_string
+from tf_mtl_privacy.serving.server.grpc_receiving import Receiver
 from tf_mtl_privacy.serving.server.limits import Limits
 from tf_mtl_privacy.serving.server.model import Array, Model, Tensor
 from tf_mtl_privacy.serving.server.refusal import Code, Refusal, invalid, quoted
 from tf_mtl_privacy.serving.server.service import Measured, Service
 from tf_mtl_privacy.serving.server.specs import SIGNATURES_FIELD, metadata, status
-
-_THREADS = 32
 
 
 def start_grpc(service: Service, host: str, port: int) -> tuple[Any, int]:
@@ -44,13 +42,13 @@ def start_grpc(service: Service, host: str, port: int) -> tuple[Any, int]:
         ("grpc.max_send_message_length", -1),
         ("grpc.so_reuseport", 0),
     ]
+    # A thread for each that is being answered, and no more that are: none waits behind slow ones.
     server = grpc.server(
-        ThreadPoolExecutor(_THREADS, "grpc"),
+        ThreadPoolExecutor(limits.queue, "grpc"),
         options=options,
         maximum_concurrent_rpcs=limits.queue,
     )
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Predict(service), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(_Status(service), server)
+    server.add_generic_rpc_handlers(_handlers(service))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_insecure_port(address)
@@ -62,14 +60,32 @@ def start_grpc(service: Service, host: str, port: int) -> tuple[Any, int]:
     return server, bound
 
 
-class _Predict(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """Predict and GetModelMetadata; the rest stays unimplemented."""
+def _handlers(service: Service) -> tuple[Any, ...]:
+    """What is answered of both services; the rest is unimplemented."""
+    answers, receiver = _Answers(service), Receiver(service)
+    predict = receiver.handler(answers.predict, predict_pb2.PredictRequest)
+    metadata = receiver.handler(answers.metadata, get_model_metadata_pb2.GetModelMetadataRequest)
+    status = receiver.handler(answers.status, get_model_status_pb2.GetModelStatusRequest)
+    return (
+        grpc.method_handlers_generic_handler(
+            "tensorflow.serving.PredictionService",
+            {"Predict": predict, "GetModelMetadata": metadata},
+        ),
+        grpc.method_handlers_generic_handler(
+            "tensorflow.serving.ModelService", {"GetModelStatus": status}
+        ),
+    )
+
+
+class _Answers:
+    """Answers of requests, as `Receiver.handler` takes them."""
 
     def __init__(self, service: Service) -> None:
         self._service = service
 
-    def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802 (the stub's name)
-        with _told(context), Measured(self._service.metrics, "grpc") as measured:
+    def predict(self, received: Callable[[], Any], context: Any) -> Any:
+        with Measured(self._service.metrics, "grpc") as measured:
+            request = received()
             model = _find(self._service, request.model_spec)
             signature = model.signature(request.model_spec.signature_name)
             measured.signature = signature
@@ -83,41 +99,24 @@ class _Predict(prediction_service_pb2_grpc.PredictionServiceServicer):
                 raise
             return _answer(request.model_spec.name, model, signature, found, names)
 
-    def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
-        with _told(context):
-            model = _find(self._service, request.model_spec)
-            fields = list(request.metadata_field)
-            if not fields:
-                raise invalid("metadata_field: expected at least one")
-            if fields != [SIGNATURES_FIELD]:
-                raise invalid(f"metadata_field {quoted(fields)}: expected '{SIGNATURES_FIELD}'")
-            return metadata(model, request.model_spec.name)
+    def metadata(self, received: Callable[[], Any], context: Any) -> Any:
+        request = received()
+        model = _find(self._service, request.model_spec)
+        fields = list(request.metadata_field)
+        if not fields:
+            raise invalid("metadata_field: expected at least one")
+        if fields != [SIGNATURES_FIELD]:
+            raise invalid(f"metadata_field {quoted(fields)}: expected '{SIGNATURES_FIELD}'")
+        return metadata(model, request.model_spec.name)
+
+    def status(self, received: Callable[[], Any], context: Any) -> Any:
+        return status(_find(self._service, received().model_spec))
 
     def _seconds(self, context: Any) -> float:
         """How long the client, or the limit, lets it take."""
         left = context.time_remaining()
         most = self._service.limits.answer_seconds
         return most if left is None else min(left, most)
-
-
-class _Status(model_service_pb2_grpc.ModelServiceServicer):
-    """GetModelStatus."""
-
-    def __init__(self, service: Service) -> None:
-        self._service = service
-
-    def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
-        with _told(context):
-            return status(_find(self._service, request.model_spec))
-
-
-@contextmanager
-def _told(context: Any) -> Iterator[None]:
-    """Turns a refusal into a status."""
-    try:
-        yield
-    except Refusal as refusal:
-        context.abort(grpc.StatusCode[refusal.code.grpc], str(refusal))
 
 
 def _find(service: Service, spec: Any) -> Model:

@@ -11,12 +11,14 @@ class Limits:
 
     Attributes:
         body_bytes: size of a request.
-        bytes_in_flight: size of all requests that are being read or wait, together.
+        bytes_in_flight: size of all requests of HTTP and gRPC that are being read or wait,
+            together, and of the pixels that the page decodes. A message of gRPC counts from when it
+            has come in whole; before that it is in gRPC's own memory.
         rows: pictures in a request.
         pixels: pixels of all encoded pictures in a request, together.
-        queue: requests that wait for the model.
+        queue: requests that wait for the model, and open calls of gRPC.
         connections: open connections of HTTP.
-        client_seconds: time that a client has to send a request, and to take the answer.
+        client_seconds: time that a client has to send a request, and over HTTP to take the answer.
         answer_seconds: time that a request may wait for its answer.
         merge_rows: pictures that requests are merged up to, for one run of the model.
         merge_bytes: size of the inputs that requests are merged up to; merging copies them.
