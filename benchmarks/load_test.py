@@ -1,8 +1,9 @@
 """Load on the check server, over loopback only: many clients at once, with faults in the middle.
 
 Starts a server of its own on free ports in a process of its own, lets clients ask it for a time,
-sends bad requests in the middle of that, and prints errors, times and the server's memory. It ends
-by itself. Exit code 1 where a good request failed or a fault was not refused as it should be.
+sends bad requests by REST and gRPC in the middle of that, and prints errors, times and the server's
+memory. It ends by itself. Exit code 1 where a good request failed or a fault was not refused as it
+should be.
 
     python benchmarks/load_test.py [--export_dir=FOLDER] [--clients=200] [--seconds=60]
 """
@@ -24,19 +25,20 @@ from typing import NamedTuple
 
 import httpx
 import numpy as np
-import psutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "peers"), str(HERE.parent)]
 
-from check_server import running  # noqa: E402
+import grpc_faults  # noqa: E402
+from check_server import Running, running  # noqa: E402
 
 from tf_mtl_privacy.data import synthetic_faces  # noqa: E402
 from tf_mtl_privacy.reporting.pictures import png_bytes  # noqa: E402
 
 MOST_SECONDS, MOST_CLIENTS = 600, 1000
 _LOOKS = 6
+_GRPC_STUCK = 40
 
 
 def bodies(count: int) -> list[bytes]:
@@ -84,8 +86,9 @@ class Found(NamedTuple):
     memory: list[int]
 
 
-async def load(address: str, process: psutil.Process, clients: int, seconds: float) -> Found:
+async def load(server: Running, clients: int, seconds: float) -> Found:
     """Lets clients ask for a time, with faults in its second third."""
+    address, process = f"{server.rest}/v1/models/{server.name}:predict", server.process
     times: list[float] = []
     failed: list[str] = []
     wrong: list[str] = []
@@ -130,13 +133,25 @@ async def load(address: str, process: psutil.Process, clients: int, seconds: flo
         await asyncio.wait_for(reader.read(), 60 + seconds)
         writer.close()
 
+    async def disturb_grpc() -> None:
+        picture = png_bytes(np.zeros((64, 64, 3), np.uint8))
+        by_grpc = grpc_faults.messages(server.name, picture)
+        await asyncio.sleep(seconds / 3)
+        while time.monotonic() < end - seconds / 3:
+            wrong.extend(await asyncio.to_thread(grpc_faults.wrong, server.grpc, by_grpc))
+
+    async def dawdle_grpc() -> None:
+        await asyncio.sleep(seconds / 3)
+        wrong.extend(await asyncio.to_thread(grpc_faults.stuck, server.grpc, _GRPC_STUCK))
+
     async def watch() -> None:
         for _ in range(_LOOKS):
             await asyncio.sleep(seconds / _LOOKS)
             memory.append(process.memory_info().rss)
 
     tasks = [client(number) for number in range(clients)]
-    await asyncio.gather(*tasks, disturb(), watch(), *(dawdle() for _ in range(5)))
+    tasks += [disturb(), disturb_grpc(), dawdle_grpc(), watch()]
+    await asyncio.gather(*tasks, *(dawdle() for _ in range(5)))
     return Found(times, failed, wrong, memory)
 
 
@@ -152,13 +167,12 @@ def main() -> int:
         parser.error(f"expected --clients <= {MOST_CLIENTS} and --seconds <= {MOST_SECONDS}")
     print(f"load average   {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     with exported(options.export_dir) as folder, running(folder) as server:
-        address = f"{server.rest}/v1/models/{server.name}:predict"
         process = server.process
         # What the first requests take is kept by the allocator and is no leak.
-        asyncio.run(load(address, process, options.clients, max(1.0, options.seconds / 6)))
+        asyncio.run(load(server, options.clients, max(1.0, options.seconds / 6)))
         busy = sum(process.cpu_times()[:2])
         started = time.monotonic()
-        found = asyncio.run(load(address, process, options.clients, options.seconds))
+        found = asyncio.run(load(server, options.clients, options.seconds))
         took = time.monotonic() - started
         busy = sum(process.cpu_times()[:2]) - busy
     times, failed, wrong, memory = found
