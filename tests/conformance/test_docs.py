@@ -49,11 +49,20 @@ def broken_links(page: Path, text: str) -> list[str]:
     return broken
 
 
+def headless_rows(text: str) -> list[str]:
+    """First rows of tables without a header, which a blank line inside of a table makes."""
+    tables = re.findall(r"(?:^ *\|.*\n?)+", prose(text), re.MULTILINE)
+    rows = [table.strip().splitlines() for table in tables]
+    ruled = re.compile(r" *\|(?: *:?-+:? *\|)+ *")
+    return [lines[0] for lines in rows if not (len(lines) > 1 and ruled.fullmatch(lines[1]))]
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 def test_a_page_is_finished_and_its_links_resolve(page):
     text = page.read_text(encoding="utf-8")
     assert UNFINISHED.findall(text) == []
     assert broken_links(page, text) == []
+    assert headless_rows(text) == []
 
 
 def test_the_checks_of_pages_see_what_they_look_for():
@@ -67,6 +76,13 @@ def test_the_checks_of_pages_see_what_they_look_for():
         "README.md#none",
         "/etc/hosts",
     ]
+
+
+def test_a_table_cut_by_a_blank_line_is_seen():
+    whole = "| a | b |\n|---|:-:|\n| 1 | 2 |\n| 3 | 4 |\n"
+    assert headless_rows(f"text\n\n{whole}\n```\n| code |\n```\n\n{whole}") == []
+    assert headless_rows(whole.replace("| 3", "\n| 3")) == ["| 3 | 4 |"]
+    assert headless_rows(whole.replace("| 1", "\n| 1") + "\ntext\n") == ["| 1 | 2 |"]
 
 
 def test_what_a_browser_would_fetch_is_seen():
