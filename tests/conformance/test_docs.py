@@ -91,6 +91,12 @@ def test_what_a_browser_would_fetch_is_seen():
     assert FETCHED.findall('<a href="https://a.b"> <img src="x.png"> url(y.svg)') == []
 
 
+def test_the_readme_s_commands_come_after_their_environment():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make demo" in text[: text.index(". .venv/bin/activate")]
+    assert text.index(". .venv/bin/activate") < text.index("\npython -m tf_mtl_privacy.")
+
+
 def test_each_pitfall_names_tests_that_exist():
     lines = (ROOT / "docs" / "dp-pitfalls.md").read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if line.startswith("| ") and not line.startswith("| pitfall")]
