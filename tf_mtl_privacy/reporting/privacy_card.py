@@ -213,7 +213,10 @@ def _epsilon_sentence(dp: Mapping[str, Any]) -> str:
         )
     conditional = (dp.get("conditional") or {}).get("discriminator")
     if conditional is None:
-        return "No released weight has an epsilon, and nothing else has."
+        return (
+            "No released weight has an epsilon, so nothing bounds what the weights tell about a "
+            "training picture."
+        )
     return (
         f"No released weight has an epsilon; {epsilon(conditional)} at delta {dp['delta']:g} is "
         "of the discriminator's updates alone, given the encoder."
