@@ -128,6 +128,11 @@ def test_an_audit_of_another_run_counts_as_none(results):
     assert not any("membership" in what or "AUC" in text for what, text in attacked(card).items())
     assert audit_is_of(results, make_audit(results))
     assert not audit_is_of(results, make_audit(results, attributes={"weights": "f" * 16}))
+    # The same configuration, trained anew: an audit without fresh attackers names its weights, too.
+    assert audit_is_of(results, make_audit(results, weights="0123456789abcdef"))
+    assert not audit_is_of(results, make_audit(results, weights="f" * 16))
+    results["privacy"]["probe"] = None
+    assert audit_is_of(results, make_audit(results, weights="f" * 16))
 
 
 def test_the_audit_s_own_probe_counts(results):

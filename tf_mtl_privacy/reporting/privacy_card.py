@@ -74,12 +74,15 @@ def privacy_card(
 
 
 def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
-    """Whether an audit is of the run of a result: same configuration, same weights where named."""
+    """Whether an audit is of the run of a result: same configuration, same weights where named.
+
+    An audit names the weights itself (`weights`) and with its fresh attackers; a result does so
+    with its fresh attackers.
+    """
+    own = (results["privacy"].get("probe") or {}).get("weights")
     pairs = (
-        (
-            (audit.get("attributes") or {}).get("weights"),
-            (results["privacy"].get("probe") or {}).get("weights"),
-        ),
+        (audit.get("weights"), own),
+        ((audit.get("attributes") or {}).get("weights"), own),
         (audit.get("config"), results.get("config")),
     )
     return all(None in pair or pair[0] == pair[1] for pair in pairs)
