@@ -9,12 +9,17 @@ from tests.reporting.audits import make_audit
 from tests.reporting.conftest import make_results
 from tests.reporting.private_runs import private_dp
 from tests.reporting.probes import whole_probe
+from tf_mtl_privacy.reporting.audit_findings import membership_verdict
 from tf_mtl_privacy.reporting.privacy_card import audit_is_of, privacy_card, private_name
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines
 
 
 def sentences(card):
     return " ".join(card["not_protected"])
+
+
+def gaps(card):
+    return {part["what"]: part["why"] for part in card["not_attacked"]}
 
 
 def attacked(card):
@@ -86,9 +91,9 @@ def test_weak_attackers_allow_no_claim():
 
 def test_what_nobody_did_is_named_with_its_command():
     card = privacy_card(make_results(), run_dir="runs/a")
-    gaps = {part["what"]: part["why"] for part in card["not_attacked"]}
-    assert gaps["fresh attackers of the private label"].endswith("--run_dir=runs/a --probe=fast")
-    assert any("tf_mtl_privacy.audit --run_dir=runs/a" in why for why in gaps.values())
+    found = gaps(card)
+    assert found["fresh attackers of the private label"].endswith("--run_dir=runs/a --probe=fast")
+    assert any("tf_mtl_privacy.audit --run_dir=runs/a" in why for why in found.values())
     assert card["attacked"] == [] and "Nobody has measured" in card["summary"]
 
 
@@ -114,10 +119,50 @@ def test_a_contradiction_comes_first(results):
     assert card["contradictions"] == ["epsilon is at least 3, claimed is 2"]
 
 
-def test_members_that_differ_by_themselves_make_the_figure_worthless(results):
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        ({"auc": 0.8, "ci95": None, "ok": False}, "differ without any model (AUC 0.800)"),
+        ({"auc": 0.8, "ci95": [0.7, 0.9], "ok": False}, "differ without any model (AUC 0.800 (0"),
+        ({"auc": 0.55, "ci95": [0.45, 0.65], "ok": False}, "were not shown to be alike without"),
+    ],
+)
+def test_members_that_differ_by_themselves_make_the_figure_worthless(results, check, words):
     audit = make_audit(results)
-    audit["membership"]["data"]["same_distribution"] = {"auc": 0.8, "ci95": None, "ok": False}
-    assert "differ without any model (AUC 0.800)" in sentences(privacy_card(results, audit))
+    audit["membership"]["data"]["same_distribution"] = check
+    card = privacy_card(results, audit)
+    assert words in sentences(card)
+    # No figure of theirs is left, and the question counts as open.
+    assert not any("trained on" in what or "power" in what for what in attacked(card))
+    assert words in gaps(card)["whether a picture was trained on"]
+
+
+@pytest.mark.parametrize("verdict", [None, "no_power"])
+def test_attacks_without_power_are_no_evidence(results, verdict):
+    audit = make_audit(results)
+    audit["membership"] |= {"power": None} if verdict is None else {"verdict": verdict}
+    card = privacy_card(results, audit, "runs/a")
+    why = gaps(card)["power of membership attacks"]
+    assert why.startswith("not shown; ") and "audit --run_dir=runs/a --setting=fast --power" in why
+    assert ("the run overfitted gave nothing away" in why) is (verdict is not None)
+    (found,) = [text for what, text in attacked(card).items() if "was trained on" in what]
+    assert found.endswith("a low figure is no evidence, as the attacks' power is not shown")
+
+
+def test_the_verdict_on_membership_follows_where_an_audit_has_none():
+    audit = make_audit()
+    assert membership_verdict(audit) == "ok"
+    power = audit["membership"]["power"]
+    # The other run was not read either, or its own members differ: nothing is shown by it.
+    audit["membership"]["power"] = power | {"auc_ci95": [0.49, 0.53]}
+    assert membership_verdict(audit) == "no_power"
+    alike = {"auc": 0.7, "ci95": [0.6, 0.8], "ok": False}
+    audit["membership"]["power"] = power | {"data": {"same_distribution": alike}}
+    assert membership_verdict(audit) == "no_power"
+    audit["membership"]["data"]["same_distribution"] = alike
+    assert membership_verdict(audit) == "invalid"
+    audit["membership"]["verdict"] = "ok"
+    assert membership_verdict(audit) == "ok"
 
 
 def test_an_audit_of_another_run_counts_as_none(results):
@@ -170,6 +215,6 @@ def test_the_bare_results_have_a_card(bare_results):
     assert card["attacked"] == [] and card["claims"][0].startswith("no epsilon is stated")
     assert card["delta"] is None
     assert card["summary"].startswith(
-        "No released weight has an epsilon, so nothing bounds what the weights tell about a training "
-        "picture. "
+        "No released weight has an epsilon, so nothing bounds what the weights tell about a "
+        "training picture. "
     )

@@ -7,6 +7,8 @@ from typing import Any
 
 from tf_mtl_privacy.reporting.formats import decibel, interval, percent
 
+OK, NO_POWER, INVALID = "ok", "no_power", "invalid"
+_UNSHOWN = "; a low figure is no evidence, as the attacks' power is not shown"
 TARGETS = {
     "business": "the classifier's answers",
     "features": "the features",
@@ -28,14 +30,60 @@ def audit_gaps(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [(part["what"], part["why"]) for part in audit.get("not_done") or ()]
 
 
-def same_people_note(audit: Mapping[str, Any]) -> str:
-    """A sentence where members can be told from others without any model; else empty."""
-    check = ((audit.get("membership") or {}).get("data") or {}).get("same_distribution")
-    if not check or check["ok"]:
-        return ""
+def membership_verdict(audit: Mapping[str, Any]) -> str:
+    """What the figures of membership inference are worth.
+
+    Args:
+        audit: the content of audit.json. Where it has no verdict of its own, that follows from its
+            check of members against others and from the attacked run that was to show the power.
+
+    Returns:
+        "ok"; "no_power" where attacks were not shown to find anything; "invalid" where members and
+        others were not shown to be alike, so that the figures are not of membership.
+    """
+    membership = audit.get("membership") or {}
+    given = membership.get("verdict")
+    if given:
+        return str(given)
+    check = (membership.get("data") or {}).get("same_distribution")
+    if check and not check["ok"]:
+        return INVALID
+    return OK if _has_power(membership.get("power")) else NO_POWER
+
+
+def membership_gap(audit: Mapping[str, Any], command: str) -> tuple[str, str] | None:
+    """(what, why) of what an audit's membership figures leave open; None where they count.
+
+    Args:
+        audit: the content of audit.json.
+        command: that audits the run.
+    """
+    membership = audit.get("membership") or {}
+    verdict = membership_verdict(audit)
+    if not membership or verdict == OK:
+        return None
+    if verdict == INVALID:
+        return "whether a picture was trained on", same_people_note(audit).rstrip(".")
+    power = membership.get("power")
+    tried = f"the run {power['run_dir']} gave nothing away either; " if power else ""
     return (
-        f"Members and others differ without any model (AUC {auc_text(check)}), so figures of "
-        "membership inference say nothing here."
+        "power of membership attacks",
+        f"not shown; {tried}{command} --power_run=OVERFITTED_RUN_DIR",
+    )
+
+
+def same_people_note(audit: Mapping[str, Any]) -> str:
+    """A sentence where figures are not of membership, as members may differ anyway; else empty."""
+    if membership_verdict(audit) != INVALID:
+        return ""
+    check = (audit["membership"].get("data") or {}).get("same_distribution")
+    ends = (check or {}).get("ci95")
+    told = f" (AUC {auc_text(check)})" if check else ""
+    # An interval around a guess shows no difference; that is not yet the same.
+    known = "were not shown to be alike" if ends and ends[0] <= 0.5 else "differ"
+    return (
+        f"Members and others {known} without any model{told}, so figures of membership inference "
+        "say nothing here."
     )
 
 
@@ -60,12 +108,24 @@ def attack_name(strongest: Mapping[str, Any]) -> str:
     return f"{strongest['attack'].replace('_', ' ')} on {target}"
 
 
+def _has_power(power: Mapping[str, Any] | None) -> bool:
+    """Whether the attacks found something in the run that was to show their power."""
+    if not power:
+        return False
+    check = (power.get("data") or {}).get("same_distribution")
+    ends = power.get("auc_ci95")
+    return (not check or check["ok"]) and (not ends or ends[0] > 0.5)
+
+
 def _membership(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    membership = audit.get("membership") or {}
+    membership, verdict = audit.get("membership") or {}, membership_verdict(audit)
     best, power = membership.get("strongest"), membership.get("power")
+    if verdict == INVALID:
+        return
     if best:
         what = f"whether a picture was trained on (strongest attack: {attack_name(best)})"
-        yield what, _found(best)
+        weak = _UNSHOWN if verdict == NO_POWER else ""
+        yield what, _found(best) + weak
     if power:
         yield f"{power_name(power)} ({attack_name(power)})", _found(power)
 

@@ -11,7 +11,12 @@ from typing import Any
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.reporting.attacker_lines import given_away, reading_text
-from tf_mtl_privacy.reporting.audit_findings import audit_findings, audit_gaps, same_people_note
+from tf_mtl_privacy.reporting.audit_findings import (
+    audit_findings,
+    audit_gaps,
+    membership_gap,
+    same_people_note,
+)
 from tf_mtl_privacy.reporting.formats import count, percent
 from tf_mtl_privacy.reporting.privacy_lines import claim_lines, epsilon, reader_lines
 from tf_mtl_privacy.reporting.privacy_text import NOT_COVERED
@@ -117,10 +122,11 @@ def _gaps(
 def _unaudited(
     audit: Mapping[str, Any] | None, other: bool, run_dir: str
 ) -> Iterator[tuple[str, str]]:
+    command = f"python -m tf_mtl_privacy.audit --run_dir={run_dir} --setting=fast"
     if audit is not None:
         yield from audit_gaps(audit)
+        yield from filter(None, [membership_gap(audit, command)])
         return
-    command = f"python -m tf_mtl_privacy.audit --run_dir={run_dir} --setting=fast"
     stale = "the audit.json that lies there is of another run; " if other else ""
     yield "membership inference, inversion, the test of the claimed epsilon", stale + command
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_mtl_privacy.reporting.audit_findings import attack_name, auc_text, caught
+from tf_mtl_privacy.reporting.audit_findings import (
+    NO_POWER,
+    attack_name,
+    auc_text,
+    caught,
+    membership_verdict,
+    same_people_note,
+)
 from tf_mtl_privacy.reporting.formats import count, decibel, duration, interval, percent
 from tf_mtl_privacy.reporting.mask_evidence import BLIND, NO_MASK
 from tf_mtl_privacy.reporting.privacy_card import private_name
@@ -135,14 +142,17 @@ def _epsilon(card: Mapping[str, Any]) -> Tile:
 def _membership(audit: Mapping[str, Any] | None) -> Tile:
     title = "Whether a picture was trained on"
     best = ((audit or {}).get("membership") or {}).get("strongest")
-    if not best:
+    if not audit or not best:
         return Tile(title, _HIDDEN, "an audit tries membership inference")
+    if note := same_people_note(audit):
+        return Tile(title, _HIDDEN, note)
+    weak = "; the attacks' power is not shown" if membership_verdict(audit) == NO_POWER else ""
     rates = list(caught(best))
     if not rates:
-        return Tile(title, f"AUC {auc_text(best)}", f"{attack_name(best)}; a guess 0.5")
+        return Tile(title, f"AUC {auc_text(best)}", f"{attack_name(best)}; a guess 0.5{weak}")
     false, true, ends = rates[-1]
     return Tile(
         title,
         true,
-        f"found at {false} false alarms ({ends}); AUC {auc_text(best)}; {attack_name(best)}",
+        f"found at {false} false alarms ({ends}); AUC {auc_text(best)}; {attack_name(best)}{weak}",
     )
