@@ -112,6 +112,22 @@ def test_the_audit_s_findings_stand_there(results):
     assert card["not_attacked"] == [{"what": "LiRA", "why": "the setting fast leaves it out"}]
 
 
+@pytest.mark.parametrize(
+    ("people", "words"),
+    [
+        (None, "other pictures, of whom is not known"),
+        ("unknown", "other pictures, of whom is not known"),
+        ("same", "other pictures of the same people"),
+        ("other", "other people"),
+    ],
+)
+def test_inversion_says_whose_pictures_its_attacker_had(results, people, words):
+    audit = make_audit(results)
+    audit["inversion"] |= {"attacker_people": people} if people else {}
+    (what,) = [what for what in attacked(privacy_card(results, audit)) if "decoder" in what]
+    assert what.endswith(f"an attacker trains on features of {words}")
+
+
 def test_a_contradiction_comes_first(results):
     audit = make_audit(results, contradictions=["epsilon is at least 3, claimed is 2"])
     card = privacy_card(results, audit)

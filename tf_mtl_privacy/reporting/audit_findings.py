@@ -9,6 +9,12 @@ from tf_mtl_privacy.reporting.formats import decibel, interval, percent
 
 OK, NO_POWER, INVALID = "ok", "no_power", "invalid"
 _UNSHOWN = "; a low figure is no evidence, as the attacks' power is not shown"
+# Whose pictures an attacker of features learned from (`inversion.attacker_people`).
+_ATTACKER = {
+    "other": "features of other people",
+    "same": "features of other pictures of the same people",
+    "unknown": "features of other pictures, of whom is not known",
+}
 TARGETS = {
     "business": "the classifier's answers",
     "features": "the features",
@@ -146,9 +152,9 @@ def power_name(power: Mapping[str, Any]) -> str:
 def _inversion(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     found = audit.get("inversion")
     if found:
-        mean = found["mean_image"]
+        mean, people = found["mean_image"], found.get("attacker_people") or "unknown"
         yield (
-            "the picture itself, by a decoder that an attacker trains on other people's features",
+            f"the picture itself, by a decoder that an attacker trains on {_ATTACKER[people]}",
             f"PSNR {decibel(found['psnr_db'])}, SSIM {found['ssim']:.3f} (the mean image: "
             f"{decibel(mean['psnr_db'])}, {mean['ssim']:.3f}); the right one is found by it in "
             f"{percent(found['retrieval_rank1'])} ({interval(found['retrieval_rank1_ci95'])}) of "
