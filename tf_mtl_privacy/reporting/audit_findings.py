@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_mtl_privacy.reporting.formats import decibel, interval, percent
+from tf_mtl_privacy.reporting.formats import MISSING, decibel, interval, percent
 
+Finding = tuple[str, str]
 OK, NO_POWER, INVALID = "ok", "no_power", "invalid"
 _UNSHOWN = "; a low figure is no evidence, as the attacks' power is not shown"
 # Whose pictures an attacker of features learned from (`inversion.attacker_people`).
@@ -22,13 +23,14 @@ TARGETS = {
 }
 
 
-def audit_findings(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
+def audit_findings(audit: Mapping[str, Any]) -> list[Finding]:
     """(what, finding) of membership inference, inversion and the test of the claimed epsilon.
 
     Args:
         audit: the content of audit.json. What it has not done is left out, see `audit_gaps`.
     """
-    return [*_membership(audit), *_inversion(audit), *_epsilon(audit)]
+    found = (part(audit) for part in (strongest, power, inversion, claimed_epsilon))
+    return [finding for finding in found if finding]
 
 
 def audit_gaps(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -57,7 +59,7 @@ def membership_verdict(audit: Mapping[str, Any]) -> str:
     return OK if _has_power(membership.get("power")) else NO_POWER
 
 
-def membership_gap(audit: Mapping[str, Any], command: str) -> tuple[str, str] | None:
+def membership_gap(audit: Mapping[str, Any], command: str) -> Finding | None:
     """(what, why) of what an audit's membership figures leave open; None where they count.
 
     Args:
@@ -70,8 +72,8 @@ def membership_gap(audit: Mapping[str, Any], command: str) -> tuple[str, str] | 
         return None
     if verdict == INVALID:
         return "whether a picture was trained on", same_people_note(audit).rstrip(".")
-    power = membership.get("power")
-    tried = f"the run {power['run_dir']} gave nothing away either; " if power else ""
+    other = membership.get("power")
+    tried = f"the run {other['run_dir']} gave nothing away either; " if other else ""
     return (
         "power of membership attacks",
         f"not shown; {tried}{command} --power_run=OVERFITTED_RUN_DIR",
@@ -114,26 +116,30 @@ def attack_name(strongest: Mapping[str, Any]) -> str:
     return f"{strongest['attack'].replace('_', ' ')} on {target}"
 
 
-def _has_power(power: Mapping[str, Any] | None) -> bool:
+def _has_power(figures: Mapping[str, Any] | None) -> bool:
     """Whether the attacks found something in the run that was to show their power."""
-    if not power:
+    if not figures:
         return False
-    check = (power.get("data") or {}).get("same_distribution")
-    ends = power.get("auc_ci95")
+    check = (figures.get("data") or {}).get("same_distribution")
+    ends = figures.get("auc_ci95")
     return (not check or check["ok"]) and (not ends or ends[0] > 0.5)
 
 
-def _membership(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    membership, verdict = audit.get("membership") or {}, membership_verdict(audit)
-    best, power = membership.get("strongest"), membership.get("power")
-    if verdict == INVALID:
-        return
-    if best:
-        what = f"whether a picture was trained on (strongest attack: {attack_name(best)})"
-        weak = _UNSHOWN if verdict == NO_POWER else ""
-        yield what, _found(best) + weak
-    if power:
-        yield f"{power_name(power)} ({attack_name(power)})", _found(power)
+def strongest(audit: Mapping[str, Any]) -> Finding | None:
+    """The strongest membership attack; None where its figures are not of membership."""
+    best, verdict = (audit.get("membership") or {}).get("strongest"), membership_verdict(audit)
+    if not best or verdict == INVALID:
+        return None
+    what = f"whether a picture was trained on (strongest attack: {attack_name(best)})"
+    return what, _found(best) + (_UNSHOWN if verdict == NO_POWER else "")
+
+
+def power(audit: Mapping[str, Any]) -> Finding | None:
+    """The strongest attack on the run that is to show the attacks' power."""
+    found = (audit.get("membership") or {}).get("power")
+    if not found or membership_verdict(audit) == INVALID:
+        return None
+    return f"{power_name(found)} ({attack_name(found)})", _found(found)
 
 
 def _found(figures: Mapping[str, Any]) -> str:
@@ -144,25 +150,27 @@ def _found(figures: Mapping[str, Any]) -> str:
     return f"AUC {auc_text(figures)}, a guess 0.5{rates}"
 
 
-def power_name(power: Mapping[str, Any]) -> str:
+def power_name(figures: Mapping[str, Any]) -> str:
     """The run that is attacked to show that attacks can find something."""
-    return f"to show the attacks' power, the run {power['run_dir']}"
+    return f"to show the attacks' power, the run {figures['run_dir']}"
 
 
-def _inversion(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def inversion(audit: Mapping[str, Any]) -> Finding | None:
+    """How well the picture comes back from its features."""
     found = audit.get("inversion")
-    if found:
-        mean, people = found["mean_image"], found.get("attacker_people") or "unknown"
-        yield (
-            f"the picture itself, by a decoder that an attacker trains on {_ATTACKER[people]}",
-            f"PSNR {decibel(found['psnr_db'])}, SSIM {found['ssim']:.3f} (the mean image: "
-            f"{decibel(mean['psnr_db'])}, {mean['ssim']:.3f}); the right one is found by it in "
-            f"{percent(found['retrieval_rank1'])} ({interval(found['retrieval_rank1_ci95'])}) of "
-            f"{found['images']:,} pictures, by a guess in {percent(found['chance'], 2)}",
-        )
+    if not found:
+        return None
+    mean, people = found["mean_image"], found.get("attacker_people") or "unknown"
+    return (
+        f"the picture itself, by a decoder that an attacker trains on {_ATTACKER[people]}",
+        f"PSNR {decibel(found['psnr_db'])}, SSIM {found['ssim']:.3f} (the mean image: "
+        f"{decibel(mean['psnr_db'])}, {mean['ssim']:.3f}); the right one is found by it in "
+        f"{percent(found['retrieval_rank1'])} ({interval(found['retrieval_rank1_ci95'])}) of "
+        f"{found['images']:,} pictures, by a guess in {percent(found['chance'], 2)}",
+    )
 
 
-def _epsilon(audit: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+def claimed_epsilon(audit: Mapping[str, Any]) -> Finding | None:
+    """The test of the claimed epsilon."""
     found = audit.get("dp_audit")
-    if found:
-        yield "the claimed epsilon, by canaries", found["text"]
+    return ("the claimed epsilon, by canaries", found["text"] or MISSING) if found else None

@@ -1,0 +1,48 @@
+"""The audit's table in the terminal says what the card says, in the same words."""
+
+from tests.reporting.audits import make_audit
+from tests.reporting.probes import whole_probe
+from tf_mtl_privacy.reporting.audit_lines import audit_table
+from tf_mtl_privacy.reporting.privacy_card import privacy_card
+
+
+def words(text):
+    return " ".join(text.split())
+
+
+def test_every_finding_of_the_card_is_in_the_table(results):
+    audit = make_audit(results, attributes=whole_probe())
+    table = audit_table(audit)
+    assert all(len(line) <= 96 for line in table.splitlines())
+    told = words(table)
+    card = privacy_card(results, audit)
+    audited = [part for part in card["attacked"] if not part["what"].startswith("the iris")]
+    assert len(audited) == 4
+    for part in audited:
+        assert f"{part['what']}: {part['finding']}" in told
+    # Both name the figure of plain accuracy first: 143 of 1000 in tests/reporting/probes.py.
+    (leak,) = [part for part in card["attacked"] if part["what"] == "the iris, from features"]
+    assert "on features: 14.3 % (95 % interval 12.3–16.6 %), balanced 14.3 %" in told
+    assert leak["finding"].removesuffix("; a guess 12.5 %") in told
+
+
+def test_power_that_nobody_showed_is_said():
+    audit = make_audit()
+    assert "Power of attacks to show the attacks' power, the run overfitted" in words(
+        audit_table(audit)
+    )
+    audit["membership"]["power"] = None
+    found = words(audit_table(audit))
+    assert "Power of attacks not shown; audit --power_run=OVERFITTED_RUN_DIR" in found
+
+
+def test_figures_that_are_not_of_membership_are_called_so():
+    audit = make_audit()
+    audit["membership"]["data"]["same_distribution"] = {
+        "auc": 0.8,
+        "ci95": [0.7, 0.9],
+        "ok": False,
+    }
+    found = words(audit_table(audit))
+    assert "Strongest Members and others differ without any model (AUC 0.800 (0.700" in found
+    assert "strongest attack" not in found
