@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.reporting.attacker_lines import given_away, reading_text
+from tf_mtl_privacy.reporting.attacker_lines import given_away, read_right, reading_text
 from tf_mtl_privacy.reporting.audit_findings import (
     audit_findings,
     audit_gaps,
@@ -193,7 +193,7 @@ def _summary(
     best = ((probe or {}).get("features") or {}).get("strongest")
     name, chance = private_name(results), percent(results["privacy"].get("chance"))
     if probe and probe.get("underpowered"):
-        read = f", and even they read {percent(best['accuracy'])}" if best else ""
+        read = f", and even they read {read_right(best)}" if best else ""
         sentences.append(
             f"The attackers that were sent are too weak for any claim{read}; a stronger one may "
             f"read {name} from the features more often (a guess {chance})."
@@ -201,7 +201,7 @@ def _summary(
     elif best:
         sentences.append(
             f"The strongest fresh attacker reads {name} from the features of "
-            f"{percent(best['accuracy'])} of test pictures (95 % interval up to "
+            f"{read_right(best)} of test pictures (95 % interval up to "
             f"{percent(best['ci95'][1])}; a guess {chance})."
         )
     elif results["privacy"].get("classes", 1):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tf_mtl_privacy.reporting.attacker_lines import read_right
 from tf_mtl_privacy.reporting.audit_findings import (
     NO_POWER,
     attack_name,
@@ -24,7 +25,7 @@ _HIDDEN = "not measured"
 
 
 def tiles(run: ReportRun, card: Mapping[str, Any], probe: Mapping[str, Any] | None) -> list[Tile]:
-    """Leak before and after, the first task, restored images, epsilon, membership.
+    """Leak from pixels and from features, the first task, restored images, epsilon, membership.
 
     Args:
         run: the run.
@@ -78,24 +79,26 @@ def _leak(run: ReportRun, probe: Mapping[str, Any] | None) -> Tile:
     best = ((probe or {}).get("features") or {}).get("strongest")
     if not probe or not best:
         return Tile(title, _HIDDEN, "no fresh attacker was sent")
-    before, whence = _before(probe)
-    after = percent(best["accuracy"])
-    chance = percent(run.results["privacy"].get("chance"))
+    pixels = (probe.get("pixels") or {}).get("strongest")
+    after, chance = read_right(best), percent(run.results["privacy"].get("chance"))
     weak = " The attackers were too weak for a claim." if probe.get("underpowered") else ""
     return Tile(
         title,
-        f"{percent(before)} → {after}" if before is not None else after,
-        f"{whence}from features, up to {percent(best['ci95'][1])}; a guess {chance}.{weak}",
+        f"{read_right(pixels)} → {after}" if pixels else after,
+        f"{'from pixels → ' if pixels else ''}from features, up to {percent(best['ci95'][1])}; a "
+        f"guess {chance}.{_before_game(probe, best)}{weak}",
     )
 
 
-def _before(probe: Mapping[str, Any]) -> tuple[float | None, str]:
-    """What was read before anything was removed, and where."""
+def _before_game(probe: Mapping[str, Any], best: Mapping[str, Any]) -> str:
+    """What was read of the features before the game: it is known balanced, so both ends are."""
     before = (probe.get("before_game") or {}).get("balanced_accuracy")
-    if before is not None:
-        return before, "before the game (validation pictures) → "
-    pixels = (probe.get("pixels") or {}).get("strongest")
-    return (pixels["accuracy"], "from pixels → ") if pixels else (None, "")
+    if before is None:
+        return ""
+    return (
+        f" Balanced: {percent(before)} before the game (validation pictures), "
+        f"{percent(best['balanced_accuracy'])} now."
+    )
 
 
 def _task(results: Mapping[str, Any]) -> Iterator[Tile]:
