@@ -15,13 +15,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config import RESULTS_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.reporting.model_runs import train_command
 from tf_mtl_privacy.reporting.run_figures import read_results
 
-RESULTS = "results.json"
 # What says only where things lie, not what a run computes.
 _PLACES = ("cache_dir",)
 INTERRUPTED = 130
@@ -57,7 +56,7 @@ class Run:
             RunError: the file is damaged.
         """
         wanted = parse("train", list(self.flags)).config.to_dict()
-        path = self.folder / RESULTS
+        path = self.folder / RESULTS_FILE
         if not path.exists():
             return None
         results = read_results(path)
@@ -105,7 +104,7 @@ def train_all(runs: Sequence[Run], train: Train | None = None) -> dict[str, str]
             if code:
                 failed[run.name] = f"train ended with {code}"
             elif run.results() is None:
-                failed[run.name] = f"train left no {RESULTS} with fresh attackers' figures"
+                failed[run.name] = f"train left no {RESULTS_FILE} with fresh attackers' figures"
         except (UsageError, RunError) as error:
             failed[run.name] = str(error)
         if run.name in failed:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mtl_privacy import cli
+from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flags import Parsed
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset
     from tf_mtl_privacy.serving.exporting import Exported
     from tf_mtl_privacy.training.saved_run import SavedRun
-
-RESULTS_FILE, AUDIT_FILE = "results.json", "audit.json"
 
 
 def main(parsed: Parsed) -> int:

@@ -39,6 +39,14 @@ FOREIGN = {
     "table_only",
 }
 
+# They still name files of a run folder themselves.
+OLD_NAMERS = {
+    "tf_mtl_privacy/audit.py",
+    "tf_mtl_privacy/audit_parts.py",
+    "tf_mtl_privacy/audit_time.py",
+    "tf_mtl_privacy/evaluation/probes/saved.py",
+}
+
 
 def house_files() -> list[Path]:
     inside = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
@@ -84,6 +92,17 @@ def test_no_two_sections_share_an_option_name():
         owners = [verb.options, *(section_types()[name] for name in verb.sections)]
         names = [field.name for owner in owners for field in dataclasses.fields(owner)]
         assert len(names) == len(set(names))
+
+
+def test_a_file_of_a_run_folder_is_named_in_one_place():
+    names = re.compile(r'"(?:results\.json|audit\.json|metrics\.jsonl)"')
+    named = {
+        path.relative_to(ROOT).as_posix()
+        for folder in ("tf_mtl_privacy", "benchmarks")
+        for path in (ROOT / folder).rglob("*.py")
+        if names.search(path.read_text(encoding="utf-8"))
+    }
+    assert named - OLD_NAMERS == {"tf_mtl_privacy/config/run.py"}
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))

@@ -11,12 +11,23 @@ from tf_mtl_privacy.config.model import ModelConfig
 from tf_mtl_privacy.config.options import expectation
 from tf_mtl_privacy.config.privacy import PrivacyConfig
 from tf_mtl_privacy.config.removal import RemovalConfig
-from tf_mtl_privacy.config.run import CONFIG_FILE, LABELS_FILE, Config, section_types
+from tf_mtl_privacy.config.run import (
+    AUDIT_FILE,
+    CONFIG_FILE,
+    LABELS_FILE,
+    METRICS_FILE,
+    RESULTS_FILE,
+    Config,
+    section_types,
+)
 from tf_mtl_privacy.config.train import TrainConfig
 
 __all__ = [
+    "AUDIT_FILE",
     "CONFIG_FILE",
     "LABELS_FILE",
+    "METRICS_FILE",
+    "RESULTS_FILE",
     "Config",
     "DataConfig",
     "GameConfig",

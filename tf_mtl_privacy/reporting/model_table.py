@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from tf_mtl_privacy.config import RESULTS_FILE
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.reporting.model_runs import (
     BACKBONE,
@@ -32,7 +33,6 @@ from tf_mtl_privacy.reporting.run_figures import (
 )
 
 TABLE_VERSION = 1
-RESULTS = "results.json"
 # What the table shows of `run_figures.SOURCES`.
 COLUMNS = (
     "gender",
@@ -104,14 +104,14 @@ def model_table(runs_dir: str | os.PathLike[str], seeds: int = 1) -> dict[str, A
 
 def _seeds_in(folder: Path) -> set[int]:
     """Seeds of finished runs."""
-    names = (path.parent.name for path in folder.glob(f"*/{RESULTS}"))
+    names = (path.parent.name for path in folder.glob(f"*/{RESULTS_FILE}"))
     found = (re.fullmatch(rf"({'|'.join(MODELS)})-seed(\d+)", name) for name in names)
     return {int(match[2]) for match in found if match}
 
 
 def _read(run: TableRun, runs_dir: Path) -> RunFigures | None:
     """The figures of a run; None where it is not finished."""
-    path = run.folder(runs_dir) / RESULTS
+    path = run.folder(runs_dir) / RESULTS_FILE
     if not path.exists():
         return None
     results = read_results(path)
@@ -149,7 +149,7 @@ def _missing(
     absent = [TableRun(m, s) for s in seeds for m in MODELS if s not in runs[m]]
     first = next((k for k, run in enumerate(absent) if run.model == EVERYTHING), None)
     backbone = TableRun(BACKBONE)
-    if first is not None and not (backbone.folder(folder) / RESULTS).exists():
+    if first is not None and not (backbone.folder(folder) / RESULTS_FILE).exists():
         absent.insert(first, backbone)
     return [
         {"model": run.model, "seed": run.seed, "command": command_text(run, folder)}

@@ -5,19 +5,19 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from tf_mtl_privacy.config import CONFIG_FILE, METRICS_FILE, RESULTS_FILE
+
 KNOWN = {
-    "config.json": "the configuration; --config=FILE starts such a run again",
+    CONFIG_FILE: "the configuration; --config=FILE starts such a run again",
     "privacy.txt": "what is claimed about privacy, with tensorflow-privacy's statement",
-    "metrics.jsonl": "figures of every epoch, one line each",
+    METRICS_FILE: "figures of every epoch, one line each",
     "tensorboard": "curves, for tensorboard --logdir",
     "report.html": "an earlier report; python -m tf_mtl_privacy.report writes it anew",
     "predictions.csv": "attributes of your pictures",
 }
 
 
-def run_files(
-    run_dir: str | os.PathLike[str], results_name: str = "results.json"
-) -> dict[str, str]:
+def run_files(run_dir: str | os.PathLike[str], results_name: str = RESULTS_FILE) -> dict[str, str]:
     """Path -> what is in it, for the known files that the run folder has.
 
     Args:

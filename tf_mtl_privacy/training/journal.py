@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_mtl_privacy.config import METRICS_FILE
 from tf_mtl_privacy.files import private_dir, write_atomic
 
 
@@ -24,7 +25,7 @@ class Journal:
     """
 
     def __init__(self, run_dir: Path, lines: int) -> None:
-        self._path = run_dir / "metrics.jsonl"
+        self._path = run_dir / METRICS_FILE
         kept = self._path.read_text().splitlines()[:lines] if self._path.exists() else []
         write_atomic(self._path, "".join(line + "\n" for line in kept))
         self.lines = len(kept)

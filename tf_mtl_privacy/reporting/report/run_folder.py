@@ -9,14 +9,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.config import AUDIT_FILE, METRICS_FILE, RESULTS_FILE, DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.reporting.model_runs import EVERYTHING, MODELS
 from tf_mtl_privacy.reporting.run_figures import RunFigures, read_results, run_figures
 from tf_mtl_privacy.reporting.run_files import picture_names
 
-RESULTS, AUDIT, METRICS = "results.json", "audit.json", "metrics.jsonl"
 AUDIT_VERSION = 1
 
 
@@ -85,21 +84,23 @@ def read_run(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> ReportRu
     folder = Path(run_dir)
     if not folder.is_dir():
         raise UsageError(f"--{flag}={run_dir}: no such folder; give that of a finished run")
-    if not (folder / RESULTS).exists():
+    if not (folder / RESULTS_FILE).exists():
         raise RunError(
-            f"{folder} has no {RESULTS}: train it to the end, or run python -m "
+            f"{folder} has no {RESULTS_FILE}: train it to the end, or run python -m "
             f"tf_mtl_privacy.evaluate --run_dir={folder}"
         )
-    results = read_results(folder / RESULTS)
+    results = read_results(folder / RESULTS_FILE)
     if results.get("model") not in MODELS:
-        raise RunError(f"{folder / RESULTS}: model is {results.get('model')!r}; evaluate it again")
-    restored, regions = picture_names(RESULTS)
+        raise RunError(
+            f"{folder / RESULTS_FILE}: model is {results.get('model')!r}; evaluate it again"
+        )
+    restored, regions = picture_names(RESULTS_FILE)
     return ReportRun(
         folder,
         results,
         run_figures(results),
-        _audit(folder / AUDIT),
-        _metrics(folder / METRICS),
+        _audit(folder / AUDIT_FILE),
+        _metrics(folder / METRICS_FILE),
         _bytes(folder / restored),
         _bytes(folder / regions),
         _lfw(folder),

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from tf_mtl_privacy.config import METRICS_FILE
 from tf_mtl_privacy.reporting.charts.curves_chart import curves_chart
 from tf_mtl_privacy.reporting.charts.figure_2_chart import figure_2_chart
 from tf_mtl_privacy.reporting.formats import MISSING, count, duration, metric, metric_name, percent
 from tf_mtl_privacy.reporting.report import curves
 from tf_mtl_privacy.reporting.report.document import Block, Missing, Picture, Row, Table, Text
-from tf_mtl_privacy.reporting.report.run_folder import METRICS, ReportRun
+from tf_mtl_privacy.reporting.report.run_folder import ReportRun
 from tf_mtl_privacy.reporting.risk_reduction import PAPER
 from tf_mtl_privacy.reporting.training_lines import direction, state_words
 
@@ -31,7 +32,9 @@ def training_blocks(run: ReportRun) -> Iterator[Block]:
                 f"gates that had to be reached.{notes}",
             )
     else:
-        yield Missing(f"Curves of training: the folder has no {METRICS}", why="training writes it")
+        yield Missing(
+            f"Curves of training: the folder has no {METRICS_FILE}", why="training writes it"
+        )
     yield from _phases(run)
     yield from _stop_rule(run)
 
