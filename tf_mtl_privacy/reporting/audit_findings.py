@@ -9,6 +9,8 @@ from tf_mtl_privacy.reporting.formats import MISSING, decibel, interval, percent
 
 Finding = tuple[str, str]
 OK, NO_POWER, INVALID = "ok", "no_power", "invalid"
+# The false positive rate at which the strongest attack is chosen.
+_CHOSEN_BY = "0.05"
 _UNSHOWN = "; a low figure is no evidence, as the attacks' power is not shown"
 # Whose pictures an attacker of features learned from (`inversion.attacker_people`).
 _ATTACKER = {
@@ -46,8 +48,8 @@ def membership_verdict(audit: Mapping[str, Any]) -> str:
             check of members against others and from the attacked run that was to show the power.
 
     Returns:
-        "ok"; "no_power" where attacks were not shown to find anything; "invalid" where members and
-        others were not shown to be alike, so that the figures are not of membership.
+        "ok"; "no_power" where nothing shows that the attacks could have found more; "invalid" where
+        members and others differ without any model, so that the figures are not of membership.
     """
     membership = audit.get("membership") or {}
     given = membership.get("verdict")
@@ -67,30 +69,27 @@ def membership_gap(audit: Mapping[str, Any], command: str) -> Finding | None:
         command: that audits the run.
     """
     membership = audit.get("membership") or {}
-    verdict = membership_verdict(audit)
+    verdict, other = membership_verdict(audit), membership.get("power")
     if not membership or verdict == OK:
         return None
     if verdict == INVALID:
         return "whether a picture was trained on", same_people_note(audit).rstrip(".")
-    other = membership.get("power")
-    tried = f"the run {other['run_dir']} gave nothing away either; " if other else ""
-    return (
-        "power of membership attacks",
-        f"not shown; {tried}{command} --power_run=OVERFITTED_RUN_DIR",
-    )
+    reason = membership.get("verdict_reason")
+    if not reason and other:
+        reason = f"nothing was found in {other['run_dir']} either"
+    # A run beside it helps only where there was none.
+    hint = "" if other else f"{command} --power_run=OVERFITTED_RUN_DIR"
+    return "power of membership attacks", "; ".join(filter(None, [_said(reason), hint]))
 
 
 def same_people_note(audit: Mapping[str, Any]) -> str:
-    """A sentence where figures are not of membership, as members may differ anyway; else empty."""
+    """A sentence where members can be told from others without any model; else empty."""
     if membership_verdict(audit) != INVALID:
         return ""
     check = (audit["membership"].get("data") or {}).get("same_distribution")
-    ends = (check or {}).get("ci95")
     told = f" (AUC {auc_text(check)})" if check else ""
-    # An interval around a guess shows no difference; that is not yet the same.
-    known = "were not shown to be alike" if ends and ends[0] <= 0.5 else "differ"
     return (
-        f"Members and others {known} without any model{told}, so figures of membership inference "
+        f"Members and others differ without any model{told}, so figures of membership inference "
         "say nothing here."
     )
 
@@ -116,13 +115,17 @@ def attack_name(strongest: Mapping[str, Any]) -> str:
     return f"{strongest['attack'].replace('_', ' ')} on {target}"
 
 
+def _said(reason: str | None) -> str:
+    return f"not shown: {reason}" if reason else "not shown"
+
+
 def _has_power(figures: Mapping[str, Any] | None) -> bool:
     """Whether the attacks found something in the run that was to show their power."""
     if not figures:
         return False
     check = (figures.get("data") or {}).get("same_distribution")
-    ends = figures.get("auc_ci95")
-    return (not check or check["ok"]) and (not ends or ends[0] > 0.5)
+    ends = figures["tpr_at_fpr"][_CHOSEN_BY]["ci95"]
+    return (not check or check["ok"]) and bool(ends) and ends[0] > float(_CHOSEN_BY)
 
 
 def strongest(audit: Mapping[str, Any]) -> Finding | None:
