@@ -21,7 +21,7 @@ from tf_mtl_privacy.audit_parts import (
     shadow_count,
 )
 from tf_mtl_privacy.audit_time import expected_seconds
-from tf_mtl_privacy.config import CONFIG_FILE, DataConfig
+from tf_mtl_privacy.config import AUDIT_FILE, CONFIG_FILE, DataConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.flags import Parsed
@@ -33,7 +33,7 @@ from tf_mtl_privacy.verbs.audit import USUAL, AuditOptions
 if TYPE_CHECKING:
     from tf_mtl_privacy.training.saved_run import SavedRun
 
-AUDIT, SCHEMA_VERSION = "audit.json", 1
+SCHEMA_VERSION = 1
 
 
 def audit_run(
@@ -109,7 +109,7 @@ def audit_run(
     if epsilon["verdict"] == "contradicted":
         exceeded = [*exceeded, epsilon["text"]]
     audit["contradictions"] = exceeded
-    write_json(output or Path(run_dir) / AUDIT, audit)
+    write_json(output or Path(run_dir) / AUDIT_FILE, audit)
     return audit
 
 
@@ -145,7 +145,7 @@ def audit_exported(
         "not_done": not_done,
         "contradictions": [],
     }
-    write_json(output or folder.parent / AUDIT, audit)
+    write_json(output or folder.parent / AUDIT_FILE, audit)
     return audit
 
 

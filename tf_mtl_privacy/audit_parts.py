@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE, DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.progress import Progress
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from tf_mtl_privacy.models.bundle import Bundle
     from tf_mtl_privacy.training.saved_run import SavedRun
 
-RESULTS, SHADOWS = "results.json", "shadows"
+SHADOWS = "shadows"
 _USUAL_SHADOWS, _LONGEST_TRAINING = 8, 20 * 60
 
 
@@ -128,7 +128,7 @@ def attribute_part(audited: Audited) -> dict[str, Any] | None:
     from tf_mtl_privacy.evaluation.probes.saved import kept_probe, probe_run
 
     run, dataset = audited.run, audited.dataset
-    kept = kept_probe(run.run_dir / RESULTS, run, dataset.fingerprint)
+    kept = kept_probe(run.run_dir / RESULTS_FILE, run, dataset.fingerprint)
     if not dataset.private_classes:
         audited.leave_out("attributes", "the data has no private label")
         return None
@@ -136,7 +136,7 @@ def attribute_part(audited: Audited) -> dict[str, Any] | None:
         if kept is None:
             audited.leave_out(
                 "attributes",
-                f"{RESULTS} has no fresh attackers of these weights; evaluate --probe=fast makes "
+                f"{RESULTS_FILE} has no fresh attackers of these weights; evaluate --probe=fast makes "
                 "them, or --setting=thorough here",
             )
         return kept
@@ -169,7 +169,7 @@ def power_part(folder: str) -> dict[str, Any] | None:
     if not folder:
         return None
     try:
-        found = read_json(Path(folder) / "audit.json")
+        found = read_json(Path(folder) / AUDIT_FILE)
         best = found["membership"]["strongest"]
         return {"run_dir": found["run_dir"], "data": found["membership"]["data"], **best}
     except (RunError, KeyError, TypeError) as error:

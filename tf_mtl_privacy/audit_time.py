@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from tf_mtl_privacy.config import RESULTS_FILE
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.files import read_json
 
@@ -49,7 +50,7 @@ def _attackers(run: SavedRun) -> float:
     from tf_mtl_privacy.evaluation.probes.settings import FAST, THOROUGH
 
     try:
-        probe: Any = read_json(Path(run.run_dir) / "results.json")["privacy"]["probe"]
+        probe: Any = read_json(Path(run.run_dir) / RESULTS_FILE)["privacy"]["probe"]
     except (RunError, KeyError, TypeError):
         return 0.0
     if not probe or probe["setting"] == "thorough":

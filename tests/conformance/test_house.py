@@ -39,14 +39,6 @@ FOREIGN = {
     "table_only",
 }
 
-# They still name files of a run folder themselves.
-OLD_NAMERS = {
-    "tf_mtl_privacy/audit.py",
-    "tf_mtl_privacy/audit_parts.py",
-    "tf_mtl_privacy/audit_time.py",
-    "tf_mtl_privacy/evaluation/probes/saved.py",
-}
-
 
 def house_files() -> list[Path]:
     inside = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
@@ -102,7 +94,7 @@ def test_a_file_of_a_run_folder_is_named_in_one_place():
         for path in (ROOT / folder).rglob("*.py")
         if names.search(path.read_text(encoding="utf-8"))
     }
-    assert named - OLD_NAMERS == {"tf_mtl_privacy/config/run.py"}
+    assert named == {"tf_mtl_privacy/config/run.py"}
 
 
 @pytest.mark.parametrize("name", sorted(shipped()))

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.config import RESULTS_FILE, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
@@ -25,7 +25,6 @@ from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training.saved_run import SavedRun
 
-_RESULTS = "results.json"
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
 # What must agree for two runs to hide the same thing in the same pictures.
 _SAME = ("dataset", "image_size", "data_seed", "synthetic_shift", "synthetic_correlation")
@@ -125,7 +124,7 @@ def removal_off_figures(folder: str, data: DataConfig) -> dict[str, Any]:
     Raises:
         UsageError: it has none, or is on other data.
     """
-    flag, path = f"--removal_off={folder}", Path(folder) / _RESULTS
+    flag, path = f"--removal_off={folder}", Path(folder) / RESULTS_FILE
     try:
         results = read_json(path)
         figures: dict[str, Any] = dict(results["privacy"]["probe"]["features"]["strongest"])
