@@ -136,8 +136,8 @@ def attribute_part(audited: Audited) -> dict[str, Any] | None:
         if kept is None:
             audited.leave_out(
                 "attributes",
-                f"{RESULTS_FILE} has no fresh attackers of these weights; evaluate --probe=fast makes "
-                "them, or --setting=thorough here",
+                f"{RESULTS_FILE} has no fresh attackers of these weights; evaluate --probe=fast "
+                "makes them, or --setting=thorough here",
             )
         return kept
     try:
