@@ -77,6 +77,7 @@ def shadow_count(asked: int, setting: str, seconds: float | None) -> tuple[int, 
 def membership_part(audited: Audited, shadows: int) -> Membership:
     """Membership inference with `shadows` shadow models."""
     from tf_mtl_privacy.evaluation.membership.saved import Shadows, attack_run
+    from tf_mtl_privacy.evaluation.membership.scores import THRESHOLDS
     from tf_mtl_privacy.evaluation.membership.settings import EFFORTS
 
     effort = EFFORTS[audited.setting]
@@ -88,7 +89,10 @@ def membership_part(audited: Audited, shadows: int) -> Membership:
         return _train_shadow(audited, number, rows, place)
 
     full = Shadows(shadows, folder, train) if shadows else None
-    return attack_run(run, audited.dataset, audited.data, effort, full)
+    found = attack_run(run, audited.dataset, audited.data, effort, full)
+    if unscored := [name for name in THRESHOLDS if name not in found.summary["business"]]:
+        audited.leave_out(", ".join(unscored), "too few rows have a label for every task")
+    return found
 
 
 def _train_shadow(

@@ -11,14 +11,9 @@ from tf_mtl_privacy.evaluation.membership.claims import claimed, contradictions,
 from tf_mtl_privacy.evaluation.membership.learned import LEARNERS, learned_scores
 from tf_mtl_privacy.evaluation.membership.roc import tpr_at
 from tf_mtl_privacy.evaluation.membership.run import summary
-from tf_mtl_privacy.evaluation.membership.same_distribution import (
-    known_without_model,
-    same_distribution,
-)
-from tf_mtl_privacy.evaluation.membership.scores import THRESHOLDS, over_tasks, scaled_logit
-from tf_mtl_privacy.evaluation.membership.selection import attackable, halves, reported, strongest
+from tf_mtl_privacy.evaluation.membership.scores import scaled_logit
+from tf_mtl_privacy.evaluation.membership.selection import halves, reported, strongest
 from tf_mtl_privacy.evaluation.membership.shadows import seen_by
-from tf_mtl_privacy.evaluation.membership.verdict import verdict
 
 DP = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 0.5)}
 
@@ -97,60 +92,6 @@ def test_learned_attack_agrees_with_the_toolbox_on_the_same_outputs():
     assert ours > 0.6 and ours == pytest.approx(theirs, abs=0.03)
 
 
-def test_pictures_drawn_otherwise_are_noticed():
-    split, draw = halves(300, 300, 6), np.random.default_rng(6)
-    pictures = draw.normal(size=(600, 40))
-    alike = same_distribution(pictures, split, 0)
-    assert alike["ok"] and alike["ci95"][0] <= 0.5
-    pictures[split.member] *= 1.5
-    found = same_distribution(pictures, split, 0)
-    assert not found["ok"] and found["state"] == "differ"
-
-
-def test_samples_count_as_alike_only_where_there_are_rows_enough_to_tell():
-    draw, states = np.random.default_rng(14), []
-    for count in (40, 2_000):
-        rows = draw.normal(size=(2 * count, 5))
-        found = same_distribution(rows, halves(count, count, 14), 0)
-        assert found["ok"] and found["ci95"][0] <= 0.5
-        states.append(found["state"])
-    assert states == ["not_shown", "alike"]
-
-
-def test_other_labels_and_labels_that_are_missing_are_noticed():
-    split, draw = halves(500, 500, 15), np.random.default_rng(15)
-    pictures, labels = draw.normal(size=(1_000, 5)), draw.integers(0, 2, 1_000)
-    known = np.zeros(1_000, int)
-    lacking = np.where(split.member & (draw.random(1_000) < 0.3), -1, labels)
-    skewed = np.where(split.member & (draw.random(1_000) < 0.3), 1, labels)
-    for task, private, differ in [
-        (labels, known, False),
-        (lacking, known, True),
-        (skewed, known, True),
-        (labels, np.where(lacking < 0, -1, 0), True),
-    ]:
-        rows = known_without_model(pictures, {"task": task}, private)
-        assert (same_distribution(rows, split, 0)["state"] == "differ") == differ
-
-
-def test_what_figures_are_worth():
-    def found(state, ok=True):
-        return {"data": {"same_distribution": {"state": state, "ok": ok}}}
-
-    def power(low):
-        at = {"0.05": {"value": low + 0.1, "ci95": [low, low + 0.2]}}
-        return {"run_dir": "heart", "data": {}, "tpr_at_fpr": at}
-
-    for state, run, expected in [
-        ("differ", power(0.8), "invalid"),
-        ("not_shown", power(0.8), "no_power"),
-        ("alike", None, "no_power"),
-        ("alike", power(0.04), "no_power"),
-        ("alike", power(0.8), "ok"),
-    ]:
-        assert verdict(found(state), run)["verdict"] == expected
-
-
 def test_lira_scores_worked_by_hand():
     observed = np.array([[3.0]])
     shadows = np.array([[[2.0]], [[4.0]], [[0.0]], [[1.0]]])
@@ -225,67 +166,6 @@ def test_only_what_is_released_with_an_epsilon_can_be_contradicted():
     assert contradictions(scores, split, {**DP, "void": True}) == []
     assert contradictions(scores, split, None) == []
     assert claimed("release", DP) is None and claimed("features", DP) == 0.5
-
-
-def answers(draw, sure, missing_members, missing_others):
-    """Logits and labels of 2,000 members, who are answered right, and 2,000 others.
-
-    Members' logits of their own class are larger by `sure`; labels are missing at these rates.
-    """
-    labels = draw.integers(0, 2, 4_000)
-    logits = draw.normal(size=(4_000, 2))
-    member = np.arange(4_000) < 2_000
-    logits[np.arange(4_000), labels] += np.where(member, sure, 0.0)
-    missing = draw.random(4_000) < np.where(member, missing_members, missing_others)
-    return {"task": logits}, {"task": np.where(missing, -1, labels)}
-
-
-def thresholds(logits, labels):
-    return {name: over_tasks(score, logits, labels) for name, score in THRESHOLDS.items()}
-
-
-def test_missing_labels_do_not_hide_a_model_that_remembers():
-    split = halves(2_000, 2_000, 10)
-    whole = thresholds(*answers(np.random.default_rng(10), 8.0, 0.0, 0.0))
-    part = thresholds(*answers(np.random.default_rng(10), 8.0, 0.1, 0.1))
-    for name in ("loss", "modified_entropy", "margin"):
-        full, fewer = (
-            reported(found[name], split)["tpr_at_fpr"]["0.05"] for found in (whole, part)
-        )
-        assert full["value"] > 0.9 and fewer["value"] == pytest.approx(full["value"], abs=0.03)
-
-
-def test_labels_that_members_lack_more_often_are_not_taken_for_memory():
-    split = halves(2_000, 2_000, 11)
-    found = thresholds(*answers(np.random.default_rng(11), 0.0, 0.3, 0.0))
-    for values in found.values():
-        low, high = reported(values, split)["auc_ci95"]
-        assert low <= 0.5 <= high
-
-
-def test_lira_leaves_rows_without_a_label_alone():
-    draw = np.random.default_rng(12)
-    shadows, saw = draw.normal(size=(4, 20, 1)), np.stack([seen_by(k, 10, 10, 0) for k in range(4)])
-    observed, without = draw.normal(size=(20, 1)), np.arange(20) % 5 == 0
-    kept = ~without
-    for attack in (lira.offline, lira.online):
-        found = attack(
-            np.where(without[:, None], np.nan, observed),
-            np.where(without[:, None], np.nan, shadows),
-            saw,
-        )
-        assert np.isnan(found[without]).all()
-        expected = attack(observed[kept], shadows[:, kept], saw[:, kept])
-        np.testing.assert_allclose(found[kept], expected)
-
-
-def test_an_attack_that_scored_too_few_rows_is_left_out():
-    split = halves(100, 100, 13)
-    scores = np.random.default_rng(13).normal(size=200)
-    few = np.where(np.arange(200) < 6, scores, np.nan)
-    assert set(attackable({("business", "all"): scores, ("business", "few"): few}, split)) == {
-        ("business", "all")
-    }
 
 
 def test_one_in_a_thousand_is_only_tested_with_enough_scored_non_members():

@@ -1,0 +1,64 @@
+"""Whether members and others are drawn alike, and what figures are worth where not."""
+
+import numpy as np
+
+from tf_mtl_privacy.evaluation.membership.same_distribution import (
+    known_without_model,
+    same_distribution,
+)
+from tf_mtl_privacy.evaluation.membership.selection import halves
+from tf_mtl_privacy.evaluation.membership.verdict import verdict
+
+
+def test_pictures_drawn_otherwise_are_noticed():
+    split, draw = halves(300, 300, 6), np.random.default_rng(6)
+    pictures = draw.normal(size=(600, 40))
+    alike = same_distribution(pictures, split, 0)
+    assert alike["ok"] and alike["ci95"][0] <= 0.5
+    pictures[split.member] *= 1.5
+    found = same_distribution(pictures, split, 0)
+    assert not found["ok"] and found["state"] == "differ"
+
+
+def test_samples_count_as_alike_only_where_there_are_rows_enough_to_tell():
+    draw, states = np.random.default_rng(14), []
+    for count in (40, 2_000):
+        rows = draw.normal(size=(2 * count, 5))
+        found = same_distribution(rows, halves(count, count, 14), 0)
+        assert found["ok"] and found["ci95"][0] <= 0.5
+        states.append(found["state"])
+    assert states == ["not_shown", "alike"]
+
+
+def test_other_labels_and_labels_that_are_missing_are_noticed():
+    split, draw = halves(500, 500, 15), np.random.default_rng(15)
+    pictures, labels = draw.normal(size=(1_000, 5)), draw.integers(0, 2, 1_000)
+    known = np.zeros(1_000, int)
+    lacking = np.where(split.member & (draw.random(1_000) < 0.3), -1, labels)
+    skewed = np.where(split.member & (draw.random(1_000) < 0.3), 1, labels)
+    for task, private, differ in [
+        (labels, known, False),
+        (lacking, known, True),
+        (skewed, known, True),
+        (labels, np.where(lacking < 0, -1, 0), True),
+    ]:
+        rows = known_without_model(pictures, {"task": task}, private)
+        assert (same_distribution(rows, split, 0)["state"] == "differ") == differ
+
+
+def test_what_figures_are_worth():
+    def found(state, ok=True):
+        return {"data": {"same_distribution": {"state": state, "ok": ok}}}
+
+    def power(low):
+        at = {"0.05": {"value": low + 0.1, "ci95": [low, low + 0.2]}}
+        return {"run_dir": "heart", "data": {}, "tpr_at_fpr": at}
+
+    for state, run, expected in [
+        ("differ", power(0.8), "invalid"),
+        ("not_shown", power(0.8), "no_power"),
+        ("alike", None, "no_power"),
+        ("alike", power(0.04), "no_power"),
+        ("alike", power(0.8), "ok"),
+    ]:
+        assert verdict(found(state), run)["verdict"] == expected
