@@ -1,6 +1,7 @@
 """Parts of an audit, each by itself: whose pictures an attacker has, and what it is given."""
 
 import dataclasses
+from pathlib import Path
 from types import SimpleNamespace
 
 import keras
@@ -13,6 +14,7 @@ from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.labels import Labels
 from tf_mtl_privacy.evaluation import inversion
 from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
+from tf_mtl_privacy.evaluation.membership import saved as membership_saved
 from tf_mtl_privacy.evaluation.membership.rows import Candidates
 from tf_mtl_privacy.evaluation.probes import saved
 from tf_mtl_privacy.training import fit
@@ -105,3 +107,13 @@ def test_a_run_without_differential_privacy_has_no_claim():
     found = audit_parts.epsilon_part(left)
     assert found["verdict"] == "no_claim" and "without differential privacy" in found["text"]
     assert found["epsilon_lower"] is None and left.not_done == []
+
+
+def test_attacks_that_lack_labels_are_said_not_to_be_done(monkeypatch):
+    done = {"business": dict.fromkeys(("loss", "entropy"))}
+    found = SimpleNamespace(summary=done)
+    monkeypatch.setattr(membership_saved, "attack_run", lambda *arguments: found)
+    part = audited(faces(), run_dir=Path("run"))
+    assert audit_parts.membership_part(part, 0) is found
+    (left,) = part.not_done
+    assert left["what"] == "modified_entropy, margin" and "label" in left["why"]
