@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER, OK, shows_power
 from tf_mtl_privacy.reporting.formats import MISSING, decibel, interval, percent
 
 Finding = tuple[str, str]
-OK, NO_POWER, INVALID = "ok", "no_power", "invalid"
-# The false positive rate at which the strongest attack is chosen.
-_CHOSEN_BY = "0.05"
 _UNSHOWN = "; a low figure is no evidence, as the attacks' power is not shown"
 # Whose pictures an attacker of features learned from (`inversion.attacker_people`).
 _ATTACKER = {
@@ -58,7 +56,8 @@ def membership_verdict(audit: Mapping[str, Any]) -> str:
     check = (membership.get("data") or {}).get("same_distribution")
     if check and not check["ok"]:
         return INVALID
-    return OK if _has_power(membership.get("power")) else NO_POWER
+    other = membership.get("power")
+    return OK if other and shows_power(other) else NO_POWER
 
 
 def membership_gap(audit: Mapping[str, Any], command: str) -> Finding | None:
@@ -117,15 +116,6 @@ def attack_name(strongest: Mapping[str, Any]) -> str:
 
 def _said(reason: str | None) -> str:
     return f"not shown: {reason}" if reason else "not shown"
-
-
-def _has_power(figures: Mapping[str, Any] | None) -> bool:
-    """Whether the attacks found something in the run that was to show their power."""
-    if not figures:
-        return False
-    check = (figures.get("data") or {}).get("same_distribution")
-    ends = figures["tpr_at_fpr"][_CHOSEN_BY]["ci95"]
-    return (not check or check["ok"]) and bool(ends) and ends[0] > float(_CHOSEN_BY)
 
 
 def strongest(audit: Mapping[str, Any]) -> Finding | None:

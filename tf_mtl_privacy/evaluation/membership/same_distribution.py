@@ -10,10 +10,10 @@ import numpy as np
 from tf_mtl_privacy.evaluation.membership.learned import learned_scores
 from tf_mtl_privacy.evaluation.membership.roc import auc
 from tf_mtl_privacy.evaluation.membership.selection import Split, sides
+from tf_mtl_privacy.evaluation.membership.verdict import ALIKE, DIFFER, NOT_SHOWN
 
 Array = np.ndarray[Any, Any]
 _READERS = ("logistic", "trees")
-ALIKE, DIFFER, NOT_SHOWN = "alike", "differ", "not_shown"
 # An AUC that is no more than this is too little to matter beside what attacks are said to find.
 ALIKE_BELOW = 0.55
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tf_mtl_privacy.evaluation.membership.same_distribution import DIFFER, NOT_SHOWN
-
+# States of the check of members against others (`same_distribution`).
+ALIKE, DIFFER, NOT_SHOWN = "alike", "differ", "not_shown"
 OK, NO_POWER, INVALID = "ok", "no_power", "invalid"
 _CHOSEN_BY = "0.05"
 
@@ -31,11 +31,20 @@ def verdict(found: Mapping[str, Any], power: Mapping[str, Any] | None) -> dict[s
         return _said(NO_POWER, rows)
     if power is None:
         return _said(NO_POWER, "no overfitted run was attacked to show what attacks can find")
-    checked = power["data"].get("same_distribution", {})
-    low = (power["tpr_at_fpr"][_CHOSEN_BY]["ci95"] or [0.0])[0]
-    if not checked.get("ok", True) or low <= float(_CHOSEN_BY):
+    if not shows_power(power):
         return _said(NO_POWER, f"nothing was found in {power['run_dir']} either")
     return _said(OK, f"the same attacks found the rows of {power['run_dir']}")
+
+
+def shows_power(power: Mapping[str, Any]) -> bool:
+    """Whether the attacks found something in the run that was to show their power.
+
+    Args:
+        power: see `verdict`; one without a check of members against others passes it.
+    """
+    check = (power.get("data") or {}).get("same_distribution") or {}
+    ends = power["tpr_at_fpr"][_CHOSEN_BY]["ci95"]
+    return bool(check.get("ok", True) and ends and ends[0] > float(_CHOSEN_BY))
 
 
 def _said(name: str, reason: str) -> dict[str, str]:

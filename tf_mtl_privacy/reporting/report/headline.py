@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tf_mtl_privacy.evaluation.membership.verdict import NO_POWER
 from tf_mtl_privacy.reporting.attacker_lines import read_right
 from tf_mtl_privacy.reporting.audit_findings import (
-    NO_POWER,
     attack_name,
     auc_text,
     caught,
