@@ -74,15 +74,23 @@ def decoded(address):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
 
 
+NOTE_WHAT_IS_CLICKED = """() => document.addEventListener("click", event => {
+    event.preventDefault();
+    document.body.dataset.clicked = event.target.id;
+}, {once: true})"""
+
+
 def test_the_keyboard_is_enough(browser, server, tmp_path):
     (tmp_path / "photo.png").write_bytes(png(pixels(1)[0]))
     with visit(browser, f"{server.url}/") as found:
         page = found.page
         page.keyboard.press("Tab")
         assert page.evaluate("() => document.activeElement.id") == "file"
-        with page.expect_file_chooser() as chooser:
-            page.keyboard.press("Space")
-        chooser.value.set_files(tmp_path / "photo.png")
+        # The dialog itself is the browser's and the desktop's; headless builds differ in it.
+        page.evaluate(NOTE_WHAT_IS_CLICKED)
+        page.keyboard.press("Space")
+        page.wait_for_selector("body[data-clicked=file]")
+        page.set_input_files("#file", tmp_path / "photo.png")
         assert "gender" in shown(page)
         page.keyboard.press("Tab")
         page.keyboard.press("Enter")
