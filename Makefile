@@ -25,7 +25,7 @@ help:
 $(STAMP): setup.py
 	@$(PYTHON) -c 'import sys; ok = sys.version_info[:2] == (3, 11); ok or print("error: %s is Python %d.%d; Python 3.11 is needed: make PYTHON=/path/to/python3.11" % (("$(PYTHON)",) + sys.version_info[:2]), file=sys.stderr); sys.exit(not ok)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,serving,perceptual,notebooks,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test,serving,onnx,perceptual,notebooks,docs]'
 # Carries the CSU photographs that tests use; only its data files are read, so no dependencies.
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps pyvision-toolkit
 	@touch $@

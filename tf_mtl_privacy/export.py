@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,8 @@ def main(parsed: Parsed) -> int:
     from tf_mtl_privacy.training.saved_run import load_run
 
     run = load_run(options.run_dir)
-    dataset = _device_data(run, options.tflite) if options.tflite != "none" else None
+    kinds = [options.tflite] * (options.tflite != "none") + ["onnx"] * options.onnx
+    dataset = _device_data(run, kinds) if kinds else None
     exported = export_run(
         run,
         options.export_dir,
@@ -45,19 +47,21 @@ def main(parsed: Parsed) -> int:
         from tf_mtl_privacy.serving.device_files import write_device
 
         folder, version = Path(options.export_dir), exported.labels["version"]
-        show(_device_lines(*write_device(run, dataset, folder, options.tflite, version)))
+        for kind in kinds:
+            show(_device_lines(*write_device(run, dataset, folder, kind, version)))
     return cli.OK
 
 
-def _device_data(run: SavedRun, kind: str) -> Dataset:
+def _device_data(run: SavedRun, kinds: Sequence[str]) -> Dataset:
     """The run's data, opened and checked before anything is written."""
     from tf_mtl_privacy.data.opening import open_dataset
-    from tf_mtl_privacy.serving.device import require_device
-    from tf_mtl_privacy.serving.device_files import check_device
+    from tf_mtl_privacy.serving.device_files import check_device, check_run
 
-    require_device(run, kind)
+    for kind in kinds:
+        check_run(run, kind)
     dataset = open_dataset(run.config.data)
-    check_device(run, dataset, kind)
+    for kind in kinds:
+        check_device(run, dataset, kind)
     return dataset
 
 

@@ -29,17 +29,18 @@ def test_a_trained_run_is_exported_and_the_next_one_is_version_2(trained, tmp_pa
     assert 'name: "tiny"' in (target / "models.config").read_text()
 
     again = (run_dir, f"--export_dir={target}", "--name=other", "--include_discriminator")
-    assert run(*again, "--tflite=int8") == 0
+    assert run(*again, "--tflite=int8", "--onnx") == 0
     said = capsys.readouterr().out
-    written = target / "device" / "2" / "int8.tflite"
-    report = json.loads(written.with_suffix(".json").read_text())
-    assert f"For devices: {written}" in said and report["bytes"] == written.stat().st_size
-    # The tiny run's 40 test rows; its own accuracy on them is that of its results.
-    assert (report["rows"], report["input_dtype"]) == (40, "uint8")
     results = json.loads((trained[0] / "results.json").read_text())
-    for task, found in report["tasks"].items():
-        assert found["original"]["accuracy"] == results["utility"][task]["accuracy"]
-        assert found["device"]["n"] == 40 and 0.5 <= found["agreement"] <= 1
+    for file, dtype, least in (("int8.tflite", "uint8", 0.5), ("attributes.onnx", "float32", 1)):
+        written = target / "device" / "2" / file
+        report = json.loads(written.with_suffix(".json").read_text())
+        assert f"For devices: {written}" in said and report["bytes"] == written.stat().st_size
+        # The tiny run's 40 test rows; its own accuracy on them is that of its results.
+        assert (report["rows"], report["input_dtype"]) == (40, dtype)
+        for task, found in report["tasks"].items():
+            assert found["original"]["accuracy"] == results["utility"][task]["accuracy"]
+            assert found["device"]["n"] == 40 and least <= found["agreement"] <= 1
     assert "Exported other version 2" in said and "sensitive_regions: images -> map" in said
     assert "Kept as they were: models.config" in said
     assert run(*again, "--version=2") == 2

@@ -1,22 +1,30 @@
-"""TensorFlow Lite files answer about as the run itself, and say how far they do not."""
+"""Files for devices answer about as the run itself, and say how far they do not."""
 
 import numpy as np
+import onnx
 import pytest
 
 from tests.fakes.pictures import picture
 from tests.serving.runs import TASKS
-from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.serving.device import compared, device_file, device_reader
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.serving import device_onnx
+from tf_mtl_privacy.serving.device import compared
+from tf_mtl_privacy.serving.device_files import DEVICES, check_run
 from tf_mtl_privacy.training.predict_images import predict_images
 
 IMAGES = np.stack([picture(seed, 32, 32) for seed in range(12)])
 
 
-@pytest.mark.parametrize(("kind", "far"), [("float16", 0.02), ("int8", 0.5)])
+# How a file of each kind begins: TensorFlow Lite's identifier; ONNX's version of its format.
+BEGINNINGS = {"float16": (4, b"TFL3"), "int8": (4, b"TFL3"), "onnx": (0, b"\x08")}
+
+
+@pytest.mark.parametrize(("kind", "far"), [("float16", 0.02), ("int8", 0.5), ("onnx", 1e-5)])
 def test_a_converted_run_answers_about_as_the_run(covered, kind, far):
-    content = device_file(covered, kind, IMAGES)
-    assert content[4:8] == b"TFL3"
-    found = device_reader(content)(IMAGES)
+    content = DEVICES[kind].convert(covered, IMAGES)
+    start, mark = BEGINNINGS[kind]
+    assert content[start : start + len(mark)] == mark
+    found = DEVICES[kind].reader(content)(IMAGES)
     expected = predict_images(covered.bundle, IMAGES).probabilities
     assert set(found) == {f"{task}_probabilities" for task in TASKS}
     for task, values in expected.items():
@@ -27,9 +35,27 @@ def test_a_converted_run_answers_about_as_the_run(covered, kind, far):
         assert np.corrcoef(answers[:, 0], values[:, 0])[0, 1] > 0.7
 
 
-def test_noise_on_the_features_is_refused(noisy):
-    with pytest.raises(UsageError, match=r"--tflite=int8: .*--feature_noise=0.5"):
-        device_file(noisy, "int8", IMAGES)
+def test_an_onnx_file_is_valid_and_takes_any_number_of_pictures(covered):
+    content = DEVICES["onnx"].convert(covered, IMAGES)
+    model = onnx.load_from_string(content)
+    onnx.checker.check_model(model, full_check=True)
+    assert {entry.domain: entry.version for entry in model.opset_import}[""] == 17
+    read = DEVICES["onnx"].reader(content)
+    for name, whole in read(IMAGES).items():
+        parts = np.concatenate([read(IMAGES[:1])[name], read(IMAGES[1:])[name]])
+        np.testing.assert_allclose(parts, whole, atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", DEVICES)
+def test_noise_on_the_features_is_refused(noisy, kind):
+    with pytest.raises(UsageError, match=f"{DEVICES[kind].flag}: .*--feature_noise=0.5"):
+        check_run(noisy, kind)
+
+
+def test_a_missing_package_is_named(covered, monkeypatch):
+    monkeypatch.setattr(device_onnx.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(RunError, match=r"--onnx needs the package tf2onnx: .*\[onnx\]"):
+        check_run(covered, "onnx")
 
 
 def test_the_comparison_by_hand():

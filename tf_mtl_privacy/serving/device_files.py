@@ -1,7 +1,10 @@
-"""Writes a TensorFlow Lite file beside an export, with its accuracy next to the original's."""
+"""Writes files for devices beside an export, with their accuracy next to the original's."""
 
 from __future__ import annotations
 
+import dataclasses
+import functools
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,14 +13,9 @@ import numpy as np
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import private_dir, write_atomic, write_json
 from tf_mtl_privacy.progress import Progress
-from tf_mtl_privacy.serving.device import (
-    CALIBRATION_ROWS,
-    COMPARED_ROWS,
-    compared,
-    device_file,
-    device_reader,
-    require_device,
-)
+from tf_mtl_privacy.serving.device import Array, Reader, compared, require_device
+from tf_mtl_privacy.serving.device_onnx import onnx_file, onnx_reader, require_onnx
+from tf_mtl_privacy.serving.device_tflite import tflite_file, tflite_reader
 from tf_mtl_privacy.serving.signatures import networks_of
 from tf_mtl_privacy.training.predict_images import predict_images
 from tf_mtl_privacy.training.saved_run import SavedRun
@@ -26,6 +24,8 @@ if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset
 
 FOLDER = "device"
+# Rows that set the ranges of an int8 file, and rows on which both models are compared.
+CALIBRATION_ROWS, COMPARED_ROWS = 200, 1_000
 _BATCH = 50
 NOT_ATTACKED = (
     "No fresh attacker was sent against this file: what was measured of the run's features, mask "
@@ -33,68 +33,133 @@ NOT_ATTACKED = (
 )
 
 
+@dataclasses.dataclass(frozen=True)
+class Device:
+    """One kind of file for devices.
+
+    Attributes:
+        flag: what asks for it.
+        file: its name.
+        input_dtype: of the pixels it takes.
+        calibrated: whether it takes ranges from pictures.
+        convert: (run, pictures for the ranges) -> the file's content.
+        reader: its content -> what answers by it.
+        require: raises where what it needs is not installed.
+    """
+
+    flag: str
+    file: str
+    input_dtype: str
+    calibrated: bool
+    convert: Callable[[SavedRun, Array], bytes]
+    reader: Callable[[bytes], Reader]
+    require: Callable[[], None] = lambda: None
+
+
+DEVICES = {
+    "float16": Device(
+        "--tflite=float16",
+        "float16.tflite",
+        "float32",
+        False,
+        functools.partial(tflite_file, kind="float16"),
+        tflite_reader,
+    ),
+    "int8": Device(
+        "--tflite=int8",
+        "int8.tflite",
+        "uint8",
+        True,
+        functools.partial(tflite_file, kind="int8"),
+        tflite_reader,
+    ),
+    "onnx": Device(
+        "--onnx",
+        "attributes.onnx",
+        "float32",
+        False,
+        lambda run, calibration: onnx_file(run),
+        onnx_reader,
+        require_onnx,
+    ),
+}
+
+
+def check_run(run: SavedRun, kind: str) -> None:
+    """Checks, before its data is opened, that a run can become such a file here.
+
+    Raises:
+        UsageError: the run has noise on its features.
+        RunError: a package that makes the file is not installed.
+    """
+    require_device(run, DEVICES[kind].flag)
+    DEVICES[kind].require()
+
+
 def check_device(run: SavedRun, dataset: Dataset, kind: str) -> None:
     """Checks, before anything is written, that `write_device` has what it needs.
 
     Raises:
-        UsageError: the run has noise on its features, or the data other rows than it was trained
-            with, or no rows to take ranges from or to test on.
+        UsageError: the data has other rows than the run was trained with, or no rows to take
+            ranges from or to test on.
     """
-    require_device(run, kind)
+    flag = DEVICES[kind].flag
     if dataset.fingerprint != run.data_fingerprint:
         raise UsageError(
-            f"--tflite={kind}: the data of {run.run_dir} has changed since it was trained; its "
+            f"{flag}: the data of {run.run_dir} has changed since it was trained; its "
             "validation and test rows are needed"
         )
     for split in ("validation", "test"):
         if not len(dataset.rows[split]):
-            raise UsageError(f"--tflite={kind}: the run's data has no {split} rows")
+            raise UsageError(f"{flag}: the run's data has no {split} rows")
 
 
 def write_device(
     run: SavedRun, dataset: Dataset, folder: Path, kind: str, version: int
 ) -> tuple[Path, dict[str, Any]]:
-    """Writes `device/<version>/<kind>.tflite` and a `.json` of the same name into a model's folder.
+    """Writes `device/<version>/<file>` and a `.json` of the same stem into a model's folder.
 
     Args:
         run: what is exported.
         dataset: its data.
         folder: the model's.
-        kind: one of `KINDS`.
+        kind: one of `DEVICES`.
         version: the exported version's number.
 
     Returns:
         The file, and what is in the `.json`: `schema_version`, `kind`, `version`, `bytes`,
         `input_dtype`, `split`, `rows`, `calibration_rows`, `tasks` (see `compared`) and `privacy`.
     """
-    calibration = _spread(dataset.rows["validation"], CALIBRATION_ROWS)
+    device = DEVICES[kind]
+    ranges = CALIBRATION_ROWS if device.calibrated else 1
+    calibration = _spread(dataset.rows["validation"], ranges)
     rows = _spread(dataset.rows["test"], COMPARED_ROWS)
-    content = device_file(run, kind, dataset.store.images(calibration))
-    found, original = _both(run, content, dataset, rows)
+    content = device.convert(run, dataset.store.images(calibration))
+    found, original = _both(run, device.reader(content), dataset, rows)
     labels = dataset.labels_of(rows).business
     report = {
         "schema_version": 1,
         "kind": kind,
         "version": version,
         "bytes": len(content),
-        "input_dtype": "uint8" if kind == "int8" else "float32",
+        "input_dtype": device.input_dtype,
         "split": "test",
         "rows": len(rows),
-        "calibration_rows": len(calibration) if kind == "int8" else 0,
+        "calibration_rows": len(calibration) if device.calibrated else 0,
         "tasks": compared(found, original, labels, run.task_classes),
         "privacy": NOT_ATTACKED,
     }
-    path = private_dir(folder / FOLDER / str(version)) / f"{kind}.tflite"
+    path = private_dir(folder / FOLDER / str(version)) / device.file
     write_atomic(path, content)
     write_json(path.with_suffix(".json"), report)
     return path, report
 
 
 def _both(
-    run: SavedRun, content: bytes, dataset: Dataset, rows: np.ndarray
+    run: SavedRun, read: Reader, dataset: Dataset, rows: np.ndarray
 ) -> tuple[dict[str, np.ndarray], dict[str, np.ndarray]]:
     """Probabilities of all rows: of the file by output, of the run by task."""
-    read, parts = device_reader(content), []
+    parts = []
     with Progress(len(rows), "comparing", "pictures") as progress:
         for start in range(0, len(rows), _BATCH):
             images = dataset.store.images(rows[start : start + _BATCH])

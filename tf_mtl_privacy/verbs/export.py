@@ -31,6 +31,11 @@ class ExportOptions(CommonOptions):
         "test rows beside the run's.",
         choices=("none", "float16", "int8"),
     )
+    onnx: bool = option(
+        False,
+        "Also write an ONNX file of the attributes, with its accuracy on test rows beside the "
+        "run's; needs the packages of tf_mtl_privacy[onnx].",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()
