@@ -15,6 +15,7 @@ from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.checks import Checks
+from tf_mtl_privacy.training.decisions import decide
 from tf_mtl_privacy.training.epoch_lines import epoch_line, shown_figures
 from tf_mtl_privacy.training.interrupt import Interrupt
 from tf_mtl_privacy.training.journal import Journal
@@ -112,7 +113,7 @@ class Loop:
             last = spent or record.epoch == phase.epochs
             if checks is not None:
                 figures |= checks.figures(record.epoch, last=last)
-            finished = self._decide(phase, figures, last=last)
+            finished = decide(self._config, record, phase, self._phases.tasks, figures, last=last)
             if checks is not None:
                 checks.keep(record, last=last)
             line: dict[str, Any] = {"epoch": record.epoch, **means}
@@ -211,31 +212,6 @@ class Loop:
                     f"{self._record.epoch + 1} of phase {phase.name}; the last good checkpoint is "
                     "kept: start the run again with a smaller learning rate in a new run folder"
                 )
-
-    def _decide(self, phase: Phase, figures: dict[str, float], *, last: bool) -> bool:
-        """Books gates, beta and stop rule; returns whether the phase is over early.
-
-        `last` says that no epoch of the phase follows anyhow.
-        """
-        record, config = self._record, self._config
-        if phase.name != "adversarial":
-            gate = schedule.gate(config, phase.name, figures, self._phases.tasks)
-            if gate is None:
-                return False
-            record.gates[phase.name] = gate | {"epochs": record.epoch, "bound": phase.epochs}
-            return config.train.early_gates and gate["status"] == "met"
-        record.history.append(figures)
-        record.stop_rule = schedule.stop_rule(config, record.history, self._phases.tasks)
-        finished = last or bool(record.stop_rule["met"])
-        if config.train.is_adversarial and not finished:
-            record.beta = schedule.next_beta(
-                config.loss,
-                record.beta,
-                record.epoch,
-                phase.epochs,
-                figures.get("privacy_balanced_accuracy"),
-            )
-        return finished
 
     def _book_time(self) -> None:
         record, now = self._record, time.monotonic()
