@@ -1,0 +1,109 @@
+"""What fast and thorough attackers read from one run's features, and what each of them costs.
+
+    python -m benchmarks.probe_power --run_dir=RUN [--only=soft_whitened,..] [--restarts=N]
+        [--settings=fast,thorough] [--json=FILE]
+
+Best on a run whose features still hold the private label (no mask, no game): there the fast setting
+should come within 5 points of the thorough one. Each learns from as many faces and chooses by as
+many as it does anywhere; both are tested on the run's test rows. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from benchmarks.runs import say
+from tf_mtl_privacy.data.opening import open_dataset
+from tf_mtl_privacy.evaluation.probes import targets
+from tf_mtl_privacy.evaluation.probes.attack import attack
+from tf_mtl_privacy.evaluation.probes.families import attackers
+from tf_mtl_privacy.evaluation.probes.rows import unseen_rows
+from tf_mtl_privacy.evaluation.probes.settings import SETTINGS
+from tf_mtl_privacy.files import write_json
+from tf_mtl_privacy.reporting.model_table_text import markdown_table
+from tf_mtl_privacy.training.saved_run import load_run
+
+COLUMNS = ("setting", "attacker", "rows", "validation", "test", "seconds", "processor_seconds")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Attacks, prints, and says how far the strongest of the two settings are apart."""
+    options = _options(sys.argv[1:] if argv is None else argv)
+    found = [row for name in options.settings for row in readings(options, name)]
+    table = [[_text(row[name]) for name in COLUMNS] for row in found]
+    print("\n".join(markdown_table(COLUMNS, table)))
+    best = {name: strongest(found, name) for name in options.settings}
+    if len(best) > 1:
+        apart = max(best.values()) - min(best.values())
+        print(f"\nstrongest by validation rows, on test rows: {100 * apart:.1f} points apart")
+    if options.json:
+        write_json(options.json, {"run_dir": options.run_dir, "readings": found, "strongest": best})
+    return 0
+
+
+def readings(options: argparse.Namespace, name: str) -> list[dict[str, Any]]:
+    """One row of the table for each attacker of a setting."""
+    run = load_run(options.run_dir)
+    dataset, seed = open_dataset(run.config.data), run.config.train.seed
+    setting = SETTINGS[name]
+    if options.restarts:
+        setting = dataclasses.replace(setting, restarts=options.restarts)
+    rows = unseen_rows(dataset, run.config.data, dataset.rows["test"], setting, seed)
+    if isinstance(rows, str):
+        raise SystemExit(f"error: {options.run_dir}: {rows}")
+    classes = len(dataset.private_classes)
+    data = targets.seen_through(targets.features(run.bundle.encoder), rows, classes)
+    found = []
+    for attacker in options.only or setting.features:
+        started, cpu = time.perf_counter(), time.process_time()
+        known = attackers(run.bundle.discriminator)
+        reading = attack(data, [attacker], known, setting, seed)[0]
+        found.append(
+            {
+                "setting": name,
+                "attacker": reading.name,
+                "rows": len(data.train),
+                "validation": reading.validation,
+                "test": reading.test["balanced_accuracy"],
+                "ci95": reading.test["ci95"],
+                "seconds": time.perf_counter() - started,
+                "processor_seconds": time.process_time() - cpu,
+            }
+        )
+        say(f"{name} {attacker}: {reading.test['balanced_accuracy']:.3f}")
+    return found
+
+
+def strongest(found: Sequence[dict[str, Any]], name: str) -> float:
+    """What the attacker of a setting that reads validation rows best reads of test rows."""
+    own = [row for row in found if row["setting"] == name]
+    return float(max(own, key=lambda row: row["validation"])["test"])
+
+
+def _text(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run_dir", required=True, help="a finished run")
+    parser.add_argument("--only", default="", help="attackers, by commas; all by default")
+    parser.add_argument("--settings", default="fast,thorough", help="by commas")
+    parser.add_argument("--restarts", type=int, default=0, help="0: as the setting says")
+    parser.add_argument("--json", default="", help="file for the figures")
+    options = parser.parse_args(argv)
+    options.only = [name for name in options.only.split(",") if name]
+    options.settings = options.settings.split(",")
+    unknown = [name for name in options.settings if name not in ("fast", "thorough")]
+    if unknown:
+        parser.error(f"--settings={unknown[0]}: expected fast, thorough or both")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,45 @@
+"""Fast attackers beside thorough ones: what the experiment prints."""
+
+import json
+
+import pytest
+
+from benchmarks import probe_power
+
+
+def reading(setting, attacker, validation, test):
+    cost = {"seconds": 1.5, "processor_seconds": 2.25, "rows": 10, "ci95": [0.0, 1.0]}
+    return {
+        "setting": setting,
+        "attacker": attacker,
+        "validation": validation,
+        "test": test,
+        **cost,
+    }
+
+
+FOUND = {
+    "fast": [reading("fast", "a", 0.5, 0.62), reading("fast", "b", 0.6, 0.61)],
+    "thorough": [reading("thorough", "a", 0.7, 0.655), reading("thorough", "b", 0.6, 0.9)],
+}
+
+
+def test_the_strongest_is_chosen_by_validation_rows():
+    assert probe_power.strongest(FOUND["fast"] + FOUND["thorough"], "fast") == 0.61
+    assert probe_power.strongest(FOUND["fast"] + FOUND["thorough"], "thorough") == 0.655
+
+
+def test_table_and_distance(monkeypatch, capsys, tmp_path):
+    monkeypatch.setattr(probe_power, "readings", lambda options, name: FOUND[name])
+    path = tmp_path / "found.json"
+    assert probe_power.main(["--run_dir=runs/x", f"--json={path}"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[2] == "| fast | a | 10 | 0.5 | 0.62 | 1.5 | 2.25 |"
+    assert printed[-1].endswith("4.5 points apart")
+    assert json.loads(path.read_text())["strongest"] == {"fast": 0.61, "thorough": 0.655}
+
+
+def test_an_unknown_setting_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        probe_power.main(["--run_dir=runs/x", "--settings=slow"])
+    assert stop.value.code == 2 and "--settings=slow" in capsys.readouterr().err
