@@ -27,7 +27,15 @@ def empty_png(width, height):
     return b"\x89PNG\r\n\x1a\n" + body
 
 
+def many_scans(count):
+    """A progressive JPEG whose last scan comes again and again."""
+    content = encoded(FACE, "JPEG", progressive=True)
+    last = content.rindex(b"\xff\xda")
+    return content[:-2] + content[last:-2] * count + content[-2:]
+
+
 BAD = {
+    "JPEG with more than 100 scans": many_scans(1200),
     "empty file": b"",
     "not a JPEG": b"<html>not found</html>",
     "truncated header": JPEG[:100],
@@ -63,6 +71,19 @@ def test_a_jpeg_of_8000x8000_is_refused_before_it_is_decoded():
         read_picture(content, 32, "center")
     with pytest.raises(tf.errors.InvalidArgumentError, match="50 megapixels"):
         prepare_content(tf.constant(content), 32, "center")
+
+
+def test_scans_are_those_that_a_decoder_meets():
+    behind = many_scans(50) + b"\xff\xda" * 300
+    seen = read_picture(behind, 32, "center")
+    np.testing.assert_array_equal(seen, read_picture(many_scans(50), 32, "center"))
+    with pytest.raises(BadPicture, match="100 scans"):
+        read_header(many_scans(101))
+    # An end mark inside of a comment ends nothing.
+    content = many_scans(101)
+    tables = content.index(b"\xff\xc4")
+    with pytest.raises(BadPicture, match="100 scans"):
+        read_header(content[:tables] + b"\xff\xfe\x00\x04\xff\xd9" + content[tables:])
 
 
 @pytest.mark.parametrize("share", [0.3, 0.6, 0.9, 0.99, 1.0])

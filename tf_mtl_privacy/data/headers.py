@@ -12,6 +12,10 @@ import numpy as np
 PREPROCESS_VERSION = 1
 SMALLEST_SIDE = 8
 LARGEST_PIXELS = 50_000_000
+# Each scan of a JPEG passes over the whole picture: some hundred kilobytes of them take minutes.
+# Progressive files of the usual programs have about ten.
+MOST_SCANS = 100
+_MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 JPEG_MAGIC, PNG_MAGIC, BMP_MAGIC = b"\xff\xd8", b"\x89PNG", b"BM"
 _PNM = re.compile(rb"P([56])((?:\s|#[^\n]*\n)+\d+)((?:\s|#[^\n]*\n)+\d+)((?:\s|#[^\n]*\n)+\d+)\s")
@@ -34,7 +38,7 @@ def read_header(content: bytes) -> Header:
 
     Raises:
         BadPicture: not a picture, cut short, or of a size that is refused (a side below 8 pixels,
-            more than 50 megapixels).
+            more than 50 megapixels), or a JPEG of more than `MOST_SCANS` scans.
     """
     try:
         header = _parse(content)
@@ -125,4 +129,22 @@ def _parse_jpeg(content: bytes) -> Header:
     # Found here first because TensorFlow writes lines to standard error for each of these.
     if content.rfind(b"\xff\xd9") < position:
         raise BadPicture("truncated JPEG (no end mark)")
+    if _scans(content, position) > MOST_SCANS:
+        raise BadPicture(f"JPEG with more than {MOST_SCANS} scans")
     return Header("jpeg", height, width)
+
+
+def _scans(content: bytes, position: int) -> int:
+    """How many scans a JPEG has from `position` to its end mark, counted to `MOST_SCANS` + 1.
+
+    By the marks that a decoder follows: thumbnails, and what stands behind the end (a film, in
+    some phones' pictures), may hold the same bytes.
+    """
+    count = 0
+    while count <= MOST_SCANS:
+        mark = _MARK.search(content, position)
+        if mark is None or content[mark.start() + 1] == 0xD9 or mark.end() + 2 > len(content):
+            break
+        count += content[mark.start() + 1] == 0xDA
+        position = mark.end() + struct.unpack_from(">H", content, mark.end())[0]
+    return count

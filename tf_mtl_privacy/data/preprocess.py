@@ -23,6 +23,9 @@ from tf_mtl_privacy.data.headers import (
 )
 from tf_mtl_privacy.data.orientation import exif_orientation, orient
 
+# Byte pairs that begin a scan, anywhere in a JPEG; see `_scan_check`.
+_MOST_MARKS = 1000
+
 
 def to_float(image: tf.Tensor) -> tf.Tensor:
     """uint8 in [0, 255] -> float32 in [0, 1], any shape."""
@@ -113,10 +116,23 @@ def _pixels_function(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
 
 def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
     shape = tf.cast(tf.image.extract_jpeg_shape(content), tf.int64)
-    with tf.control_dependencies(size_checks(shape[0], shape[1])):
+    with tf.control_dependencies([*size_checks(shape[0], shape[1]), *_scan_check(content)]):
         # CMYK and greyscale are turned into RGB by the decoder.
         image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
     return orient(image, exif_orientation(content))
+
+
+def _scan_check(content: tf.Tensor) -> list:
+    """Operations that fail before a JPEG of very many scans is decoded, which would take minutes.
+
+    `read_header` follows the marks; a graph counts their bytes wherever they stand, so it lets more
+    pass: 32 MiB of a film behind a picture hold some 500 by chance.
+    """
+    # Split no further than is needed to know: a file may hold millions of them.
+    scans = tf.size(tf.strings.split(content, b"\xff\xda", maxsplit=_MOST_MARKS + 1)) - 1
+    message = f"expected a JPEG of at most {_MOST_MARKS} scans"
+    check = tf.debugging.Assert(scans <= _MOST_MARKS, [message])
+    return [] if check is None else [check]
 
 
 def _decode_png(content: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ import json
 import socket
 import struct
 import time
+import tracemalloc
 import zlib
 
 import numpy as np
@@ -54,6 +55,9 @@ BAD = {
     ),
     "wrong dtype": (classify(np.full((1, 8, 8, 3), 0.5).tolist()), 400, "type uint8"),
     "words": (classify([[[["a", "b", "c"]]]]), 400, "type uint8"),
+    "one long word": (classify([[[["a" * 200_000] + [1] * 3000]]]), 400, "type uint8"),
+    "nothing": (classify([[[[None, 0, 0]]]]), 400, "type uint8"),
+    "a number for a list": (classify([[[[1, 2, 3], 4]]]), 400, "equal length"),
     "beyond a byte": (classify([[[[0, 0, 256]]]]), 400, "[0, 255]"),
     "huge number": (classify([[[[0, 0, 10**30]]]]), 400, "type uint8"),
     "wrong shape": (classify(pixels(1)[..., :2].tolist()), 400, "expected shape"),
@@ -185,3 +189,13 @@ def test_two_hundred_clients_at_once_and_steady_memory(server):
     # The clients are threads of this process; their buffers are part of it.
     assert process.memory_info().rss - before < 60 * 2**20
     assert len(server.service.batcher) == 0
+
+
+def test_a_word_among_numbers_makes_no_array_of_words(ask):
+    value = [[[["a" * 200_000] + [1] * 3000]]]
+    tracemalloc.start()
+    try:
+        assert ask({"signature_name": "classify", "instances": value}).status_code == 400
+        assert tracemalloc.get_traced_memory()[1] < 64 * 2**20
+    finally:
+        tracemalloc.stop()

@@ -76,6 +76,13 @@ def test_metadata_and_status(stub, model_stub, http):
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+def numbers(*values):
+    """One picture of 8 by 8 pixels, its numbers one by one in the field of small integers."""
+    request = promising((1, 8, 8, 3))
+    request.inputs["images"].int_val[:] = [0] * (8 * 8 * 3 - len(values)) + list(values)
+    return request
+
+
 def promising(shape, dtype=tf.uint8):
     """A few bytes that promise a tensor of `shape`."""
     request = request_of()
@@ -100,6 +107,8 @@ BAD = {
     "10,000 pixels": (request_of(images=np.zeros((10_000, 2, 2, 3), np.uint8)), "INVALID_ARGUMENT"),
     "10,000 files": (request_of("", image_bytes=[b"x"] * 10_000), "INVALID_ARGUMENT"),
     "no picture": (request_of("", image_bytes=[b"hello"]), "INVALID_ARGUMENT"),
+    "beyond a byte": (numbers(300), "INVALID_ARGUMENT"),
+    "below zero": (numbers(-1), "INVALID_ARGUMENT"),
     "promised terabytes": (promising((1, 2**20, 2**20, 3)), "INVALID_ARGUMENT"),
     "negative size": (promising((1, -2, 2, 3)), "INVALID_ARGUMENT"),
     "number of no dtype": (promising((1, 2, 2, 3), tf.uint8), ""),
