@@ -16,7 +16,7 @@ from tf_mtl_privacy.reporting.terminal import show
 from tf_mtl_privacy.serving.contract import OUTPUTS_OF_TASK
 
 if TYPE_CHECKING:
-    from tf_mtl_privacy.data.dataset import Dataset
+    from tf_mtl_privacy.serving.device_files import Made
     from tf_mtl_privacy.serving.exporting import Exported
     from tf_mtl_privacy.training.saved_run import SavedRun
 
@@ -33,7 +33,8 @@ def main(parsed: Parsed) -> int:
 
     run = load_run(options.run_dir)
     kinds = [options.tflite] * (options.tflite != "none") + ["onnx"] * options.onnx
-    dataset = _device_data(run, kinds) if kinds else None
+    # Before the version is there: whatever cannot be converted is told while nothing is published.
+    made = _made(run, kinds) if kinds else []
     exported = export_run(
         run,
         options.export_dir,
@@ -43,26 +44,26 @@ def main(parsed: Parsed) -> int:
         with_discriminator=options.include_discriminator,
     )
     show(_summary(exported, card))
-    if dataset is not None:
+    if made:
         from tf_mtl_privacy.serving.device_files import write_device
 
         folder, version = Path(options.export_dir), exported.labels["version"]
-        for kind in kinds:
-            show(_device_lines(*write_device(run, dataset, folder, kind, version)))
+        for file in made:
+            show(_device_lines(*write_device(file, folder, version)))
     return cli.OK
 
 
-def _device_data(run: SavedRun, kinds: Sequence[str]) -> Dataset:
-    """The run's data, opened and checked before anything is written."""
+def _made(run: SavedRun, kinds: Sequence[str]) -> list[Made]:
+    """The run's files for devices, with everything checked that they need."""
     from tf_mtl_privacy.data.opening import open_dataset
-    from tf_mtl_privacy.serving.device_files import check_device, check_run
+    from tf_mtl_privacy.serving.device_files import check_device, check_run, make_device
 
     for kind in kinds:
         check_run(run, kind)
     dataset = open_dataset(run.config.data)
     for kind in kinds:
         check_device(run, dataset, kind)
-    return dataset
+    return [make_device(run, dataset, kind) for kind in kinds]
 
 
 def _card(run_dir: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import dataclasses
 import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -114,21 +114,24 @@ def check_device(run: SavedRun, dataset: Dataset, kind: str) -> None:
             raise UsageError(f"{flag}: the run's data has no {split} rows")
 
 
-def write_device(
-    run: SavedRun, dataset: Dataset, folder: Path, kind: str, version: int
-) -> tuple[Path, dict[str, Any]]:
-    """Writes `device/<version>/<file>` and a `.json` of the same stem into a model's folder.
+class Made(NamedTuple):
+    """A file that is not written yet, and what its `.json` will say but for the version."""
+
+    kind: str
+    content: bytes
+    report: dict[str, Any]
+
+
+def make_device(run: SavedRun, dataset: Dataset, kind: str) -> Made:
+    """Converts a run and compares both; nothing is written.
 
     Args:
         run: what is exported.
         dataset: its data.
-        folder: the model's.
         kind: one of `DEVICES`.
-        version: the exported version's number.
 
-    Returns:
-        The file, and what is in the `.json`: `schema_version`, `kind`, `version`, `bytes`,
-        `input_dtype`, `split`, `rows`, `calibration_rows`, `tasks` (see `compared`) and `privacy`.
+    Raises:
+        RunError: the converter refuses the networks.
     """
     device = DEVICES[kind]
     ranges = CALIBRATION_ROWS if device.calibrated else 1
@@ -140,7 +143,6 @@ def write_device(
     report = {
         "schema_version": 1,
         "kind": kind,
-        "version": version,
         "bytes": len(content),
         "input_dtype": device.input_dtype,
         "split": "test",
@@ -149,8 +151,24 @@ def write_device(
         "tasks": compared(found, original, labels, run.task_classes),
         "privacy": NOT_ATTACKED,
     }
-    path = private_dir(folder / FOLDER / str(version)) / device.file
-    write_atomic(path, content)
+    return Made(kind, content, report)
+
+
+def write_device(made: Made, folder: Path, version: int) -> tuple[Path, dict[str, Any]]:
+    """Writes `device/<version>/<file>` and a `.json` of the same stem into a model's folder.
+
+    Args:
+        made: the file.
+        folder: the model's.
+        version: the exported version's number.
+
+    Returns:
+        The file, and what is in the `.json`: `schema_version`, `kind`, `version`, `bytes`,
+        `input_dtype`, `split`, `rows`, `calibration_rows`, `tasks` (see `compared`) and `privacy`.
+    """
+    path = private_dir(folder / FOLDER / str(version)) / DEVICES[made.kind].file
+    report = {**made.report, "version": version}
+    write_atomic(path, made.content)
     write_json(path.with_suffix(".json"), report)
     return path, report
 

@@ -16,7 +16,7 @@ from tf_mtl_privacy.serving.device import (
 )
 from tf_mtl_privacy.training.saved_run import SavedRun
 
-# The newest set of operations that tf2onnx is tested with and old runtimes still read.
+# Of 2022: runtimes that are in use read it, and tf2onnx writes all that the networks need.
 OPSET = 17
 _PACKAGES = ("tf2onnx", "onnx", "onnxruntime")
 
@@ -45,11 +45,11 @@ def onnx_file(run: SavedRun) -> bytes:
         RunError: the converter refuses the networks, or is not installed.
     """
     require_onnx()
-    import tf2onnx
-
     module, read = attributes_of(run, batch=None)
     logging.getLogger("tf2onnx").setLevel(logging.ERROR)
     try:
+        import tf2onnx
+
         proto, _ = tf2onnx.convert.from_function(
             read, input_signature=read.input_signature, opset=OPSET
         )

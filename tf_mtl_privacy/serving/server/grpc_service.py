@@ -149,6 +149,11 @@ def _array(name: str, proto: Any, wanted: Tensor, limits: Limits) -> Array:
     check_shape(name, shape, wanted)
     if math.prod(shape) > limits.body_bytes or (is_string(wanted) and shape[0] > limits.rows):
         raise invalid(f"{name}: shape {list(shape)[:8]} is more than is taken in a request")
+    if wanted.dtype.is_integer and proto.int_val:
+        # It carries all small integers, and what is too large for the type would wrap around.
+        low, high = wanted.dtype.limits
+        if min(proto.int_val) < low or max(proto.int_val) > high:
+            raise invalid(f"{name}: expected values in [{low}, {high}]")
     try:
         found = tf.make_ndarray(proto)
     except (ValueError, TypeError):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import itertools
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -123,9 +124,23 @@ def _array(name: str, value: Any, wanted: Tensor) -> Array:
             if not all(isinstance(item, bytes) for item in found.reshape(-1)):
                 raise ValueError
             return found
-        return _numbers(name, np.array(value), wanted.dtype.as_numpy_dtype)
+        return _numbers(name, _plain_numbers(name, value, wanted), wanted.dtype.as_numpy_dtype)
     except (ValueError, RecursionError):
         raise invalid(f"{name}: expected lists of equal length") from None
+
+
+def _plain_numbers(name: str, value: Any, wanted: Tensor) -> Array:
+    """Numbers of nested lists. Of one long text among them NumPy would make all as long."""
+    level = [value]
+    while level and isinstance(level[0], list):
+        if not all(isinstance(item, list) for item in level):
+            raise ValueError
+        level = list(itertools.chain.from_iterable(level))
+    if not set(map(type, level)) <= {int, float, bool}:
+        if any(isinstance(item, list) for item in level):
+            raise ValueError
+        raise invalid(f"{name}: expected values of type {wanted.dtype.name}")
+    return np.array(value)
 
 
 def _strings(name: str, value: Any) -> Any:
