@@ -19,7 +19,7 @@ def expected_seconds(run: SavedRun, dataset: Dataset, shadows: int, rows: int) -
 
     A pass of one row through what is attacked is taken to cost what it cost in the run's first
     phase, which trained encoder and classifier. Fresh attackers are taken to cost what the fast
-    ones of results.json did, times their number, restarts and rows.
+    ones of results.json did, times their number, restarts, rows and passes.
 
     Args:
         run: the run.
@@ -55,6 +55,8 @@ def _attackers(run: SavedRun) -> float:
         return 0.0
     if not probe or probe["setting"] == "thorough":
         return 0.0
-    attackers = [count_attackers(networks(run), setting) for setting in (FAST, THOROUGH)]
-    larger = attackers[1] * THOROUGH.restarts * THOROUGH.rows / (attackers[0] * FAST.rows)
-    return float(probe["seconds"]) * larger
+    # Those that ran then: the setting may have had others.
+    ran = sum(len(part.get("attackers", ())) for part in probe.values() if isinstance(part, dict))
+    passes = [setting.rows * setting.epochs for setting in (FAST, THOROUGH)]
+    larger = count_attackers(networks(run), THOROUGH) * THOROUGH.restarts / max(ran, 1)
+    return float(probe["seconds"]) * larger * passes[1] / passes[0]

@@ -23,6 +23,7 @@ TINY = {
     "epochs": 2,
     "image_epochs": 1,
     "width": 8,
+    "image_width": 8,
 }
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from tests.evaluation.probes.conftest import make_target
 from tf_mtl_privacy.evaluation.probes.attack import Reading, attack, strongest
+from tf_mtl_privacy.evaluation.probes.check import CHECK
 from tf_mtl_privacy.evaluation.probes.data import ClassScores
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.settings import FAST, SETTINGS, THOROUGH
@@ -26,6 +27,9 @@ def test_every_attacker_of_a_setting_is_known(known):
         assert set(setting.images + setting.pixels) <= set(attackers())
         assert set(setting.planted + setting.logits) <= set(attackers())
     assert set(FAST.features) <= set(THOROUGH.features)
+    # What says that attackers have power, or that training may end, is no other attacker.
+    assert set(FAST.untrained) | set(CHECK.features) <= set(FAST.features)
+    assert set(THOROUGH.untrained) <= set(THOROUGH.features)
     assert {name.partition("_")[0] for name in known} == {
         name.partition("_")[0] for name in THOROUGH.features
     }

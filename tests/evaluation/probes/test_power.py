@@ -12,7 +12,7 @@ from tf_mtl_privacy.evaluation.probes.summary import not_measured, probe_summary
 
 def test_a_planted_leak_is_a_tenth_of_each_deviation():
     data = make_target(rows=(300, 90, 90))
-    found = planted(data, seed=0)
+    found = planted(data, seed=0, most_rows=6000)
     size = 0.1 * data.train.std(axis=0)
     for part in ("train", "validation", "test"):
         added = getattr(found, part) - getattr(data, part)
@@ -30,7 +30,7 @@ def test_a_planted_leak_is_a_tenth_of_each_deviation():
 
 def test_a_planted_leak_is_found_in_features_of_the_usual_size(tiny_fast):
     data = make_target(shape=(12, 12, 16), rows=(400, 150, 200), classes=4)
-    leaked = planted(data, seed=1)
+    leaked = planted(data, seed=1, most_rows=6000)
     found = attack(leaked, tiny_fast.planted, attackers(), tiny_fast, seed=0)
     assert strongest(found).test["balanced_accuracy"] > 0.75
     before = attack(data, tiny_fast.planted, attackers(), tiny_fast, seed=0)

@@ -21,7 +21,7 @@ from tf_mtl_privacy.models.layers import layer_seed
 Check = Callable[[Bundle, Dataset], dict[str, float]]
 # The first reads a small detail anywhere, the second who somebody is from few rows.
 _ATTACKERS = ("soft_whitened", "logistic_whitened")
-CHECK = dataclasses.replace(FAST, name="check", rows=8_000, features=_ATTACKERS)
+CHECK = dataclasses.replace(FAST, name="check", rows=8_000, steps=20, width=16, features=_ATTACKERS)
 _HELD_OUT_SHARE = 8
 
 

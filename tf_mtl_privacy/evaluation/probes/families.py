@@ -112,8 +112,10 @@ def _convolutional(build: Callable[..., keras.Model], form: str, rate: float) ->
     def attack(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
         data = inputs.data
         shape = data.train.shape[1:]
-        model = build(shape, data.classes, width=setting.width, seed=seed)
-        epochs = setting.image_epochs if shape[-1] <= _IMAGE_CHANNELS else setting.epochs
+        image = shape[-1] <= _IMAGE_CHANNELS
+        width = setting.image_width if image else setting.width
+        epochs = setting.image_epochs if image else setting.epochs
+        model = build(shape, data.classes, width=width, seed=seed)
         return fit_network(model, data, inputs.channels(form), epochs=epochs, rate=rate, seed=seed)
 
     return attack

@@ -18,7 +18,7 @@ _NAMES = {
 }
 
 
-def planted(data: ProbeData, seed: int, most_rows: int = 3_000) -> ProbeData:
+def planted(data: ProbeData, seed: int, most_rows: int) -> ProbeData:
     """The same rows with a leak of our own, to be found by attackers that have power.
 
     Labels are dealt out anew at random, so that what was hidden in the rows does not help. Each

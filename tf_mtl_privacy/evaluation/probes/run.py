@@ -131,7 +131,8 @@ class _Probe:
         """What only the first network is attacked by: pictures, mask, a leak of our own."""
         setting, seed = self.setting, layer_seed(self.seed, "probe/planted")
         fewer = targets.fewer(data, setting.reference_rows, setting.reference_tests)
-        found = {"planted": self._one("planted", planted(fewer, seed), setting.planted)}
+        leaked = planted(fewer, seed, setting.planted_rows)
+        found = {"planted": self._one("planted", leaked, setting.planted)}
         found["restored"] = not_measured("the model has no restorer")
         if bundle.restorer is not None:
             view = targets.restored(bundle.restorer)

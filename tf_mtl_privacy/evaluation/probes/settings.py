@@ -17,6 +17,7 @@ class Setting:
         reference_rows: most that are learned from where it is not about the run: pixels, an
             untrained encoder, a planted leak.
         reference_tests: most rows that these are tested on.
+        planted_rows: most that are learned from where a leak was planted.
         validation_rows: the attackers' own rows to choose by, likewise.
         restarts: from how many random starts each network is trained.
         dimensions: most principal components of whitened rows.
@@ -26,7 +27,8 @@ class Setting:
         dense_epochs: passes of networks over whitened rows.
         epochs: passes of convolutional networks over feature maps.
         image_epochs: passes over images and masks.
-        width: channels that sizes convolutional networks.
+        width: channels that size convolutional networks over feature maps.
+        image_width: likewise over images and masks.
         features: who attacks features.
         images: who attacks restored images.
         pixels: who attacks pixels.
@@ -46,6 +48,7 @@ class Setting:
     region_rows: int
     reference_rows: int
     reference_tests: int
+    planted_rows: int
     validation_rows: int
     restarts: int
     dimensions: int
@@ -56,6 +59,7 @@ class Setting:
     epochs: int
     image_epochs: int
     width: int
+    image_width: int
     features: tuple[str, ...]
     images: tuple[str, ...]
     pixels: tuple[str, ...]
@@ -75,6 +79,7 @@ FAST = Setting(
     region_rows=6_000,
     reference_rows=6_000,
     reference_tests=1_000,
+    planted_rows=3_000,
     validation_rows=1_000,
     restarts=1,
     dimensions=256,
@@ -84,8 +89,9 @@ FAST = Setting(
     dense_epochs=12,
     epochs=6,
     image_epochs=3,
-    width=16,
-    features=("logistic_standardised", "soft_whitened"),
+    width=24,
+    image_width=16,
+    features=("logistic_standardised", "logistic_whitened", "soft_whitened"),
     images=("logistic_standardised", "soft_standardised"),
     # The network first: the other is sent where it fails.
     pixels=("soft_standardised", "logistic_standardised"),
@@ -104,6 +110,7 @@ THOROUGH = Setting(
     region_rows=20_000,
     reference_rows=20_000,
     reference_tests=4_000,
+    planted_rows=6_000,
     validation_rows=2_000,
     restarts=3,
     dimensions=512,
@@ -114,6 +121,7 @@ THOROUGH = Setting(
     epochs=12,
     image_epochs=4,
     width=32,
+    image_width=32,
     features=(
         "logistic_raw",
         "logistic_standardised",
