@@ -35,6 +35,8 @@ FOREIGN = {
     # Of the experiments in benchmarks/.
     "base",
     "only",
+    "restarts",
+    "seconds",
     "plot_only",
     "table_only",
 }
