@@ -131,8 +131,7 @@ def _scan_check(content: tf.Tensor) -> list:
     # Split no further than is needed to know: a file may hold millions of them.
     scans = tf.size(tf.strings.split(content, b"\xff\xda", maxsplit=_MOST_MARKS + 1)) - 1
     message = f"expected a JPEG of at most {_MOST_MARKS} scans"
-    check = tf.debugging.Assert(scans <= _MOST_MARKS, [message])
-    return [] if check is None else [check]
+    return requiring(scans <= _MOST_MARKS, [message])
 
 
 def _decode_png(content: tf.Tensor) -> tf.Tensor:
@@ -176,7 +175,12 @@ def size_checks(height: tf.Tensor, width: tf.Tensor) -> list:
     """
     accepted = (tf.minimum(height, width) >= SMALLEST_SIDE) & (height * width <= LARGEST_PIXELS)
     message = "expected a picture of at least 8x8 pixels and at most 50 megapixels, not"
-    check = tf.debugging.Assert(accepted, [message, width, height])
+    return requiring(accepted, [message, width, height])
+
+
+def requiring(condition: tf.Tensor, message: list) -> list:
+    """Operations to depend on, which fail with `message` where `condition` does not hold."""
+    check = tf.debugging.Assert(condition, message)
     return [] if check is None else [check]
 
 

@@ -10,7 +10,12 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_mtl_privacy.data.preprocess import prepare_content, prepare_pixels, size_checks
+from tf_mtl_privacy.data.preprocess import (
+    prepare_content,
+    prepare_pixels,
+    requiring,
+    size_checks,
+)
 from tf_mtl_privacy.serving.contract import LARGEST_BATCH
 
 # Decoded at the same time: a picture of 50 megapixels takes 150 MB and more.
@@ -64,5 +69,4 @@ def files_ready(size: int, crop: str) -> Prepare:
 
 def _batch_check(count: tf.Tensor) -> list[tf.Operation]:
     message = f"expected 1 to {LARGEST_BATCH} pictures in a request, not"
-    check = tf.debugging.Assert((count >= 1) & (count <= LARGEST_BATCH), [message, count])
-    return [] if check is None else [check]
+    return requiring((count >= 1) & (count <= LARGEST_BATCH), [message, count])
