@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.data.headers import BadPicture, read_header
@@ -38,6 +40,17 @@ def check_shape(name: str, shape: tuple[int, ...], wanted: Tensor) -> None:
     if not fits:
         expected = ", ".join("any" if size is None else str(size) for size in wanted.shape)
         raise invalid(f"{name}: expected shape [{expected}], not {list(shape)[:8]}")
+
+
+def check_range(name: str, least: int, most: int, kind: Any) -> None:
+    """Whether whole numbers from `least` to `most` fit into the NumPy integer type `kind`.
+
+    Raises:
+        Refusal: they do not.
+    """
+    bounds = np.iinfo(kind)
+    if least < bounds.min or most > bounds.max:
+        raise invalid(f"{name}: expected values in [{bounds.min}, {bounds.max}]")
 
 
 def check_rows(inputs: Mapping[str, Array], limits: Limits) -> int:

@@ -16,7 +16,7 @@ from tensorflow_serving.apis import (
 )
 
 from tf_mtl_privacy.errors import RunError
-from tf_mtl_privacy.serving.server.checks import check_keys, check_shape, is_string
+from tf_mtl_privacy.serving.server.checks import check_keys, check_range, check_shape, is_string
 from tf_mtl_privacy.serving.server.grpc_receiving import Receiver
 from tf_mtl_privacy.serving.server.limits import Limits
 from tf_mtl_privacy.serving.server.model import Array, Model, Tensor
@@ -151,9 +151,8 @@ def _array(name: str, proto: Any, wanted: Tensor, limits: Limits) -> Array:
         raise invalid(f"{name}: shape {list(shape)[:8]} is more than is taken in a request")
     if wanted.dtype.is_integer and proto.int_val:
         # It carries all small integers, and what is too large for the type would wrap around.
-        low, high = wanted.dtype.limits
-        if min(proto.int_val) < low or max(proto.int_val) > high:
-            raise invalid(f"{name}: expected values in [{low}, {high}]")
+        kind = wanted.dtype.as_numpy_dtype
+        check_range(name, min(proto.int_val), max(proto.int_val), kind)
     try:
         found = tf.make_ndarray(proto)
     except (ValueError, TypeError):

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_mtl_privacy.serving.server.checks import check_keys, is_string
+from tf_mtl_privacy.serving.server.checks import check_keys, check_range, is_string
 from tf_mtl_privacy.serving.server.limits import Limits
 from tf_mtl_privacy.serving.server.model import Array, Tensor
 from tf_mtl_privacy.serving.server.refusal import invalid, quoted
@@ -162,9 +162,7 @@ def _numbers(name: str, found: Array, kind: Any) -> Array:
     if found.size and found.dtype.kind not in fits:
         raise invalid(f"{name}: expected values of type {kind.name}")
     if found.size and kind.kind in "iu":
-        low, high = np.iinfo(kind).min, np.iinfo(kind).max
-        if found.min() < low or found.max() > high:
-            raise invalid(f"{name}: expected values in [{low}, {high}]")
+        check_range(name, found.min(), found.max(), kind)
     return found.astype(kind)
 
 
