@@ -44,7 +44,7 @@ table: $(STAMP)
 # Files come in the order of tests/conftest.py, the slow ones first.
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
-		--no-loadscope-reorder
+		--no-loadscope-reorder --durations=20
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check

@@ -127,6 +127,47 @@ def raw(server):
 HEAD = b"POST /v1/models/toy:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 500\r\n\r\n"
 
 
+def late(raw, head, body):
+    """The answer where the body is sent after a refusal could have been, and one more after it."""
+    raw.sendall(head)
+    time.sleep(0.3)
+    with contextlib.suppress(OSError):
+        raw.sendall(body)
+    time.sleep(0.3)
+    answers = [raw.recv(2**16)]
+    with contextlib.suppress(OSError):
+        raw.sendall(b"GET /v1/models/toy HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        answers.append(raw.recv(2**16))
+    return answers
+
+
+NOWHERE = b"POST /nowhere HTTP/1.1\r\nContent-Length: %d\r\nHost: "
+
+
+@pytest.mark.parametrize(("host", "status"), [(b"localhost", b"404"), (b"elsewhere.org", b"400")])
+def test_a_refusal_arrives_though_the_body_comes_late(raw, host, status):
+    """A server that closes with bytes unread resets the connection, and the reason is lost."""
+    first, second = late(raw, NOWHERE % 100 + host + b"\r\n\r\n", b"x" * 100)
+    assert first.startswith(b"HTTP/1.1 " + status)
+    assert second.startswith(b"HTTP/1.1 200")
+
+
+def test_a_refusal_of_an_endless_body_closes_the_connection(raw):
+    """The rest is not taken for the next request, and the answer does not wait for all of it."""
+    head = NOWHERE % 10**9 + b"localhost\r\n\r\n"
+    first, *second = late(raw, head, b"x" * (2**22 + 2**17))
+    assert first.startswith(b"HTTP/1.1 404") and b"connection: close" in first
+    assert not second or second == [b""]
+
+
+def test_who_asks_before_sending_is_refused_at_once(raw, server):
+    started = time.monotonic()
+    raw.sendall(NOWHERE % 10**6 + b"localhost\r\nExpect: 100-continue\r\n\r\n")
+    answer = raw.recv(4096)
+    assert answer.startswith(b"HTTP/1.1 404") and b"connection: close" in answer
+    assert time.monotonic() - started < server.service.limits.client_seconds
+
+
 def test_a_slow_body_is_given_up(raw, http, server):
     raw.sendall(HEAD + b"{")
     started = time.monotonic()

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 
+from tf_mtl_privacy.serving.server.draining import Draining
 from tf_mtl_privacy.serving.server.page import Page
 from tf_mtl_privacy.serving.server.refusal import Code, Refusal
 from tf_mtl_privacy.serving.server.rest import Rest
@@ -27,8 +28,6 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "x-content-type-options": "nosniff",
 }
-# Where not all of the body was read, the rest of it must not be taken for the next request.
-_LEAVES_BODY = {Code.SLOW_CLIENT, Code.TOO_LARGE, Code.EXHAUSTED, Code.NOT_FOUND}
 
 
 def build_app(service: Service, host: str) -> tuple[FastAPI, Rest]:
@@ -49,6 +48,7 @@ def build_app(service: Service, host: str) -> tuple[FastAPI, Rest]:
     if is_loopback(host):
         hosts = ["localhost", "127.0.0.1", "[::1]", "[", host]
         app.add_middleware(TrustedHostMiddleware, allowed_hosts=hosts, www_redirect=False)
+    app.add_middleware(Draining, limits=service.limits)
     app.add_middleware(_Headers)
     return app, rest
 
@@ -84,14 +84,11 @@ class _Headers:
 
 async def _refused(request: Request, error: Exception) -> Response:
     assert isinstance(error, Refusal)
-    headers = {"connection": "close"} if error.code in _LEAVES_BODY else {}
-    if error.code is Code.EXHAUSTED:
-        headers["retry-after"] = "1"
+    headers = {"retry-after": "1"} if error.code is Code.EXHAUSTED else None
     return JSONResponse({"error": str(error)}, error.code.http, headers)
 
 
 async def _no_route(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     told = f"{request.method} {request.url.path[:100]}: {error.detail}"
-    headers = {**(error.headers or {}), "connection": "close"}
-    return JSONResponse({"error": told}, error.status_code, headers)
+    return JSONResponse({"error": told}, error.status_code, error.headers)

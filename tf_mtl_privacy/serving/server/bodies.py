@@ -14,36 +14,26 @@ from tf_mtl_privacy.serving.server.refusal import Code, Refusal
 async def read_body(request: Request, limits: Limits, share: Share) -> bytes:
     """The whole body.
 
-    Of one that is too large as much again is read and dropped: who sends everything before reading
-    would see a reset connection instead of the reason.
-
     Raises:
         Refusal: it is too large, comes too slowly, or the memory for requests is full.
     """
     declared = request.headers.get("content-length", "")
-    too_large = declared.isdecimal() and int(declared) > limits.body_bytes
+    if declared.isdecimal() and int(declared) > limits.body_bytes:
+        raise _too_large(limits)
     parts: list[bytes] = []
-    dropped = 0
     try:
         async with asyncio.timeout(limits.client_seconds):
             async for part in request.stream():
-                too_large = too_large or share.held + len(part) > limits.body_bytes
-                if not too_large:
-                    share.take(len(part))
-                    parts.append(part)
-                    continue
-                parts.clear()
-                dropped += len(part)
-                if dropped > limits.body_bytes:
-                    break
+                if share.held + len(part) > limits.body_bytes:
+                    raise _too_large(limits)
+                share.take(len(part))
+                parts.append(part)
     except TimeoutError:
         raise Refusal(
             Code.SLOW_CLIENT, f"the request took more than {limits.client_seconds:g} s to come in"
         ) from None
     except ClientDisconnect:
         raise Refusal(Code.INVALID, "the client has gone") from None
-    if too_large:
-        raise _too_large(limits)
     return b"".join(parts)
 
 
