@@ -106,8 +106,8 @@ def test_in_a_log_file_progress_is_plain_lines_with_rate_and_time_left(monkeypat
     lines = log.getvalue().splitlines()
     # A line every 15 seconds: after 3 and 6 units of 5 seconds each.
     assert lines == [
-        "work: 3/10 rows, 0.2 rows/s, 35 s left",
-        "work: 6/10 rows, 0.2 rows/s, 20 s left",
+        "work: 3/10 rows, 12.0 rows/min, 35 s left",
+        "work: 6/10 rows, 12.0 rows/min, 20 s left",
     ]
 
 

@@ -189,7 +189,8 @@ def _say_how_long(run: SavedRun, audited: Audited, shadows: int) -> None:
     )
     show(
         f"A thorough audit of this run takes {time} on a machine like the one that trained it "
-        f"({shadows} shadow models). Ctrl-C stops it; shadow models that are finished are kept."
+        f"({shadows} shadow models). Ctrl-C stops it; shadow models and fresh attackers that are "
+        "finished are kept, and the same command goes on with the others."
     )
 
 

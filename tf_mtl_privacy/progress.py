@@ -62,7 +62,12 @@ class Progress:
             left = (self._total - self._done) / max(rate, 1e-9)
             print(
                 f"{self._label}: {self._done}/{self._total} {self._unit}, "
-                f"{rate:.1f} {self._unit}/s, {left:.0f} s left {self._note}".rstrip(),
+                f"{_speed(rate, self._unit)}, {left:.0f} s left {self._note}".rstrip(),
                 file=self._stream,
                 flush=True,
             )
+
+
+def _speed(rate: float, unit: str) -> str:
+    """A rate per second, or per minute where that would be less than one."""
+    return f"{rate:.1f} {unit}/s" if rate >= 1 else f"{60 * rate:.1f} {unit}/min"

@@ -9,9 +9,11 @@ import pytest
 
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.data.opening import open_dataset
-from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluate import evaluate_run
+from tf_mtl_privacy.evaluation.probes import attack as probe_attack
 from tf_mtl_privacy.evaluation.probes import saved
+from tf_mtl_privacy.files import private_dir
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.reporting.tables import results_table
 
@@ -69,6 +71,63 @@ def test_a_run_is_attacked_on_every_target_and_the_figures_are_kept(run):
     weights = run.bundle.encoder.get_weights()
     run.bundle.encoder.set_weights([values + 1e-3 for values in weights])
     assert evaluate_run(run.folder)["privacy"]["probe"] is None
+
+
+def stop_after(monkeypatch, count):
+    """The attackers that are sent, and an interruption in place of the one after `count`."""
+    sent, make = [], probe_attack._reading
+
+    def reading(name, *rest):
+        if len(sent) == count:
+            raise KeyboardInterrupt
+        sent.append(name)
+        return make(name, *rest)
+
+    monkeypatch.setattr(probe_attack, "_reading", reading)
+    return sent
+
+
+def without_time(probe):
+    return {name: value for name, value in probe.items() if name != "seconds"}
+
+
+def test_thorough_attackers_go_on_where_they_stopped(run, monkeypatch, tiny_thorough):
+    names = ("knn_whitened", "logistic_standardised", "mlp_whitened")
+    setting = neighbours_only(tiny_thorough, features=names, own=(), noise=())
+    monkeypatch.setitem(saved.SETTINGS, "thorough", setting)
+    run.run_dir = run.folder
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 3)
+        evaluate_run(run.folder, probe="thorough")
+    with pytest.MonkeyPatch.context() as patch:
+        sent = stop_after(patch, None)
+        resumed = evaluate_run(run.folder, probe="thorough")["privacy"]["probe"]
+    # Two starts of the network; the second, and the targets after the features.
+    assert sent.count("mlp_whitened") == 1 and "logistic_standardised" not in sent
+    (run.folder / saved.KEPT).unlink()
+    whole = evaluate_run(run.folder, probe="thorough")["privacy"]["probe"]
+    assert without_time(resumed) == without_time(whole)
+
+    # Readings of other weights are worth nothing.
+    weights = run.bundle.encoder.get_weights()
+    run.bundle.encoder.set_weights([values + 1e-3 for values in weights])
+    with pytest.MonkeyPatch.context() as patch:
+        sent = stop_after(patch, None)
+        evaluate_run(run.folder, probe="thorough")
+    assert sent[:4] == ["knn_whitened", "logistic_standardised", "mlp_whitened", "mlp_whitened"]
+
+
+def test_readings_that_are_none_are_not_written_over(run, monkeypatch, tiny_thorough):
+    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
+    run.run_dir = run.folder
+    kept = run.folder / saved.KEPT
+    private_dir(kept.parent)
+    kept.write_text("[1]")
+    with pytest.raises(
+        RunError, match=r"attackers\.json: not a file of attackers' readings; remove"
+    ):
+        evaluate_run(run.folder, probe="thorough")
+    assert kept.read_text() == "[1]"
 
 
 def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch, tiny_fast):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -33,6 +34,15 @@ class Reading:
     test: dict[str, Any]
 
 
+# (name of an attempt, how to make it) -> what it read.
+Remember = Callable[[str, Callable[[], Reading]], Reading]
+
+
+def forget(key: str, make: Callable[[], Reading]) -> Reading:
+    """Makes each attempt anew; `kept.KeptReadings` is what remembers."""
+    return make()
+
+
 def attack(
     data: ProbeData,
     names: Sequence[str],
@@ -41,6 +51,7 @@ def attack(
     seed: int,
     done: Callable[[str], None] = lambda name: None,
     enough: float = math.inf,
+    remember: Remember = forget,
 ) -> list[Reading]:
     """Every attacker's best restart on validation rows. Test labels are read for scoring only.
 
@@ -53,6 +64,8 @@ def attack(
         done: called with an attacker's name when it has finished.
         enough: no further attacker is sent once one reads so much of the validation rows (balanced
             accuracy); for targets that only show what attackers are able to.
+        remember: makes an attempt, or finds it made; asked with the attacker's name and the number
+            of its start.
 
     Raises:
         ValueError: nobody among them can read such rows.
@@ -62,10 +75,13 @@ def attack(
     for name in names:
         if name in known and (data.train.ndim == 4 or not reads_maps_only(name)):
             restarts = setting.restarts if starts_at_random(name) else 1
-            tries = [
-                _reading(name, known[name], inputs, data, setting, layer_seed(seed, f"{name}/{k}"))
-                for k in range(restarts)
-            ]
+            tries = []
+            for k in range(restarts):
+                start = f"{name}/{k}"
+                make = functools.partial(
+                    _reading, name, known[name], inputs, data, setting, layer_seed(seed, start)
+                )
+                tries.append(remember(start, make))
             found.append(strongest(tries))
             done(name)
             if found[-1].validation >= enough:

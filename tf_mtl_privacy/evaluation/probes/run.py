@@ -10,7 +10,7 @@ from typing import Any
 import keras
 
 from tf_mtl_privacy.evaluation.probes import targets
-from tf_mtl_privacy.evaluation.probes.attack import Reading, attack
+from tf_mtl_privacy.evaluation.probes.attack import Reading, Remember, attack, forget
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.power import planted
@@ -50,6 +50,7 @@ def probe_networks(
     setting: Setting,
     seed: int,
     done: Callable[[str], None] = lambda name: None,
+    remember: Remember = forget,
 ) -> dict[str, Any]:
     """The targets of `privacy.probe` of results.json, by name.
 
@@ -62,13 +63,15 @@ def probe_networks(
         setting: how hard attackers try.
         seed: of all their random starts.
         done: called with a name whenever an attacker has finished, `count_attackers` times.
+        remember: makes an attempt or finds it made; asked with target, network, attacker and the
+            number of its start.
     """
     rows, trained_on = (own, OWN) if isinstance(unseen, str) else (unseen, UNSEEN)
     if isinstance(rows, str):
         missing = {name: not_measured(rows) for name in TARGETS}
         missing["features"]["own"] = not_measured(rows)
         return missing
-    probe = _Probe(bundles, rows, trained_on, classes, setting, seed, done)
+    probe = _Probe(bundles, rows, trained_on, classes, setting, seed, done, remember)
     found = probe.of_networks(own)
     found["pixels"] = probe.reference("pixels", targets.pixels, setting.pixels)
     view = targets.features(untrained)
@@ -99,6 +102,7 @@ class _Probe:
     setting: Setting
     seed: int
     done: Callable[[str], None]
+    remember: Remember
 
     def of_networks(self, own: AttackRows | str) -> dict[str, Any]:
         """All targets that come from the run's networks, each encoder's features made once."""
@@ -207,7 +211,11 @@ class _Probe:
             discriminator = None
         known = attackers(discriminator)
         seed = layer_seed(self.seed, f"probe/{target}")
-        found = attack(data, names, known, self.setting, seed, self.done, enough)
+
+        def remember(start: str, make: Callable[[], Reading]) -> Reading:
+            return self.remember(f"{target}/{start}", make)
+
+        found = attack(data, names, known, self.setting, seed, self.done, enough, remember)
         prefix = f"{network}/" if network else ""
         return [dataclasses.replace(reading, name=prefix + reading.name) for reading in found]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import json
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,9 +12,12 @@ from typing import Any
 
 import numpy as np
 
+from tf_mtl_privacy import __version__
 from tf_mtl_privacy.config import RESULTS_FILE, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.probes.attack import forget
+from tf_mtl_privacy.evaluation.probes.kept import KeptReadings
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.run import count_attackers, probe_networks
 from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
@@ -23,9 +27,11 @@ from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.encoder import build_encoder
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.progress import Progress
+from tf_mtl_privacy.reporting.environment import commit
 from tf_mtl_privacy.training.saved_run import SavedRun
 
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
+KEPT = Path("audit") / "attackers.json"
 # What must agree for two runs to hide the same thing in the same pictures.
 _SAME = ("dataset", "image_size", "data_seed", "synthetic_shift", "synthetic_correlation")
 
@@ -42,7 +48,8 @@ def probe_run(
 ) -> dict[str, Any] | None:
     """`privacy.probe` of results.json; None where the data has no private label.
 
-    All random starts follow from the run's seed.
+    All random starts follow from the run's seed. With a setting whose readings are kept they are in
+    the run's folder as `audit/attackers.json`, and an interrupted call goes on where it stopped.
 
     Args:
         run: the run whose networks are attacked.
@@ -62,6 +69,10 @@ def probe_run(
         raise UsageError(f"--probe={setting}: no evaluated row has a private label; leave it out")
     off = removal_off_figures(removal_off, data) if removal_off else None
     start, effort, bundles = time.monotonic(), SETTINGS[setting], networks(run)
+    weights, kept = weights_digest(bundles), None
+    if effort.kept:
+        about = _about(run, effort, weights, dataset.fingerprint, test)
+        kept = KeptReadings(Path(run.run_dir) / KEPT, about)
     with Progress(1 + count_attackers(bundles, effort), "fresh attackers", "attackers") as bar:
         bar.update(0, "drawing rows")
         unseen, own = _rows(run, dataset, data, test, effort, is_own)
@@ -75,11 +86,27 @@ def probe_run(
             effort,
             run.config.train.seed,
             lambda name: bar.update(1, name),
+            forget if kept is None else kept,
         )
     before = (run.status.get("training") or {}).get("before_game") if is_own else None
-    seconds = time.monotonic() - start
+    seconds = time.monotonic() - start + (0.0 if kept is None else kept.seconds)
     summary = probe_summary(setting, found, off, seconds, before)
-    return {**summary, "weights": weights_digest(bundles)}
+    return {**summary, "weights": weights}
+
+
+def _about(
+    run: SavedRun, effort: Setting, weights: str, fingerprint: str, test: np.ndarray[Any, Any]
+) -> dict[str, Any]:
+    """What the readings of two calls must agree in to be of one attack."""
+    return {
+        "weights": weights,
+        "setting": json.loads(json.dumps(dataclasses.asdict(effort))),
+        "seed": run.config.train.seed,
+        "data_fingerprint": fingerprint,
+        "rows": hashlib.sha256(test.tobytes()).hexdigest()[:16],
+        "version": __version__,
+        "commit": commit(),
+    }
 
 
 def _rows(

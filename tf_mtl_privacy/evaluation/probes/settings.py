@@ -40,6 +40,7 @@ class Setting:
         with_regions: who attacks features and mask together; empty: not measured.
         noise: who attacks features with other noise than usual; empty: not measured.
         planted: who looks for the planted leak.
+        kept: whether what was read is kept as attackers finish, for an interrupted run of them.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Setting:
     with_regions: tuple[str, ...]
     noise: tuple[str, ...]
     planted: tuple[str, ...]
+    kept: bool
 
 
 FAST = Setting(
@@ -102,6 +104,7 @@ FAST = Setting(
     with_regions=(),
     noise=(),
     planted=("logistic_standardised",),
+    kept=False,
 )
 THOROUGH = Setting(
     name="thorough",
@@ -170,5 +173,6 @@ THOROUGH = Setting(
     with_regions=("logistic_whitened", "local_whitened", "soft_whitened"),
     noise=("logistic_standardised", "local_whitened", "soft_whitened"),
     planted=("logistic_standardised", "mlp_whitened", "local_whitened"),
+    kept=True,
 )
 SETTINGS = {"fast": FAST, "thorough": THOROUGH}
