@@ -34,6 +34,10 @@ async def read_body(request: Request, limits: Limits, share: Share) -> bytes:
         ) from None
     except ClientDisconnect:
         raise Refusal(Code.INVALID, "the client has gone") from None
+    except Refusal:
+        # Its traceback keeps this frame, and the bytes with it, until the answer has gone.
+        parts.clear()
+        raise
     return b"".join(parts)
 
 

@@ -17,11 +17,11 @@ _DROPPED_BODIES = 4
 
 
 class Draining:
-    """An ASGI application around another: an answer starts when the request's body is in.
+    """An ASGI application around another: where a body is not read, its end comes after the answer.
 
-    What is dropped is bounded: four times `limits.body_bytes` beyond what was read, and
-    `limits.client_seconds` after the request's header. Where more is to come, the connection ends
-    with the answer: the rest must not be taken for the next request.
+    The answer is sent at once, says that the connection closes, and the connection stays open until
+    the body has come in: at most four times `limits.body_bytes` of it, for at most
+    `limits.client_seconds`. What is not read must not be taken for the next request.
 
     Args:
         app: the application.
@@ -38,33 +38,44 @@ class Draining:
         send: Callable[[_Message], Awaitable[None]],
     ) -> None:
         """Answers a request."""
-        end = asyncio.get_running_loop().time() + self._limits.client_seconds
-        whole = False
+        asked = whole = lingers = False
 
         async def watched() -> _Message:
-            nonlocal whole
+            nonlocal asked, whole
+            asked = True
             message = await receive()
             whole = not message.get("more_body", False)
             return message
 
-        async def drain() -> None:
-            # Who waits to be asked for the body does not have to send it.
-            if any(name == b"expect" for name, _ in scope["headers"]):
-                return
-            left = _DROPPED_BODIES * self._limits.body_bytes
-            while not whole and left >= 0:
-                left -= len((await watched()).get("body", b""))
-
         async def answer(message: _Message) -> None:
+            nonlocal lingers
             if message["type"] == "http.response.start" and not whole:
-                try:
-                    async with asyncio.timeout_at(end):
-                        await drain()
-                except TimeoutError:
-                    pass
-                if not whole:
-                    headers = [*message["headers"], (b"connection", b"close")]
-                    message = {**message, "headers": headers}
-            await send(message)
+                lingers = True
+                headers = [*message["headers"], (b"connection", b"close")]
+                await send({**message, "headers": headers})
+            elif lingers and not message.get("more_body", False):
+                await send({**message, "more_body": True})
+                # Who waits to be asked for the body, and never was, does not send it.
+                if asked or not _waits(scope):
+                    await self._drain(watched)
+                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            else:
+                await send(message)
 
         await self._app(scope, watched, answer)
+
+    async def _drain(self, receive: Callable[[], Awaitable[_Message]]) -> None:
+        left = _DROPPED_BODIES * self._limits.body_bytes
+        try:
+            async with asyncio.timeout(self._limits.client_seconds):
+                while left >= 0:
+                    message = await receive()
+                    left -= len(message.get("body", b""))
+                    if not message.get("more_body", False):
+                        return
+        except TimeoutError:
+            pass
+
+
+def _waits(scope: _Message) -> bool:
+    return any(k == b"expect" and v.lower() == b"100-continue" for k, v in scope["headers"])
