@@ -190,7 +190,7 @@ def _say_how_long(run: SavedRun, audited: Audited, shadows: int) -> None:
     show(
         f"A thorough audit of this run takes {time} on a machine like the one that trained it "
         f"({shadows} shadow models). Ctrl-C stops it; shadow models and fresh attackers that are "
-        "finished are kept, and the same command goes on with the others."
+        "finished are kept for the next call of the same command."
     )
 
 

@@ -28,6 +28,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._label, self._unit, self._total = label, unit, total
         self._done, self._started, self._printed = 0, time.monotonic(), time.monotonic()
+        self._untimed = 0
         self._note = ""
         self._bar: Any = None
         if self._stream.isatty():
@@ -47,18 +48,23 @@ class Progress:
         if self._bar is not None:
             self._bar.close()
 
-    def update(self, count: int = 1, note: str = "") -> None:
-        """Adds `count` finished units; `note` (a few figures) replaces the one shown."""
+    def update(self, count: int = 1, note: str = "", *, timed: bool = True) -> None:
+        """Adds `count` finished units; `note` (a few figures) replaces the one shown.
+
+        Units with `timed=False` were there already: they do not count for the rate.
+        """
         self._done += count
+        self._untimed += 0 if timed else count
         self._note = note or self._note
         if self._bar is not None:
             self._bar.set_postfix_str(self._note, refresh=False)
+            self._bar.initial = self._untimed
             self._bar.update(count)
             return
         now = time.monotonic()
         if now - self._printed >= _SECONDS_BETWEEN_LINES:
             self._printed = now
-            rate = self._done / max(now - self._started, 1e-9)
+            rate = (self._done - self._untimed) / max(now - self._started, 1e-9)
             left = (self._total - self._done) / max(rate, 1e-9)
             print(
                 f"{self._label}: {self._done}/{self._total} {self._unit}, "

@@ -13,7 +13,6 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.evaluation.probes import attack as probe_attack
 from tf_mtl_privacy.evaluation.probes import saved
-from tf_mtl_privacy.files import private_dir
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.reporting.tables import results_table
 
@@ -87,8 +86,13 @@ def stop_after(monkeypatch, count):
     return sent
 
 
-def without_time(probe):
-    return {name: value for name, value in probe.items() if name != "seconds"}
+def without_bookkeeping(probe):
+    return {k: v for k, v in probe.items() if k not in ("seconds", "kept_readings")}
+
+
+def kept_file(run):
+    (found,) = (run.folder / saved.KEPT).glob("attackers-*.json")
+    return found
 
 
 def test_thorough_attackers_go_on_where_they_stopped(run, monkeypatch, tiny_thorough):
@@ -104,30 +108,73 @@ def test_thorough_attackers_go_on_where_they_stopped(run, monkeypatch, tiny_thor
         resumed = evaluate_run(run.folder, probe="thorough")["privacy"]["probe"]
     # Two starts of the network; the second, and the targets after the features.
     assert sent.count("mlp_whitened") == 1 and "logistic_standardised" not in sent
-    (run.folder / saved.KEPT).unlink()
+    assert resumed["kept_readings"] == 3
+    kept_file(run).unlink()
     whole = evaluate_run(run.folder, probe="thorough")["privacy"]["probe"]
-    assert without_time(resumed) == without_time(whole)
+    assert whole["kept_readings"] == 0
+    assert without_bookkeeping(resumed) == without_bookkeeping(whole)
 
-    # Readings of other weights are worth nothing.
-    weights = run.bundle.encoder.get_weights()
-    run.bundle.encoder.set_weights([values + 1e-3 for values in weights])
+
+def everybody_sent(run):
     with pytest.MonkeyPatch.context() as patch:
         sent = stop_after(patch, None)
         evaluate_run(run.folder, probe="thorough")
-    assert sent[:4] == ["knn_whitened", "logistic_standardised", "mlp_whitened", "mlp_whitened"]
+    return len(sent)
 
 
-def test_readings_that_are_none_are_not_written_over(run, monkeypatch, tiny_thorough):
+def with_other_labels(data):
+    """The same pictures, rows and fingerprint; the fingerprint does not know what is private."""
+    dataset = open_dataset(data)
+    labels = dataset.all_labels
+    shifted = np.where(labels.private < 0, -1, (labels.private + 1) % 8).astype(np.int32)
+    return dataclasses.replace(dataset, all_labels=labels._replace(private=shifted))
+
+
+def test_readings_of_other_weights_or_labels_are_not_taken(run, monkeypatch, tiny_thorough):
+    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough, own=()))
+    run.run_dir = run.folder
+    whole = everybody_sent(run)
+    assert whole >= len(TARGETS) and everybody_sent(run) == 0
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tf_mtl_privacy.data.opening.open_dataset", with_other_labels)
+        assert everybody_sent(run) == whole
+    weights = run.bundle.encoder.get_weights()
+    run.bundle.encoder.set_weights([values + 1e-3 for values in weights])
+    assert everybody_sent(run) == whole
+    run.bundle.encoder.set_weights(weights)
+    assert everybody_sent(run) == 0, "those of the first weights are still there"
+
+
+DAMAGED = {
+    "no readings": "[1]",
+    "a list": '{"readings": []}',
+    "no time": '{"readings": {"a": {"name": "a", "validation": 0.5, "test": {}}}}',
+    "no rate": json.dumps(
+        {
+            "readings": {
+                "a": {
+                    "name": "a",
+                    "validation": 7,
+                    "test": {"accuracy": 1, "balanced_accuracy": 1, "ci95": [0, 1], "n": 4},
+                    "seconds": 1.0,
+                }
+            }
+        }
+    ),
+}
+
+
+@pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_file_of_readings_is_named(run, monkeypatch, tiny_thorough, text):
     monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
     run.run_dir = run.folder
-    kept = run.folder / saved.KEPT
-    private_dir(kept.parent)
-    kept.write_text("[1]")
-    with pytest.raises(
-        RunError, match=r"attackers\.json: not a file of attackers' readings; remove"
-    ):
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 1)
         evaluate_run(run.folder, probe="thorough")
-    assert kept.read_text() == "[1]"
+    kept_file(run).write_text(text)
+    with pytest.raises(RunError, match=r"attackers-\w+\.json: not a file of attackers' readings"):
+        evaluate_run(run.folder, probe="thorough")
+    assert kept_file(run).read_text() == text
 
 
 def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch, tiny_fast):

@@ -3,37 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+import json
 import time
 from collections.abc import Callable, Mapping
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.probes.attack import Reading
+from tf_mtl_privacy.evaluation.probes.rows import AttackRows
 from tf_mtl_privacy.files import private_dir, read_json, write_json
+
+_LIBRARIES = ("keras", "numpy", "scikit-learn", "tensorflow")
+_RATES = ("accuracy", "balanced_accuracy")
 
 
 class KeptReadings:
-    """A file of readings; one of other weights, rows, effort or code is begun anew.
+    """Readings of one attack in a file of their own, whose name says what they must agree in.
 
     Args:
-        path: the file, `.json`. Its folder is made when there is something to keep.
-        about: what readings must agree in, JSON.
+        folder: where the file is; made when there is something to keep.
+        about: what readings must agree in, JSON: weights, rows, effort, code.
 
     Attributes:
-        seconds: what the readings that were found had taken when they were made.
+        path: the file, `attackers-<digest of about>.json`.
+        made: readings that were made.
+        found: readings that were there.
+        seconds: what those that were there had taken.
+
+    Raises:
+        RunError: the file is damaged.
     """
 
-    def __init__(self, path: Path, about: Mapping[str, Any]) -> None:
-        self._path, self._about = path, dict(about)
-        self._readings: dict[str, Any] = {}
+    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+        text = json.dumps(about, sort_keys=True)
+        self.path = folder / f"attackers-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        self._about, self._readings = dict(about), _load(self.path)
+        self.made = self.found = 0
         self.seconds = 0.0
-        if path.exists():
-            found = read_json(path)
-            if not isinstance(found, dict) or "readings" not in found:
-                raise RunError(f"{path}: not a file of attackers' readings; remove it")
-            if found.get("about") == self._about:
-                self._readings = found["readings"]
 
     def __call__(self, key: str, make: Callable[[], Reading]) -> Reading:
         """The reading that is kept under a name; made, and kept, where there is none.
@@ -42,13 +51,57 @@ class KeptReadings:
             RunError: the file cannot be written.
         """
         if key in self._readings:
-            kept = self._readings[key]
-            self.seconds += kept["seconds"]
-            return Reading(kept["name"], kept["validation"], kept["test"])
+            reading, seconds = self._readings[key]
+            self.found += 1
+            self.seconds += seconds
+            return reading
         start = time.monotonic()
         reading = make()
-        seconds = time.monotonic() - start
-        self._readings[key] = {**dataclasses.asdict(reading), "seconds": seconds}
-        private_dir(self._path.parent)
-        write_json(self._path, {"about": self._about, "readings": self._readings})
+        self.made += 1
+        self._readings[key] = reading, time.monotonic() - start
+        private_dir(self.path.parent)
+        kept = {k: {**dataclasses.asdict(r), "seconds": s} for k, (r, s) in self._readings.items()}
+        write_json(self.path, {"about": self._about, "readings": kept})
         return reading
+
+
+def rows_digest(rows: AttackRows | str) -> str:
+    """16 hex digits that change with any picture, label or part; the text itself without rows."""
+    if isinstance(rows, str):
+        return rows
+    found = hashlib.sha256()
+    for part in rows:
+        for values in part:
+            found.update(f"{values.dtype}{values.shape}".encode())
+            found.update(values.tobytes())
+    return found.hexdigest()[:16]
+
+
+def code_digest() -> str:
+    """16 hex digits that change with the attackers' sources and what they learn with."""
+    found = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        found.update(source.name.encode() + source.read_bytes())
+    for name in _LIBRARIES:
+        found.update(f"{name} {metadata.version(name)}".encode())
+    return found.hexdigest()[:16]
+
+
+def _load(path: Path) -> dict[str, tuple[Reading, float]]:
+    if not path.exists():
+        return {}
+    try:
+        found = {key: _reading(kept) for key, kept in read_json(path)["readings"].items()}
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise RunError(f"{path}: not a file of attackers' readings; remove it") from error
+    return found
+
+
+def _reading(kept: Mapping[str, Any]) -> tuple[Reading, float]:
+    test = dict(kept["test"])
+    rates = [float(kept["validation"]), *(float(test[name]) for name in _RATES)]
+    rates += [float(bound) for bound in test["ci95"]]
+    seconds = float(kept["seconds"])
+    if len(rates) != 5 or not all(0 <= rate <= 1 for rate in rates) or seconds < 0:
+        raise ValueError(kept)
+    return Reading(str(kept["name"]), rates[0], {**test, "n": int(test["n"])}), seconds

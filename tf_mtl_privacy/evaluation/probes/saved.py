@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from tf_mtl_privacy import __version__
 from tf_mtl_privacy.config import RESULTS_FILE, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes.attack import forget
-from tf_mtl_privacy.evaluation.probes.kept import KeptReadings
+from tf_mtl_privacy.evaluation.probes.kept import KeptReadings, code_digest, rows_digest
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.run import count_attackers, probe_networks
 from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
@@ -27,11 +25,11 @@ from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.encoder import build_encoder
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.progress import Progress
-from tf_mtl_privacy.reporting.environment import commit
 from tf_mtl_privacy.training.saved_run import SavedRun
 
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
-KEPT = Path("audit") / "attackers.json"
+# Folder within that of the run, for readings that are kept.
+KEPT = "audit"
 # What must agree for two runs to hide the same thing in the same pictures.
 _SAME = ("dataset", "image_size", "data_seed", "synthetic_shift", "synthetic_correlation")
 
@@ -49,7 +47,7 @@ def probe_run(
     """`privacy.probe` of results.json; None where the data has no private label.
 
     All random starts follow from the run's seed. With a setting whose readings are kept they are in
-    the run's folder as `audit/attackers.json`, and an interrupted call goes on where it stopped.
+    the run's folder, and an interrupted call goes on where it stopped.
 
     Args:
         run: the run whose networks are attacked.
@@ -70,12 +68,12 @@ def probe_run(
     off = removal_off_figures(removal_off, data) if removal_off else None
     start, effort, bundles = time.monotonic(), SETTINGS[setting], networks(run)
     weights, kept = weights_digest(bundles), None
-    if effort.kept:
-        about = _about(run, effort, weights, dataset.fingerprint, test)
-        kept = KeptReadings(Path(run.run_dir) / KEPT, about)
     with Progress(1 + count_attackers(bundles, effort), "fresh attackers", "attackers") as bar:
         bar.update(0, "drawing rows")
         unseen, own = _rows(run, dataset, data, test, effort, is_own)
+        if effort.kept:
+            rows = {"unseen": unseen, "own": own}
+            kept = KeptReadings(Path(run.run_dir) / KEPT, _about(run, effort, weights, rows))
         bar.update(1)
         found = probe_networks(
             bundles,
@@ -85,27 +83,38 @@ def probe_run(
             len(dataset.private_classes),
             effort,
             run.config.train.seed,
-            lambda name: bar.update(1, name),
+            _finished(bar, kept),
             forget if kept is None else kept,
         )
     before = (run.status.get("training") or {}).get("before_game") if is_own else None
     seconds = time.monotonic() - start + (0.0 if kept is None else kept.seconds)
     summary = probe_summary(setting, found, off, seconds, before)
-    return {**summary, "weights": weights}
+    return {**summary, "weights": weights, "kept_readings": 0 if kept is None else kept.found}
+
+
+def _finished(bar: Progress, kept: KeptReadings | None) -> Callable[[str], None]:
+    """Counts an attacker; one that was only looked up says nothing of how fast they are."""
+    made = 0
+
+    def finished(name: str) -> None:
+        nonlocal made
+        looked_up = kept is not None and kept.made == made
+        made = 0 if kept is None else kept.made
+        bar.update(1, name, timed=not looked_up)
+
+    return finished
 
 
 def _about(
-    run: SavedRun, effort: Setting, weights: str, fingerprint: str, test: np.ndarray[Any, Any]
+    run: SavedRun, effort: Setting, weights: str, rows: Mapping[str, AttackRows | str]
 ) -> dict[str, Any]:
     """What the readings of two calls must agree in to be of one attack."""
     return {
         "weights": weights,
-        "setting": json.loads(json.dumps(dataclasses.asdict(effort))),
+        "setting": dataclasses.asdict(effort),
         "seed": run.config.train.seed,
-        "data_fingerprint": fingerprint,
-        "rows": hashlib.sha256(test.tobytes()).hexdigest()[:16],
-        "version": __version__,
-        "commit": commit(),
+        "rows": {name: rows_digest(part) for name, part in rows.items()},
+        "code": code_digest(),
     }
 
 

@@ -1,0 +1,223 @@
+"""How much of an attribute's accuracy on known people is recognition of the person?
+
+    python -m benchmarks.unseen_people --data_dir=photographs [--flagfile=photographs.cfg]
+        [--folds=5] [--runs=runs/unseen_people] [--json=FILE]
+
+People are dealt into folds. For each fold the same networks are trained, without game, mask,
+erasure or DP-SGD, on the training pictures of everybody else. Each test picture is then asked about
+twice: of the networks that never saw its person, and of those of the next fold, which learned from
+other pictures of them. Interrupted, the same command goes on. Prints Markdown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.runs import INTERRUPTED, say
+from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.data.opening import open_dataset
+from tf_mtl_privacy.data.source import fingerprint
+from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.utility import utility
+from tf_mtl_privacy.files import private_dir, write_json
+from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.reporting.model_table_text import markdown_table
+from tf_mtl_privacy.training.fit import fit
+from tf_mtl_privacy.training.inference import predict_rows
+
+Array = np.ndarray[Any, Any]
+KNOWN, UNKNOWN = "trained on other pictures of the person", "never saw the person"
+_PLAIN = (
+    "--model=mtl_adv",
+    *("--beta=0", "--beta_late=0", "--beta_step=0"),
+    *("--mask=none", "--erasure=none", "--feature_noise=0", "--dp_scope=discriminator"),
+)
+_RESAMPLES = 2_000
+Train = Callable[[Config, Dataset, Path], Bundle]
+
+
+def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
+    """Trains, asks and prints; 1 if something cannot be done, 130 if it was interrupted."""
+    options = _options(sys.argv[1:] if argv is None else argv)
+    flags = [f"--flagfile={options.flagfile}", f"--data_dir={options.data_dir}", *_PLAIN]
+    try:
+        config = parse("train", flags).config
+        folder = private_dir(options.runs)
+        found = measure(config, open_dataset(config.data), options.folds, folder, train or _fit)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (UsageError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    print("\n".join(_table(found)))
+    if options.json:
+        write_json(options.json, found)
+    return 0
+
+
+def measure(
+    config: Config, dataset: Dataset, folds: int, folder: Path, train: Train
+) -> dict[str, dict[str, Any]]:
+    """Task -> `KNOWN`, `UNKNOWN` and `people`, `balanced_gap`, `balanced_gap_ci95`.
+
+    Under the first two stand `utility`'s figures and `balanced_ci95`. Intervals are of 2,000
+    resamples of the people with all their pictures (bootstrap, 95 %): pictures of one person are no
+    independent draws.
+
+    Args:
+        config: what to train.
+        dataset: its data; people without a number are left out altogether.
+        folds: how many parts the people are dealt into.
+        folder: for the runs.
+        train: gives the trained networks of one fold.
+
+    Raises:
+        UsageError: fewer people than folds have both training and test pictures.
+    """
+    dealt = folds_of_people(dataset, folds)
+    networks = []
+    for number, left_out in enumerate(dealt):
+        part = without(dataset, left_out)
+        place = folder / f"fold{number}-{part.fingerprint[:12]}"
+        networks.append(train(config, part, place))
+        say(f"fold {number + 1}/{folds}: {len(left_out)} people left out")
+    rows = [np.flatnonzero(_tested(dataset) & np.isin(dataset.person, people)) for people in dealt]
+    return {task: _figures(dataset, task, rows, networks) for task in dataset.task_classes}
+
+
+def folds_of_people(dataset: Dataset, folds: int) -> list[Array]:
+    """Numbers of the people in each fold; classes of the first task are dealt out evenly.
+
+    Raises:
+        UsageError: see `measure`.
+    """
+    if dataset.person is None:
+        raise UsageError(f"--dataset={dataset.name}: it does not say who is in a picture")
+    first = next(iter(dataset.all_labels.business.values()))
+    tested = np.unique(dataset.person[_tested(dataset)])
+    trained = np.unique(dataset.person[dataset.rows["train"]])
+    people = np.intersect1d(tested, trained)
+    people = people[people >= 0]
+    if len(people) < folds:
+        raise UsageError(
+            f"--folds={folds}: {len(people)} people have training and test pictures; lower it"
+        )
+    where = [np.flatnonzero(dataset.person == person)[0] for person in people]
+    ordered = people[np.argsort(first[where], kind="stable")]
+    return [ordered[number::folds] for number in range(folds)]
+
+
+def without(dataset: Dataset, left_out: Array) -> Dataset:
+    """The same data with no picture of these people, nor of anybody without a number."""
+    assert dataset.person is not None
+    gone = np.isin(dataset.person, left_out) | (dataset.person < 0)
+    rows = {name: split[~gone[split]] for name, split in dataset.rows.items()}
+    parts = [rows[name].tobytes() for name in sorted(rows)]
+    return dataclasses.replace(
+        dataset, rows=rows, fingerprint=fingerprint(dataset.fingerprint, *parts)
+    )
+
+
+def _tested(dataset: Dataset) -> Array:
+    found = np.zeros(len(dataset.all_labels.private), bool)
+    found[dataset.rows["test"]] = True
+    return found
+
+
+def _figures(
+    dataset: Dataset, task: str, rows: Sequence[Array], networks: Sequence[Bundle]
+) -> dict[str, Any]:
+    every = np.concatenate(rows)
+    labels, people = dataset.labels_of(every).business[task], dataset.person[every]
+    names = dataset.task_classes[task]
+    count = len(rows)
+    asked = {
+        UNKNOWN: [_ask(networks[k], dataset, rows[k], task) for k in range(count)],
+        KNOWN: [_ask(networks[(k + 1) % count], dataset, rows[k], task) for k in range(count)],
+    }
+    logits = {kind: np.concatenate(parts) for kind, parts in asked.items()}
+
+    def balanced(places: Array) -> list[float]:
+        return [
+            float(utility(logits[kind][places], labels[places], names)["balanced_accuracy"])
+            for kind in (KNOWN, UNKNOWN)
+        ]
+
+    drawn = np.array([balanced(places) for places in _resamples(people)])
+    known, unknown = balanced(np.arange(len(every)))
+    found: dict[str, Any] = {
+        kind: {**utility(logits[kind], labels, names), "balanced_ci95": _middle(drawn[:, k])}
+        for k, kind in enumerate((KNOWN, UNKNOWN))
+    }
+    gap = _middle(drawn[:, 0] - drawn[:, 1])
+    people_count = len(np.unique(people))
+    return {
+        **found,
+        "people": people_count,
+        "balanced_gap": known - unknown,
+        "balanced_gap_ci95": gap,
+    }
+
+
+def _resamples(people: Array) -> Iterator[Array]:
+    """Places of the pictures of as many people, drawn with replacement."""
+    rng = np.random.default_rng(0)
+    places = [np.flatnonzero(people == person) for person in np.unique(people)]
+    for _ in range(_RESAMPLES):
+        yield np.concatenate([places[k] for k in rng.integers(len(places), size=len(places))])
+
+
+def _middle(values: Array) -> list[float]:
+    return [float(bound) for bound in np.quantile(values, [0.025, 0.975])]
+
+
+def _ask(bundle: Bundle, dataset: Dataset, rows: Array, task: str) -> Array:
+    heads = dataclasses.replace(bundle, discriminator=None, restorer=None)
+    return predict_rows(heads, dataset, rows).business[task]
+
+
+def _fit(config: Config, dataset: Dataset, folder: Path) -> Bundle:
+    return fit(config, dataset, run_dir=folder, report=say).bundle
+
+
+def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    def span(figures: Mapping[str, Any], name: str, interval: str) -> str:
+        low, high = (f"{100 * bound:.1f}" for bound in figures[interval])
+        return f"{100 * figures[name]:.1f} % ({low} to {high})"
+
+    rows = []
+    for task, figures in found.items():
+        for kind in (KNOWN, UNKNOWN):
+            told = figures[kind]
+            accuracy = f"{100 * told['accuracy']:.1f} %"
+            balanced = span(told, "balanced_accuracy", "balanced_ci95")
+            rows.append([task, kind, str(figures["people"]), str(told["n"]), accuracy, balanced])
+        gap = span(figures, "balanced_gap", "balanced_gap_ci95")
+        rows.append([task, "what recognition adds, points", "", "", "", gap.replace(" %", "")])
+    return markdown_table(("task", "networks", "people", "pictures", "accuracy", "balanced"), rows)
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data_dir", required=True, help="folder of the pictures")
+    parser.add_argument("--flagfile", default="photographs.cfg", help="what is trained")
+    parser.add_argument("--folds", type=int, default=5, help="parts of the people, at least 2")
+    parser.add_argument("--runs", default="runs/unseen_people", help="folder of the runs")
+    parser.add_argument("--json", default="", help="file for the figures")
+    options = parser.parse_args(argv)
+    if options.folds < 2:
+        parser.error(f"--folds={options.folds}: expected at least 2")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""benchmarks/unseen_people.py: who is left out, and whose answers are counted where."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+
+from benchmarks import unseen_people
+from benchmarks.unseen_people import KNOWN, UNKNOWN, folds_of_people, main, measure, without
+from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.models.bundle import Bundle
+
+PEOPLE, EACH = 12, 4
+
+
+@pytest.fixture
+def faces():
+    """Twelve people, four women, with four pictures each; the picture's level is the person."""
+    person = np.repeat(np.arange(PEOPLE), EACH)
+    images = np.broadcast_to(person[:, None, None, None].astype(np.uint8), (len(person), 8, 8, 3))
+    dataset = Dataset.from_arrays(
+        np.ascontiguousarray(images),
+        {"gender": (person % 3 > 0).astype(int)},
+        person,
+        split=np.tile([0, 0, 1, 2], PEOPLE),
+        person=person,
+    )
+    return dataset
+
+
+def recogniser(trained):
+    """Networks that know the people they learned from, and call everybody else a man."""
+    seen = np.isin(np.arange(PEOPLE), trained.person[trained.rows["train"]])
+    man = (np.arange(PEOPLE) % 3 > 0) | ~seen
+    image = keras.Input((8, 8, 3))
+    # Pictures come in [0, 1].
+    features = keras.layers.Rescaling(255.0)(image)
+    given = keras.Input((8, 8, 3))
+    person = keras.ops.cast(keras.ops.round(given[:, 0, 0, 0]), "int32")
+    table = keras.layers.Embedding(PEOPLE, 2)
+    logits = table(person)
+    table.set_weights([np.stack([~man, man], axis=1).astype(np.float32)])
+    return Bundle(keras.Model(image, features), keras.Model(given, {"gender": logits}))
+
+
+def test_everybody_is_left_out_once_and_women_are_dealt_out(faces):
+    folds = folds_of_people(faces, 4)
+    assert sorted(np.concatenate(folds)) == list(range(PEOPLE))
+    assert all((fold % 3 == 0).sum() == 1 for fold in folds)
+
+
+def test_nobody_who_is_left_out_is_in_any_split(faces):
+    strangers = dataclasses.replace(faces, person=np.where(faces.person == 3, -1, faces.person))
+    part = without(strangers, np.array([0, 7]))
+    for split, each in (("train", 2), ("validation", 1), ("test", 1)):
+        assert not np.isin(part.person[part.rows[split]], [-1, 0, 7]).any()
+        assert len(part.rows[split]) == each * (PEOPLE - 3)
+    others = without(strangers, np.array([0, 8])).fingerprint
+    assert len({faces.fingerprint, part.fingerprint, others}) == 3
+
+
+def test_recognition_is_told_from_reading(faces, tmp_path, monkeypatch):
+    monkeypatch.setattr(unseen_people, "_RESAMPLES", 200)
+    places = []
+
+    def train(config, part, place):
+        places.append(place)
+        return recogniser(part)
+
+    found = measure(Config(), faces, 4, tmp_path, train)["gender"]
+    assert len(set(places)) == 4
+    # Every person's one test picture, once in either way.
+    known, unknown = found[KNOWN], found[UNKNOWN]
+    assert known["n"] == unknown["n"] == found["people"] == PEOPLE
+    assert known["balanced_accuracy"] == 1.0 and known["balanced_ci95"] == [1.0, 1.0]
+    assert unknown["recall"] == {"0": 0.0, "1": 1.0}
+    assert unknown["accuracy"] == pytest.approx(2 / 3)
+    assert found["balanced_gap"] == 0.5
+    # Without a woman among those drawn nothing is missed, which happens once in 130.
+    assert found["balanced_gap_ci95"] == pytest.approx([0.5, 0.5])
+
+
+def test_the_folders_tell_folds_apart(faces, tmp_path, monkeypatch):
+    """A run of other folds would have been trained on the people it is asked about."""
+    monkeypatch.setattr(unseen_people, "_RESAMPLES", 2)
+    places = []
+
+    def train(config, part, place):
+        places.append(place)
+        return recogniser(part)
+
+    for folds in (3, 4):
+        measure(Config(), faces, folds, tmp_path, train)
+    assert len(set(places)) == 7
+
+
+def test_more_folds_than_people_are_refused(faces, tmp_path):
+    with pytest.raises(UsageError, match="--folds=13: 12 people have training and test pictures"):
+        measure(Config(), faces, 13, tmp_path, lambda *_: pytest.fail("trained"))
+
+
+def test_data_without_people_is_refused(faces, tmp_path):
+    nobody = dataclasses.replace(faces, person=None)
+    with pytest.raises(UsageError, match="does not say who"):
+        measure(Config(), nobody, 2, tmp_path, lambda *_: pytest.fail("trained"))
+
+
+def test_one_fold_is_none(capsys):
+    with pytest.raises(SystemExit) as ended:
+        main(["--data_dir=photographs", "--folds=1"])
+    assert ended.value.code == 2 and "--folds=1: expected at least 2" in capsys.readouterr().err
