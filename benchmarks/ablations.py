@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks.ablation_rows import ROWS, row_flags
 from benchmarks.ablation_table import ablation_markdown, ablation_table
-from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, split_flags, train_all
+from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, split_flags, trained
 from tf_mtl_privacy.files import write_json
 
 
@@ -43,12 +43,9 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
         print("\n".join(f"{name:<26}{' '.join(ROWS[name])}".rstrip() for name in options.only))
         return 0
     plan = planned(options.only, options.base, options.runs, options.seeds, extra)
-    failed: dict[str, str] = {}
-    if not options.table_only:
-        try:
-            failed = train_all([run for _, run in plan], train)
-        except KeyboardInterrupt:
-            return INTERRUPTED
+    failed = trained([run for _, run in plan], train, skip=options.table_only)
+    if failed is None:
+        return INTERRUPTED
     rows = ablation_table(plan)
     print(ablation_markdown(rows, options.base, shlex.join(extra)))
     if options.json:

@@ -29,7 +29,7 @@ from benchmarks.runs import (
     finished,
     say,
     split_flags,
-    train_all,
+    trained,
 )
 from tf_mtl_privacy.files import write_atomic, write_json
 from tf_mtl_privacy.reporting.run_figures import run_figures
@@ -116,12 +116,9 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
     options = _options(own)
     points = [Point(b, o, m) for m in MASKS for o in options.objectives for b in options.betas]
     runs = planned(points, options.base, options.runs, options.seed, extra)
-    failed: dict[str, str] = {}
-    if not options.plot_only:
-        try:
-            failed = train_all(runs, train)
-        except KeyboardInterrupt:
-            return INTERRUPTED
+    failed = trained(runs, train, skip=options.plot_only)
+    if failed is None:
+        return INTERRUPTED
     done = finished(runs)
     missing = {r.name: "not trained" for r in runs if r.name not in done} | failed
     numbers = frontier_numbers(points, done)

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, train_all
+from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, trained
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir, write_json
 
@@ -51,9 +51,8 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
     parser.add_argument("--rows", type=int, default=10_000, help="most members and non-members")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     run = Run("memorising", Path(options.runs) / "memorising", MEMORISING, "none")
-    try:
-        failed = train_all([run], train)
-    except KeyboardInterrupt:
+    failed = trained([run], train)
+    if failed is None:
         return INTERRUPTED
     if failed:
         return exit_code(failed)

@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, split_flags, train_all
+from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, split_flags, trained
 from tf_mtl_privacy.cli import execute
 from tf_mtl_privacy.report import main as report
 from tf_mtl_privacy.reporting.model_runs import table_runs
@@ -34,9 +34,8 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
     options = parser.parse_args(own)
     if options.seeds < 1:
         parser.error(f"--seeds={options.seeds}: expected at least 1")
-    try:
-        failed = train_all(planned(options.runs, options.seeds, extra), train)
-    except KeyboardInterrupt:
+    failed = trained(planned(options.runs, options.seeds, extra), train)
+    if failed is None:
         return INTERRUPTED
     code = execute("report", report, ["--table", *(f"--{k}={v}" for k, v in vars(options).items())])
     return exit_code(failed) or code

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.runs import say
+from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
@@ -26,7 +27,7 @@ from tf_mtl_privacy.evaluation.probes.rows import unseen_rows
 from tf_mtl_privacy.evaluation.probes.settings import SETTINGS
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
-from tf_mtl_privacy.training.saved_run import load_run
+from tf_mtl_privacy.training.saved_run import SavedRun, load_run
 
 COLUMNS = ("setting", "attacker", "rows", "validation", "test", "seconds", "processor_seconds")
 
@@ -34,7 +35,9 @@ COLUMNS = ("setting", "attacker", "rows", "validation", "test", "seconds", "proc
 def main(argv: Sequence[str] | None = None) -> int:
     """Attacks, prints, and says how far the strongest of the two settings are apart."""
     options = _options(sys.argv[1:] if argv is None else argv)
-    found = [row for name in options.settings for row in readings(options, name)]
+    run = load_run(options.run_dir)
+    dataset = open_dataset(run.config.data)
+    found = [row for name in options.settings for row in readings(options, run, dataset, name)]
     table = [[_text(row[name]) for name in COLUMNS] for row in found]
     print("\n".join(markdown_table(COLUMNS, table)))
     best = {name: strongest(found, name) for name in options.settings}
@@ -46,11 +49,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
-def readings(options: argparse.Namespace, name: str) -> list[dict[str, Any]]:
+def readings(
+    options: argparse.Namespace, run: SavedRun, dataset: Dataset, name: str
+) -> list[dict[str, Any]]:
     """One row of the table for each attacker of a setting."""
-    run = load_run(options.run_dir)
-    dataset, seed = open_dataset(run.config.data), run.config.train.seed
-    setting = SETTINGS[name]
+    seed, setting = run.config.train.seed, SETTINGS[name]
     if options.restarts:
         setting = dataclasses.replace(setting, restarts=options.restarts)
     rows = unseen_rows(dataset, run.config.data, dataset.rows["test"], setting, seed)

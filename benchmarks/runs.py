@@ -112,6 +112,18 @@ def train_all(runs: Sequence[Run], train: Train | None = None) -> dict[str, str]
     return failed
 
 
+def trained(
+    runs: Sequence[Run], train: Train | None = None, *, skip: bool = False
+) -> dict[str, str] | None:
+    """As `train_all`; nothing where `skip` is set, None where it was interrupted."""
+    if skip:
+        return {}
+    try:
+        return train_all(runs, train)
+    except KeyboardInterrupt:
+        return None
+
+
 def _process(command: list[str]) -> int:
     # The run's own table is for its reader, not for the end of a list of runs.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)

@@ -1,10 +1,12 @@
 """Fast attackers beside thorough ones: what the experiment prints."""
 
 import json
+import types
 
 import pytest
 
 from benchmarks import probe_power
+from tf_mtl_privacy.config import Config
 
 
 def reading(setting, attacker, validation, test):
@@ -30,7 +32,11 @@ def test_the_strongest_is_chosen_by_validation_rows():
 
 
 def test_table_and_distance(monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(probe_power, "readings", lambda options, name: FOUND[name])
+    monkeypatch.setattr(
+        probe_power, "load_run", lambda folder: types.SimpleNamespace(config=Config())
+    )
+    monkeypatch.setattr(probe_power, "open_dataset", lambda data: None)
+    monkeypatch.setattr(probe_power, "readings", lambda options, run, dataset, name: FOUND[name])
     path = tmp_path / "found.json"
     assert probe_power.main(["--run_dir=runs/x", f"--json={path}"]) == 0
     printed = capsys.readouterr().out.splitlines()
