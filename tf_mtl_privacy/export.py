@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE
+from tf_mtl_privacy.contract import OUTPUTS_OF_TASK
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.formats import percent
 from tf_mtl_privacy.reporting.terminal import show
-from tf_mtl_privacy.serving.contract import OUTPUTS_OF_TASK
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.serving.device_files import Made

@@ -7,7 +7,7 @@ import tensorflow as tf
 from tests.data.test_bad_pictures import BAD, JPEG
 from tests.fakes.pictures import picture
 from tests.serving.runs import single_task_run
-from tf_mtl_privacy.serving.contract import LARGEST_BATCH
+from tf_mtl_privacy.contract import LARGEST_BATCH
 from tf_mtl_privacy.serving.signatures import build_signatures, missing_signatures
 from tf_mtl_privacy.training.predict_images import predict_images
 

@@ -14,10 +14,10 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_mtl_privacy.contract import probabilities_key
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.utility import utility
 from tf_mtl_privacy.models.noise import has_noise
-from tf_mtl_privacy.serving.contract import probabilities_key
 from tf_mtl_privacy.serving.signatures import networks_of
 from tf_mtl_privacy.training.saved_run import SavedRun
 

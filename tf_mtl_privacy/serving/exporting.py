@@ -10,9 +10,9 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_mtl_privacy.contract import EXTRA_FOLDER, WARMUP_FILE
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.progress import Progress
-from tf_mtl_privacy.serving.contract import EXTRA_FOLDER, WARMUP_FILE
 from tf_mtl_privacy.serving.extra_files import describe, write_checksums, write_extra
 from tf_mtl_privacy.serving.server_files import write_server_files
 from tf_mtl_privacy.serving.signatures import build_signatures, missing_signatures

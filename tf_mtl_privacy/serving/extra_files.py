@@ -10,10 +10,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.data.image_files import content_hash
-from tf_mtl_privacy.files import write_json
-from tf_mtl_privacy.models.noise import has_noise
-from tf_mtl_privacy.serving.contract import (
+from tf_mtl_privacy.contract import (
     CARD_FILE,
     CHECKSUMS_FILE,
     CONFIG_FILE,
@@ -22,6 +19,9 @@ from tf_mtl_privacy.serving.contract import (
     LARGEST_BATCH,
     REGIONS,
 )
+from tf_mtl_privacy.data.image_files import content_hash
+from tf_mtl_privacy.files import write_json
+from tf_mtl_privacy.models.noise import has_noise
 from tf_mtl_privacy.training.region_maps import region_source
 from tf_mtl_privacy.training.saved_run import SavedRun
 

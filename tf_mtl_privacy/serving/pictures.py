@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
+from tf_mtl_privacy.contract import LARGEST_BATCH
 from tf_mtl_privacy.data.preprocess import (
     prepare_content,
     prepare_pixels,
     requiring,
     size_checks,
 )
-from tf_mtl_privacy.serving.contract import LARGEST_BATCH
 
 # Decoded at the same time: a picture of 50 megapixels takes 150 MB and more.
 _DECODED_AT_ONCE = 2

@@ -8,9 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.serving.contract import (
+from tf_mtl_privacy.contract import (
     CLASSIFY,
     DEFAULT_SIGNATURE,
     ENCODE,
@@ -25,6 +23,8 @@ from tf_mtl_privacy.serving.contract import (
     label_key,
     probabilities_key,
 )
+from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.serving.pictures import files_ready, pixels_ready
 from tf_mtl_privacy.training.region_maps import map_reader, region_source
 from tf_mtl_privacy.training.saved_run import SavedRun

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from tf_mtl_privacy.contract import DEFAULT_SIGNATURE, IMAGE_BYTES, IMAGES
 from tf_mtl_privacy.errors import RunError
-from tf_mtl_privacy.serving.contract import DEFAULT_SIGNATURE, IMAGE_BYTES, IMAGES
 
 
 def require_stubs() -> None:

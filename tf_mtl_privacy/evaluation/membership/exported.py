@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.contract import ENCODE, RESTORE
 from tf_mtl_privacy.data.labels import Labels
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.compatibility import check_tasks
 from tf_mtl_privacy.evaluation.membership.attacks import count_attacks
 from tf_mtl_privacy.evaluation.membership.outputs import BATCH
-from tf_mtl_privacy.evaluation.membership.outside import ENCODE, RESTORE, ExportedModel
+from tf_mtl_privacy.evaluation.membership.outside import ExportedModel
 from tf_mtl_privacy.evaluation.membership.rows import Candidates, members, non_members
 from tf_mtl_privacy.evaluation.membership.run import membership
 from tf_mtl_privacy.evaluation.membership.settings import EFFORTS

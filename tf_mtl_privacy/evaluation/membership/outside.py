@@ -7,12 +7,21 @@ from typing import Any
 
 import tensorflow as tf
 
+from tf_mtl_privacy.contract import (
+    CLASSIFY,
+    ENCODE,
+    EXTRA_FOLDER,
+    LABELS_FILE,
+    MAP,
+    REGIONS,
+    RESTORE,
+    RESTORED,
+    probabilities_key,
+)
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.membership.outputs import Forward, summary
 from tf_mtl_privacy.files import newest_version, read_json
 
-CLASSIFY, ENCODE, RESTORE, REGIONS = "classify", "encode", "restore", "sensitive_regions"
-_PROBABILITIES = "_probabilities"
 _LEAST = 1e-30
 
 
@@ -58,7 +67,7 @@ class ExportedModel:
         if CLASSIFY not in self._signatures:
             raise UsageError(f"--saved_model={path}: has no signature {CLASSIFY!r}")
         self.missing = [n for n in (ENCODE, RESTORE, REGIONS) if n not in self._signatures]
-        labels = read_json(self.folder / "assets.extra" / "labels.json")
+        labels = read_json(self.folder / EXTRA_FOLDER / LABELS_FILE)
         try:
             self.task_classes = {part["task"]: tuple(part["classes"]) for part in labels["tasks"]}
             self.image_size = int(labels["image_size"])
@@ -82,7 +91,7 @@ class ExportedModel:
         def run(images: Any, private: Any) -> dict[str, Any]:
             said = self._signatures[CLASSIFY](images=images)
             logits = {
-                task: tf.math.log(tf.maximum(said[task + _PROBABILITIES], _LEAST))
+                task: tf.math.log(tf.maximum(said[probabilities_key(task)], _LEAST))
                 for task in self.task_classes
             }
             empty = tf.zeros([tf.shape(images)[0], 0])
@@ -92,9 +101,7 @@ class ExportedModel:
             if RESTORE not in self.missing:
                 found["further"] = self._further(images)
             if REGIONS not in self.missing:
-                found["regions"] = summary(
-                    self._signatures[REGIONS](images=images)["map"][..., None]
-                )
+                found["regions"] = summary(self._signatures[REGIONS](images=images)[MAP][..., None])
             return {"logits": logits, **found}
 
         return run
@@ -106,7 +113,7 @@ class ExportedModel:
         return tf.concat([summary(values) for values in whole], axis=1), whole
 
     def _further(self, images: Any) -> dict[str, Any]:
-        restored = self._signatures[RESTORE](images=images)["restored"]
+        restored = self._signatures[RESTORE](images=images)[RESTORED]
         original = tf.cast(images, tf.float32) / 255
         found = {"restoration_error": -tf.reduce_mean((restored - original) ** 2, axis=(1, 2, 3))}
         if ENCODE not in self.missing:

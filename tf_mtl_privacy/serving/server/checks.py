@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_mtl_privacy.contract import IMAGE_BYTES
 from tf_mtl_privacy.data.headers import BadPicture, read_header
-from tf_mtl_privacy.serving.contract import IMAGE_BYTES
 from tf_mtl_privacy.serving.server.limits import Limits
 from tf_mtl_privacy.serving.server.model import Array, Tensor
 from tf_mtl_privacy.serving.server.refusal import invalid, quoted

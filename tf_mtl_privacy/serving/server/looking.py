@@ -9,11 +9,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tf_mtl_privacy.data.headers import BadPicture, read_header
-from tf_mtl_privacy.data.preprocess import decode_content, prepare_pixels
-from tf_mtl_privacy.reporting.pictures import png_bytes
-from tf_mtl_privacy.reporting.region_pictures import heat_over
-from tf_mtl_privacy.serving.contract import (
+from tf_mtl_privacy.contract import (
     CARD_FILE,
     IMAGES,
     LABELS_FILE,
@@ -25,6 +21,10 @@ from tf_mtl_privacy.serving.contract import (
     label_key,
     probabilities_key,
 )
+from tf_mtl_privacy.data.headers import BadPicture, read_header
+from tf_mtl_privacy.data.preprocess import decode_content, prepare_pixels
+from tf_mtl_privacy.reporting.pictures import png_bytes
+from tf_mtl_privacy.reporting.region_pictures import heat_over
 from tf_mtl_privacy.serving.server.model import Array, Model
 from tf_mtl_privacy.serving.server.refusal import invalid
 

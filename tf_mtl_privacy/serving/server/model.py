@@ -11,8 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from tf_mtl_privacy.contract import EXTRA_FOLDER
 from tf_mtl_privacy.errors import RunError
-from tf_mtl_privacy.serving.contract import EXTRA_FOLDER
 from tf_mtl_privacy.serving.server.refusal import invalid, quoted
 
 Array = np.ndarray[Any, Any]

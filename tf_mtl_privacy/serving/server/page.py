@@ -11,7 +11,7 @@ import numpy as np
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 
-from tf_mtl_privacy.serving.contract import DEFAULT_SIGNATURE, IMAGE_BYTES, IMAGES
+from tf_mtl_privacy.contract import DEFAULT_SIGNATURE, IMAGE_BYTES, IMAGES
 from tf_mtl_privacy.serving.server.batching import Outputs
 from tf_mtl_privacy.serving.server.bodies import read_body
 from tf_mtl_privacy.serving.server.looking import (

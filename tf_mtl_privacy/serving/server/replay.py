@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tf_mtl_privacy.serving.contract import EXTRA_FOLDER, WARMUP_FILE
+from tf_mtl_privacy.contract import EXTRA_FOLDER, WARMUP_FILE
 from tf_mtl_privacy.serving.server.model import Array, Model
 from tf_mtl_privacy.serving.server.refusal import Refusal
 
