@@ -1,8 +1,8 @@
 """The privacy-utility frontier over beta and the encoder's objective, with and without the mask.
 
     python -m benchmarks.frontier [--base=synthetic_small.cfg] [--runs=runs/frontier] [--seed=0]
-        [--betas=0,0.1,0.3,1,3] [--objectives=confusion,paper] [--plot_only]
-        [--picture=FILE.png] [--json=FILE] [-- FLAGS OF TRAIN]
+        [--betas=0,0.1,0.3,1,3] [--objectives=confusion,paper] [--masks=none,learned]
+        [--plot_only] [--picture=FILE.png] [--json=FILE] [-- FLAGS OF TRAIN]
 
 Trains the points one after the other, resumably, then draws them and writes their numbers; beta is
 constant over the joint phase. With the mask the restorer gets the covered picture itself
@@ -114,7 +114,9 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
     """Trains, draws, writes; 1 if a point is missing, 130 if training was interrupted."""
     own, extra = split_flags(sys.argv[1:] if argv is None else argv)
     options = _options(own)
-    points = [Point(b, o, m) for m in MASKS for o in options.objectives for b in options.betas]
+    points = [
+        Point(b, o, m) for m in options.masks for o in options.objectives for b in options.betas
+    ]
     runs = planned(points, options.base, options.runs, options.seed, extra)
     failed = trained(runs, train, skip=options.plot_only)
     if failed is None:
@@ -137,6 +139,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=0, help="seed of every point")
     parser.add_argument("--betas", default="0,0.1,0.3,1,3", help="values of beta, by commas")
     parser.add_argument("--objectives", default="confusion,paper", help="by commas")
+    parser.add_argument("--masks", default="none,learned", help="one of these, or both, by commas")
     parser.add_argument("--plot_only", action="store_true", help="train nothing")
     parser.add_argument("--picture", default="", help="PNG to write; in --runs by default")
     parser.add_argument("--json", default="", help="numbers to write; in --runs by default")
@@ -146,6 +149,10 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     except ValueError:
         parser.error(f"--betas={options.betas}: expected numbers, by commas")
     options.objectives = options.objectives.split(",")
+    options.masks = options.masks.split(",")
+    unknown = [mask for mask in options.masks if mask not in MASKS]
+    if unknown:
+        parser.error(f"--masks={unknown[0]}: expected none, learned or both, by commas")
     options.picture = options.picture or os.path.join(options.runs, "frontier.png")
     options.json = options.json or os.path.join(options.runs, "frontier.json")
     return options

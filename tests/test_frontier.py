@@ -84,3 +84,13 @@ def test_points_that_are_close_share_a_label():
     places = [(98.5, 82.0), (98.4, 82.5), (98.3, 83.0), (97.0, 80.0), (96.99, 60.0)]
     assert _groups(places, near=0.3) == [(0, 2), (3, 3), (4, 4)]
     assert _groups([], near=0.3) == []
+
+
+def test_one_mask_alone_and_one_that_is_none(tmp_path, capsys):
+    trainer = FakeTrainer(by_beta)
+    only = [f"--runs={tmp_path}", "--masks=none", "--betas=0,1", "--objectives=paper"]
+    assert frontier.main(only, trainer) == 0
+    assert trainer.trained == ["beta0-mask_none-seed0", "paper-beta1-mask_none-seed0"]
+    with pytest.raises(SystemExit) as ended:
+        frontier.main(["--masks=all"])
+    assert ended.value.code == 2 and "--masks=all: expected" in capsys.readouterr().err
