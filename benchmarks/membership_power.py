@@ -16,11 +16,15 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, trained
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir, write_json
+
+if TYPE_CHECKING:
+    from tf_mtl_privacy.data.dataset import Dataset
+    from tf_mtl_privacy.training.saved_run import SavedRun
 
 # Neither game nor DP-SGD, and many passes over few rows; the mask and all networks as they are.
 MEMORISING = (
@@ -87,9 +91,27 @@ def attacked(folder: str, rows: int) -> dict[str, Any]:
     run = load_run(folder)
     effort = dataclasses.replace(EFFORTS["thorough"], rows=rows, heads=4)
     effort = dataclasses.replace(effort, learners=("logistic", "trees"))
-    found = attack_run(run, open_dataset(run.config.data), run.config.data, effort)
+    dataset = open_dataset(run.config.data)
+    found = attack_run(run, dataset, run.config.data, effort)
     about = {"seconds": round(time.monotonic() - started, 1), **environment()}
-    return {**found.summary, **about}
+    return {**found.summary, "members_right": members_right(run, dataset, rows), **about}
+
+
+def members_right(run: SavedRun, dataset: Dataset, rows: int) -> dict[str, float]:
+    """Task -> accuracy on the first `rows` training rows, in [0, 1]."""
+    from tf_mtl_privacy.evaluation.probes.saved import networks
+    from tf_mtl_privacy.evaluation.utility import utility
+    from tf_mtl_privacy.training.inference import predict_rows
+
+    known = dataset.rows["train"][:rows]
+    labels, right = dataset.labels_of(known).business, {}
+    for bundle in networks(run).values():
+        heads = dataclasses.replace(bundle, discriminator=None, restorer=None)
+        for task, logits in predict_rows(heads, dataset, known).business.items():
+            right[task] = float(
+                utility(logits, labels[task], dataset.task_classes[task])["accuracy"]
+            )
+    return right
 
 
 def line(name: str, found: dict[str, Any]) -> str:
@@ -100,7 +122,8 @@ def line(name: str, found: dict[str, Any]) -> str:
         f"{name}: {best['attack']} on {best['target']}: TPR {at['value']:.1%} at 5 % FPR "
         f"({at['ci95'][0]:.1%} to {at['ci95'][1]:.1%}), AUC {best['auc']:.3f}; "
         f"{data['members']:,} members, {data['non_members']:,} non-members, half of each to choose "
-        f"by; {found['seconds']:.0f} s"
+        f"by; right on {min(found['members_right'].values()):.1%} of its members or more in each "
+        f"task; {found['seconds']:.0f} s"
     )
 
 

@@ -30,6 +30,7 @@ from tf_mtl_privacy.evaluation.utility import utility
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.reporting.environment import environment
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.inference import predict_rows
@@ -60,7 +61,8 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
         return 1
     print("\n".join(_table(found)))
     if options.json:
-        write_json(options.json, found)
+        about = {"config": config.to_dict(), "folds": options.folds, **environment()}
+        write_json(options.json, {"tasks": found, **about})
     return 0
 
 

@@ -17,5 +17,7 @@ def test_its_line_has_the_figure_and_its_interval():
     at = {"value": 0.25, "ci95": [0.2, 0.3]}
     best = {"attack": "loss", "target": "business", "auc": 0.7, "tpr_at_fpr": {"0.05": at}}
     data = {"members": 1_000, "non_members": 2_000}
-    shown = line("memorising", {"strongest": best, "data": data, "seconds": 12.3})
+    right = {"members_right": {"gender": 1.0, "age": 0.995}}
+    shown = line("memorising", {"strongest": best, "data": data, "seconds": 12.3, **right})
+    assert "right on 99.5% of its members or more in each task" in shown
     assert "TPR 25.0% at 5 % FPR (20.0% to 30.0%)" in shown and "2,000 non-members" in shown
