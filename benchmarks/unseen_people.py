@@ -26,6 +26,7 @@ from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.data.source import fingerprint
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.own_rows import PLACES
 from tf_mtl_privacy.evaluation.utility import utility
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.flags import parse
@@ -61,7 +62,7 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
         return 1
     print("\n".join(_table(found)))
     if options.json:
-        about = {"config": config.to_dict(), "folds": options.folds, **environment()}
+        about = {"config": _without_places(config), "folds": options.folds, **environment()}
         write_json(options.json, {"tasks": found, **about})
     return 0
 
@@ -185,6 +186,12 @@ def _middle(values: Array) -> list[float]:
 def _ask(bundle: Bundle, dataset: Dataset, rows: Array, task: str) -> Array:
     heads = dataclasses.replace(bundle, discriminator=None, restorer=None)
     return predict_rows(heads, dataset, rows).business[task]
+
+
+def _without_places(config: Config) -> dict[str, dict[str, Any]]:
+    """Where things lie on one machine is nothing to others."""
+    sections = config.to_dict()
+    return {n: {k: v for k, v in s.items() if k not in PLACES} for n, s in sections.items()}
 
 
 def _fit(config: Config, dataset: Dataset, folder: Path) -> Bundle:
