@@ -32,13 +32,6 @@ FOREIGN = {
     "wrap",
     "dir",
     "all",
-    # Of the experiments in benchmarks/.
-    "base",
-    "only",
-    "restarts",
-    "seconds",
-    "plot_only",
-    "table_only",
 }
 
 
@@ -67,7 +60,13 @@ def flags_of(verb: str) -> set[str]:
     return {field.name for field in fields} | negated
 
 
-ALL_FLAGS = FOREIGN.union(*(flags_of(verb) for verb in VERBS))
+def flags_of_experiments() -> set[str]:
+    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("*.py")]
+    found = [re.findall(r'add_argument\(\s*"--([a-z_]+)"', source) for source in sources]
+    return set().union(*found)
+
+
+ALL_FLAGS = FOREIGN.union(flags_of_experiments(), *(flags_of(verb) for verb in VERBS))
 
 
 def test_every_option_has_a_help_that_is_a_sentence():
