@@ -1,11 +1,12 @@
 """What fast and thorough attackers read from one run's features, and what each of them costs.
 
     python -m benchmarks.probe_power --run_dir=RUN [--only=soft_whitened,..] [--restarts=N]
-        [--settings=fast,thorough] [--json=FILE]
+        [--settings=fast,thorough] [--faces=N] [--seed=N] [--json=FILE]
 
 Best on a run whose features still hold the private label (no mask, no game): there the fast setting
 should come within 5 points of the thorough one. Each learns from as many faces and chooses by as
-many as it does anywhere; both are tested on the run's test rows. Prints Markdown.
+many as it does anywhere; both are tested on the run's test rows, or on N further faces that nobody
+has seen, which tells a small reading from luck. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -18,13 +19,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from benchmarks.runs import say
+from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
+from tf_mtl_privacy.data.synthetic_source import attacker_faces
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.evaluation.probes.rows import unseen_rows
-from tf_mtl_privacy.evaluation.probes.settings import SETTINGS
+from tf_mtl_privacy.evaluation.probes.rows import Labelled, unseen_rows
+from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
@@ -53,12 +56,15 @@ def readings(
     options: argparse.Namespace, run: SavedRun, dataset: Dataset, name: str
 ) -> list[dict[str, Any]]:
     """One row of the table for each attacker of a setting."""
-    seed, setting = run.config.train.seed, SETTINGS[name]
+    seed = run.config.train.seed if options.seed is None else options.seed
+    setting = SETTINGS[name]
     if options.restarts:
         setting = dataclasses.replace(setting, restarts=options.restarts)
     rows = unseen_rows(dataset, run.config.data, dataset.rows["test"], setting, seed)
     if isinstance(rows, str):
         raise SystemExit(f"error: {options.run_dir}: {rows}")
+    if options.faces:
+        rows = rows._replace(test=further_faces(run.config.data, setting, options.faces))
     classes = len(dataset.private_classes)
     data = targets.seen_through(targets.features(run.bundle.encoder), rows, classes)
     found = []
@@ -82,6 +88,13 @@ def readings(
     return found
 
 
+def further_faces(data: DataConfig, setting: Setting, count: int) -> Labelled:
+    """The `count` faces of the attackers' stream that come after those they learn and choose by."""
+    images, labels = attacker_faces(data, setting.rows + setting.validation_rows + count)
+    images, labels = images[-count:], labels[-count:]
+    return Labelled(images[labels >= 0], labels[labels >= 0])
+
+
 def strongest(found: Sequence[dict[str, Any]], name: str) -> float:
     """What the attacker of a setting that reads validation rows best reads of test rows."""
     own = [row for row in found if row["setting"] == name]
@@ -98,6 +111,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="attackers, by commas; all by default")
     parser.add_argument("--settings", default="fast,thorough", help="by commas")
     parser.add_argument("--restarts", type=int, default=0, help="0: as the setting says")
+    parser.add_argument("--faces", type=int, default=0, help="test on so many further faces")
+    parser.add_argument("--seed", type=int, default=None, help="of random starts; the run's own")
     parser.add_argument("--json", default="", help="file for the figures")
     options = parser.parse_args(argv)
     options.only = [name for name in options.only.split(",") if name]

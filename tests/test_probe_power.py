@@ -1,12 +1,16 @@
 """Fast attackers beside thorough ones: what the experiment prints."""
 
+import dataclasses
 import json
 import types
 
+import numpy as np
 import pytest
 
 from benchmarks import probe_power
-from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config import Config, DataConfig
+from tf_mtl_privacy.data.synthetic_source import attacker_faces
+from tf_mtl_privacy.evaluation.probes.settings import FAST
 
 
 def reading(setting, attacker, validation, test):
@@ -49,3 +53,14 @@ def test_an_unknown_setting_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         probe_power.main(["--run_dir=runs/x", "--settings=slow"])
     assert stop.value.code == 2 and "--settings=slow" in capsys.readouterr().err
+
+
+def test_further_faces_are_nobody_s():
+    data = DataConfig(image_size=32, data_seed=3)
+    setting = dataclasses.replace(FAST, rows=6, validation_rows=2)
+    further = probe_power.further_faces(data, setting, 5)
+    learned, _ = attacker_faces(data, 8)
+    whole, labels = attacker_faces(data, 13)
+    np.testing.assert_array_equal(whole[:8], learned)
+    np.testing.assert_array_equal(further.images, whole[8:])
+    np.testing.assert_array_equal(further.labels, labels[8:])
