@@ -44,7 +44,8 @@ def whole_probe(pixels=990):
     found["features"]["draws"] = 64
     off = target_summary([reading("local_whitened", 787)], UNSEEN, 6000)["strongest"]
     return probe_summary("thorough", found, off, 12.3, {"fresh_probe_balanced_accuracy": 0.781}) | {
-        "weights": "0123456789abcdef"
+        "weights": "0123456789abcdef",
+        "kept_readings": 3,
     }
 
 
@@ -52,4 +53,7 @@ def bare_probe():
     """Nothing could be attacked."""
     found = {name: not_measured("there are no rows") for name in TARGETS}
     found["features"]["own"] = not_measured("there are no rows either")
-    return probe_summary("fast", found, None, 0.0) | {"weights": "0123456789abcdef"}
+    return probe_summary("fast", found, None, 0.0) | {
+        "weights": "0123456789abcdef",
+        "kept_readings": 0,
+    }
