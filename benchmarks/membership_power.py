@@ -101,13 +101,12 @@ def members_right(run: SavedRun, dataset: Dataset, rows: int) -> dict[str, float
     """Task -> accuracy on the first `rows` training rows, in [0, 1]."""
     from tf_mtl_privacy.evaluation.probes.saved import networks
     from tf_mtl_privacy.evaluation.utility import utility
-    from tf_mtl_privacy.training.inference import predict_rows
+    from tf_mtl_privacy.training.inference import business_logits
 
     known = dataset.rows["train"][:rows]
     labels, right = dataset.labels_of(known).business, {}
     for bundle in networks(run).values():
-        heads = dataclasses.replace(bundle, discriminator=None, restorer=None)
-        for task, logits in predict_rows(heads, dataset, known).business.items():
+        for task, logits in business_logits(bundle, dataset, known).items():
             right[task] = float(
                 utility(logits, labels[task], dataset.task_classes[task])["accuracy"]
             )

@@ -34,7 +34,7 @@ from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.reporting.environment import environment
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
 from tf_mtl_privacy.training.fit import fit
-from tf_mtl_privacy.training.inference import predict_rows
+from tf_mtl_privacy.training.inference import business_logits
 
 Array = np.ndarray[Any, Any]
 KNOWN, UNKNOWN = "trained on other pictures of the person", "never saw the person"
@@ -94,7 +94,15 @@ def measure(
         networks.append(train(config, part, place))
         say(f"fold {number + 1}/{folds}: {len(left_out)} people left out")
     rows = [np.flatnonzero(_tested(dataset) & np.isin(dataset.person, people)) for people in dealt]
-    return {task: _figures(dataset, task, rows, networks) for task in dataset.task_classes}
+    answers = {
+        UNKNOWN: [business_logits(networks[k], dataset, rows[k]) for k in range(folds)],
+        KNOWN: [business_logits(networks[(k + 1) % folds], dataset, rows[k]) for k in range(folds)],
+    }
+    found = {}
+    for task in dataset.task_classes:
+        logits = {kind: np.concatenate([p[task] for p in parts]) for kind, parts in answers.items()}
+        found[task] = _figures(dataset, task, np.concatenate(rows), logits)
+    return found
 
 
 def folds_of_people(dataset: Dataset, folds: int) -> list[Array]:
@@ -137,17 +145,10 @@ def _tested(dataset: Dataset) -> Array:
 
 
 def _figures(
-    dataset: Dataset, task: str, rows: Sequence[Array], networks: Sequence[Bundle]
+    dataset: Dataset, task: str, rows: Array, logits: Mapping[str, Array]
 ) -> dict[str, Any]:
-    every = np.concatenate(rows)
-    labels, people = dataset.labels_of(every).business[task], dataset.person[every]
+    labels, people = dataset.labels_of(rows).business[task], dataset.person[rows]
     names = dataset.task_classes[task]
-    count = len(rows)
-    asked = {
-        UNKNOWN: [_ask(networks[k], dataset, rows[k], task) for k in range(count)],
-        KNOWN: [_ask(networks[(k + 1) % count], dataset, rows[k], task) for k in range(count)],
-    }
-    logits = {kind: np.concatenate(parts) for kind, parts in asked.items()}
 
     def balanced(places: Array) -> list[float]:
         return [
@@ -156,18 +157,16 @@ def _figures(
         ]
 
     drawn = np.array([balanced(places) for places in _resamples(people)])
-    known, unknown = balanced(np.arange(len(every)))
+    known, unknown = balanced(np.arange(len(rows)))
     found: dict[str, Any] = {
         kind: {**utility(logits[kind], labels, names), "balanced_ci95": _middle(drawn[:, k])}
         for k, kind in enumerate((KNOWN, UNKNOWN))
     }
-    gap = _middle(drawn[:, 0] - drawn[:, 1])
-    people_count = len(np.unique(people))
     return {
         **found,
-        "people": people_count,
+        "people": len(np.unique(people)),
         "balanced_gap": known - unknown,
-        "balanced_gap_ci95": gap,
+        "balanced_gap_ci95": _middle(drawn[:, 0] - drawn[:, 1]),
     }
 
 
@@ -181,11 +180,6 @@ def _resamples(people: Array) -> Iterator[Array]:
 
 def _middle(values: Array) -> list[float]:
     return [float(bound) for bound in np.quantile(values, [0.025, 0.975])]
-
-
-def _ask(bundle: Bundle, dataset: Dataset, rows: Array, task: str) -> Array:
-    heads = dataclasses.replace(bundle, discriminator=None, restorer=None)
-    return predict_rows(heads, dataset, rows).business[task]
 
 
 def _without_places(config: Config) -> dict[str, dict[str, Any]]:

@@ -46,6 +46,17 @@ def recogniser(trained):
     return Bundle(keras.Model(image, features), keras.Model(given, {"gender": logits}))
 
 
+def measured(faces, folds, folder):
+    """What is found by recognisers, and the folders of their runs."""
+    places = []
+
+    def train(config, part, place):
+        places.append(place)
+        return recogniser(part)
+
+    return measure(Config(), faces, folds, folder, train)["gender"], places
+
+
 def test_everybody_is_left_out_once_and_women_are_dealt_out(faces):
     folds = folds_of_people(faces, 4)
     assert sorted(np.concatenate(folds)) == list(range(PEOPLE))
@@ -64,13 +75,7 @@ def test_nobody_who_is_left_out_is_in_any_split(faces):
 
 def test_recognition_is_told_from_reading(faces, tmp_path, monkeypatch):
     monkeypatch.setattr(unseen_people, "_RESAMPLES", 200)
-    places = []
-
-    def train(config, part, place):
-        places.append(place)
-        return recogniser(part)
-
-    found = measure(Config(), faces, 4, tmp_path, train)["gender"]
+    found, places = measured(faces, 4, tmp_path)
     assert len(set(places)) == 4
     # Every person's one test picture, once in either way.
     known, unknown = found[KNOWN], found[UNKNOWN]
@@ -86,15 +91,8 @@ def test_recognition_is_told_from_reading(faces, tmp_path, monkeypatch):
 def test_the_folders_tell_folds_apart(faces, tmp_path, monkeypatch):
     """A run of other folds would have been trained on the people it is asked about."""
     monkeypatch.setattr(unseen_people, "_RESAMPLES", 2)
-    places = []
-
-    def train(config, part, place):
-        places.append(place)
-        return recogniser(part)
-
-    for folds in (3, 4):
-        measure(Config(), faces, folds, tmp_path, train)
-    assert len(set(places)) == 7
+    places = {place for folds in (3, 4) for place in measured(faces, folds, tmp_path)[1]}
+    assert len(places) == 7
 
 
 def test_more_folds_than_people_are_refused(faces, tmp_path):

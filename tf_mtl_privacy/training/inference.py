@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -45,6 +46,12 @@ class Predictions(NamedTuple):
     business_on_restored: dict[str, Array] | None
     index: Any
     mean_image_psnr: Array | None
+
+
+def business_logits(bundle: Bundle, dataset: Dataset, rows: Array) -> dict[str, Array]:
+    """Task -> `[N, classes]` logits of B alone; see `predict_rows`."""
+    heads = dataclasses.replace(bundle, discriminator=None, restorer=None)
+    return predict_rows(heads, dataset, rows).business
 
 
 def predict_rows(

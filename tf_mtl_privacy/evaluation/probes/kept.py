@@ -24,11 +24,11 @@ class KeptReadings:
     """Readings of one attack in a file of their own, whose name says what they must agree in.
 
     Args:
-        folder: where the file is; made when there is something to keep.
+        folder: where the file is; made when there is something to keep. None for no file.
         about: what readings must agree in, JSON: weights, rows, effort, code.
 
     Attributes:
-        path: the file, `attackers-<digest of about>.json`.
+        path: the file, `attackers-<digest of about>.json`, or None.
         made: readings that were made.
         found: readings that were there.
         seconds: what those that were there had taken.
@@ -37,9 +37,10 @@ class KeptReadings:
         RunError: the file is damaged.
     """
 
-    def __init__(self, folder: Path, about: Mapping[str, Any]) -> None:
+    def __init__(self, folder: Path | None, about: Mapping[str, Any]) -> None:
         text = json.dumps(about, sort_keys=True)
-        self.path = folder / f"attackers-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        name = f"attackers-{hashlib.sha256(text.encode()).hexdigest()[:12]}.json"
+        self.path = None if folder is None else folder / name
         self._about, self._readings = dict(about), _load(self.path)
         self.made = self.found = 0
         self.seconds = 0.0
@@ -59,10 +60,14 @@ class KeptReadings:
         reading = make()
         self.made += 1
         self._readings[key] = reading, time.monotonic() - start
-        private_dir(self.path.parent)
-        kept = {k: {**dataclasses.asdict(r), "seconds": s} for k, (r, s) in self._readings.items()}
-        write_json(self.path, {"about": self._about, "readings": kept})
+        if self.path is not None:
+            self._write(self.path)
         return reading
+
+    def _write(self, path: Path) -> None:
+        private_dir(path.parent)
+        kept = {k: {**dataclasses.asdict(r), "seconds": s} for k, (r, s) in self._readings.items()}
+        write_json(path, {"about": self._about, "readings": kept})
 
 
 def rows_digest(rows: AttackRows | str) -> str:
@@ -87,8 +92,8 @@ def code_digest() -> str:
     return found.hexdigest()[:16]
 
 
-def _load(path: Path) -> dict[str, tuple[Reading, float]]:
-    if not path.exists():
+def _load(path: Path | None) -> dict[str, tuple[Reading, float]]:
+    if path is None or not path.exists():
         return {}
     try:
         found = {key: _reading(kept) for key, kept in read_json(path)["readings"].items()}

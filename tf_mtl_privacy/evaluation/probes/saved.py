@@ -14,7 +14,6 @@ import numpy as np
 from tf_mtl_privacy.config import RESULTS_FILE, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluation.probes.attack import forget
 from tf_mtl_privacy.evaluation.probes.kept import KeptReadings, code_digest, rows_digest
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.run import count_attackers, probe_networks
@@ -67,10 +66,11 @@ def probe_run(
         raise UsageError(f"--probe={setting}: no evaluated row has a private label; leave it out")
     off = removal_off_figures(removal_off, data) if removal_off else None
     start, effort, bundles = time.monotonic(), SETTINGS[setting], networks(run)
-    weights, kept = weights_digest(bundles), None
+    weights = weights_digest(bundles)
     with Progress(1 + count_attackers(bundles, effort), "fresh attackers", "attackers") as bar:
         bar.update(0, "drawing rows")
         unseen, own = _rows(run, dataset, data, test, effort, is_own)
+        kept = KeptReadings(None, {})
         if effort.kept:
             rows = {"unseen": unseen, "own": own}
             kept = KeptReadings(Path(run.run_dir) / KEPT, _about(run, effort, weights, rows))
@@ -84,23 +84,22 @@ def probe_run(
             effort,
             run.config.train.seed,
             _finished(bar, kept),
-            forget if kept is None else kept,
+            kept,
         )
     before = (run.status.get("training") or {}).get("before_game") if is_own else None
-    seconds = time.monotonic() - start + (0.0 if kept is None else kept.seconds)
+    seconds = time.monotonic() - start + kept.seconds
     summary = probe_summary(setting, found, off, seconds, before)
-    return {**summary, "weights": weights, "kept_readings": 0 if kept is None else kept.found}
+    return {**summary, "weights": weights, "kept_readings": kept.found}
 
 
-def _finished(bar: Progress, kept: KeptReadings | None) -> Callable[[str], None]:
+def _finished(bar: Progress, kept: KeptReadings) -> Callable[[str], None]:
     """Counts an attacker; one that was only looked up says nothing of how fast they are."""
     made = 0
 
     def finished(name: str) -> None:
         nonlocal made
-        looked_up = kept is not None and kept.made == made
-        made = 0 if kept is None else kept.made
-        bar.update(1, name, timed=not looked_up)
+        timed, made = kept.made > made, kept.made
+        bar.update(1, name, timed=timed)
 
     return finished
 
