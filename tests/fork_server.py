@@ -45,6 +45,7 @@ def _become(job):
     os.chdir(job["cwd"])
     sys.path[0] = job["cwd"]
     sys.argv = [job["module"], *job["arguments"]]
+    sys.modules["tensorflow"].config.run_functions_eagerly(job["untraced"])
     runpy.run_module(job["module"], run_name="__main__", alter_sys=True)
 
 

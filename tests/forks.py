@@ -19,14 +19,19 @@ from pathlib import Path
 _servers = []
 
 
-def run_module(module, *arguments, cwd, env=None, timeout=300):
-    """`python -m module arguments` -> the finished process, its output as text."""
+def run_module(module, *arguments, cwd, env=None, timeout=300, untraced=False):
+    """`python -m module arguments` -> the finished process, its output as text.
+
+    `untraced`: TensorFlow runs operation by operation, which a run of a few steps takes half the
+    time for; for tests of what a command says and leaves behind.
+    """
     with tempfile.TemporaryDirectory() as folder:
         output = {name: str(Path(folder) / name) for name in ("stdout", "stderr")}
         job = {
             "module": module,
             "arguments": [str(argument) for argument in arguments],
             "cwd": str(cwd),
+            "untraced": untraced,
             "env": {**os.environ, **(env or {})},
             **output,
         }

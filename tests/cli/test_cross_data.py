@@ -22,6 +22,7 @@ def celeba_run(tmp_path_factory, session_loaded):
         "--cache_dir=cache",
         "--run_dir=run",
         cwd=folder,
+        untraced=True,
     )
     assert done.returncode == 0, done.stderr
     return folder

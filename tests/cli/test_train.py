@@ -79,6 +79,7 @@ def test_a_saved_configuration_starts_the_same_run(trained, loaded, tmp_path):
         "--model=mtl_adv",
         "--probe=none",
         f"--run_dir={again}",
+        untraced=True,
     )
     assert done.returncode == 0, done.stderr
     ours, theirs = (json.loads((r / "config.json").read_text()) for r in (again, run_dir))
@@ -97,7 +98,8 @@ def test_a_run_folder_of_another_configuration_is_refused(trained, loaded, tiny)
 @pytest.mark.parametrize("model", ["stl", "mtl_dp"])
 def test_the_other_models_train_as_well(model, loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
-    done = loaded("tf_mtl_privacy.train", *tiny, f"--model={model}", f"--run_dir={run_dir}")
+    flags = (f"--model={model}", f"--run_dir={run_dir}")
+    done = loaded("tf_mtl_privacy.train", *tiny, *flags, untraced=True)
     assert done.returncode == 0, done.stderr
     results = json.loads((run_dir / "results.json").read_text())
     assert set(results["utility"]) == {"gender", "age", "expression"}
@@ -120,6 +122,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(loaded
         "--adversarial_learning_rate=1e38",
         "--adversarial_epochs=3",
         f"--run_dir={run_dir}",
+        untraced=True,
     )
     line = one_line(done, 1)
     assert "finite" in line or "nan" in line
@@ -138,7 +141,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(loaded
 def test_weights_that_blow_up_in_the_last_step_are_not_called_finished(loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
     flags = ("--adversarial_learning_rate=1e38", "--batch_size=64", f"--run_dir={run_dir}")
-    done = loaded("tf_mtl_privacy.train", *tiny, *flags)
+    done = loaded("tf_mtl_privacy.train", *tiny, *flags, untraced=True)
     assert "last good checkpoint" in one_line(done, 1)
     assert not (run_dir / "training.json").exists()
 
@@ -235,6 +238,7 @@ def test_training_goes_on_from_the_weights_of_another_run(trained, loaded, tiny,
         f"--encoder_weights={weights}",
         "--freeze_backbone",
         f"--run_dir={tmp_path / 'run'}",
+        untraced=True,
     )
     assert done.returncode == 0, done.stderr
 
