@@ -62,6 +62,16 @@ def python(session_python, tmp_path):
     return start
 
 
+@pytest.fixture
+def untraced_here():
+    """As `untraced` of the tests of training, for a single test."""
+    import tensorflow as tf
+
+    tf.config.run_functions_eagerly(True)
+    yield
+    tf.config.run_functions_eagerly(False)
+
+
 @pytest.fixture(scope="session")
 def session_loaded(tmp_path_factory):
     """As `session_python` with `-m`, but TensorFlow is loaded already; see forks.py."""

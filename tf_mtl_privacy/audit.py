@@ -15,15 +15,16 @@ from tf_mtl_privacy.audit_inversion import inversion_part
 from tf_mtl_privacy.audit_parts import (
     Audited,
     attribute_part,
+    contradiction_parts,
     epsilon_part,
     membership_part,
-    power_part,
     shadow_count,
 )
+from tf_mtl_privacy.audit_power import power_part
 from tf_mtl_privacy.audit_time import expected_seconds
-from tf_mtl_privacy.config import AUDIT_FILE, CONFIG_FILE, DataConfig
+from tf_mtl_privacy.config import AUDIT_FILE, AUDIT_FOLDER, CONFIG_FILE, DataConfig
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.files import private_dir, write_json
+from tf_mtl_privacy.files import check_writable, private_dir, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.formats import duration
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from tf_mtl_privacy.training.saved_run import SavedRun
 
 SCHEMA_VERSION = 1
+_UNFINISHED = "unfinished.json"
 
 
 def audit_run(
@@ -47,6 +49,8 @@ def audit_run(
     output: str | os.PathLike[str] = "",
 ) -> dict[str, Any]:
     """Audits a finished run, writes the result and returns it.
+
+    What is finished stands in `audit/unfinished.json` of the run's folder until all of it is.
 
     Args:
         run_dir: the run's folder.
@@ -65,16 +69,18 @@ def audit_run(
         RunError: something cannot be read or written.
     """
     from tf_mtl_privacy.data.opening import open_dataset
-    from tf_mtl_privacy.evaluation.membership.claims import contradictions
-    from tf_mtl_privacy.evaluation.membership.verdict import INVALID, verdict
+    from tf_mtl_privacy.evaluation.membership.verdict import verdict
     from tf_mtl_privacy.evaluation.own_rows import own_dataset
     from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
     from tf_mtl_privacy.training.private_updates import with_bounded_people
     from tf_mtl_privacy.training.saved_run import load_run
 
-    power = power_part(power_run)
     run = load_run(run_dir)
     private_dir(run_dir, tighten=(CONFIG_FILE,))
+    path = Path(output or Path(run_dir) / AUDIT_FILE)
+    check_writable(path)
+    weights = weights_digest(networks(run))
+    power = power_part(power_run, run.config, weights, setting)
     used = data or run.config.data
     opened = open_dataset(used)
     if own_dataset(run.config.data, run.data_fingerprint, used, opened) is not opened:
@@ -90,26 +96,24 @@ def audit_run(
     if setting == "thorough":
         _say_how_long(run, audited, count)
     found = membership_part(audited, count)
-    epsilon = epsilon_part(audited)
+    worth = verdict(found.summary, power)
     audit = {
         **_about(
             run.config.to_dict(), run.config.train.seed, setting, Path(run_dir).resolve().name
         ),
-        "weights": weights_digest(networks(run)),
-        "membership": {**found.summary, "power": power, **verdict(found.summary, power)},
-        "attributes": attribute_part(audited),
-        "inversion": inversion_part(audited),
-        "dp_audit": epsilon,
+        "weights": weights,
+        "membership": {**found.summary, "power": power, **worth},
+        "dp_audit": epsilon_part(audited),
         "not_done": audited.not_done,
     }
-    exceeded = contradictions(found.scores, found.split, run.status.get("dp"))
-    if audit["membership"]["verdict"] == INVALID:
-        # What tells the two samples apart without a model is no evidence against a claim on it.
-        exceeded = []
-    if epsilon["verdict"] == "contradicted":
-        exceeded = [*exceeded, epsilon["text"]]
-    audit["contradictions"] = exceeded
-    write_json(output or Path(run_dir) / AUDIT_FILE, audit)
+    audit |= contradiction_parts(audited, found, worth["verdict"], audit["dp_audit"])
+    unfinished = private_dir(Path(run_dir) / AUDIT_FOLDER) / _UNFINISHED
+    write_json(unfinished, audit)
+    audit["attributes"] = attribute_part(audited)
+    write_json(unfinished, audit)
+    audit["inversion"] = inversion_part(audited)
+    write_json(path, audit)
+    unfinished.unlink()
     return audit
 
 
@@ -136,6 +140,9 @@ def audit_exported(
     from tf_mtl_privacy.evaluation.membership.exported import attack_exported
     from tf_mtl_privacy.evaluation.membership.verdict import verdict
 
+    path = Path(output) if output else None
+    if path:
+        check_writable(path)
     summary, not_done, folder = attack_exported(saved_model, data, setting, rows)
     audit = {
         **_about({"data": dataclasses.asdict(data)}, None, setting, folder.parent.name),
@@ -144,8 +151,9 @@ def audit_exported(
         **dict.fromkeys(("attributes", "inversion", "dp_audit")),
         "not_done": not_done,
         "contradictions": [],
+        "contradictions_withheld": [],
     }
-    write_json(output or folder.parent / AUDIT_FILE, audit)
+    write_json(path or folder.parent / AUDIT_FILE, audit)
     return audit
 
 

@@ -8,9 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE, DataConfig
-from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.config import AUDIT_FOLDER, RESULTS_FILE, DataConfig
+from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.verbs.audit import USUAL
 
@@ -82,8 +81,8 @@ def membership_part(audited: Audited, shadows: int) -> Membership:
 
     effort = EFFORTS[audited.setting]
     if audited.rows:
-        effort = dataclasses.replace(effort, rows=audited.rows)
-    run, folder = audited.run, audited.run.run_dir / "audit" / SHADOWS
+        effort = effort.with_rows(audited.rows)
+    run, folder = audited.run, audited.run.run_dir / AUDIT_FOLDER / SHADOWS
 
     def train(number: int, rows: Candidates, place: Path) -> Mapping[str, Bundle]:
         return _train_shadow(audited, number, rows, place)
@@ -102,6 +101,7 @@ def _train_shadow(
     import numpy as np
 
     from tf_mtl_privacy.data.dataset import Dataset
+    from tf_mtl_privacy.evaluation.probes.check import fresh_check
     from tf_mtl_privacy.evaluation.probes.saved import networks
     from tf_mtl_privacy.training.fit import fit
 
@@ -121,7 +121,10 @@ def _train_shadow(
     seeded = dataclasses.replace(config.train, seed=config.train.seed + 1 + number)
     # The rows of each person are bounded already, and these do not say whose they are.
     bounded = dataclasses.replace(config.privacy, max_images_per_person=0)
-    trained = fit(dataclasses.replace(config, train=seeded, privacy=bounded), own, run_dir=place)
+    alike = dataclasses.replace(config, train=seeded, privacy=bounded)
+    # Where attackers along the way chose the attacked networks, they choose the shadow's.
+    check = fresh_check(alike) if config.game.keep == "best" or config.game.check_epochs else None
+    trained = fit(alike, own, run_dir=place, check=check)
     # What is kept are its answers; its weights would only take room.
     shutil.rmtree(place)
     return networks(trained)
@@ -164,19 +167,43 @@ def epsilon_part(audited: Audited) -> dict[str, Any]:
         return dp_audit(claim, setting=audited.setting, done=bar.update)
 
 
-def power_part(folder: str) -> dict[str, Any] | None:
-    """The strongest attack of another run's audit.json, with the run's name.
+def contradiction_parts(
+    audited: Audited, found: Membership, verdict: str, epsilon: Mapping[str, Any]
+) -> dict[str, Any]:
+    """`contradictions`, sentences, and `contradictions_withheld`, `{"what", "why"}` of each.
 
-    Raises:
-        UsageError: the folder has no such file.
+    Args:
+        audited: what is audited.
+        found: what membership attacks found.
+        verdict: what their figures are worth, see `membership.verdict`.
+        epsilon: the part `dp_audit`.
     """
-    if not folder:
-        return None
-    try:
-        found = read_json(Path(folder) / AUDIT_FILE)
-        best = found["membership"]["strongest"]
-        return {"run_dir": found["run_dir"], "data": found["membership"]["data"], **best}
-    except (RunError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"--power_run={folder}: expected the folder of a run that was audited ({error})"
-        ) from error
+    from tf_mtl_privacy.evaluation.membership.claims import contradictions
+    from tf_mtl_privacy.evaluation.membership.verdict import INVALID
+
+    exceeded = contradictions(found.scores, found.split, audited.run.status.get("dp"))
+    why = ""
+    if verdict == INVALID:
+        # What tells the two samples apart without a model is no evidence against a claim on it.
+        why = "members and non-members are told apart without any model"
+    elif _several_of_a_person(audited.dataset):
+        why = (
+            "the claim is of one picture and people have several training pictures: that others "
+            "of the same person are members is no evidence against it"
+        )
+    withheld = [{"what": sentence, "why": why} for sentence in exceeded] if why else []
+    told = [] if why else exceeded
+    if epsilon["verdict"] == "contradicted":
+        told = [*told, epsilon["text"]]
+    return {"contradictions": told, "contradictions_withheld": withheld}
+
+
+def _several_of_a_person(dataset: Dataset) -> bool:
+    """Whether somebody has more than one training picture, as far as is known."""
+    import numpy as np
+
+    if dataset.person is None:
+        return False
+    people = dataset.person[dataset.rows["train"]]
+    known = people[people >= 0]
+    return len(np.unique(known)) < len(known)

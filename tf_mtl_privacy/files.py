@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -81,6 +82,22 @@ def write_atomic(
     except OSError as error:
         temporary.unlink(missing_ok=True)
         raise RunError(f"cannot write {target}: {error.strerror or error}") from error
+
+
+def check_writable(path: str | os.PathLike[str]) -> None:
+    """Makes sure, before long work begins, that its result can be written to `path`.
+
+    Raises:
+        RunError: the folder is not there or cannot be written to, or a folder has that name.
+    """
+    file = Path(path)
+    try:
+        if file.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise RunError(f"cannot write {file}: {error.strerror or error}") from error
 
 
 def write_json(path: str | os.PathLike[str], value: Any) -> None:

@@ -1,18 +1,25 @@
 """The audit on the command line: a tiny run, an exported model, and what ends with 2 and with 3."""
 
+import dataclasses
 import json
 import shutil
+import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.training.tiny import tiny_config
 from tf_mtl_privacy import audit, audit_parts, cli, export
+from tf_mtl_privacy.audit_power import power_part
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.opening import open_dataset
+from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation import inversion
 from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import run as membership_run
+from tf_mtl_privacy.evaluation.membership.run import Membership
+from tf_mtl_privacy.evaluation.membership.selection import halves
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
 from tf_mtl_privacy.training.saved_run import load_run
 
@@ -101,6 +108,76 @@ def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatc
     assert "CONTRADICTED" in capsys.readouterr().out
 
 
+def test_where_people_have_several_pictures_a_claim_on_one_is_not_tested_by_membership():
+    claim = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 0.5)}
+    split = halves(200, 200, 0)
+    found = Membership({}, {("business", "loss"): split.member.astype(float)}, split)
+    for person, names in ((np.arange(9), 1), (np.arange(9) // 2, 0), (np.full(9, -1), 1)):
+        dataset = types.SimpleNamespace(person=person, rows={"train": np.arange(9)})
+        run = types.SimpleNamespace(status={"dp": claim})
+        audited_run = audit_parts.Audited(run, dataset, None, "fast", 0, [])
+        parts = audit_parts.contradiction_parts(audited_run, found, "ok", {"verdict": "holds"})
+        assert len(parts["contradictions"]) == names
+        assert len(parts["contradictions_withheld"]) == 1 - names
+        for part in parts["contradictions_withheld"]:
+            assert part["what"].startswith("business: ") and "one picture" in part["why"]
+    parts = audit_parts.contradiction_parts(audited_run, found, "invalid", {"verdict": "holds"})
+    assert "without any model" in parts["contradictions_withheld"][0]["why"]
+
+
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_attacked(
+    run_dir, monkeypatch, tmp_path, capsys
+):
+    monkeypatch.setattr(audit, "membership_part", None)
+    output = tmp_path / "nowhere" / "audit.json"
+    assert audited(f"--run_dir={run_dir}", f"--output={output}") == 1
+    assert f"cannot write {output}: No such file" in capsys.readouterr().err
+
+
+def test_what_is_finished_is_kept_where_a_later_part_fails(run_dir, monkeypatch):
+    def failing(audited):
+        raise RunError("the disk is gone")
+
+    monkeypatch.setattr(audit, "inversion_part", failing)
+    found = {"verdict": "contradicted", "text": "Contradicted: planted."}
+    monkeypatch.setattr(audit, "epsilon_part", lambda audited: found)
+    assert audited(f"--run_dir={run_dir}", "--rows=24") == 1
+    kept = json.loads((run_dir / "audit" / "unfinished.json").read_text())
+    assert kept["contradictions"] == ["Contradicted: planted."] and "business" in kept["membership"]
+    assert not (run_dir / "audit.json").exists()
+    monkeypatch.setattr(audit, "inversion_part", lambda audited: None)
+    assert audited(f"--run_dir={run_dir}", "--rows=24") == 3
+    assert not (run_dir / "audit" / "unfinished.json").exists()
+
+
+def test_only_another_run_of_the_same_networks_shows_power(tmp_path):
+    config = tiny_config("mtl_adv")
+    at = {"0.05": {"value": 0.9, "ci95": [0.8, 0.95]}}
+    best = {"target": "business", "attack": "loss", "tpr_at_fpr": at}
+    other = {
+        **{"run_dir": "other", "weights": "a", "setting": "fast", "config": config.to_dict()},
+        "membership": {"strongest": best, "data": {"members": 9}},
+    }
+
+    def asked(weights="b", setting="fast", **model):
+        changed = dataclasses.replace(config, model=dataclasses.replace(config.model, **model))
+        return power_part(str(tmp_path), changed, weights, setting)
+
+    assert power_part("", config, "b", "fast") is None
+    (tmp_path / "audit.json").write_text(json.dumps(other))
+    assert asked() == {"run_dir": "other", "data": {"members": 9}, **best}
+    for options, words in (
+        ({"weights": "a"}, "is this run itself"),
+        ({"setting": "thorough"}, "was audited with --setting=fast"),
+        ({"feature_channels": 9}, "has --feature_channels=4, this run --feature_channels=9"),
+    ):
+        with pytest.raises(UsageError, match=f"--power_run={tmp_path}: {words}"):
+            asked(**options)
+    (tmp_path / "audit.json").write_text(json.dumps({**other, "membership": {"strongest": {}}}))
+    with pytest.raises(UsageError, match="expected the folder of a run that was audited"):
+        asked()
+
+
 def test_canaries_that_contradict_the_claim_end_with_3(run_dir, monkeypatch):
     found = {"verdict": "contradicted", "text": "Contradicted: planted."}
     monkeypatch.setattr(audit, "epsilon_part", lambda audited: found)
@@ -113,7 +190,8 @@ def test_canaries_that_contradict_the_claim_end_with_3(run_dir, monkeypatch):
     [
         (("--run_dir={empty}",), "config.json"),
         (("--run_dir={empty}/none",), "no such folder"),
-        (("--run_dir={run}", "--shadows=3"), "--shadows=3: expected an even number"),
+        (("--run_dir={run}", "--shadows=3"), "--shadows=3: expected 0 or an even number >= 4"),
+        (("--run_dir={run}", "--shadows=2"), "--shadows=2: expected 0 or an even number >= 4"),
         (("--run_dir={run}", "--power_run={empty}"), "--power_run"),
         (("--run_dir={run}", "--data_seed=5"), "not the data that the run was trained on"),
         (("--run_dir={run}", "--setting=slow"), "slow"),
@@ -136,6 +214,7 @@ def test_shadows_are_trained_where_training_is_short_and_the_audit_is_thorough()
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("untraced_here")
 def test_shadow_models_are_kept_and_trained_on_as_many_rows(run_dir, monkeypatch):
     trained_on, train = [], audit_parts._train_shadow
     monkeypatch.setattr(audit, "inversion_part", lambda audited: None)
@@ -146,11 +225,11 @@ def test_shadow_models_are_kept_and_trained_on_as_many_rows(run_dir, monkeypatch
 
     monkeypatch.setattr(audit_parts, "_train_shadow", counted)
     for _ in range(2):
-        assert audited(f"--run_dir={run_dir}", "--shadows=2", "--rows=64") == 0
-    assert trained_on == [64, 64]
+        assert audited(f"--run_dir={run_dir}", "--shadows=4", "--rows=64") == 0
+    assert trained_on == [64] * 4
     assert {"lira_offline", "lira_online"} <= set(read(run_dir)["membership"]["business"])
     kept = sorted(path.name for path in (run_dir / "audit" / "shadows").iterdir())
-    assert kept == ["logits_0.npy", "logits_1.npy", "plan.json"]
+    assert kept == [*(f"logits_{number}.npy" for number in range(4)), "plan.json"]
 
 
 @pytest.fixture(scope="module")
@@ -225,7 +304,8 @@ def test_an_exported_model_is_audited_from_outside(tmp_path, cache_dir, capsys):
     found = read(tmp_path / "export")
     assert found["run_dir"] == "export"
     assert found["membership"]["business"]["entropy"]["auc"] > 0.95
-    assert found["membership"]["features"]["logistic"]["auc_ci95"][0] <= 0.5
+    # The encoder says nothing of it, but who has features asks the classifier about them.
+    assert found["membership"]["features"]["logistic"]["auc"] > 0.95
     left_out = {part["what"] for part in found["not_done"]}
     assert {"lira", "restoration_error", "attributes", "inversion", "dp_audit"} <= left_out
     assert "Not done" in capsys.readouterr().out

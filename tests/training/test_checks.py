@@ -46,7 +46,7 @@ def history(run_dir):
     return {p["epoch"]: p.get(name) for p in lines if p["phase"] == "adversarial"}
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("untraced_here")
 def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
     check = Check([0.9, 0.5, 0.25])
     run = trained(tmp_path, check, epochs=3, check_epochs=2)
@@ -57,7 +57,7 @@ def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
     assert (privacy["value"], privacy["status"]) == (0.25, "not_met")
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("untraced_here")
 def test_the_check_before_the_game_sees_the_encoder_before_any_removal(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "tf_mtl_privacy.training.region_phase.RegionPart._data", lambda self: self._own

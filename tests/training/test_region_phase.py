@@ -176,7 +176,7 @@ def test_the_mask_is_off_until_it_is_trained_and_on_from_then(tmp_path):
     assert phases.further_networks["region_reader"]
 
 
-@pytest.mark.usefixtures("untraced")
+@pytest.mark.usefixtures("untraced_here")
 def test_a_whole_run_with_a_mask(tmp_path):
     train = dict.fromkeys((f"{name}_epochs" for name in ORDER if name != "regions"), 1)
     config = masked_config(tmp_path, train=train | {"early_gates": False}, region_rows=80)

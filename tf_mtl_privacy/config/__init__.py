@@ -13,6 +13,7 @@ from tf_mtl_privacy.config.privacy import PrivacyConfig
 from tf_mtl_privacy.config.removal import RemovalConfig
 from tf_mtl_privacy.config.run import (
     AUDIT_FILE,
+    AUDIT_FOLDER,
     CONFIG_FILE,
     LABELS_FILE,
     METRICS_FILE,
@@ -24,6 +25,7 @@ from tf_mtl_privacy.config.train import TrainConfig
 
 __all__ = [
     "AUDIT_FILE",
+    "AUDIT_FOLDER",
     "CONFIG_FILE",
     "LABELS_FILE",
     "METRICS_FILE",

@@ -18,6 +18,8 @@ from tf_mtl_privacy.errors import UsageError
 # Names of files in a run folder, for all who write or read them.
 CONFIG_FILE, LABELS_FILE = "config.json", "labels.json"
 RESULTS_FILE, AUDIT_FILE, METRICS_FILE = "results.json", "audit.json", "metrics.jsonl"
+# What an audit keeps on its way.
+AUDIT_FOLDER = "audit"
 _OF_DISCRIMINATORS = (
     "discriminator_steps",
     "discriminators",

@@ -36,11 +36,16 @@ def audit_table(audit: Mapping[str, Any]) -> str:
         block("Epsilon", _told(claimed_epsilon(audit))),
         block("Not done", [f"{what}: {why}" for what, why in audit_gaps(audit)]),
         block("CONTRADICTED", audit["contradictions"]),
+        block("Withheld", _withheld(audit)),
     ]
     lines = [rule, *_title(audit), rule, *_attacks(audit["membership"]), rule]
     for found in blocks:
         lines += [*found, ""] if found else []
     return "\n".join([*lines[:-1], rule])
+
+
+def _withheld(audit: Mapping[str, Any]) -> list[str]:
+    return [f"{part['what']}; {part['why']}" for part in audit.get("contradictions_withheld", ())]
 
 
 def _told(finding: tuple[str, str] | None) -> list[str]:

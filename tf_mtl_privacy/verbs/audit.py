@@ -10,6 +10,7 @@ from tf_mtl_privacy.verbs.common import DEFAULT_RUN_DIR, CommonOptions
 
 # What --shadows says by itself: as many as the setting has.
 USUAL = -1
+_FEWEST = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +28,9 @@ class AuditOptions(CommonOptions):
     )
     shadows: int = option(
         USUAL,
-        "Shadow models of the whole run for the likelihood-ratio attack, an even number; 0 means "
-        "none, -1 what suits the run: 8 with --setting=thorough where training took at most 20 "
-        "minutes, else none. An interrupted audit goes on with those that are there.",
+        "Shadow models of the whole run for the likelihood-ratio attack, an even number of 4 or "
+        "more; 0 means none, -1 what suits the run: 8 with --setting=thorough where training took "
+        "at most 20 minutes, else none. An interrupted audit goes on with those that are there.",
         low=USUAL,
     )
     rows: int = option(
@@ -37,8 +38,9 @@ class AuditOptions(CommonOptions):
     )
     power_run: str = option(
         "",
-        "Folder of an overfitted run of the same architecture that was audited: its strongest "
-        "attack is shown beside this run's, to tell that the attacks have power.",
+        "Folder of an overfitted run of the same networks that was audited with the same "
+        "--setting: its strongest attack is shown beside this run's, to tell that the attacks have "
+        "power.",
     )
     saved_model: str = option(
         "",
@@ -54,8 +56,9 @@ class AuditOptions(CommonOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.shadows > 0 and self.shadows % 2:
-            raise UsageError(f"--shadows={self.shadows}: expected an even number")
+        # With two, one model is all that is known of a row without it, and its spread is unknown.
+        if self.shadows > 0 and (self.shadows % 2 or self.shadows < _FEWEST):
+            raise UsageError(f"--shadows={self.shadows}: expected 0 or an even number >= {_FEWEST}")
         if self.shadows > 0 and self.saved_model:
             raise UsageError(
                 f"--shadows={self.shadows}: shadows are trained as the run was; leave it out with "

@@ -1,10 +1,12 @@
 """The attacks on cases whose answer is known: strangers, a planted sign, a memorised set."""
 
+import re
+
 import numpy as np
 import pytest
 from art.attacks.inference.membership_inference import MembershipInferenceBlackBox
 from art.estimators.classification import BlackBoxClassifierNeuralNetwork
-from scipy.stats import norm
+from scipy.stats import binomtest, norm
 
 from tf_mtl_privacy.evaluation.membership import lira
 from tf_mtl_privacy.evaluation.membership.claims import claimed, contradictions, most_tpr
@@ -12,7 +14,12 @@ from tf_mtl_privacy.evaluation.membership.learned import LEARNERS, learned_score
 from tf_mtl_privacy.evaluation.membership.roc import tpr_at
 from tf_mtl_privacy.evaluation.membership.run import summary
 from tf_mtl_privacy.evaluation.membership.scores import scaled_logit
-from tf_mtl_privacy.evaluation.membership.selection import halves, reported, strongest
+from tf_mtl_privacy.evaluation.membership.selection import (
+    halves,
+    operating_points,
+    reported,
+    strongest,
+)
 from tf_mtl_privacy.evaluation.membership.shadows import seen_by
 
 DP = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 0.5)}
@@ -107,8 +114,10 @@ def test_every_shadow_sees_as_many_rows_as_the_model_and_every_row_is_in_half_of
     saw = np.stack([seen_by(k, 50, 50, 0) for k in range(6)])
     assert saw.sum(axis=1).tolist() == [50] * 6
     assert saw.sum(axis=0).tolist() == [3] * 100
-    fewer = np.stack([seen_by(k, 50, 20, 0) for k in range(2)])
-    assert fewer.sum(axis=1).tolist() == [50, 50] and fewer.any(axis=0).all()
+    fewer = np.stack([seen_by(k, 50, 20, 0) for k in range(6)])
+    assert fewer.sum(axis=1).tolist() == [50] * 6
+    # Members that no other row can take the place of are always there.
+    assert fewer.sum(axis=0).tolist() == [3] * 20 + [6] * 30 + [3] * 20
     with pytest.raises(ValueError, match="non_members=60"):
         seen_by(0, 50, 60, 0)
 
@@ -159,13 +168,57 @@ def test_only_what_is_released_with_an_epsilon_can_be_contradicted():
     perfect = split.member + np.random.default_rng(8).normal(0, 0.1, 1_000)
     scores = {("business", "loss"): perfect, ("release", "loss"): perfect}
     found = contradictions(scores, split, DP)
-    assert len(found) == 1 and found[0].startswith("business: ") and "8.2 %" not in found[0]
-    assert "allows 1.6%" in found[0]
+    assert len(found) == 1 and found[0].startswith(
+        "business: the attack loss has a TPR of at least"
+    )
+    # By hand: all 250 members are caught, and a few of 250 others.
+    least, most, cap = (float(text) / 100 for text in re.findall(r"([\d.]+)%", found[0]))
+    assert least > 0.97 and 0.01 < most < 0.08
+    assert cap == pytest.approx(np.exp(0.5) * most, abs=1e-3)
     useless = {name: np.random.default_rng(9).normal(size=1_000) for name in scores}
     assert contradictions(useless, split, DP) == []
     assert contradictions(scores, split, {**DP, "void": True}) == []
     assert contradictions(scores, split, None) == []
     assert claimed("release", DP) is None and claimed("features", DP) == 0.5
+
+
+@pytest.mark.parametrize(("members", "others"), [(388, 115), (60, 20), (2_000, 400)])
+def test_scores_that_say_nothing_contradict_no_claim(members, others):
+    draw, runs, wrong = np.random.default_rng(18), 200, 0
+    dp = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business", "restorer"), 0.5)}
+    dp["released"]["discriminator"] = 0.5
+    for seed in range(runs):
+        split = halves(members, others, seed)
+        names = [("business", str(k)) for k in range(5)] + [("features", "a"), ("release", "a")]
+        scores = {name: draw.normal(size=members + others) for name in names}
+        wrong += bool(contradictions(scores, split, dp))
+    # 5 % of them at most, and four deviations of that count.
+    assert wrong / runs <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / runs)
+
+
+def test_an_attack_on_a_part_counts_against_the_claim_on_the_whole():
+    split = halves(500, 500, 8)
+    draw = np.random.default_rng(8)
+    perfect = split.member + draw.normal(0, 0.1, 1_000)
+    parts = ("encoder", "business", "restorer", "discriminator")
+    dp = {"delta": 1e-5, "released": dict.fromkeys(parts, 0.5)}
+    scores = {("business", "loss"): perfect, ("release", "trees"): draw.normal(size=1_000)}
+    assert [text.split(":")[0] for text in contradictions(scores, split, dp)] == [
+        "business",
+        "release",
+    ]
+
+
+def test_the_bounds_at_an_operating_point_by_hand():
+    split = halves(40, 200, 3)
+    scores = np.where(split.member, 2.0, np.linspace(0.0, 1.0, 240))
+    ((least, most),) = operating_points(scores, split, [0.05])
+    others = scores[split.choosing & ~split.member]
+    threshold = np.sort(others)[-5]
+    alarms = int((scores[~split.choosing & ~split.member] > threshold).sum())
+    # One-sided, 2.5 % each; all 20 members of the half are above.
+    assert least == pytest.approx(binomtest(20, 20).proportion_ci(0.95).low)
+    assert most == pytest.approx(binomtest(alarms, 100).proportion_ci(0.95).high)
 
 
 def test_one_in_a_thousand_is_only_tested_with_enough_scored_non_members():
@@ -175,7 +228,7 @@ def test_one_in_a_thousand_is_only_tested_with_enough_scored_non_members():
     dp = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 4.6)}
     assert most_tpr(4.6, 1e-5, 0.01) > 0.98 > 0.2 > most_tpr(4.6, 1e-5, 0.001)
     (found,) = contradictions({("business", "lira"): scores}, split, dp)
-    assert "at 0.1% FPR" in found
+    assert "FPR of at most 0.2%" in found
     pool = np.where(np.random.default_rng(17).random(20_200) < 0.9, scores, np.nan)
     assert contradictions({("business", "lira"): pool}, split, dp) == []
     assert reported(pool, split)["non_members"] < 10_000 == reported(scores, split)["non_members"]

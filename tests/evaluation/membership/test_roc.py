@@ -84,6 +84,29 @@ def test_intervals_cover_what_is_true_as_often_as_they_say(shift):
     assert covered["tpr"] / runs <= 0.995
 
 
+@pytest.mark.parametrize(
+    ("members", "others", "rate"),
+    [(60, 57, 0.01), (100, 100, 0.01), (60, 57, 0.05), (500, 500, 0.01)],
+)
+@pytest.mark.parametrize("shift", [0.0, 1.0])
+def test_few_rows_do_not_make_an_end_of_the_interval_err_more_often(members, others, rate, shift):
+    draw, runs = np.random.default_rng(5), 400
+    true = norm.sf(norm.isf(rate) - shift)
+    found = [
+        roc.tpr_at(draw.normal(shift, 1, members), draw.normal(0, 1, others), rate)[1]
+        for _ in range(runs)
+    ]
+    low, high = np.transpose(found)
+    # 2.5 % each, and four deviations of a count of 400.
+    assert np.mean(low > true) <= 0.056 and np.mean(high < true) <= 0.056
+
+
+def test_where_nobody_may_be_above_the_threshold_nobody_need_be_caught():
+    # One in a hundred of 57 is none in most cases: the threshold may lie above all that is known.
+    assert roc.tpr_at(np.ones(60), np.linspace(0, 0.9, 57), 0.01)[1][0] == 0.0
+    assert roc.tpr_at(np.ones(60), np.linspace(0, 0.9, 1_000), 0.01)[1][0] > 0.9
+
+
 def test_an_interval_of_members_alone_would_be_too_narrow():
     draw, runs = np.random.default_rng(3), 200
     missed = 0

@@ -52,13 +52,15 @@ def test_what_figures_are_worth():
 
     def power(low):
         at = {"0.05": {"value": low + 0.1, "ci95": [low, low + 0.2]}}
-        return {"run_dir": "heart", "data": {}, "tpr_at_fpr": at}
+        best = {"target": "business", "attack": "loss", "tpr_at_fpr": at}
+        return {"run_dir": "heart", "data": {}, **best}
 
     for state, run, expected in [
         ("differ", power(0.8), "invalid"),
         ("not_shown", power(0.8), "no_power"),
         ("alike", None, "no_power"),
         ("alike", power(0.04), "no_power"),
+        ("alike", power(0.06), "no_power"),
         ("alike", power(0.8), "ok"),
     ]:
         assert verdict(found(state), run)["verdict"] == expected

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import tiny_config
+from tf_mtl_privacy.config import AUDIT_FOLDER
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluate import evaluate_run
@@ -91,7 +92,7 @@ def without_bookkeeping(probe):
 
 
 def kept_file(run):
-    (found,) = (run.folder / saved.KEPT).glob("attackers-*.json")
+    (found,) = (run.folder / AUDIT_FOLDER).glob("attackers-*.json")
     return found
 
 

@@ -60,8 +60,9 @@ def dp_audit(
         show without noise), `verdict` ("holds", "contradicted", "no_power" or "no_claim"),
         `guesses`, `correct`, `canaries`, `text` (one sentence); further `updates` and
         `updates_claimed` (how many of the claim's updates were run), `half_noise` (what the audit
-        could expect to find were the noise half of what is claimed), and `single_step` (see
-        `SingleStep`, with `contradicted`). None for what was not measured.
+        could expect to find were the noise half of what is claimed), `notices_half_noise` (whether
+        one of the two tests would in most cases have contradicted the claim then), and
+        `single_step` (see `SingleStep`, with `contradicted`). None for what was not measured.
 
     Raises:
         UsageError: no such setting, or fewer than 4 canaries.
@@ -92,6 +93,9 @@ def dp_audit(
         "updates": _total(phases),
         "updates_claimed": _total(claim.phases),
         "half_noise": plan[1],
+        "notices_half_noise": bool(
+            plan[1] > claim.epsilon or single.runs >= _needed(claim, single_error)
+        ),
         "single_step": single._asdict() | {"contradicted": single.mu_lower > single.mu_claimed},
     }
     return result | {"text": sentence(result)}
@@ -137,8 +141,12 @@ def _canaries(claim: Claim, effort: Setting, asked: int | None) -> int:
 
 
 def _runs(claim: Claim, effort: Setting, error: float) -> int:
-    needed = runs_needed(_least_noise(claim), error)
-    return min(effort.runs, max(effort.least_runs, needed))
+    return min(effort.runs, max(effort.least_runs, _needed(claim, error)))
+
+
+def _needed(claim: Claim, error: float) -> int:
+    """Repetitions of one update with which half the noise is noticed."""
+    return runs_needed(_least_noise(claim), error)
 
 
 def _least_noise(claim: Claim) -> float:
@@ -217,7 +225,10 @@ def _verdict(claimed: float, lower: float, most: float, single: SingleStep) -> s
 
 
 def _no_claim(claim: Claim, confidence: float) -> dict[str, Any]:
-    nothing = ("epsilon_lower", "claimed", "max_detectable", "half_noise", "single_step")
+    nothing = (
+        *("epsilon_lower", "claimed", "max_detectable"),
+        *("half_noise", "notices_half_noise", "single_step"),
+    )
     zero = ("guesses", "correct", "canaries", "updates")
     result: dict[str, Any] = dict.fromkeys(nothing) | dict.fromkeys(zero, 0)
     result |= {

@@ -33,5 +33,15 @@ def sentence(found: Mapping[str, Any]) -> str:
         )
     return (
         f"Not contradicted: {measured}, below the claimed {claimed:.2f}; without noise they would "
-        f"show {most:.2f}, with half the noise about {found['half_noise']:.2f}."
+        f"show {most:.2f}, with half the noise about {found['half_noise']:.2f}{_half(found)}."
+    )
+
+
+def _half(found: Mapping[str, Any]) -> str:
+    """What could be told of a fault as large as half the noise."""
+    if found["notices_half_noise"]:
+        return ""
+    return (
+        ", so that half the noise would not have been noticed by them, nor, in most cases, by one "
+        "update that is repeated"
     )

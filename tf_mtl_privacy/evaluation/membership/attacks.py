@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -34,8 +34,11 @@ def attack_scores(
     """(target, attack) -> `[N]` scores, larger means member; NaN for a row that it cannot attack.
 
     - business: the thresholds of `scores.py`, summed over tasks, and learners on logits and these.
-    - features: the distance to the features of what is restored from them, and learners.
+    - features: the distance to the features of what is restored from them, and learners, who ask
+      the released classifier about them and so read all of `business`, too.
     - release: restoration error and discriminator, and learners on all of it together.
+
+    Attacks on `business` are attacks on the others as well, and are not repeated there.
 
     Args:
         outputs: of members, then non-members.
@@ -51,10 +54,13 @@ def attack_scores(
         for name in names:
             if name in outputs.further:
                 found[target, name] = outputs.further[name].astype(np.float64)
-    for target, rows in _learned_from(outputs).items():
+    for target, read in _learned_from(outputs).items():
         for learner in learners:
-            if rows.shape[1]:
-                found[target, learner] = learned_scores(learner, rows, split, seed)
+            if read.given:
+                rows = np.concatenate([read.kept, read.pressed], axis=1)
+                found[target, learner] = learned_scores(
+                    learner, rows, split, seed, pressed=read.pressed.shape[1]
+                )
             done(f"{target}/{learner}")
     return found
 
@@ -64,19 +70,38 @@ def count_attacks(learners: Sequence[str]) -> int:
     return len(TARGETS) * len(learners)
 
 
-def _learned_from(outputs: Outputs) -> dict[str, Array]:
-    """Target -> `[N, d]`, what learners read."""
-    business = [scaled_logits(outputs.logits, outputs.labels)]
+class _Read(NamedTuple):
+    """What learners read of each row.
+
+    Attributes:
+        kept: `[N, d]` float, columns that they read as they are.
+        pressed: `[N, p]` float, many columns that are brought down to a few components first; in
+            one with them the few that matter most would be lost.
+        given: whether this release gives any of what is the target's own.
+    """
+
+    kept: Array
+    pressed: Array
+    given: bool
+
+
+def _learned_from(outputs: Outputs) -> dict[str, _Read]:
+    """Target -> what learners read."""
+    answers = [scaled_logits(outputs.logits, outputs.labels)]
     for task, logits in outputs.logits.items():
-        business.append(logits)
-        business += [score(logits, outputs.labels[task])[:, None] for score in THRESHOLDS.values()]
-    features = [outputs.features]
-    features += [outputs.further[n][:, None] for n in _OF_FEATURES if n in outputs.further]
-    further = [outputs.further[n][:, None] for n in _OF_RELEASE if n in outputs.further]
+        answers.append(logits)
+        answers += [score(logits, outputs.labels[task])[:, None] for score in THRESHOLDS.values()]
+    business = filled(np.concatenate(answers, axis=1))
+    distance, further = (
+        [outputs.further[n][:, None] for n in names if n in outputs.further]
+        for names in (_OF_FEATURES, _OF_RELEASE)
+    )
+    none = np.zeros((len(business), 0))
+    features = np.concatenate([business, *distance], axis=1)
+    release = filled(np.concatenate([features, *further, outputs.regions], axis=1))
+    seen = outputs.features.shape[1] > 0
     return {
-        "business": filled(np.concatenate(business, axis=1)),
-        "features": np.concatenate(features, axis=1),
-        "release": filled(
-            np.concatenate([*business, *features, *further, outputs.regions], axis=1)
-        ),
+        "business": _Read(business, none, business.shape[1] > 0),
+        "features": _Read(features, outputs.features, seen or bool(distance)),
+        "release": _Read(release, outputs.features, release.shape[1] > 0 or seen),
     }

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import ClassifierMixin
+from sklearn.compose import ColumnTransformer
 from sklearn.decomposition import PCA
 from sklearn.ensemble import HistGradientBoostingClassifier
 from sklearn.exceptions import ConvergenceWarning
@@ -43,25 +44,31 @@ LEARNERS: dict[str, Callable[[int], ClassifierMixin]] = {
 }
 
 
-def learned_scores(learner: str, rows: Array, split: Split, seed: int) -> Array:
+def learned_scores(
+    learner: str, rows: Array, split: Split, seed: int, *, pressed: int | None = None
+) -> Array:
     """`[N]` float64 probabilities of being a member.
 
     On the choosing half each row is scored by a model that learned from the others (3 folds), so
     that a choice by these scores is not fooled by a learner that remembers; the reporting half by a
-    model that learned from the whole choosing half. More than 64 columns are whitened principal
-    components first.
+    model that learned from the whole choosing half. More than 64 pressed columns are whitened
+    principal components first.
 
     Args:
         learner: a name of `LEARNERS`.
         rows: `[N, d]` float, what the attacker sees of each row.
         split: which rows are whose.
         seed: of the folds and the learner's own draws.
+        pressed: how many of the last columns may become components; by default all.
     """
+    pressed = rows.shape[1] if pressed is None else pressed
     steps: list[Any] = [StandardScaler()]
     # As many rows as a fold learns from, less one, bound the components too.
     most = min(_COMPONENTS, int(split.choosing.sum()) * (_FOLDS - 1) // _FOLDS - 1)
-    if rows.shape[1] > most:
-        steps.append(PCA(most, whiten=True, random_state=seed))
+    if pressed > most:
+        components = PCA(most, whiten=True, random_state=seed)
+        last = slice(rows.shape[1] - pressed, None)
+        steps.append(ColumnTransformer([("few", components, last)], remainder="passthrough"))
     model = make_pipeline(*steps, LEARNERS[learner](seed))
     known, truth = rows[split.choosing], split.member[split.choosing]
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)

@@ -91,10 +91,12 @@ def tpr_at(
 
     The value is the ROC's, linear between its points: what an attacker gets who tosses a coin
     between two thresholds. Two things make it uncertain: M members above the threshold (Wilson's
-    interval), and the place of the threshold, which is an order statistic of N non-members (the
-    ROC at the ranks `binom(N, rate)` takes with this confidence). Both distances from the value are
-    put together as the root of the sum of their squares (Zou and Donner 2008, "Construction of
-    confidence limits about effect measures", the method of variance estimates recovery).
+    interval), and the place of the threshold, which lies between two order statistics of N
+    non-members. Where l to u of them are above it, which `binom(N, rate)` are with this confidence,
+    the members above it are between those above the l-th (nobody for l = 0) and those above the
+    (u+1)-th. Both distances from the value are put together as the root of the sum of their squares
+    (Zou and Donner 2008, "Construction of confidence limits about effect measures", the method of
+    variance estimates recovery).
 
     Args:
         members: `[M]` float scores.
@@ -106,8 +108,10 @@ def tpr_at(
     m, n, tail = len(members), len(non_members), (1 - confidence) / 2
     value = float(np.interp(rate, fpr, tpr))
     low, high = wilson_interval(min(value * m, m), m, confidence)
-    ranks = binom.ppf([tail, 1 - tail], n, rate) + np.array([0, 1])
-    looser, stricter = np.interp(ranks[::-1] / n, fpr, tpr)
+    fewest, most = binom.ppf([tail, 1 - tail], n, rate)
+    # Where the curve rises at one FPR this is its upper end: all members above the next score.
+    looser = np.interp(most / n, fpr, tpr)
+    stricter = np.interp((fewest - 1) / n, fpr, tpr) if fewest else 0.0
     below = math.hypot(value - low, value - stricter)
     above = math.hypot(high - value, looser - value)
     return value, [max(0.0, value - below), min(1.0, value + above)]

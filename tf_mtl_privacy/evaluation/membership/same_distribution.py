@@ -31,16 +31,17 @@ def same_distribution(rows: Array, split: Split, seed: int) -> dict[str, Any]:
         seed: of the classifiers.
 
     Returns:
-        `auc`, `ci95`; `state`: "differ" where the interval lies above 0.5, "alike" where it ends
-        below `alike_below` (an AUC below 0.5 counts as 0.5 for that), else "not_shown" (too few
-        rows to tell); `ok`: whether it is not "differ".
+        `auc`, `ci95`; `state`: "alike" where the interval ends below `alike_below` (an AUC below
+        0.5 counts as 0.5 for that), also where it lies above 0.5: that little is too little to
+        matter, and with many rows chance alone gets there; "differ" where it lies above 0.5 and
+        ends higher; else "not_shown" (too few rows to tell); `ok`: whether it is not "differ".
     """
     found = [learned_scores(name, rows, split, seed) for name in _READERS]
     scores = max(found, key=lambda values: auc(*sides(values, split, split.choosing))[0])
     value, ci95 = auc(*sides(scores, split, ~split.choosing))
     # An AUC below a half is chance, and must not make up for an interval that is wide.
     most = max(value, 0.5) + ci95[1] - value
-    state = DIFFER if ci95[0] > 0.5 else ALIKE if most < ALIKE_BELOW else NOT_SHOWN
+    state = ALIKE if most < ALIKE_BELOW else DIFFER if ci95[0] > 0.5 else NOT_SHOWN
     return {
         "auc": value,
         "ci95": ci95,

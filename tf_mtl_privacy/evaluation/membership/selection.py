@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tf_mtl_privacy.evaluation.intervals import clopper_pearson
 from tf_mtl_privacy.evaluation.membership.roc import best_threshold, figures, tpr_at
 
 Array = np.ndarray[Any, Any]
@@ -54,25 +55,31 @@ def reported(scores: Array, split: Split) -> dict[str, Any]:
 
 
 def strongest(scores: Mapping[tuple[str, str], Array], split: Split) -> tuple[str, str]:
-    """(target, attack) with the highest TPR at 5 % FPR on the choosing half; the first of equals.
+    """(target, attack) that surely does best on the choosing half; the first of equals.
+
+    By the lower end of the interval of the TPR at 5 % FPR, then by the TPR: the largest of many
+    values is often that of the attack with the fewest rows.
 
     Args:
         scores: (target, attack) -> `[N]` scores, as for `reported`.
         split: see `Split`.
     """
 
-    def chosen_by(name: tuple[str, str]) -> float:
-        return tpr_at(*sides(scores[name], split, split.choosing), CHOSEN_BY)[0]
+    def chosen_by(name: tuple[str, str]) -> tuple[float, float]:
+        value, (low, _) = tpr_at(*sides(scores[name], split, split.choosing), CHOSEN_BY)
+        return low, value
 
     return max(scores, key=chosen_by)
 
 
-def lower_bounds(
+def operating_points(
     scores: Array, split: Split, rates: Sequence[float], tests: int = 1
-) -> list[float]:
-    """TPR that is exceeded at each of some FPRs, all of them together with 95 % confidence.
+) -> list[tuple[float, float]]:
+    """(least TPR, most FPR) at one threshold for each rate, all together with 95 % confidence.
 
-    One-sided, Bonferroni over the rates and tests; on the reporting half.
+    The threshold has about that FPR on the choosing half. It is fixed for the reporting half, where
+    hits and false alarms are binomial counts, so that the one-sided bounds are Clopper and
+    Pearson's (1934), which hold for any number of rows; Bonferroni over both sides, rates, tests.
 
     Args:
         scores: `[N]`, as for `reported`.
@@ -80,9 +87,17 @@ def lower_bounds(
         rates: the FPRs.
         tests: how many such lists are looked at.
     """
-    reporting = sides(scores, split, ~split.choosing)
-    confidence = 1 - 2 * 0.05 / (len(rates) * tests)
-    return [tpr_at(*reporting, rate, confidence)[1][0] for rate in rates]
+    others = sides(scores, split, split.choosing)[1]
+    members, non_members = sides(scores, split, ~split.choosing)
+    error = 0.05 / (2 * len(rates) * tests)
+    found = []
+    for rate in rates:
+        threshold = float(np.quantile(others, 1 - rate, method="higher"))
+        hits, alarms = int((members > threshold).sum()), int((non_members > threshold).sum())
+        least = clopper_pearson(hits, len(members), 1 - 2 * error)[0]
+        most = clopper_pearson(alarms, len(non_members), 1 - 2 * error)[1]
+        found.append((least, most))
+    return found
 
 
 def attackable(scores: Mapping[tuple[str, str], Array], split: Split) -> dict[Any, Array]:

@@ -24,6 +24,11 @@ class Effort:
     heads: int
     head_epochs: int
 
+    def with_rows(self, rows: int) -> Effort:
+        """The same with at most so many rows on a side, heads drawn from as large a share."""
+        pool = max(self.head_rows * rows // self.rows, 1)
+        return dataclasses.replace(self, rows=rows, head_rows=pool)
+
 
 EFFORTS = {
     "fast": Effort(

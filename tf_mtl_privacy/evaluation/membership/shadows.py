@@ -23,10 +23,11 @@ PLAN = "plan.json"
 def seen_by(number: int, members: int, non_members: int, seed: int) -> Array:
     """`[members + non_members]` bool: which rows of the pool shadow `number` is trained on.
 
-    Each shadow is trained on as many rows as the attacked model, `members`. They come in pairs: the
-    first of a pair sees the first rows of a random order, the second the last; where there are as
-    many non-members as members, every row is thus inside exactly half of the shadows. More shadows
-    leave the earlier ones as they are.
+    Each shadow is trained on as many rows as the attacked model, `members`. All see the members
+    beyond as many as there are non-members, which can thus not be attacked. Of the others each sees
+    half: they come in pairs, the first of a pair sees the first of a random order, the second the
+    last, so that every row is inside exactly half of the shadows. More shadows leave the earlier
+    ones as they are.
 
     Args:
         number: of the shadow, from 0.
@@ -39,9 +40,11 @@ def seen_by(number: int, members: int, non_members: int, seed: int) -> Array:
     """
     if not 0 < non_members <= members:
         raise ValueError(f"expected 0 < non_members={non_members} <= members={members}")
-    count = members + non_members
-    place = np.random.default_rng(layer_seed(seed, f"shadows/{number // 2}")).permutation(count)
-    return place < members if number % 2 == 0 else place >= non_members
+    draw = np.random.default_rng(layer_seed(seed, f"shadows/{number // 2}"))
+    first = draw.permutation(2 * non_members) < non_members
+    half = first if number % 2 == 0 else ~first
+    surplus = np.ones(members - non_members, bool)
+    return np.concatenate([half[:non_members], surplus, half[non_members:]])
 
 
 def train_shadows(

@@ -9,6 +9,8 @@ from typing import Any
 ALIKE, DIFFER, NOT_SHOWN = "alike", "differ", "not_shown"
 OK, NO_POWER, INVALID = "ok", "no_power", "invalid"
 _CHOSEN_BY = "0.05"
+# An attack that finds fewer of rows that are known by heart has little power.
+_LEAST_FOUND = 0.20
 
 
 def verdict(found: Mapping[str, Any], power: Mapping[str, Any] | None) -> dict[str, str]:
@@ -32,19 +34,29 @@ def verdict(found: Mapping[str, Any], power: Mapping[str, Any] | None) -> dict[s
     if power is None:
         return _said(NO_POWER, "no overfitted run was attacked to show what attacks can find")
     if not shows_power(power):
-        return _said(NO_POWER, f"nothing was found in {power['run_dir']} either")
-    return _said(OK, f"the same attacks found the rows of {power['run_dir']}")
+        return _said(NO_POWER, f"too little was found in {power['run_dir']} either")
+    best = f"{power['attack']} on {power['target']}".replace("_", " ")
+    return _said(
+        OK,
+        f"one of the same attacks, {best}, finds {_value(power):.0%} of the rows of "
+        f"{power['run_dir']}",
+    )
 
 
 def shows_power(power: Mapping[str, Any]) -> bool:
-    """Whether the attacks found something in the run that was to show their power.
+    """Whether the attacks found rows of the run that was to show their power: a fifth or more.
 
     Args:
         power: see `verdict`; one without a check of members against others passes it.
     """
     check = (power.get("data") or {}).get("same_distribution") or {}
     ends = power["tpr_at_fpr"][_CHOSEN_BY]["ci95"]
-    return bool(check.get("ok", True) and ends and ends[0] > float(_CHOSEN_BY))
+    found = bool(ends) and ends[0] > float(_CHOSEN_BY)
+    return bool(check.get("ok", True) and found and _value(power) >= _LEAST_FOUND)
+
+
+def _value(power: Mapping[str, Any]) -> float:
+    return float(power["tpr_at_fpr"][_CHOSEN_BY]["value"])
 
 
 def _said(name: str, reason: str) -> dict[str, str]:

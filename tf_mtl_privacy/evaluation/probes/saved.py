@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_mtl_privacy.config import RESULTS_FILE, DataConfig
+from tf_mtl_privacy.config import AUDIT_FOLDER, RESULTS_FILE, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes.kept import KeptReadings, code_digest, rows_digest
@@ -28,7 +28,7 @@ from tf_mtl_privacy.training.saved_run import SavedRun
 
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
 # Folder within that of the run, for readings that are kept.
-KEPT = "audit"
+
 # What must agree for two runs to hide the same thing in the same pictures.
 _SAME = ("dataset", "image_size", "data_seed", "synthetic_shift", "synthetic_correlation")
 
@@ -73,7 +73,9 @@ def probe_run(
         kept = KeptReadings(None, {})
         if effort.kept:
             rows = {"unseen": unseen, "own": own}
-            kept = KeptReadings(Path(run.run_dir) / KEPT, _about(run, effort, weights, rows))
+            kept = KeptReadings(
+                Path(run.run_dir) / AUDIT_FOLDER, _about(run, effort, weights, rows)
+            )
         bar.update(1)
         found = probe_networks(
             bundles,
