@@ -37,7 +37,13 @@ def inversion_part(audited: Audited) -> dict[str, Any] | None:
     if len(images) < 2:
         audited.leave_out("inversion", "the data has no validation rows of other people")
         return None
-    bundle = next(iter(networks(audited.run).values()))
+    first, *others = networks(audited.run).items()
+    if others:
+        audited.leave_out(
+            "inversion of " + ", ".join(task for task, _ in others),
+            f"of the encoders, one for each task, only that of {first[0]} is inverted",
+        )
+    bundle = first[1]
     see = seen_by(most_draws(bundle.encoder)[1], images)
     targets = dataset.store.images(test)
     with Progress(2 + epochs(audited.setting), "inversion", "epochs") as bar:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -40,11 +41,15 @@ def expected_seconds(run: SavedRun, dataset: Dataset, shadows: int, rows: int) -
     members = min(rows or effort.rows, len(dataset.rows["train"]))
     heads = min(members, effort.head_rows) * effort.heads * effort.head_epochs
     passes = 2 * members + len(networks(run)) * heads + inversion.rows * epochs("thorough")
-    return passes * per_row + shadows * (training.get("seconds") or 0.0) + _attackers(run)
+    attackers = _attackers(run, len(dataset.rows["train"]))
+    return passes * per_row + shadows * (training.get("seconds") or 0.0) + attackers
 
 
-def _attackers(run: SavedRun) -> float:
-    """Seconds of thorough fresh attackers; 0 where they are there, or fast ones never ran."""
+def _attackers(run: SavedRun, train_rows: int) -> float:
+    """Seconds of thorough fresh attackers; 0 where they are there, or fast ones never ran.
+
+    Where faces are not drawn, they learn from the training rows and no more.
+    """
     from tf_mtl_privacy.evaluation.probes.run import count_attackers
     from tf_mtl_privacy.evaluation.probes.saved import networks
     from tf_mtl_privacy.evaluation.probes.settings import FAST, THOROUGH
@@ -57,6 +62,7 @@ def _attackers(run: SavedRun) -> float:
         return 0.0
     # Those that ran then: the setting may have had others.
     ran = sum(len(part.get("attackers", ())) for part in probe.values() if isinstance(part, dict))
-    passes = [setting.rows * setting.epochs for setting in (FAST, THOROUGH)]
+    most = math.inf if run.config.data.dataset == "synthetic_faces" else train_rows
+    passes = [min(setting.rows, most) * setting.epochs for setting in (FAST, THOROUGH)]
     larger = count_attackers(networks(run), THOROUGH) * THOROUGH.restarts / max(ran, 1)
     return float(probe["seconds"]) * larger * passes[1] / passes[0]

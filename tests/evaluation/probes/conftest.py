@@ -22,6 +22,7 @@ TINY = {
     "dense_epochs": 2,
     "epochs": 2,
     "image_epochs": 1,
+    "least_updates": 0,
     "width": 8,
     "image_width": 8,
 }

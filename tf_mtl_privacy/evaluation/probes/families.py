@@ -105,7 +105,8 @@ def _dense(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
     data = dataclasses.replace(inputs.data, train=train, validation=validation, test=test)
     model = networks.dense_network(train.shape[1], data.classes, units=256, seed=seed)
     unchanged = Inputs(data, 1, seed).channels("raw")
-    return fit_network(model, data, unchanged, epochs=setting.dense_epochs, seed=seed)
+    effort = {"epochs": setting.dense_epochs, "least_updates": setting.least_updates}
+    return fit_network(model, data, unchanged, **effort, seed=seed)
 
 
 def _convolutional(build: Callable[..., keras.Model], form: str, rate: float) -> Attacker:
@@ -115,15 +116,17 @@ def _convolutional(build: Callable[..., keras.Model], form: str, rate: float) ->
         image = shape[-1] <= _IMAGE_CHANNELS
         width = setting.image_width if image else setting.width
         epochs = setting.image_epochs if image else setting.epochs
+        effort = {"epochs": epochs, "least_updates": setting.least_updates}
         model = build(shape, data.classes, width=width, seed=seed)
-        return fit_network(model, data, inputs.channels(form), epochs=epochs, rate=rate, seed=seed)
+        return fit_network(model, data, inputs.channels(form), **effort, rate=rate, seed=seed)
 
     return attack
 
 
 def _network(build: Callable[[int], keras.Model], form: str, rate: float = 2e-3) -> Attacker:
     def attack(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
-        channels, epochs = inputs.channels(form), setting.epochs
-        return fit_network(build(seed), inputs.data, channels, epochs=epochs, rate=rate, seed=seed)
+        effort = {"epochs": setting.epochs, "least_updates": setting.least_updates}
+        channels = inputs.channels(form)
+        return fit_network(build(seed), inputs.data, channels, **effort, rate=rate, seed=seed)
 
     return attack

@@ -29,6 +29,7 @@ def fit_network(
     channels: ChannelMap,
     *,
     epochs: int,
+    least_updates: int = 0,
     rate: float = 2e-3,
     seed: int,
 ) -> ClassScores:
@@ -43,12 +44,14 @@ def fit_network(
         data: the rows.
         channels: what is done to each row before the network reads it.
         epochs: passes over the training rows, > 0.
+        least_updates: more passes where these are fewer updates.
         rate: Adam's largest step size; it rises over the first epoch and falls along a cosine.
         seed: of the order of rows.
     """
     rng = np.random.default_rng(seed)
     batch = max(_LEAST_BATCH, min(_BATCH, len(data.train) // 4))
     steps = max(len(data.train) // batch, 1)
+    epochs = max(epochs, -(-least_updates // steps))
     schedule = optimizers.schedules.CosineDecay(
         rate / 20, max((epochs - 1) * steps, 1), warmup_target=rate, warmup_steps=steps
     )

@@ -27,6 +27,8 @@ class Setting:
         dense_epochs: passes of networks over whitened rows.
         epochs: passes of convolutional networks over feature maps.
         image_epochs: passes over images and masks.
+        least_updates: of any network: where rows are few it passes over them more often, as it is
+            the number of updates that takes it off the plateau at chance.
         width: channels that size convolutional networks over feature maps.
         image_width: likewise over images and masks.
         features: who attacks features.
@@ -59,6 +61,7 @@ class Setting:
     dense_epochs: int
     epochs: int
     image_epochs: int
+    least_updates: int
     width: int
     image_width: int
     features: tuple[str, ...]
@@ -91,6 +94,7 @@ FAST = Setting(
     dense_epochs=12,
     epochs=6,
     image_epochs=3,
+    least_updates=250,
     width=24,
     image_width=16,
     features=("logistic_standardised", "logistic_whitened", "soft_whitened"),
@@ -123,6 +127,7 @@ THOROUGH = Setting(
     dense_epochs=30,
     epochs=12,
     image_epochs=4,
+    least_updates=1_000,
     width=32,
     image_width=32,
     features=(
