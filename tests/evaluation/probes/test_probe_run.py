@@ -192,6 +192,12 @@ def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch
         evaluate_run(other, shifted, probe="fast", removal_off=str(run.folder))
     with pytest.raises(UsageError, match=r"--removal_off=nowhere: results.json there has no"):
         evaluate_run(other, probe="fast", removal_off="nowhere")
+    path = run.folder / "results.json"
+    results = json.loads(path.read_text())
+    results["config"]["removal"]["mask"] = "learned"
+    path.write_text(json.dumps(results))
+    with pytest.raises(UsageError, match=r"--removal_off=.*: that run has --mask=learned"):
+        evaluate_run(other, probe="fast", removal_off=str(run.folder))
 
 
 def test_single_task_runs_are_read_through_their_best_encoder(run, monkeypatch, tiny_fast):

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from tf_mtl_privacy.config import AUDIT_FOLDER, RESULTS_FILE, DataConfig
+from tf_mtl_privacy.config import AUDIT_FOLDER, RESULTS_FILE, Config, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes.kept import KeptReadings, code_digest, rows_digest
@@ -159,19 +159,20 @@ def removal_off_figures(folder: str, data: DataConfig) -> dict[str, Any]:
     """`privacy.probe.features.strongest` of another run on the same data.
 
     Raises:
-        UsageError: it has none, or is on other data.
+        UsageError: it has none, removes something itself, or is on other data.
     """
     flag, path = f"--removal_off={folder}", Path(folder) / RESULTS_FILE
     try:
         results = read_json(path)
         figures: dict[str, Any] = dict(results["privacy"]["probe"]["features"]["strongest"])
-        other = DataConfig(**results["config"]["data"])
+        config = Config.from_dict(results["config"])
     except (RunError, KeyError, TypeError) as error:
         raise UsageError(
             f"{flag}: {path.name} there has no figures of fresh attackers; make them with "
             "evaluate --probe=fast on that run"
         ) from error
     names = (*_SAME, "effective_private_label")
+    other, removal = config.data, config.removal_in_force
     wrong = [name for name in names if getattr(other, name) != getattr(data, name)]
     if wrong:
         raise UsageError(
@@ -179,6 +180,12 @@ def removal_off_figures(folder: str, data: DataConfig) -> dict[str, Any]:
             f"{getattr(other, wrong[0])!r}, here it is {getattr(data, wrong[0])!r}; name a run "
             "on the same data"
         )
+    for name, off in (("mask", "none"), ("erasure", "none"), ("feature_noise", 0.0)):
+        if getattr(removal, name) != off:
+            raise UsageError(
+                f"{flag}: that run has --{name}={getattr(removal, name)}; name one without what "
+                "removes the private label, which is to show that attackers read it then"
+            )
     return figures
 
 
