@@ -10,7 +10,7 @@ from tests.reporting.conftest import make_results
 from tests.reporting.private_runs import private_dp
 from tests.reporting.probes import whole_probe
 from tf_mtl_privacy.reporting.audit_findings import membership_verdict
-from tf_mtl_privacy.reporting.privacy_card import audit_is_of, privacy_card, private_name
+from tf_mtl_privacy.reporting.privacy_card import privacy_card, private_name
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines
 
 
@@ -198,21 +198,6 @@ def test_an_audit_of_another_run_counts_as_none(results):
     card = privacy_card(results, make_audit({"config": other}))
     assert any("is of another run" in part["why"] for part in card["not_attacked"])
     assert not any("membership" in what or "AUC" in text for what, text in attacked(card).items())
-    assert audit_is_of(results, make_audit(results))
-    assert not audit_is_of(results, make_audit(results, attributes={"weights": "f" * 16}))
-    # The same configuration, trained anew: an audit without fresh attackers names its weights, too.
-    assert audit_is_of(results, make_audit(results, weights="0123456789abcdef"))
-    assert not audit_is_of(results, make_audit(results, weights="f" * 16))
-    results["privacy"]["probe"] = None
-    assert audit_is_of(results, make_audit(results, weights="f" * 16))
-
-
-def test_the_audit_s_own_probe_counts(results):
-    probe = whole_probe()
-    probe["features"]["strongest"]["accuracy"] = 0.5
-    assert (
-        "50.0 % of test" in privacy_card(results, make_audit(results, attributes=probe))["summary"]
-    )
 
 
 @pytest.mark.parametrize(

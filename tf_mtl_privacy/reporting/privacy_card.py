@@ -20,6 +20,7 @@ from tf_mtl_privacy.reporting.audit_findings import (
 from tf_mtl_privacy.reporting.formats import count, percent
 from tf_mtl_privacy.reporting.privacy_lines import claim_lines, epsilon, reader_lines
 from tf_mtl_privacy.reporting.privacy_text import NOT_COVERED
+from tf_mtl_privacy.reporting.standing import audit_is_of, standing_probe
 
 RUN_DIR = "RUN_DIR"
 _PASSES = {
@@ -37,7 +38,7 @@ def privacy_card(
     Args:
         results: the content of results.json.
         audit: the content of audit.json, or None where nobody has audited the run. One that is not
-            of this run (`audit_is_of`) counts as none.
+            of this run (`standing.audit_is_of`) counts as none.
         run_dir: the run's folder, for commands.
 
     Returns:
@@ -51,7 +52,7 @@ def privacy_card(
     other = audit is not None and not audit_is_of(results, audit)
     audit = None if other else audit
     dp, privacy = results["dp"], results["privacy"]
-    probe = (audit or {}).get("attributes") or privacy.get("probe")
+    probe, told = standing_probe(results, audit)
     return {
         "released": dict(dp.get("released") or {}),
         "claims": claim_lines(dp),
@@ -60,7 +61,7 @@ def privacy_card(
         "readers": reader_lines(dp),
         "attacked": [
             {"what": what, "finding": finding}
-            for what, finding in (*_read(results, probe), *audit_findings(audit or {}))
+            for what, finding in (*_read(results, probe, told), *audit_findings(audit or {}))
         ],
         "not_attacked": [
             {"what": what, "why": why}
@@ -78,21 +79,6 @@ def privacy_card(
     }
 
 
-def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
-    """Whether an audit is of the run of a result: same configuration, same weights where named.
-
-    An audit names the weights itself (`weights`) and with its fresh attackers; a result does so
-    with its fresh attackers.
-    """
-    own = (results["privacy"].get("probe") or {}).get("weights")
-    pairs = (
-        (audit.get("weights"), own),
-        ((audit.get("attributes") or {}).get("weights"), own),
-        (audit.get("config"), results.get("config")),
-    )
-    return all(None in pair or pair[0] == pair[1] for pair in pairs)
-
-
 def private_name(results: Mapping[str, Any]) -> str:
     """The private label in words: `the iris`, `who it is`, `the code of Eyeglasses, Young`."""
     label = Config.from_dict(results.get("config") or {}).data.effective_private_label
@@ -102,11 +88,15 @@ def private_name(results: Mapping[str, Any]) -> str:
     return f"the code of {names.replace(',', ', ')}" if names else f"the {label}"
 
 
-def _read(results: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Iterator[tuple[str, str]]:
+def _read(
+    results: Mapping[str, Any], probe: Mapping[str, Any] | None, told: Mapping[str, str]
+) -> Iterator[tuple[str, str]]:
     """What fresh attackers read of the private label."""
     chance = percent(results["privacy"].get("chance"))
     for words, best in given_away(probe) if probe else ():
-        yield f"{private_name(results)}, from {words}", f"{reading_text(best)}; a guess {chance}"
+        both = f"; {told[words]}" if words in told else ""
+        finding = f"{reading_text(best)}; a guess {chance}{both}"
+        yield f"{private_name(results)}, from {words}", finding
 
 
 def _gaps(

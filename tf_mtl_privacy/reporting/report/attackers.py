@@ -19,6 +19,7 @@ from tf_mtl_privacy.reporting.report.document import (
     Text,
 )
 from tf_mtl_privacy.reporting.report.run_folder import ReportRun, command
+from tf_mtl_privacy.reporting.standing import Standing
 
 _OTHERS = {
     "planted": "a planted leak (must be found)",
@@ -28,14 +29,14 @@ _OTHERS = {
 _HEADER = ("read from", "read right", "95 % interval", "balanced", "attacker", "learned from")
 
 
-def attacker_blocks(run: ReportRun, probe: Mapping[str, Any] | None) -> Iterator[Block]:
+def attacker_blocks(run: ReportRun, found: Standing) -> Iterator[Block]:
     """What fresh attackers read of the private label.
 
     Args:
         run: the run.
-        probe: as `privacy.probe` of results.json, or None.
+        found: their readings that stand (`standing.standing_probe`).
     """
-    privacy = run.results["privacy"]
+    privacy, probe = run.results["privacy"], found.probe
     send = command("evaluate", run, "--probe=fast")
     if not privacy.get("classes", 1):
         yield Text("This data has no private label.")
@@ -52,7 +53,7 @@ def attacker_blocks(run: ReportRun, probe: Mapping[str, Any] | None) -> Iterator
         reasons = "; ".join(probe.get("underpowered_reasons") or ())
         yield Notice(f"These attackers are too weak for any claim: {reasons}.")
     yield _chart(run, probe)
-    yield _table(run, probe)
+    yield _table(run, probe, found.told)
     if not _best(probe, "removal_off"):
         yield Missing(
             "The same run with removal off, which shows that attackers are strong enough",
@@ -106,7 +107,7 @@ def _chart(run: ReportRun, probe: Mapping[str, Any]) -> Picture:
     )
 
 
-def _table(run: ReportRun, probe: Mapping[str, Any]) -> Table:
+def _table(run: ReportRun, probe: Mapping[str, Any], told: Mapping[str, str]) -> Table:
     rows, absent = [], []
     for name in (*TARGETS, *_OTHERS):
         part, best = _part(probe, name), _best(probe, name)
@@ -120,6 +121,7 @@ def _table(run: ReportRun, probe: Mapping[str, Any]) -> Table:
         f"A guess is right in {percent(privacy['chance'])}, the most frequent class in "
         f"{percent(privacy.get('majority'))}. Setting: {probe.get('setting') or 'not said'}.",
         *(f"{line[0].upper()}{line[1:]}." for line in unchecked(probe)),
+        *(f"{words[0].upper()}{words[1:]}: {sentence}." for words, sentence in told.items()),
         *([f"Not attacked: {'; '.join(absent)}."] if absent else []),
     ]
     return Table("Fresh attackers against a guess", _HEADER, tuple(rows), tuple(notes))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from tf_mtl_privacy.reporting.privacy_card import audit_is_of, privacy_card
+from tf_mtl_privacy.reporting.privacy_card import privacy_card
 from tf_mtl_privacy.reporting.report.attackers import attacker_blocks
 from tf_mtl_privacy.reporting.report.comparison import comparison_table
 from tf_mtl_privacy.reporting.report.document import Report, Section
@@ -16,6 +16,7 @@ from tf_mtl_privacy.reporting.report.privacy import card_blocks, epsilon_blocks
 from tf_mtl_privacy.reporting.report.provenance import provenance_blocks
 from tf_mtl_privacy.reporting.report.run_folder import ReportRun
 from tf_mtl_privacy.reporting.report.training import figure_2_blocks, training_blocks
+from tf_mtl_privacy.reporting.standing import audit_is_of, standing_probe
 
 
 def build_report(run: ReportRun, others: Sequence[ReportRun] = ()) -> Report:
@@ -28,11 +29,11 @@ def build_report(run: ReportRun, others: Sequence[ReportRun] = ()) -> Report:
     runs = [_with_its_audit(one) for one in (run, *others)]
     results, audit = run.results, runs[0].audit
     card = privacy_card(results, run.audit, run.quoted)
-    probe = (audit or {}).get("attributes") or results["privacy"].get("probe")
+    attackers = standing_probe(results, audit)
     lfw, missing = table_2(runs)
     sections = [
         Section("card", "Privacy card", tuple(card_blocks(card))),
-        Section("attackers", "What fresh attackers read", tuple(attacker_blocks(run, probe))),
+        Section("attackers", "What fresh attackers read", tuple(attacker_blocks(run, attackers))),
         Section("pictures", "Pictures", tuple(picture_blocks(run))),
         Section("paper", "The paper's tables", (table_1(runs), lfw, *missing, table_3(runs))),
         Section("figure2", "The paper's Figure 2", tuple(figure_2_blocks(run))),
@@ -48,7 +49,7 @@ def build_report(run: ReportRun, others: Sequence[ReportRun] = ()) -> Report:
         subtitle=f"{run.title} on {run.dataset}, seed {results.get('seed')}",
         summary=tuple(summary(run, card)),
         warnings=tuple(card["contradictions"]),
-        tiles=tuple(tiles(runs[0], card, probe)),
+        tiles=tuple(tiles(runs[0], card, attackers.probe)),
         sections=tuple(sections),
     )
 

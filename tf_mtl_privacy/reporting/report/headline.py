@@ -30,7 +30,7 @@ def tiles(run: ReportRun, card: Mapping[str, Any], probe: Mapping[str, Any] | No
     Args:
         run: the run.
         card: its privacy card.
-        probe: what fresh attackers found (of the audit where it has it), or None.
+        probe: what fresh attackers found, the readings that stand, or None.
     """
     return [
         _leak(run, probe),
