@@ -1,9 +1,11 @@
 """The table of models: figures by hand, what is missing, what cannot be had."""
 
+import copy
 import json
 
 import pytest
 
+from tests.reporting.audits import make_audit
 from tests.reporting.table_runs import results, write_run, write_table
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.flags import parse
@@ -184,6 +186,41 @@ def test_all_models_share_the_data_and_the_budget():
     assert budgets == {0.5}
     assert configs["dp_scope_all"].privacy.dp_scope == "all"
     assert configs["dp_scope_all"].model.backbone.endswith("runs/table/backbone")
+
+
+@pytest.mark.parametrize(
+    ("verdict", "cell", "note"),
+    [
+        ("ok", "5.8 %", ""),
+        ("no_power", "5.8 % !", "nothing shows that membership attacks could have found more"),
+        ("invalid", NOT_MEASURED, "members and others differ without any model"),
+    ],
+)
+def test_membership_is_that_of_an_audit_of_the_same_weights(tmp_path, verdict, cell, note):
+    found = results()
+    found["privacy"]["probe"]["weights"] = "a" * 16
+    found["stop_rule"]["parts"]["membership"] = {"value": 0.3}
+    audit = make_audit(found, weights="a" * 16)
+    audit["membership"]["verdict"] = verdict
+    write_table(tmp_path, results("stl"), found)
+    path = tmp_path / "mtl_adv_dp-seed0" / "audit.json"
+    path.write_text(json.dumps(audit), encoding="utf-8")
+    table = model_table(tmp_path)
+    assert cells(table, "membership inference")["mtl_adv_dp"] == cell
+    assert cells(table, "membership inference")["stl"] == NOT_MEASURED
+    assert any(note in told for told in table["notes"]) if note else not table["notes"]
+    # Of other weights: what the stop rule measured, as where there is no audit.
+    path.write_text(json.dumps(audit | {"weights": "b" * 16}), encoding="utf-8")
+    assert cells(model_table(tmp_path), "membership inference")["mtl_adv_dp"] == "30.0 %"
+
+
+def test_fresh_attackers_of_the_audit_count_where_they_read_more(tmp_path):
+    found = results(features=0.15, high=0.17)
+    better = copy.deepcopy(found["privacy"]["probe"])
+    better["features"]["strongest"] |= {"accuracy": 0.4, "ci95": [0.38, 0.42]}
+    figures = run_figures(found, make_audit(found, attributes=better)).figures
+    assert (figures["probe_features"].value, figures["probe_features_high"].value) == (0.4, 0.42)
+    assert run_figures(found).figures["probe_features"].value == 0.15
 
 
 def test_runs_on_other_data_are_noticed(tmp_path):

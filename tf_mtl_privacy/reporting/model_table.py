@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tf_mtl_privacy.config import RESULTS_FILE
+from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
 from tf_mtl_privacy.reporting.model_runs import (
     BACKBONE,
     EVERYTHING,
@@ -27,12 +28,18 @@ from tf_mtl_privacy.reporting.risk_reduction import (
 from tf_mtl_privacy.reporting.run_figures import (
     NOT_MEASURED,
     RunFigures,
+    read_audit,
     read_results,
     run_figures,
     spread,
 )
 
 TABLE_VERSION = 1
+# What a verdict on an audit's figure of membership inference means for it.
+_UNSURE = {
+    NO_POWER: "nothing shows that membership attacks could have found more",
+    INVALID: "no membership inference, as members and others differ without any model",
+}
 # What the table shows of `run_figures.SOURCES`.
 COLUMNS = (
     "gender",
@@ -51,7 +58,7 @@ COLUMNS = (
 
 
 def model_table(runs_dir: str | os.PathLike[str], seeds: int = 1) -> dict[str, Any]:
-    """Reads `<model>-seed<k>/results.json` under a folder.
+    """Reads `<model>-seed<k>/results.json` under a folder, and audit.json beside it where it is.
 
     Args:
         runs_dir: the folder of runs.
@@ -61,7 +68,8 @@ def model_table(runs_dir: str | os.PathLike[str], seeds: int = 1) -> dict[str, A
     Returns:
         JSON-ready: `seeds`, `models` (model -> `title`, `seeds`, `paper`, `figures`: column ->
         `spread`, `label_access`: list, or null where no run says it, `mask`: seed -> a value of
-        `mask_evidence`, `underpowered`: seed -> reasons), `reductions` (`claim`, `chance`, `paper`,
+        `mask_evidence`, `underpowered`: seed -> reasons, `membership`: seed -> verdict of its audit
+        where that is not "ok"), `reductions` (`claim`, `chance`, `paper`,
         `ours`), `missing` (list of `model`, `seed`, `command`) and `notes` (list of sentences).
 
     Raises:
@@ -111,7 +119,8 @@ def _seeds_in(folder: Path) -> set[int]:
 
 def _read(run: TableRun, runs_dir: Path) -> RunFigures | None:
     """The figures of a run; None where it is not finished."""
-    path = run.folder(runs_dir) / RESULTS_FILE
+    folder = run.folder(runs_dir)
+    path = folder / RESULTS_FILE
     if not path.exists():
         return None
     results = read_results(path)
@@ -122,7 +131,7 @@ def _read(run: TableRun, runs_dir: Path) -> RunFigures | None:
             f"{path}: is of {model}, seed {results.get('seed')}, not of {run.model}, seed "
             f"{run.seed}; rename the folder"
         )
-    return run_figures(results)
+    return run_figures(results, read_audit(folder / AUDIT_FILE))
 
 
 def _model(model: str, runs: Mapping[int, RunFigures]) -> dict[str, Any]:
@@ -139,6 +148,9 @@ def _model(model: str, runs: Mapping[int, RunFigures]) -> dict[str, Any]:
         "mask": {str(seed): run.mask for seed, run in runs.items()},
         "underpowered": {
             str(seed): list(run.underpowered) for seed, run in runs.items() if run.underpowered
+        },
+        "membership": {
+            str(seed): run.membership for seed, run in runs.items() if run.membership in _UNSURE
         },
     }
 
@@ -168,6 +180,8 @@ def _notes(runs: Mapping[str, Mapping[int, RunFigures]], folder: Path) -> list[s
             if run.underpowered:
                 reasons = "; ".join(run.underpowered)
                 notes.append(f"{name}: UNDERPOWERED ATTACKERS, NO CLAIM: {reasons}")
+            if run.membership in _UNSURE:
+                notes.append(f"{name}: {_UNSURE[run.membership]}")
             if run.figures["probe_features"].absent == NOT_MEASURED:
                 where = TableRun(model, seed).folder(folder)
                 notes.append(

@@ -43,8 +43,9 @@ def figure_rows(table: Mapping[str, Any]) -> list[Row]:
         found: Iterable[Row] = _spread_rows(
             source.title, source.unit, [part["figures"][name] for part in models]
         )
-        if name.startswith("probe_"):
-            found = (_marked(row, models) for row in found)
+        why = "underpowered" if name.startswith("probe_") else name
+        if why in ("underpowered", "membership"):
+            found = [_marked(row, models, why) for row in found]
         rows += found
         if any(name in part["paper"] for part in models):
             paper = [_paper(source.unit, part["paper"].get(name)) for part in models]
@@ -52,13 +53,17 @@ def figure_rows(table: Mapping[str, Any]) -> list[Row]:
     return [*rows, Row("label access", [access_text(part) for part in models])]
 
 
-def _marked(row: Row, models: Sequence[Mapping[str, Any]]) -> Row:
-    """The row with a mark on figures of attackers that are too weak for a claim."""
+def _marked(row: Row, models: Sequence[Mapping[str, Any]], why: str) -> Row:
+    """The row with a mark on figures of attackers that are too weak for a claim.
+
+    Args:
+        row: a row of figures.
+        models: in the order of its cells.
+        why: the key of a model that then is not empty.
+    """
     pairs = zip(row.cells, models, strict=True)
     return row._replace(
-        cells=[
-            f"{cell} !" if "%" in cell and part["underpowered"] else cell for cell, part in pairs
-        ]
+        cells=[f"{cell} !" if "%" in cell and part[why] else cell for cell, part in pairs]
     )
 
 

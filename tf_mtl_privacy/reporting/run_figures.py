@@ -1,17 +1,25 @@
-"""The figures by which finished runs are compared, out of their results.json."""
+"""The figures by which finished runs are compared, out of their results.json and audit.json."""
 
 from __future__ import annotations
 
 import os
 import statistics
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.evaluation.membership.verdict import INVALID
 from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.reporting.audit_findings import membership_verdict
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
 from tf_mtl_privacy.reporting.mask_evidence import mask_evidence
 from tf_mtl_privacy.reporting.results import SCHEMA_VERSION
+from tf_mtl_privacy.reporting.standing import audit_is_of, standing_probe
+
+AUDIT_VERSION = 1
+# The false alarms at which figures of membership inference are compared, as a key of audit.json.
+FALSE_ALARMS = "0.05"
 
 # Why there is no figure: the run has no such thing, or nobody has measured it.
 NONE, NOT_MEASURED = "none", "not measured"
@@ -89,6 +97,8 @@ class RunFigures(NamedTuple):
         chance: of the private label, in [0, 1], or None.
         fingerprint: of the data, or empty.
         mask: what it says of the mask and the game, see `mask_evidence`.
+        membership: what an audit's figure of membership inference is worth, see
+            `audit_findings.membership_verdict`; empty where no audit has one.
     """
 
     figures: dict[str, Figure]
@@ -97,6 +107,7 @@ class RunFigures(NamedTuple):
     chance: float | None
     fingerprint: str
     mask: str
+    membership: str = ""
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -115,21 +126,66 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
     return dict(results)
 
 
-def run_figures(results: Mapping[str, Any]) -> RunFigures:
-    """The figures of one results.json; nothing is guessed where a key is missing."""
+def read_audit(path: str | os.PathLike[str]) -> dict[str, Any] | None:
+    """An audit.json; None where there is none.
+
+    Raises:
+        RunError: it is damaged, or of a version that is not known here.
+    """
+    if not Path(path).exists():
+        return None
+    audit = read_json(path)
+    version = audit.get("schema_version") if isinstance(audit, Mapping) else None
+    if version != AUDIT_VERSION:
+        raise RunError(
+            f"{path}: schema_version is {version}, expected {AUDIT_VERSION}; audit the run again"
+        )
+    return dict(audit)
+
+
+def run_figures(results: Mapping[str, Any], audit: Mapping[str, Any] | None = None) -> RunFigures:
+    """The figures of one run; nothing is guessed where a key is missing.
+
+    Args:
+        results: the content of its results.json.
+        audit: that of its audit.json, or None; one that is not of the run counts as none. Of what
+            fresh attackers read in both the worse stands (`standing`), and membership inference is
+            the audit's, where the stop rule mostly has not measured it.
+    """
+    if audit is not None and not audit_is_of(results, audit):
+        audit = None
+    probe = standing_probe(results, audit).probe
+    results = {**results, "privacy": {**(results.get("privacy") or {}), "probe": probe}}
+    figures = {name: _figure(results, source) for name, source in SOURCES.items()}
+    found = _membership(audit) if audit else None
+    if found:
+        figures["membership"] = found
     access = _walk(results, "dp.unaccounted_label_access")[0]
     reasons: tuple[str, ...] = ()
     if _walk(results, "privacy.probe.underpowered")[0]:
         named = _walk(results, "privacy.probe.underpowered_reasons")[0] or ["no reason given"]
         reasons = tuple(named)
     return RunFigures(
-        {name: _figure(results, source) for name, source in SOURCES.items()},
+        figures,
         None if access is None else tuple(access),
         reasons,
         _walk(results, "privacy.chance")[0],
         _walk(results, "evaluated_on.data_fingerprint")[0] or "",
         mask_evidence(results),
+        membership_verdict(audit) if audit and found else "",
     )
+
+
+def _membership(audit: Mapping[str, Any]) -> Figure | None:
+    """Of the strongest attack; None where an audit has no such figure."""
+    value = _walk(audit, "membership.strongest.tpr_at_fpr")[0] or {}
+    rate = (value.get(FALSE_ALARMS) or {}).get("value")
+    if rate is None:
+        return None
+    # Members that differ from others without any model: no figure is of membership.
+    if membership_verdict(audit) == INVALID:
+        return Figure(None, NOT_MEASURED)
+    return Figure(float(rate))
 
 
 def _figure(results: Mapping[str, Any], source: Source) -> Figure:

@@ -205,6 +205,38 @@ def test_membership_has_every_attack_the_strongest_and_the_power(whole, tmp_path
     assert report.tiles[-1].value == "not measured" and "say nothing" in report.tiles[-1].note
 
 
+@pytest.mark.parametrize(
+    ("verdict", "cell", "note"),
+    [
+        ("ok", "5.8 %, up to 6.6 %", ""),
+        ("no_power", "5.8 %, up to 6.6 %; power not shown", "Power not shown: nothing shows that"),
+        (
+            "invalid",
+            "not measured: members and others differ without any model",
+            "figures of membership inference say nothing",
+        ),
+    ],
+)
+def test_beside_the_paper_s_figure_stands_what_ours_is_worth(tmp_path, verdict, cell, note):
+    audit = make_audit(kept_results())
+    audit["membership"]["verdict"] = verdict
+    run = read_run(write_run(tmp_path / "a", audit=audit))
+    other = read_run(write_run(tmp_path / "b", audit=False))
+    report = build_report(run, [other])
+    third = table(report, "Table 3")
+    rows = {row.cells[1]: row.cells for row in third.rows if row.own}
+    assert rows["a"][4] == cell and rows["b"][4] == "not measured"
+    told = [text for text in third.notes if "Power not" in text or "say nothing" in text]
+    assert (note in told[0]) if note else not told
+    # Where runs stand beside one another it is the audit's, too, and marked.
+    beside = table(report, "This run and others")
+    (cells,) = [row.cells for row in beside.rows if row.cells[0] == "membership inference"]
+    assert cells[1] == {"ok": "5.8 %", "no_power": "5.8 % !", "invalid": "not measured"}[verdict]
+    assert cells[2] == "not measured"
+    told = {"ok": "", "no_power": "! Nothing shows", "invalid": "membership inference of a."}
+    assert told[verdict] in " ".join(beside.notes)
+
+
 def test_an_audit_of_another_run_is_not_shown(tmp_path):
     other = kept_results("synthetic_seed1")
     report = build_report(read_run(write_run(tmp_path / "a", audit=make_audit(other))))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
 from tf_mtl_privacy.reporting.formats import MISSING
 from tf_mtl_privacy.reporting.mask_evidence import mask_line
 from tf_mtl_privacy.reporting.model_table_rows import access_text
@@ -46,8 +47,9 @@ def _cell(run: ReportRun, first: ReportRun, name: str) -> str:
     figure, unit = run.figures.figures[name], SOURCES[name].unit
     if figure.value is None:
         return figure.absent
-    weak = " !" if name.startswith("probe_") and run.figures.underpowered else ""
-    shown = figure_text(unit, figure.value) + weak
+    weak = name.startswith("probe_") and run.figures.underpowered
+    unshown = name == "membership" and run.figures.membership == NO_POWER
+    shown = figure_text(unit, figure.value) + (" !" if weak or unshown else "")
     return shown if run is first else shown + _difference(unit, figure, first.figures.figures[name])
 
 
@@ -73,4 +75,15 @@ def _notes(runs: Sequence[ReportRun]) -> list[str]:
     weak = [name for name, run in pairs if run.figures.underpowered]
     if weak:
         notes.append(f"! Attackers too weak for any claim: {', '.join(weak)}.")
+    unshown = [name for name, run in pairs if run.figures.membership == NO_POWER]
+    if unshown:
+        notes.append(
+            f"! Nothing shows that membership attacks could have found more: {', '.join(unshown)}."
+        )
+    invalid = [name for name, run in pairs if run.figures.membership == INVALID]
+    if invalid:
+        notes.append(
+            "Not measured, as members and others differ without any model: membership inference "
+            f"of {', '.join(invalid)}."
+        )
     return notes

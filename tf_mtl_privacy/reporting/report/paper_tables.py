@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 
+from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
 from tf_mtl_privacy.reporting.formats import MISSING, count, percent
 from tf_mtl_privacy.reporting.model_runs import EVERYTHING, MODELS
 from tf_mtl_privacy.reporting.privacy_lines import epsilon
@@ -12,6 +13,7 @@ from tf_mtl_privacy.reporting.report.run_folder import ReportRun, command
 from tf_mtl_privacy.reporting.risk_reduction import PAPER, PAPER_CHANCE
 from tf_mtl_privacy.reporting.run_figures import (
     DECIBEL,
+    FALSE_ALARMS,
     NOT_MEASURED,
     RATE,
     SOURCES,
@@ -27,7 +29,8 @@ PAPER_LFW = {
 PAPER_DATA = "CelebA"
 # Of CelebA's official partition (list_eval_partition.txt).
 CELEBA_TEST_ROWS = 19_962
-_FALSE_ALARMS = "0.05"
+_POWER = "power not shown"
+_NOT_ALIKE = "members and others differ without any model"
 
 
 def table_1(runs: Sequence[ReportRun]) -> Table:
@@ -106,6 +109,7 @@ def table_3(runs: Sequence[ReportRun]) -> Table:
             "The paper does not define its success rate and calls 5 % a random guess, so it is "
             "read as the share of training pictures found at 5 % false alarms.",
             *(["! These attackers are too weak for a claim."] if weak else []),
+            *_membership_notes(runs),
             "The paper gives its epsilon no delta and does not say whose it is; the privacy card "
             "says it of ours.",
         ),
@@ -156,11 +160,22 @@ def _attacker(run: ReportRun) -> str:
 
 
 def _membership(run: ReportRun) -> str:
-    best = ((run.audit or {}).get("membership") or {}).get("strongest")
-    found = ((best or {}).get("tpr_at_fpr") or {}).get(_FALSE_ALARMS)
-    if not found or found["value"] is None:
+    """The audit's figure, marked without shown power; none where it is not of membership."""
+    verdict, value = run.figures.membership, run.figures.figures["membership"].value
+    if verdict == INVALID:
+        return f"{NOT_MEASURED}: {_NOT_ALIKE}"
+    if run.audit is None or not verdict or value is None:
         return NOT_MEASURED
-    return f"{percent(found['value'])}, up to {percent(found['ci95'][1])}"
+    high = run.audit["membership"]["strongest"]["tpr_at_fpr"][FALSE_ALARMS]["ci95"][1]
+    mark = f"; {_POWER}" if verdict == NO_POWER else ""
+    return f"{percent(value)}, up to {percent(high)}{mark}"
+
+
+def _membership_notes(runs: Sequence[ReportRun]) -> Iterator[str]:
+    if any(run.figures.membership == NO_POWER for run in runs):
+        yield f"{_POWER.capitalize()}: nothing shows that these attacks could have found more."
+    if any(run.figures.membership == INVALID for run in runs):
+        yield f"Where {_NOT_ALIKE}, figures of membership inference say nothing."
 
 
 def _epsilon(run: ReportRun) -> str:

@@ -5,18 +5,19 @@ from __future__ import annotations
 import json
 import os
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tf_mtl_privacy.config import AUDIT_FILE, METRICS_FILE, RESULTS_FILE, DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.reporting.model_runs import EVERYTHING, MODELS
-from tf_mtl_privacy.reporting.run_figures import RunFigures, read_results, run_figures
+from tf_mtl_privacy.reporting.run_figures import (
+    RunFigures,
+    read_audit,
+    read_results,
+    run_figures,
+)
 from tf_mtl_privacy.reporting.run_files import picture_names
-
-AUDIT_VERSION = 1
 
 
 class ReportRun(NamedTuple):
@@ -94,12 +95,13 @@ def read_run(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> ReportRu
         raise RunError(
             f"{folder / RESULTS_FILE}: model is {results.get('model')!r}; evaluate it again"
         )
+    audit = read_audit(folder / AUDIT_FILE)
     restored, regions = picture_names(RESULTS_FILE)
     return ReportRun(
         folder,
         results,
-        run_figures(results),
-        _audit(folder / AUDIT_FILE),
+        run_figures(results, audit),
+        audit,
         _metrics(folder / METRICS_FILE),
         _bytes(folder / restored),
         _bytes(folder / regions),
@@ -110,18 +112,6 @@ def read_run(run_dir: str | os.PathLike[str], flag: str = "run_dir") -> ReportRu
 def command(verb: str, run: ReportRun, *flags: str) -> str:
     """A command on the run, to be copied."""
     return " ".join((f"python -m tf_mtl_privacy.{verb} --run_dir={run.quoted}", *flags))
-
-
-def _audit(path: Path) -> dict[str, Any] | None:
-    if not path.exists():
-        return None
-    audit = read_json(path)
-    version = audit.get("schema_version") if isinstance(audit, Mapping) else None
-    if version != AUDIT_VERSION:
-        raise RunError(
-            f"{path}: schema_version is {version}, expected {AUDIT_VERSION}; audit the run again"
-        )
-    return dict(audit)
 
 
 def _metrics(path: Path) -> list[dict[str, Any]]:
