@@ -29,7 +29,9 @@ LEGEND = (
     "label access: what reads the private labels of training rows outside of the accounting; empty "
     "is best. Labels of validation rows and of public faces are never in the accounting.",
     "reduction: (off - on) / off; beyond chance: (off - on) / (off - chance). The paper's chance "
-    "is taken to be 12.5 %, for membership inference the 5 % that it calls a random guess.",
+    "is taken to be 12.5 %, for membership inference the 5 % that it calls a random guess. Fresh "
+    "attackers are held against fresh attackers, the in-loop discriminator against the in-loop "
+    "discriminator; STL has none.",
 )
 
 
