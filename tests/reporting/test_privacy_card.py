@@ -9,7 +9,6 @@ from tests.reporting.audits import make_audit
 from tests.reporting.conftest import make_results
 from tests.reporting.private_runs import private_dp
 from tests.reporting.probes import whole_probe
-from tf_mtl_privacy.reporting.audit_findings import membership_verdict
 from tf_mtl_privacy.reporting.privacy_card import privacy_card, private_name
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines
 
@@ -133,63 +132,6 @@ def test_a_contradiction_comes_first(results):
     card = privacy_card(results, audit)
     assert card["summary"].startswith("THE AUDIT CONTRADICTS A CLAIM.")
     assert card["contradictions"] == ["epsilon is at least 3, claimed is 2"]
-
-
-@pytest.mark.parametrize(
-    ("check", "words"),
-    [
-        ({"auc": 0.8, "ci95": None, "ok": False}, "differ without any model (AUC 0.800)"),
-        ({"auc": 0.8, "ci95": [0.7, 0.9], "ok": False}, "differ without any model (AUC 0.800 (0"),
-    ],
-)
-def test_members_that_differ_by_themselves_make_the_figure_worthless(results, check, words):
-    audit = make_audit(results)
-    audit["membership"]["data"]["same_distribution"] = check
-    card = privacy_card(results, audit)
-    assert words in sentences(card)
-    # No figure of theirs is left, and the question counts as open.
-    assert not any("trained on" in what or "power" in what for what in attacked(card))
-    assert words in gaps(card)["whether a picture was trained on"]
-
-
-@pytest.mark.parametrize(
-    ("changes", "why"),
-    [
-        ({"power": None}, "not shown; {command}"),
-        (
-            {"power": None, "verdict": "no_power", "verdict_reason": "why"},
-            "not shown: why; {command}",
-        ),
-        ({"verdict": "no_power", "verdict_reason": "few rows"}, "not shown: few rows"),
-        ({"verdict": "no_power"}, "not shown: nothing was found in overfitted either"),
-    ],
-)
-def test_attacks_without_power_are_no_evidence(results, changes, why):
-    audit = make_audit(results)
-    audit["membership"] |= changes
-    card = privacy_card(results, audit, "runs/a")
-    command = "python -m tf_mtl_privacy.audit --run_dir=runs/a --setting=fast --power_run="
-    wanted = why.format(command=f"{command}OVERFITTED_RUN_DIR")
-    assert gaps(card)["power of membership attacks"] == wanted
-    (found,) = [text for what, text in attacked(card).items() if "was trained on" in what]
-    assert found.endswith("a low figure is no evidence, as the attacks' power is not shown")
-
-
-def test_the_verdict_on_membership_follows_where_an_audit_has_none():
-    audit = make_audit()
-    assert membership_verdict(audit) == "ok"
-    power = audit["membership"]["power"]
-    # The other run was not read either, or its own members differ: nothing is shown by it.
-    found = power["tpr_at_fpr"] | {"0.05": {"value": 0.052, "ci95": [0.045, 0.059]}}
-    audit["membership"]["power"] = power | {"tpr_at_fpr": found}
-    assert membership_verdict(audit) == "no_power"
-    alike = {"auc": 0.7, "ci95": [0.6, 0.8], "ok": False}
-    audit["membership"]["power"] = power | {"data": {"same_distribution": alike}}
-    assert membership_verdict(audit) == "no_power"
-    audit["membership"]["data"]["same_distribution"] = alike
-    assert membership_verdict(audit) == "invalid"
-    audit["membership"]["verdict"] = "ok"
-    assert membership_verdict(audit) == "ok"
 
 
 def test_an_audit_of_another_run_counts_as_none(results):

@@ -7,17 +7,15 @@ from typing import Any
 
 from tf_mtl_privacy.reporting.attacker_lines import reading_text
 from tf_mtl_privacy.reporting.audit_findings import (
-    auc_text,
     audit_gaps,
     claimed_epsilon,
     inversion,
-    membership_gap,
     power,
-    same_people_note,
     strongest,
 )
 from tf_mtl_privacy.reporting.formats import count, percent
 from tf_mtl_privacy.reporting.layout import WIDTH, block, fitted, wrapped
+from tf_mtl_privacy.reporting.membership_words import auc_text, membership_gap, same_people_note
 
 _RATES = ("0.001", "0.01", "0.05")
 _NAME, _CELL = 36, 10

@@ -11,13 +11,9 @@ from typing import Any
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.reporting.attacker_lines import given_away, read_right, reading_text
-from tf_mtl_privacy.reporting.audit_findings import (
-    audit_findings,
-    audit_gaps,
-    membership_gap,
-    same_people_note,
-)
+from tf_mtl_privacy.reporting.audit_findings import audit_findings, audit_gaps
 from tf_mtl_privacy.reporting.formats import count, percent
+from tf_mtl_privacy.reporting.membership_words import membership_gap, same_people_note, told_apart
 from tf_mtl_privacy.reporting.privacy_lines import claim_lines, epsilon, reader_lines
 from tf_mtl_privacy.reporting.privacy_text import NOT_COVERED
 from tf_mtl_privacy.reporting.standing import audit_is_of, standing_probe
@@ -47,7 +43,7 @@ def privacy_card(
         `sampling`, `unit` (as in results.json; null without an epsilon), `readers` (lines: who
         reads private labels outside of the accounting), `attacked` (list of `what`, `finding`),
         `not_attacked` (list of `what`, `why`), `not_protected` (sentences), `contradictions`
-        (sentences of the audit) and `summary` (one or two sentences).
+        (sentences of the audit) and `summary` (a few sentences).
     """
     other = audit is not None and not audit_is_of(results, audit)
     audit = None if other else audit
@@ -71,7 +67,7 @@ def privacy_card(
             *_weights(dp),
             *_content(results),
             *_attackers(privacy, probe),
-            *filter(None, [same_people_note(audit or {})]),
+            *_members(audit or {}),
             NOT_COVERED,
         ],
         "contradictions": list((audit or {}).get("contradictions") or ()),
@@ -176,6 +172,13 @@ def _attackers(privacy: Mapping[str, Any], probe: Mapping[str, Any] | None) -> I
     )
 
 
+def _members(audit: Mapping[str, Any]) -> Iterator[str]:
+    """What is known of people who were trained on."""
+    yield from filter(None, [same_people_note(audit)])
+    if told := told_apart(audit):
+        yield f"That a picture was trained on: {told}."
+
+
 def _summary(
     results: Mapping[str, Any], probe: Mapping[str, Any] | None, audit: Mapping[str, Any] | None
 ) -> str:
@@ -196,6 +199,8 @@ def _summary(
         )
     elif results["privacy"].get("classes", 1):
         sentences.append(f"Nobody has measured how well {name} can be read.")
+    if told := told_apart(audit or {}):
+        sentences.append(f"{told[0].upper()}{told[1:]}.")
     if audit and audit.get("contradictions"):
         sentences.insert(0, "THE AUDIT CONTRADICTS A CLAIM.")
     return " ".join(sentences)

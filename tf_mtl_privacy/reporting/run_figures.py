@@ -11,9 +11,9 @@ from typing import Any, NamedTuple
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID
 from tf_mtl_privacy.files import read_json
-from tf_mtl_privacy.reporting.audit_findings import membership_verdict
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
 from tf_mtl_privacy.reporting.mask_evidence import mask_evidence
+from tf_mtl_privacy.reporting.membership_words import membership_verdict
 from tf_mtl_privacy.reporting.results import SCHEMA_VERSION
 from tf_mtl_privacy.reporting.standing import audit_is_of, standing_probe
 
@@ -98,7 +98,7 @@ class RunFigures(NamedTuple):
         fingerprint: of the data, or empty.
         mask: what it says of the mask and the game, see `mask_evidence`.
         membership: what an audit's figure of membership inference is worth, see
-            `audit_findings.membership_verdict`; empty where no audit has one.
+            `membership_words.membership_verdict`; empty where no audit has one.
     """
 
     figures: dict[str, Figure]

@@ -5,17 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_mtl_privacy.evaluation.membership.verdict import NO_POWER
 from tf_mtl_privacy.reporting.attacker_lines import read_right
-from tf_mtl_privacy.reporting.audit_findings import (
+from tf_mtl_privacy.reporting.formats import count, decibel, duration, interval, percent
+from tf_mtl_privacy.reporting.mask_evidence import BLIND, NO_MASK
+from tf_mtl_privacy.reporting.membership_words import (
     attack_name,
     auc_text,
     caught,
-    membership_verdict,
     same_people_note,
+    unshown,
 )
-from tf_mtl_privacy.reporting.formats import count, decibel, duration, interval, percent
-from tf_mtl_privacy.reporting.mask_evidence import BLIND, NO_MASK
 from tf_mtl_privacy.reporting.privacy_card import private_name
 from tf_mtl_privacy.reporting.privacy_lines import epsilon
 from tf_mtl_privacy.reporting.report.document import Tile
@@ -149,7 +148,8 @@ def _membership(audit: Mapping[str, Any] | None) -> Tile:
         return Tile(title, _HIDDEN, "an audit tries membership inference")
     if note := same_people_note(audit):
         return Tile(title, _HIDDEN, note)
-    weak = "; the attacks' power is not shown" if membership_verdict(audit) == NO_POWER else ""
+    left = unshown(audit)
+    weak = f"; {left}" if left else ""
     rates = list(caught(best))
     if not rates:
         return Tile(title, f"AUC {auc_text(best)}", f"{attack_name(best)}; a guess 0.5{weak}")

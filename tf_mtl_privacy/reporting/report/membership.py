@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_mtl_privacy.reporting.audit_findings import (
-    TARGETS,
-    attack_name,
-    auc_text,
-    audit_findings,
-    audit_gaps,
-    caught,
-    power_name,
-    same_people_note,
-)
+from tf_mtl_privacy.reporting.audit_findings import audit_findings, audit_gaps, power_name
 from tf_mtl_privacy.reporting.charts.roc_chart import roc_chart
 from tf_mtl_privacy.reporting.formats import MISSING, count, percent
+from tf_mtl_privacy.reporting.membership_words import (
+    TARGETS,
+    attack_name,
+    attacks,
+    auc_text,
+    caught,
+    same_people_note,
+)
 from tf_mtl_privacy.reporting.report.document import (
     Block,
     Items,
@@ -87,18 +86,10 @@ def _membership(run: ReportRun, membership: Mapping[str, Any]) -> Iterator[Block
         yield _roc(membership, curves)
 
 
-def _attacks(membership: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[str, Any]]]:
-    """(target, attack, figures), targets in their order."""
-    for target in TARGETS:
-        for attack, figures in (membership.get(target) or {}).items():
-            if isinstance(figures, Mapping) and figures.get("auc") is not None:
-                yield target, attack, figures
-
-
 def _table(membership: Mapping[str, Any]) -> Table:
     rows = [
         Row((TARGETS[target], attack.replace("_", " "), *_cells(figures)))
-        for target, attack, figures in _attacks(membership)
+        for target, attack, figures in attacks(membership)
     ]
     notes = []
     if best := membership.get("strongest"):
@@ -134,7 +125,7 @@ def _curves(membership: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     for target, words in TARGETS.items():
         of_target = [
             (figures["auc"], attack, figures["roc"])
-            for place, attack, figures in _attacks(membership)
+            for place, attack, figures in attacks(membership)
             if place == target and figures.get("roc")
         ]
         if of_target:
@@ -147,7 +138,7 @@ def _roc(membership: Mapping[str, Any], curves: Mapping[str, Mapping[str, Any]])
     others = (membership.get("data") or {}).get("non_members") or 1000
     told = "; ".join(
         f"{TARGETS[target]}, {attack.replace('_', ' ')}: AUC {auc_text(figures)}"
-        for target, attack, figures in _attacks(membership)
+        for target, attack, figures in attacks(membership)
     )
     return Picture(
         "roc",
