@@ -53,6 +53,9 @@ def make_audit(results=None, **changes):
             "retrieval_rank1_ci95": [0.39, 0.45],
             "chance": 0.001,
             "images": 1000,
+            "retrieval": "same_person",
+            "retrieval_queries": 640,
+            "retrieval_of_originals": 0.63,
             "mean_image": {"psnr_db": 14.1, "ssim": 0.31},
         },
         "dp_audit": {

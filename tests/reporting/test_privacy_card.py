@@ -127,6 +127,30 @@ def test_inversion_says_whose_pictures_its_attacker_had(results, people, words):
     assert what.endswith(f"an attacker trains on features of {words}")
 
 
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        (
+            {},
+            "the nearest other picture shows the same person for 42.0 % (39.0–45.0 %) of 640 "
+            "restored pictures, by a guess for 0.10 % (the originals in their place: 63.0 %, the "
+            "most that this measure can find)",
+        ),
+        ({"retrieval": "own_picture"}, "the nearest of all pictures is its own original for 42.0"),
+        # Audits that are older than these figures.
+        ({"retrieval": None, "retrieval_queries": None}, "of 1,000 restored pictures"),
+        ({"retrieval_of_originals": None}, "is not known, so a low figure says nothing"),
+    ],
+)
+def test_inversion_says_what_was_found_of_how_many(results, changes, words):
+    audit = make_audit(results)
+    audit["inversion"] |= changes
+    (found,) = [
+        text for what, text in attacked(privacy_card(results, audit)).items() if "decoder" in what
+    ]
+    assert words in found and ("right one" in found) is ("retrieval_queries" in changes)
+
+
 def test_a_contradiction_comes_first(results):
     audit = make_audit(results, contradictions=["epsilon is at least 3, claimed is 2"])
     card = privacy_card(results, audit)

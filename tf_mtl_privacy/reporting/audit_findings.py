@@ -22,6 +22,12 @@ _ATTACKER = {
     "same": "features of other pictures of the same people",
     "unknown": "features of other pictures, of whom is not known",
 }
+# What is counted (`inversion.retrieval`); audits before there were two kinds do not say.
+_NEAREST = {
+    "same_person": "the nearest other picture shows the same person",
+    "own_picture": "the nearest of all pictures is its own original",
+    "unknown": "the nearest picture is the right one, its original or one of the same person,",
+}
 
 
 def audit_findings(audit: Mapping[str, Any]) -> list[Finding]:
@@ -78,9 +84,23 @@ def inversion(audit: Mapping[str, Any]) -> Finding | None:
     return (
         f"the picture itself, by a decoder that an attacker trains on {_ATTACKER[people]}",
         f"PSNR {decibel(found['psnr_db'])}, SSIM {found['ssim']:.3f} (the mean image: "
-        f"{decibel(mean['psnr_db'])}, {mean['ssim']:.3f}); the right one is found by it in "
+        f"{decibel(mean['psnr_db'])}, {mean['ssim']:.3f}); {_retrieval(found)}",
+    )
+
+
+def _retrieval(found: Mapping[str, Any]) -> str:
+    """Whom or what a restored picture leads to, beside what the pictures themselves lead to."""
+    asked = found.get("retrieval_queries") or found["images"]
+    best = found.get("retrieval_of_originals")
+    ceiling = (
+        f"the originals in their place: {percent(best)}, the most that this measure can find"
+        if best is not None
+        else "what the originals would give is not known, so a low figure says nothing"
+    )
+    return (
+        f"{_NEAREST[found.get('retrieval') or 'unknown']} for "
         f"{percent(found['retrieval_rank1'])} ({interval(found['retrieval_rank1_ci95'])}) of "
-        f"{found['images']:,} pictures, by a guess in {percent(found['chance'], 2)}",
+        f"{asked:,} restored pictures, by a guess for {percent(found['chance'], 2)} ({ceiling})"
     )
 
 
