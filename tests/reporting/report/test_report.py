@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 import pytest
 
 from tests.reporting.audits import make_audit
+from tests.reporting.report.parts import blocks, table
 from tests.reporting.report.runs import kept_results, write_run
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.reporting.report.build import build_report
@@ -36,20 +37,6 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag):
         assert self.open.pop() == tag
-
-
-def blocks(report, kind, anchor=None):
-    return [
-        block
-        for section in report.sections
-        for block in section.blocks
-        if isinstance(block, kind) and anchor in (None, section.anchor)
-    ]
-
-
-def table(report, words):
-    (found,) = [block for block in blocks(report, Table) if words in block.caption]
-    return found
 
 
 def test_the_page_is_whole_and_asks_for_nothing(whole):
@@ -180,62 +167,6 @@ def test_pictures_of_people_are_there_only_where_they_were_asked_for(tmp_path):
     assert "own test split has 19,962 pictures, this run was tested on 115" in first
     asked = build_report(read_run(write_run(tmp_path / "b", people)))
     assert any("real people" in block.text for block in blocks(asked, Notice, "pictures"))
-
-
-def test_membership_has_every_attack_the_strongest_and_the_power(whole, tmp_path):
-    rows = {row.cells[0]: row.cells for row in table(whole, "Membership inference").rows}
-    assert rows["strongest: modified entropy on the classifier's answers"][2:] == (
-        "0.514 (0.503–0.525)",
-        "0.021 (0.010–0.040)",
-        "–",
-        "1.3 % (1.0–1.7 %)",
-        "5.8 % (5.1–6.6 %)",
-    )
-    assert rows["to show the attacks' power, the run overfitted"][2] == "0.930 (0.920–0.940)"
-    assert {"the features", "all that is released"} <= set(rows)
-    assert any("0.1 %" in note for note in table(whole, "Membership inference").notes)
-    audit = make_audit(kept_results())
-    audit["membership"]["power"] = None
-    report = build_report(read_run(write_run(tmp_path / "a", audit=audit)))
-    (missing,) = blocks(report, Missing, "audit")
-    assert "--power_run=" in missing.command
-    # 5.8 % (5.1–6.6 %) at 5 % false alarms is no low figure.
-    assert report.tiles[-1].value == "5.8 %" and "what was found is real" in report.tiles[-1].note
-    audit["membership"]["verdict"] = "invalid"
-    report = build_report(read_run(write_run(tmp_path / "b", audit=audit)))
-    assert report.tiles[-1].value == "not measured" and "say nothing" in report.tiles[-1].note
-
-
-@pytest.mark.parametrize(
-    ("verdict", "cell", "note"),
-    [
-        ("ok", "5.8 %, up to 6.6 %", ""),
-        ("no_power", "5.8 %, up to 6.6 %; power not shown", "Power not shown: nothing shows that"),
-        (
-            "invalid",
-            "not measured: members and others differ without any model",
-            "figures of membership inference say nothing",
-        ),
-    ],
-)
-def test_beside_the_paper_s_figure_stands_what_ours_is_worth(tmp_path, verdict, cell, note):
-    audit = make_audit(kept_results())
-    audit["membership"]["verdict"] = verdict
-    run = read_run(write_run(tmp_path / "a", audit=audit))
-    other = read_run(write_run(tmp_path / "b", audit=False))
-    report = build_report(run, [other])
-    third = table(report, "Table 3")
-    rows = {row.cells[1]: row.cells for row in third.rows if row.own}
-    assert rows["a"][4] == cell and rows["b"][4] == "not measured"
-    told = [text for text in third.notes if "Power not" in text or "say nothing" in text]
-    assert (note in told[0]) if note else not told
-    # Where runs stand beside one another it is the audit's, too, and marked.
-    beside = table(report, "This run and others")
-    (cells,) = [row.cells for row in beside.rows if row.cells[0] == "membership inference"]
-    assert cells[1] == {"ok": "5.8 %", "no_power": "5.8 % !", "invalid": "not measured"}[verdict]
-    assert cells[2] == "not measured"
-    told = {"ok": "", "no_power": "! Nothing shows", "invalid": "membership inference of a."}
-    assert told[verdict] in " ".join(beside.notes)
 
 
 def test_an_audit_of_another_run_is_not_shown(tmp_path):

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.reporting.audit_findings import audit_findings, audit_gaps, power_name
-from tf_mtl_privacy.reporting.charts.roc_chart import roc_chart
+from tf_mtl_privacy.reporting.charts.roc_chart import Roc, roc_chart
 from tf_mtl_privacy.reporting.formats import MISSING, count, percent
 from tf_mtl_privacy.reporting.membership_words import (
     TARGETS,
@@ -94,7 +95,7 @@ def _table(membership: Mapping[str, Any]) -> Table:
     notes = []
     if best := membership.get("strongest"):
         rows.append(Row((f"strongest: {attack_name(best)}", "other half", *_cells(best)), own=True))
-    missing = [rate for rate in _RATES if not _value(best, rate)] if best else []
+    missing = [rate for rate in _RATES if _value(best, rate) is None] if best else []
     if missing:
         shown = ", ".join(percent(float(rate)) for rate in missing)
         notes.append(f"Not stated at {shown} false alarms: too few other pictures for it.")
@@ -116,25 +117,27 @@ def _cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
     return auc_text(figures), auc_text(figures, "advantage"), *rates
 
 
-def _curves(membership: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
-    """Name -> curve: the strongest, and the attack with the largest area of each target."""
-    found: dict[str, Mapping[str, Any]] = {}
+def _curves(membership: Mapping[str, Any]) -> list[Roc]:
+    """All attacks' curves, so that none is picked by what it reads here, and the chosen one."""
+    found = [
+        (TARGETS[target], figures["roc"])
+        for target, _, figures in attacks(membership)
+        if figures.get("roc")
+    ]
+    many = Counter(words for words, _ in found)
+    curves = [
+        Roc(f"{words} ({many[words]} attack{'s' * (many[words] > 1)})", roc["fpr"], roc["tpr"])
+        for words, roc in found
+    ]
     best = membership.get("strongest")
     if best and best.get("roc"):
-        found[f"strongest: {best['attack'].replace('_', ' ')}"] = best["roc"]
-    for target, words in TARGETS.items():
-        of_target = [
-            (figures["auc"], attack, figures["roc"])
-            for place, attack, figures in attacks(membership)
-            if place == target and figures.get("roc")
-        ]
-        if of_target:
-            _, attack, curve = max(of_target, key=lambda part: part[0])
-            found[f"{words}: {attack.replace('_', ' ')}"] = curve
-    return found
+        curves.append(
+            Roc(f"chosen: {attack_name(best)}", best["roc"]["fpr"], best["roc"]["tpr"], chosen=True)
+        )
+    return curves
 
 
-def _roc(membership: Mapping[str, Any], curves: Mapping[str, Mapping[str, Any]]) -> Picture:
+def _roc(membership: Mapping[str, Any], curves: Sequence[Roc]) -> Picture:
     others = (membership.get("data") or {}).get("non_members") or 1000
     told = "; ".join(
         f"{TARGETS[target]}, {attack.replace('_', ' ')}: AUC {auc_text(figures)}"
@@ -146,6 +149,6 @@ def _roc(membership: Mapping[str, Any], curves: Mapping[str, Mapping[str, Any]])
         roc_chart(curves, max(1e-4, min(1e-2, 1 / others))),
         f"ROC of membership inference on logarithmic axes. {told}. The diagonal is a guess.",
         "Membership inference: training pictures found over false alarms, both on logarithmic "
-        "axes. On the dashed diagonal lies a guess; what is far above it on the left finds some "
-        "people for sure.",
+        "axes. Thin: all attacks; thick: the one that was chosen on the other half. On the dashed "
+        "diagonal lies a guess; what is far above it on the left finds some people for sure.",
     )
