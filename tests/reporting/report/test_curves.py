@@ -50,7 +50,10 @@ def test_the_words_beside_a_chart_have_its_figures():
         "gender 50.0 % to 95.0 %; in-loop discriminator 12.5 % to 12.5 %; fresh attacker, balanced "
         "14.0 %"
     )
-    assert ends_text(panels(metrics(), {})[1].curves) == "PSNR 30.5 dB to 34.0 dB"
+    _, psnr, beta = panels(metrics(), {})
+    assert ends_text(psnr.curves) == "PSNR 30.5 dB to 34.0 dB"
+    # Beta weighs a loss: it is no rate.
+    assert ends_text(beta.curves) == "beta 0.1 to 0.3"
     assert gate_text(GATES) == (
         "business: gender accuracy at least 90.0 %, met; discriminator: in-loop discriminator, "
         "balanced at least 80.0 %, not met; restorer: PSNR at least 30.0 dB, not evaluated"

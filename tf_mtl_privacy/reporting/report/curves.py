@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.reporting.charts.curves_chart import Curve, Goal, Panel, Span
@@ -15,6 +15,8 @@ _RENAMED = {
     "fresh_probe_balanced_accuracy": "fresh attacker, balanced",
     "psnr_db": "PSNR",
 }
+# Name of a curve that is no rate -> its values in words.
+_UNITS: dict[str, Callable[[float], str]] = {"PSNR": decibel, "beta": "{:g}".format}
 
 
 def spans(metrics: Sequence[Mapping[str, Any]]) -> list[Span]:
@@ -57,7 +59,7 @@ def ends_text(curves: Sequence[Curve]) -> str:
     """First and last value of each curve, in words."""
     parts = []
     for curve in curves:
-        shown = decibel if max(curve.values) > 1.5 else percent
+        shown = _UNITS.get(curve.name, percent)
         first, last = shown(curve.values[0]), shown(curve.values[-1])
         parts.append(
             f"{curve.name} {last}" if len(curve.values) == 1 else f"{curve.name} {first} to {last}"
