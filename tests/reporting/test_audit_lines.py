@@ -3,6 +3,8 @@
 from tests.reporting.audits import make_audit
 from tests.reporting.probes import whole_probe
 from tf_mtl_privacy.reporting.audit_lines import audit_table
+from tf_mtl_privacy.reporting.formats import decibel, interval, percent
+from tf_mtl_privacy.reporting.membership_words import auc_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
 
 
@@ -46,3 +48,14 @@ def test_figures_that_are_not_of_membership_are_called_so():
     found = words(audit_table(audit))
     assert "Strongest Members and others differ without any model (AUC 0.800 (0.700" in found
     assert "strongest attack" not in found
+    assert found.count("Members and others differ") == 1 and "Power of attacks" not in found
+
+
+def test_what_rounds_to_zero_has_no_sign():
+    audit = make_audit()
+    figures = audit["membership"]["business"]["loss"]
+    figures |= {"advantage": -0.0001, "advantage_ci95": [-0.0002, -0.0001]}
+    assert "-0.0 %" not in audit_table(audit)
+    assert auc_text(figures, "advantage") == "0.000 (0.000–0.000)"
+    assert percent(-0.0001) == "0.0 %" and interval([-0.0004, 0.01]) == "0.0–1.0 %"
+    assert percent(-0.02) == "-2.0 %" and decibel(-0.01) == "0.0 dB"

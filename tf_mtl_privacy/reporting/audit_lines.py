@@ -24,7 +24,8 @@ _NAME, _CELL = 36, 10
 def audit_table(audit: Mapping[str, Any]) -> str:
     """The content of audit.json, at most 96 columns wide."""
     rule = "─" * WIDTH
-    gap = membership_gap(audit, "audit")
+    # Where members and others differ, "Strongest" says so already.
+    gap = None if same_people_note(audit) else membership_gap(audit, "audit")
     blocks = [
         block("Strongest", _told(strongest(audit)) or _noted(audit)),
         block("Same kind of rows", _same(audit["membership"])),

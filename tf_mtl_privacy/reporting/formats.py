@@ -8,18 +8,18 @@ MISSING = "–"
 
 
 def percent(rate: float | None, digits: int = 1) -> str:
-    """A rate in [0, 1] as `97.3 %`."""
-    return MISSING if rate is None else f"{100 * rate:.{digits}f} %"
+    """A rate in [0, 1], or a difference of two, as `97.3 %`; what rounds to zero has no sign."""
+    return MISSING if rate is None else f"{100 * rate:z.{digits}f} %"
 
 
 def interval(ci95: list[float] | None) -> str:
     """A 95 % interval of a rate as `96.7–97.8 %`."""
-    return MISSING if ci95 is None else f"{100 * ci95[0]:.1f}–{100 * ci95[1]:.1f} %"
+    return MISSING if ci95 is None else f"{100 * ci95[0]:z.1f}–{100 * ci95[1]:z.1f} %"
 
 
 def decibel(value: float | None) -> str:
     """A PSNR as `26.4 dB`."""
-    return MISSING if value is None else f"{value:.1f} dB"
+    return MISSING if value is None else f"{value:z.1f} dB"
 
 
 def count(value: int | None) -> str:

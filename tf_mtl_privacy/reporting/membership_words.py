@@ -146,8 +146,8 @@ def _state(audit: Mapping[str, Any]) -> str | None:
 def auc_text(figures: Mapping[str, Any], name: str = "auc") -> str:
     """An area under a curve with its interval: `0.512 (0.498–0.526)`."""
     ends = figures.get(f"{name}_ci95") or figures.get("ci95")
-    shown = f"{figures[name]:.3f}"
-    return f"{shown} ({ends[0]:.3f}–{ends[1]:.3f})" if ends else shown
+    shown = f"{figures[name]:z.3f}"
+    return f"{shown} ({ends[0]:z.3f}–{ends[1]:z.3f})" if ends else shown
 
 
 def caught(figures: Mapping[str, Any]) -> Iterator[tuple[str, str, str]]:

@@ -12,11 +12,13 @@ from tests.reporting.report.parts import blocks, table
 from tests.reporting.report.runs import kept_results, write_run
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.reporting.report.build import build_report
+from tf_mtl_privacy.reporting.report.comparison import comparison_table
 from tf_mtl_privacy.reporting.report.document import Items, Missing, Notice, Table
 from tf_mtl_privacy.reporting.report.html_page import report_html
 from tf_mtl_privacy.reporting.report.markdown_page import report_markdown
 from tf_mtl_privacy.reporting.report.run_folder import read_run
 from tf_mtl_privacy.reporting.report.write import write_report
+from tf_mtl_privacy.reporting.run_figures import run_figures
 
 
 class Page(HTMLParser):
@@ -122,6 +124,14 @@ def test_other_runs_stand_beside_it_with_their_difference(whole, other_run):
     assert gender[2].endswith(f"({100 * difference:+.1f})")
     assert any("NOT ON THE SAME DATA" in note for note in found.notes)
     assert any("the mask, not the game" in note for note in found.notes)
+
+
+def test_a_difference_that_rounds_to_zero_has_no_minus(whole_run):
+    less = kept_results()
+    less["utility"]["gender"]["accuracy"] -= 1e-5
+    other = whole_run._replace(results=less, figures=run_figures(less))
+    row = next(r for r in comparison_table([whole_run, other]).rows if "gender" in r.cells[0])
+    assert row.cells[2].endswith("(+0.0)")
 
 
 def test_nothing_that_is_missing_is_left_out(bare):

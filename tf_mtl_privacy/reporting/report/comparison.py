@@ -58,7 +58,7 @@ def _difference(unit: str, figure: Figure, other: Figure) -> str:
     if figure.value is None or other.value is None or unit not in (RATE, DECIBEL):
         return ""
     scale, word = (100, "") if unit == RATE else (1, " dB")
-    return f" ({scale * (figure.value - other.value):+.1f}{word})"
+    return f" ({scale * (figure.value - other.value):+z.1f}{word})"
 
 
 def _access(run: ReportRun) -> str:
