@@ -10,14 +10,33 @@ def test_a_mask_that_was_scored():
         "7.1 % of a picture covered by the mask; true regions (regions of the data set): 3.6 %",
         "93.3 % of the true region is covered (at least 66.2 % in 99 % of pictures)",
         "IoU 47.6 %, maximum inside 97.3 %, sum inside 42.6 %; 2,000 pictures",
-        "one guess for every picture instead: IoU 50.1 %, maximum inside 90.0 %, sum inside 51.9 %",
+        "a fixed template, the same for every face, instead: IoU 50.1 %, maximum inside 90.0 %, "
+        "sum inside 51.9 %",
+        "the mask against the template: better: maximum inside; WORSE: IoU, sum inside (the mask "
+        "covers 2.0 times the true region: its margin counts)",
     ]
+
+
+def test_what_wins_against_a_template_is_said_both_ways():
+    regions = whole_regions() | {"iou": 0.6, "energy": 0.6}
+    assert region_lines(regions)[-1] == (
+        "the mask against the template: better: IoU, maximum inside, sum inside"
+    )
+    regions["fixed"] = {name: regions[name] for name in ("iou", "pointing", "energy", "area")}
+    assert region_lines(regions)[-1].endswith("template: alike in all three")
+    # A mask that covers too little has no margin to blame.
+    regions = whole_regions() | {"area": 0.02}
+    assert region_lines(regions)[-1].endswith("WORSE: IoU, sum inside")
 
 
 def test_a_discriminator_only_marks():
     lines = region_lines(marked_by_discriminator())
     assert lines[0].startswith("3.0 % of a picture marked by the discriminator;")
-    assert len(lines) == 3 and not any("cover" in line for line in lines)
+    assert len(lines) == 4 and not any("cover" in line for line in lines)
+    assert lines[-1] == (
+        "the discriminator's map against the template: better: maximum inside; WORSE: IoU, sum "
+        "inside"
+    )
 
 
 def test_what_is_not_known_is_said():
