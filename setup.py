@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 setup(
     name="tf_mtl_privacy",
     version="0.1.0",
-    description="Multi-task face attributes, a private label that attackers must not read, honest DP accounting.",
+    description="Multi-task face attributes, a label that must not be read, honest DP accounting.",
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

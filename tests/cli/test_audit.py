@@ -1,25 +1,19 @@
 """The audit on the command line: a tiny run, an exported model, and what ends with 2 and with 3."""
 
-import dataclasses
 import json
 import shutil
-import types
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.tiny import tiny_config
 from tf_mtl_privacy import audit, audit_parts, cli, export
-from tf_mtl_privacy.audit_power import power_part
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.opening import open_dataset
-from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation import inversion
 from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import run as membership_run
-from tf_mtl_privacy.evaluation.membership.run import Membership
-from tf_mtl_privacy.evaluation.membership.selection import halves
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
 from tf_mtl_privacy.training.saved_run import load_run
 
@@ -108,23 +102,6 @@ def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatc
     assert "CONTRADICTED" in capsys.readouterr().out
 
 
-def test_where_people_have_several_pictures_a_claim_on_one_is_not_tested_by_membership():
-    claim = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 0.5)}
-    split = halves(200, 200, 0)
-    found = Membership({}, {("business", "loss"): split.member.astype(float)}, split)
-    for person, names in ((np.arange(9), 1), (np.arange(9) // 2, 0), (np.full(9, -1), 1)):
-        dataset = types.SimpleNamespace(person=person, rows={"train": np.arange(9)})
-        run = types.SimpleNamespace(status={"dp": claim})
-        audited_run = audit_parts.Audited(run, dataset, None, "fast", 0, [])
-        parts = audit_parts.contradiction_parts(audited_run, found, "ok", {"verdict": "holds"})
-        assert len(parts["contradictions"]) == names
-        assert len(parts["contradictions_withheld"]) == 1 - names
-        for part in parts["contradictions_withheld"]:
-            assert part["what"].startswith("business: ") and "one picture" in part["why"]
-    parts = audit_parts.contradiction_parts(audited_run, found, "invalid", {"verdict": "holds"})
-    assert "without any model" in parts["contradictions_withheld"][0]["why"]
-
-
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_attacked(
     run_dir, monkeypatch, tmp_path, capsys
 ):
@@ -148,34 +125,6 @@ def test_what_is_finished_is_kept_where_a_later_part_fails(run_dir, monkeypatch)
     monkeypatch.setattr(audit, "inversion_part", lambda audited: None)
     assert audited(f"--run_dir={run_dir}", "--rows=24") == 3
     assert not (run_dir / "audit" / "unfinished.json").exists()
-
-
-def test_only_another_run_of_the_same_networks_shows_power(tmp_path):
-    config = tiny_config("mtl_adv")
-    at = {"0.05": {"value": 0.9, "ci95": [0.8, 0.95]}}
-    best = {"target": "business", "attack": "loss", "tpr_at_fpr": at}
-    other = {
-        **{"run_dir": "other", "weights": "a", "setting": "fast", "config": config.to_dict()},
-        "membership": {"strongest": best, "data": {"members": 9}},
-    }
-
-    def asked(weights="b", setting="fast", **model):
-        changed = dataclasses.replace(config, model=dataclasses.replace(config.model, **model))
-        return power_part(str(tmp_path), changed, weights, setting)
-
-    assert power_part("", config, "b", "fast") is None
-    (tmp_path / "audit.json").write_text(json.dumps(other))
-    assert asked() == {"run_dir": "other", "data": {"members": 9}, **best}
-    for options, words in (
-        ({"weights": "a"}, "is this run itself"),
-        ({"setting": "thorough"}, "was audited with --setting=fast"),
-        ({"feature_channels": 9}, "has --feature_channels=4, this run --feature_channels=9"),
-    ):
-        with pytest.raises(UsageError, match=f"--power_run={tmp_path}: {words}"):
-            asked(**options)
-    (tmp_path / "audit.json").write_text(json.dumps({**other, "membership": {"strongest": {}}}))
-    with pytest.raises(UsageError, match="expected the folder of a run that was audited"):
-        asked()
 
 
 def test_canaries_that_contradict_the_claim_end_with_3(run_dir, monkeypatch):
@@ -203,14 +152,6 @@ def test_wrong_requests_are_one_line(trained, tmp_path, capsys, flags, named):
     assert audited(*(flag.format(**places) for flag in flags)) == 2
     error = capsys.readouterr().err
     assert named in error and error.count("error: ") == 1
-
-
-def test_shadows_are_trained_where_training_is_short_and_the_audit_is_thorough():
-    assert audit_parts.shadow_count(-1, "thorough", 300.0)[0] > 0
-    for asked, setting, seconds in [(-1, "fast", 300.0), (-1, "thorough", 3_600.0), (0, "fast", 1)]:
-        count, reason = audit_parts.shadow_count(asked, setting, seconds)
-        assert count == 0 and reason
-    assert audit_parts.shadow_count(4, "fast", 3_600.0) == (4, "")
 
 
 @pytest.mark.slow
