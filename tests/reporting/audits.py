@@ -43,6 +43,8 @@ def make_audit(results=None, **changes):
                 **_ATTACK,
                 "auc": 0.93,
                 "auc_ci95": [0.92, 0.94],
+                "tpr_at_fpr": _ATTACK["tpr_at_fpr"]
+                | {"0.05": {"value": 0.58, "ci95": [0.5, 0.66]}},
             },
         },
         "attributes": None,

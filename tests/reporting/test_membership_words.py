@@ -35,7 +35,7 @@ def test_members_that_differ_by_themselves_make_the_figure_worthless(results, ch
             "not shown: why; {command}",
         ),
         ({"verdict": "no_power", "verdict_reason": "few rows"}, "not shown: few rows"),
-        ({"verdict": "no_power"}, "not shown: nothing was found in overfitted either"),
+        ({"verdict": "no_power"}, "not shown: too little was found in overfitted either"),
     ],
 )
 def test_attacks_without_power_are_no_evidence(results, changes, why):

@@ -58,7 +58,7 @@ def membership_gap(audit: Mapping[str, Any], command: str) -> tuple[str, str] | 
         return "whether a picture was trained on", same_people_note(audit).rstrip(".")
     reason = membership.get("verdict_reason")
     if not reason and other:
-        reason = f"nothing was found in {other['run_dir']} either"
+        reason = f"too little was found in {other['run_dir']} either"
     # A run beside it helps only where there was none.
     hint = "" if other else f"{command} --power_run=OVERFITTED_RUN_DIR"
     return "power of membership attacks", "; ".join(filter(None, [_said(reason), hint]))
