@@ -12,7 +12,10 @@ from tf_mtl_privacy.reporting.privacy_text import privacy_text
 PLANNED = {"adversarial_discriminator": 300}
 RAN = STEPS["discriminator"] + STEPS["adversarial_discriminator"]
 ALL = STEPS["discriminator"] + PLANNED["adversarial_discriminator"]
-PLAN_LINE = r"that is the epsilon of the plan; a gate or the stop rule ended it early, at ([\d.]+),"
+PLAN_LINE = (
+    r"that is the epsilon of the plan; a gate or the stop rule ended it early, at conditional "
+    r"([\d.]+),"
+)
 
 
 def directly(steps, noise=2.0):

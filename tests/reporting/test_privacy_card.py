@@ -29,7 +29,10 @@ def test_the_default_scope_gives_no_released_part_an_epsilon(results):
     card = privacy_card(results)
     assert card["released"] == dict.fromkeys(("encoder", "business", "restorer", "discriminator"))
     assert card["conditional"] == results["dp"]["conditional"]["discriminator"] > 0
-    assert card["summary"].startswith("No released weight has an epsilon; ")
+    assert card["summary"].startswith("No released weight has an epsilon; the conditional epsilon")
+    for text in (card["summary"], sentences(card)):
+        assert "protects nobody in the training set by itself" in text
+        assert "given the encoder's course, and no released weight has it" in text
     assert "released weights of encoder, business, restorer and discrim" in sentences(card)
     assert (card["delta"], card["adjacency"]) == (1e-5, "add_or_remove_one")
     assert (card["sampling"], card["unit"]) == ("poisson", "example")
@@ -42,6 +45,7 @@ def test_with_everything_private_each_part_has_it(results):
     card = privacy_card(results | {"dp": dp})
     assert set(card["released"].values()) == {dp["epsilon_pld"]}
     assert card["conditional"] is None and "no epsilon bounds" not in sentences(card)
+    assert "conditional" not in card["summary"] + sentences(card)
     assert card["summary"].startswith("The released weights of encoder, business, restorer and")
 
 
@@ -56,9 +60,9 @@ def test_a_person_is_protected_only_where_pictures_are_bounded(results, most):
     results["dp"] |= {"max_images_per_person": most, "person": {"epsilon_pld": 3, "epsilon_rdp": 4}}
     card = privacy_card(results)
     assert ("A person with several training pictures" in sentences(card)) is (most == 0)
-    assert ("a person with at most 8 images: 3.000 (PLD)" in " ".join(card["claims"])) is (
-        most == 8
-    )
+    assert (
+        "a person with at most 8 images: conditional 3.000 (PLD)" in " ".join(card["claims"])
+    ) is (most == 8)
 
 
 def test_readers_outside_the_accounting_are_named_twice(results):

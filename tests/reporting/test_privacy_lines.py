@@ -9,7 +9,7 @@ from dp_accounting import pld, rdp
 
 from tests.reporting.private_runs import BATCH, DELTA, PUBLIC, ROWS, STEPS, plain_dp, private_dp
 from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS
-from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon
+from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon, is_conditional
 
 CONDITIONAL = ("discriminator", "adversarial_discriminator")
 EPSILON = r"epsilon ([\d.]+) \(PLD; RDP ([\d.]+)\) at delta 1e-05"
@@ -149,6 +149,15 @@ def test_a_batch_of_every_row_hides_nobody_and_says_so():
     assert "Poisson batches" in printed(dp)
 
 
+def test_what_holds_for_no_released_weight_is_called_conditional():
+    own = [line for line in dp_lines(private_dp()) if "by itself" in line]
+    assert len(own) == 2 and all(": conditional " in line for line in own)
+    assert is_conditional(private_dp())
+    for dp in (private_dp("all"), plain_dp(), private_dp(void="a fixed key")):
+        assert not is_conditional(dp)
+        assert "conditional" not in " ".join(dp_lines(dp))
+
+
 def test_targets_are_told():
     assert "target 2 for discriminator, adversarial discriminator" in dp_lines(private_dp())
     dp = private_dp()
@@ -174,13 +183,15 @@ def test_a_person_has_an_epsilon_only_with_a_bound():
     words = "a person: no epsilon, as images per person are not bounded (--max_images_per_person)"
     assert words in dp_lines(private_dp())
     dp = private_dp(most_images=3)
-    person = figures(printed(dp), r"at most 3 images: ([\d.]+) \(PLD\), ([\d.]+) \(RDP\)")
+    person = figures(
+        printed(dp), r"at most 3 images: conditional ([\d.]+) \(PLD\), ([\d.]+) \(RDP\)"
+    )
     image = figures(printed(dp))
     assert image[0] < person[0] < person[1]
     assert dp["person"]["epsilon_pld"] <= person[0]
     # Where none holds (batches too full too often), never a number.
     dp["person"] = {"epsilon_pld": None, "epsilon_rdp": None}
-    assert "a person with at most 3 images: inf (PLD), inf (RDP)" in printed(dp)
+    assert "a person with at most 3 images: conditional inf (PLD), inf (RDP)" in printed(dp)
 
 
 @pytest.mark.parametrize("objective", ["paper", "confusion"])

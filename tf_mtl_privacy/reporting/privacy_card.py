@@ -19,6 +19,10 @@ from tf_mtl_privacy.reporting.privacy_text import NOT_COVERED
 from tf_mtl_privacy.reporting.standing import audit_is_of, standing_probe
 
 RUN_DIR = "RUN_DIR"
+_CONDITIONAL = (
+    "the conditional epsilon {} protects nobody in the training set by itself: it is of the "
+    "discriminator's updates alone, given the encoder's course, and no released weight has it"
+)
 _PASSES = {
     "grey": "",
     "mean": "three numbers per picture of what it covers",
@@ -124,6 +128,10 @@ def _weights(dp: Mapping[str, Any]) -> Iterator[str]:
             f"The released weights of {_listed(bare)}: no epsilon bounds what they tell about a "
             "training picture."
         )
+    conditional = (dp.get("conditional") or {}).get("discriminator")
+    if conditional is not None:
+        told = _CONDITIONAL.format(_shown(dp, conditional))
+        yield f"{told[0].upper()}{told[1:]}."
     bounded = dp.get("max_images_per_person")
     if dp.get("epsilon_pld") is not None and not bounded:
         yield (
@@ -221,10 +229,11 @@ def _epsilon_sentence(dp: Mapping[str, Any]) -> str:
             "No released weight has an epsilon, so nothing bounds what the weights tell about a "
             "training picture."
         )
-    return (
-        f"No released weight has an epsilon; {epsilon(conditional)} at delta {dp['delta']:g} is "
-        "of the discriminator's updates alone, given the encoder."
-    )
+    return f"No released weight has an epsilon; {_CONDITIONAL.format(_shown(dp, conditional))}."
+
+
+def _shown(dp: Mapping[str, Any], conditional: float) -> str:
+    return f"{epsilon(conditional)} at delta {dp['delta']:g}"
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -57,8 +57,20 @@ def _claims(dp: Mapping[str, Any]) -> list[str]:
     return [
         f"NO released weight has an epsilon: {dp['reason']}",
         "only the discriminator's updates have, conditional on the encoder's whole trajectory, as "
-        f"if that were known before rows are drawn: {value}",
+        f"if that were known before rows are drawn: conditional {value}",
     ]
+
+
+def is_conditional(dp: Mapping[str, Any]) -> bool:
+    """Whether an epsilon is stated that no released weight has: given the encoder's course."""
+    released = (dp.get("released") or {}).values()
+    stated = dp.get("epsilon_pld") is not None and not dp.get("void")
+    return stated and all(value is None for value in released)
+
+
+def _word(dp: Mapping[str, Any]) -> str:
+    """What stands before every epsilon that holds for no released weight."""
+    return "conditional " if is_conditional(dp) else ""
 
 
 def meaning(word: str | None) -> str:
@@ -84,7 +96,7 @@ def _person(dp: Mapping[str, Any]) -> str:
             "a person: no epsilon, as images per person are not bounded (--max_images_per_person)"
         )
     return (
-        f"a person with at most {most} images: {epsilon(person['epsilon_pld'])} (PLD), "
+        f"a person with at most {most} images: {_word(dp)}{epsilon(person['epsilon_pld'])} (PLD), "
         f"{epsilon(person['epsilon_rdp'])} (RDP)"
     )
 
@@ -95,7 +107,7 @@ def _phases(dp: Mapping[str, Any]) -> list[str]:
         shown = name.replace("_", " ")
         rules[shown] = epsilon(part["paper_rule_one_step"])
         lines.append(
-            f"{shown}: {epsilon(part['epsilon_pld'])} by itself; noise "
+            f"{shown}: {_word(dp)}{epsilon(part['epsilon_pld'])} by itself; noise "
             f"{part['noise_multiplier']:.3f}, {_updates(part)} updates"
         )
     alike = len(set(rules.values())) == 1
@@ -116,7 +128,7 @@ def _early(dp: Mapping[str, Any]) -> list[str]:
     if run == dp["epsilon_pld"]:
         return []
     return [
-        f"that is the epsilon of the plan; a gate or the stop rule ended it early, at "
+        f"that is the epsilon of the plan; a gate or the stop rule ended it early, at {_word(dp)}"
         f"{epsilon(run)}, which holds only for whoever fixed that number of updates before"
     ]
 

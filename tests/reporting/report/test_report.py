@@ -11,6 +11,7 @@ from tests.reporting.audits import make_audit
 from tests.reporting.report.parts import blocks, table
 from tests.reporting.report.runs import kept_results, write_run
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.reporting.privacy_lines import epsilon
 from tf_mtl_privacy.reporting.report.build import build_report
 from tf_mtl_privacy.reporting.report.comparison import comparison_table
 from tf_mtl_privacy.reporting.report.document import Items, Missing, Notice, Table
@@ -107,6 +108,21 @@ def test_the_paper_s_tables_have_its_figures_and_ours_beside_them(whole):
     assert third["MTL-Adv-DP", "the paper"] == ("12.5 %", "not measured", "7.3 %", "0.5")
     assert third["MTL-Adv-DP", "<b>*demo*&amp;"][2] == "5.8 %, up to 6.6 %"
     assert third["MTL-DP", "off"][2] == "not measured"
+
+
+def test_a_conditional_epsilon_is_never_shown_without_that_word(whole, whole_run):
+    dp = whole_run.results["dp"]
+    assert dp["conditional"]["discriminator"] == dp["epsilon_pld"]
+    values = [dp["epsilon_pld"], *(part["epsilon_pld"] for part in dp["phases"].values())]
+    figures = [re.escape(epsilon(value)) for value in values]
+    lines = report_markdown(whole, "report").splitlines()
+    shown = [line for line in lines if re.search(rf"\b({'|'.join(figures)})\b", line)]
+    # The tile, the summary twice, the card's table and claims, what is not protected, Table 3, the
+    # runs beside it, the curve.
+    assert len(shown) >= 8
+    assert [line for line in shown if "conditional" not in line] == []
+    (tile,) = [tile for tile in whole.tiles if "Epsilon" in tile.title]
+    assert "protects nobody in the training set by itself" in tile.note
 
 
 def test_why_figures_cannot_be_compared_is_said(whole):

@@ -133,8 +133,9 @@ def _epsilon(card: Mapping[str, Any]) -> Tile:
         )
     conditional = card["conditional"]
     alone = (
-        f"; {epsilon(conditional)} at delta {card['delta']:g} is of the discriminator's updates "
-        "alone"
+        f"; the conditional {epsilon(conditional)} at delta {card['delta']:g} is of the "
+        "discriminator's updates alone, given the encoder's course, and protects nobody in the "
+        "training set by itself"
         if conditional is not None
         else ""
     )

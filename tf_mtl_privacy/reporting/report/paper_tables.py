@@ -184,7 +184,7 @@ def _epsilon(run: ReportRun) -> str:
     if released is not None:
         return f"{epsilon(released)}, all released weights"
     if conditional is not None:
-        return f"none released; {epsilon(conditional)}, discriminator's updates"
+        return f"none released; conditional {epsilon(conditional)}, of D's updates only"
     return "none"
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from tf_mtl_privacy.reporting.epsilon_plot import epsilon_chart
 from tf_mtl_privacy.reporting.formats import count
-from tf_mtl_privacy.reporting.privacy_lines import epsilon, meaning
+from tf_mtl_privacy.reporting.privacy_lines import epsilon, is_conditional, meaning
 from tf_mtl_privacy.reporting.report.document import (
     Block,
     Items,
@@ -64,8 +64,9 @@ def _released(card: Mapping[str, Any]) -> Table:
         rows.append(
             Row(
                 (
-                    "the discriminator's updates, given the encoder; not as released",
-                    value,
+                    "no weights: the discriminator's updates, given the encoder's course; no "
+                    "released weight has it",
+                    f"conditional {value}",
                     *_terms(card),
                 )
             )
@@ -94,24 +95,26 @@ def epsilon_blocks(dp: Mapping[str, Any]) -> Iterator[Block]:
     target = targets[0] if len(targets) == 1 else None
     last = points[-1]
     whose = (
-        "all released weights"
-        if any(value is not None for value in dp["released"].values())
-        else "the discriminator's updates, conditional on the encoder"
+        "the discriminator's updates, given the encoder's course"
+        if is_conditional(dp)
+        else "all released weights"
     )
+    word = "conditional " if is_conditional(dp) else ""
     told = "; ".join(
-        f"{epsilon(point.epsilon_pld)} after {count(point.steps)} steps"
+        f"{word}{epsilon(point.epsilon_pld)} after {count(point.steps)} steps"
         for point in points
         if point.steps in {end for _, _, end in stretches}
     )
     yield Picture(
         "epsilon",
         epsilon_chart(points, dp["delta"], "", stretches, target),
-        f"Curves of epsilon over private steps, of {whose}, by PLD: {told}; by RDP at the end "
-        f"{epsilon(last.epsilon_rdp)}.",
-        f"Epsilon over private steps, of {whose}, at delta {dp['delta']:g}.",
+        f"Curves of {word}epsilon over private steps, of {whose}, by PLD: {told}; by RDP at the "
+        f"end {word}{epsilon(last.epsilon_rdp)}.",
+        f"{(word + 'epsilon').capitalize()} over private steps, of {whose}, at delta "
+        f"{dp['delta']:g}.",
     )
     if dp["epsilon_pld"] != dp["as_run"]["epsilon_pld"]:
         yield Text(
             f"The curve is of the updates that ran. What is claimed is the plan's, "
-            f"{epsilon(dp['epsilon_pld'])}, because a phase ended where the data said so."
+            f"{word}{epsilon(dp['epsilon_pld'])}, because a phase ended where the data said so."
         )
