@@ -59,6 +59,7 @@ class Config:
         if self.privacy.dp_scope == "all":
             self._check_everything_private()
             self._check_plain_game()
+            self._check_choices()
         for flag in ("gate_business", "stop_business"):
             self._check_goals(flag)
         if self.train.has_discriminator and self.data.effective_private_label == "none":
@@ -116,6 +117,11 @@ class Config:
                     f"--{flag}={value}: only for --dp_scope=discriminator; with --dp_scope=all "
                     "leave it out"
                 )
+
+    def _check_choices(self) -> None:
+        # Where faces are drawn the attackers of the checks learn from some that nobody trains on.
+        if self.data.dataset != "synthetic_faces":
+            refuse_choices(self, f"--dataset={self.data.dataset}")
 
     def _check_everything_private(self) -> None:
         removal = self.removal_in_force
@@ -206,3 +212,22 @@ class Config:
 def section_types() -> dict[str, Any]:
     """Section name -> its dataclass, in order."""
     return get_type_hints(Config)
+
+
+def refuse_choices(config: Config, data: str) -> None:
+    """With everything private, nothing that reads training rows without noise may choose weights.
+
+    Args:
+        config: of a run with `--dp_scope=all`.
+        data: its data in words; a fresh attacker of the checks learns from its training rows.
+
+    Raises:
+        UsageError: what such an attacker finds would choose which weights are released.
+    """
+    for flag, plain in (("keep", "last"), ("check_epochs", 0)):
+        value = getattr(config.game, flag)
+        if value != plain:
+            raise UsageError(
+                f"--{flag}={value}: with --dp_scope=all and {data} a fresh attacker that reads "
+                f"training rows without noise would choose what is released; give --{flag}={plain}"
+            )

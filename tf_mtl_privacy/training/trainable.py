@@ -6,6 +6,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config.run import refuse_choices
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.errors import UsageError
@@ -33,8 +34,11 @@ def check_trainable(config: Config, dataset: Dataset) -> None:
     """Refuses data on which training would make no sense.
 
     Raises:
-        UsageError: no training or validation rows, or fewer than two private classes.
+        UsageError: no training or validation rows, fewer than two private classes, or with
+            `--dp_scope=all` a choice of weights by who reads these rows without noise.
     """
+    if config.privacy.dp_scope == "all" and dataset.name != "synthetic_faces":
+        refuse_choices(config, "rows that were handed over")
     for split in ("train", "validation"):
         if not len(dataset.rows[split]):
             raise UsageError(
