@@ -11,6 +11,7 @@ from tests.training.tiny import tiny_arrays
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.models.mask import has_mask, is_masked
+from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.checks import Checks
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.record import RunRecord
@@ -78,13 +79,15 @@ def test_the_check_before_the_game_sees_the_encoder_before_any_removal(tmp_path,
     assert check.masked == [False, True]
 
 
-def at_epoch(bundle, record, epoch, value):
-    """Stands in for training: other weights, and what the stop rule said of them."""
+def at_epoch(bundle, record, epoch, value, **figures):
+    """Stands in for training: other weights, and what the stop rule says of them."""
     for _, model in bundle.items():
         for variable in model.variables:
             variable.assign(np.full(variable.shape, epoch, "float32"))
-    part = {"status": "not_met", "value": value, "bound": 0.15}
-    record.epoch, record.stop_rule = epoch, {"met": False, "parts": {"privacy": part}}
+    record.history.append({FIGURE: value, **figures})
+    config = game_config(stop_epochs=2)
+    record.epoch = epoch
+    record.stop_rule = schedule.stop_rule(config, record.history, ("gender",))
 
 
 def after_epochs(checks, record, values, last=4):
@@ -122,10 +125,22 @@ def test_the_networks_of_the_best_checked_epoch_are_kept(tmp_path, values, every
 
 def test_fewer_unmet_parts_go_before_a_lower_figure(tmp_path):
     checks, record = checks_of(tmp_path), RunRecord("adversarial")
-    after_epochs(checks, record, {1: 0.4})
-    at_epoch(checks._bundle, record, 2, 0.2)
-    record.stop_rule["parts"]["psnr_db"] = {"status": "not_met", "value": 9.0, "bound": 32.0}
+    at_epoch(checks._bundle, record, 1, 0.4, psnr_db=33.0)
     checks.keep(record, last=False)
+    at_epoch(checks._bundle, record, 2, 0.2, psnr_db=9.0)
+    checks.keep(record, last=False)
+    assert record.kept["epoch"] == 1
+
+
+def test_epochs_before_accuracies_can_be_steady_are_not_at_a_disadvantage(tmp_path):
+    """A collapsed encoder that is steady at last, after one that nearly did it."""
+    checks, record = checks_of(tmp_path), RunRecord("adversarial")
+    near = {"gender_accuracy": 0.94, "psnr_db": 31.9}
+    collapsed = {"gender_accuracy": 0.5, "psnr_db": 14.0}
+    for epoch in range(1, 5):
+        at_epoch(checks._bundle, record, epoch, 0.14, **(near if epoch == 1 else collapsed))
+        checks.keep(record, last=False)
+    assert record.stop_rule["parts"]["gender_change"]["status"] == "met"
     assert record.kept["epoch"] == 1
 
 

@@ -108,6 +108,7 @@ def test_a_phase_without_a_gate_says_so():
     )
 
 
+PROBE = "fresh_probe_balanced_accuracy"
 GOOD = {
     "gender_accuracy": 0.95,
     "age_accuracy": 0.80,
@@ -147,20 +148,45 @@ def test_each_part_of_the_stop_rule_can_hold_it_back(name, value, part):
     assert result["parts"][part]["status"] == "not_met"
 
 
-def test_how_far_a_rule_is_from_met():
-    def far(figures, epochs=6):
-        return schedule.shortfall(schedule.stop_rule(config(), [figures] * epochs, TASKS))
+def far(*history):
+    return schedule.shortfall(schedule.stop_rule(config(), history, TASKS))
 
-    assert far(GOOD) == (0, 0.15)
-    leaky = GOOD | {"fresh_probe_balanced_accuracy": 0.3}
-    # Fewer parts unmet go first, whatever the attacker finds; then the lower figure.
-    blurred = GOOD | {"psnr_db": 20.0, "gender_accuracy": 0.5}
-    assert far(GOOD) < far(leaky) == (1, 0.3) < far(blurred) == (2, 0.15)
-    assert far(leaky) < far(leaky | {"fresh_probe_balanced_accuracy": 0.31})
-    # What was not evaluated is not met: two changes that need five epochs more.
-    assert far(GOOD, epochs=2) == (2, 0.15)
-    without = {k: v for k, v in GOOD.items() if k != "fresh_probe_balanced_accuracy"}
-    assert far(without) == (1, 1.0)
+
+def test_how_far_a_rule_is_from_met():
+    assert far(*[GOOD] * 6) == (0, 0.0, 0.15)
+    leaky = GOOD | {PROBE: 0.3}
+    blurred = GOOD | {"psnr_db": 16.0, "gender_accuracy": 0.76}
+    assert far(leaky) == (1, pytest.approx(1.0), 0.3)
+    assert far(blurred) == (2, pytest.approx(0.5 + 0.2), 0.15)
+    # Fewer parts unmet go first, whatever they miss; then what they miss; then the attacker.
+    assert far(GOOD) < far(leaky) < far(leaky | {PROBE: 0.31}) < far(blurred)
+    assert far(GOOD | {PROBE: 0.1}) < far(GOOD)
+
+
+def test_an_epoch_is_as_good_before_accuracies_can_be_steady_as_after():
+    assert far(GOOD) == far(*[GOOD] * 6)
+    # Nor does it count that they are not steady.
+    course = [GOOD | {"gender_accuracy": 0.97}, *[GOOD] * 5]
+    rule = schedule.stop_rule(config(), course, TASKS)
+    assert rule["parts"]["gender_change"]["status"] == "not_met"
+    assert schedule.shortfall(rule) == far(GOOD)
+    worse = GOOD | {PROBE: 0.2}
+    assert far(GOOD) < far(*[GOOD] * 3, *[worse] * 6)
+
+
+def test_a_collapsed_encoder_does_not_beat_a_near_miss():
+    near = GOOD | {"gender_accuracy": 0.94, "psnr_db": 31.0}
+    collapsed = GOOD | {"gender_accuracy": 0.5, "psnr_db": 14.0, PROBE: 0.125}
+    assert far(near)[0] == far(collapsed)[0] == 2
+    assert far(near) < far(collapsed)
+
+
+def test_what_was_not_measured_says_nothing_of_an_epoch():
+    without = {k: v for k, v in GOOD.items() if k != PROBE}
+    assert far(without) == (0, 0.0, 1.0)
+    bound = config(stop_membership=0.0)
+    rule = schedule.stop_rule(bound, [GOOD], TASKS)
+    assert schedule.shortfall(rule) == (1, 0.10, 0.15)
 
 
 def test_attacks_that_were_not_run_are_named_and_never_passed():

@@ -46,7 +46,8 @@ class GameConfig:
     keep: str = option(
         "last",
         "Which networks of the joint phase to keep: the last, or those of the checked epoch that "
-        "comes closest to the stop rule on validation rows.",
+        "comes closest to the stop rule on validation rows: the fewest parts not met, then the "
+        "least missed, each part as a share of its bound; changes over epochs are left out.",
         choices=("last", "best"),
     )
 

@@ -22,7 +22,8 @@ Check = Callable[[], Mapping[str, float]]
 class Checks:
     """Calls a check where one is due, and keeps the networks of the best checked epoch.
 
-    Networks are chosen by the stop rule on validation rows: the fewest parts that are not met,
+    Networks are chosen by the stop rule on validation rows (`schedule.shortfall`): the fewest
+    parts that are not met, then the least that these miss together, each as a share of its bound,
     then the lowest figure of the fresh attacker, then the later epoch. They lie in a folder named
     after their epoch; the record says which is the one, so that what a killed process left there
     does not count.

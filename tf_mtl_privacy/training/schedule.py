@@ -12,6 +12,8 @@ from tf_mtl_privacy.config import Config, LossConfig
 from tf_mtl_privacy.config.parsing import parse_thresholds
 
 PHASES = ("business", "discriminator", "restorer", "adversarial", "regions")
+# How the names of those parts of the stop rule end that are of several epochs.
+_CHANGE = "_change"
 
 
 def phase_epochs(config: Config) -> dict[str, int]:
@@ -147,7 +149,7 @@ def stop_rule(
         value = last.get(f"{task}_accuracy")
         parts[f"{task}_accuracy"] = _part(value, goal, at_least=True)
         spread = _spread([epoch.get(f"{task}_accuracy") for epoch in history], train.stop_epochs)
-        parts[f"{task}_change"] = _part(spread, train.stop_change, at_least=False, strict=True)
+        parts[f"{task}{_CHANGE}"] = _part(spread, train.stop_change, at_least=False, strict=True)
     if train.has_discriminator:
         probe = last.get("fresh_probe_balanced_accuracy")
         parts["privacy"] = _part(probe, train.stop_privacy, at_least=False)
@@ -159,17 +161,27 @@ def stop_rule(
     return {"met": met, "parts": parts}
 
 
-def shortfall(rule: Mapping[str, Any]) -> tuple[int, float]:
-    """How far a result of `stop_rule` is from met; the smaller of two is the closer one.
+def shortfall(rule: Mapping[str, Any]) -> tuple[int, float, float]:
+    """How far an epoch's networks are from the stop rule; the smaller of two is the closer one.
+
+    Read are the parts that were evaluated and are of these networks. How much an accuracy changes
+    over epochs is of the course: no epoch is better for coming before or after others.
+
+    Args:
+        rule: a result of `stop_rule`.
 
     Returns:
-        How many parts are not met, evaluated or not, and the fresh attacker's balanced accuracy,
-        1 where that was not measured.
+        How many of these parts are not met; the sum of what they miss, each as a share of its bound
+        (as it is where the bound is 0); and the fresh attacker's figure, 1 where there is none.
     """
     parts = rule["parts"]
+    missed = [
+        abs(part["value"] - part["bound"]) / (part["bound"] or 1.0)
+        for name, part in parts.items()
+        if part["status"] == "not_met" and not name.endswith(_CHANGE)
+    ]
     value = parts.get("privacy", {}).get("value")
-    unmet = sum(part["status"] != "met" for part in parts.values())
-    return unmet, 1.0 if value is None else float(value)
+    return len(missed), sum(missed), 1.0 if value is None else float(value)
 
 
 def check_due(check_epochs: int, finished: int, *, last: bool) -> bool:
