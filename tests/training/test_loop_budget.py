@@ -170,7 +170,7 @@ class Checked:
 
     def figures(self, finished, *, last):
         self.log += [("figures", finished)] * last
-        return {"fresh_probe_balanced_accuracy": 0.125} if last else {}
+        return {"fresh_probe_upper": 0.125} if last else {}
 
     def keep(self, record, *, last):
         privacy = record.stop_rule["parts"]["privacy"]["value"]
@@ -187,9 +187,7 @@ def test_the_last_epoch_is_checked_wherever_the_budget_ends(steps, last):
     run = Run({"adversarial": steps}, checks)
     expected = [("figures", last), ("keep", last, 0.125)] if last else []
     assert checks.log == expected and len(run.record.history) == last
-    assert [h.get("fresh_probe_balanced_accuracy") for h in run.record.history[-1:]] == (
-        [0.125] * bool(last)
-    )
+    assert [h.get("fresh_probe_upper") for h in run.record.history[-1:]] == ([0.125] * bool(last))
     again = Checked()
     at = next((r for r in run.saved if r["budget_ended"]), None)
     if at is not None and at["epoch"] == 2:

@@ -108,12 +108,12 @@ def test_a_phase_without_a_gate_says_so():
     )
 
 
-PROBE = "fresh_probe_balanced_accuracy"
+PROBE = "fresh_probe_upper"
 GOOD = {
     "gender_accuracy": 0.95,
     "age_accuracy": 0.80,
     "psnr_db": 32.0,
-    "fresh_probe_balanced_accuracy": 0.15,
+    PROBE: 0.15,
     "membership_success_rate": 0.10,
 }
 
@@ -138,7 +138,7 @@ def test_the_stop_rule_waits_for_steady_accuracies():
         ("gender_accuracy", 0.9499, "gender_accuracy"),
         ("age_accuracy", 0.79, "age_accuracy"),
         ("psnr_db", 31.9, "psnr_db"),
-        ("fresh_probe_balanced_accuracy", 0.151, "privacy"),
+        (PROBE, 0.151, "privacy"),
         ("membership_success_rate", 0.101, "membership"),
     ],
 )
@@ -199,13 +199,21 @@ def test_attacks_that_were_not_run_are_named_and_never_passed():
 
 def test_the_in_loop_discriminator_is_not_taken_for_a_fresh_probe():
     history = [GOOD | {"privacy_balanced_accuracy": 0.0}] * 6
-    history = [
-        {k: v for k, v in e.items() if k != "fresh_probe_balanced_accuracy"} for e in history
-    ]
+    history = [{k: v for k, v in e.items() if k != PROBE} for e in history]
     assert (
         schedule.stop_rule(config(), history, TASKS)["parts"]["privacy"]["status"]
         == "not_evaluated"
     )
+
+
+def test_the_bound_applies_to_the_end_of_the_interval_and_not_to_the_figure():
+    epoch = {k: v for k, v in GOOD.items() if k != PROBE} | {"fresh_probe_balanced_accuracy": 0.13}
+    parts = [
+        schedule.stop_rule(config(), [epoch | upper], TASKS)["parts"]["privacy"]
+        for upper in ({PROBE: 0.149}, {PROBE: 0.16}, {})
+    ]
+    assert [part["status"] for part in parts] == ["met", "not_met", "not_evaluated"]
+    assert [part["value"] for part in parts] == [0.149, 0.16, None]
 
 
 def test_configurations_are_not_changed():

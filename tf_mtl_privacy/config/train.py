@@ -57,10 +57,16 @@ class TrainConfig:
     )
     stop_epochs: int = option(5, "Stop rule: epochs over which accuracies must be steady.", low=1)
     stop_privacy: float = option(
-        0.15, "Stop rule: highest balanced accuracy of a fresh probe.", low=0, high=1
+        0.15,
+        "Stop rule: highest balanced accuracy of a fresh probe (the upper end of its interval).",
+        low=0,
+        high=1,
     )
     stop_membership: float = option(
-        0.10, "Stop rule: highest success rate of membership inference.", low=0, high=1
+        0.10,
+        "Stop rule: highest success rate of membership inference, TPR at 5 % FPR.",
+        low=0,
+        high=1,
     )
     stop_psnr: float = option(32.0, "Stop rule: lowest PSNR in dB.", low=0)
     checkpoint_steps: int = option(200, "Steps between checkpoints within an epoch.", low=1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import NormalDist
 
 from scipy.stats import beta
@@ -57,3 +58,37 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> list[fl
     low = float(beta.ppf(tail, successes, n - successes + 1)) if successes else 0.0
     high = float(beta.isf(tail, successes + 1, n - successes)) if successes < n else 1.0
     return [low, high]
+
+
+def balanced_accuracy_interval(
+    hits: Sequence[float], rows: Sequence[int], confidence: float = 0.95
+) -> list[float]:
+    """The interval of a balanced accuracy, the mean of the recalls of K classes.
+
+    `a +- z sqrt(sum_k p_k (1 - p_k) / n_k) / K`, a being the mean of `hits / rows`. Each class has
+    rows of its own, so that the variances of the recalls add up. In the variance alone
+    `p_k = (hits_k + 1/2) / (rows_k + 1)`, the mean under Jeffreys' prior: a class of few rows that
+    are all right or all wrong does not count as known. A Wilson interval of as many rows in all
+    would be too narrow where classes are uneven. (Wilson's centres, moved towards 1/2, are not
+    taken: over many classes that adds up to more than the interval's width.)
+
+    Args:
+        hits: `[K]`, rows of each class that were answered right; need not be whole.
+        rows: `[K]`, rows of each class; classes without any are left out.
+        confidence: two-sided, in (0, 1).
+
+    Returns:
+        `[low, high]`, both in [0, 1].
+
+    Raises:
+        ValueError: no class has rows, or one has more hits than rows.
+    """
+    classes = [(h, n) for h, n in zip(hits, rows, strict=True) if n]
+    if not classes or any(not 0 <= h <= n for h, n in classes):
+        raise ValueError(f"expected 0 <= hits={list(hits)} <= rows={list(rows)} and some rows")
+    shares = [(h + 0.5) / (n + 1) for h, n in classes]
+    variance = sum(p * (1 - p) / n for p, (_, n) in zip(shares, classes, strict=True))
+    mean = sum(h / n for h, n in classes) / len(classes)
+    z = NormalDist().inv_cdf((1 + confidence) / 2)
+    spread = z * math.sqrt(variance) / len(classes)
+    return [max(0.0, mean - spread), min(1.0, mean + spread)]

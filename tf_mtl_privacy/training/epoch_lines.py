@@ -21,7 +21,11 @@ def shown_figures(figures: Mapping[str, float]) -> str:
         elif name == "privacy_balanced_accuracy":
             shown.append(f"in-loop discriminator {100 * value:.1f} %")
         elif name == "fresh_probe_balanced_accuracy":
-            shown.append(f"fresh attacker {100 * value:.1f} %")
-        elif name != "privacy_accuracy":
+            upper = figures.get("fresh_probe_upper")
+            most = "" if upper is None else f" (at most {100 * upper:.1f} %)"
+            shown.append(f"fresh attacker {100 * value:.1f} %{most}")
+        elif name == "membership_success_rate":
+            shown.append(f"membership inference {100 * value:.1f} %")
+        elif name not in ("privacy_accuracy", "fresh_probe_upper"):
             shown.append(f"{name.removesuffix('_accuracy')} {100 * value:.1f} %")
     return ", ".join(shown)

@@ -61,9 +61,11 @@ def fit(
         test_key: for tests: fixes sampling and noise of private updates, which voids every
             guarantee of the run, and is booked as such. None takes keys from the system.
         report: gets one sentence per epoch, for people; nothing by default.
-        check: what a fresh attacker finds: networks and data -> figures, of which the stop rule
-            reads `fresh_probe_balanced_accuracy`. Called before the joint phase, with the mask off,
-            and after its epochs as `--check_epochs` says. It must depend on its arguments alone.
+        check: what attackers find: networks and data -> figures, of which the stop rule reads
+            `fresh_probe_upper` (the upper end of an interval; the figure itself is shown, as
+            `fresh_probe_balanced_accuracy`) and `membership_success_rate`. Called before the joint
+            phase, with the mask off, and after its epochs as `--check_epochs` says. It must depend
+            on its arguments alone.
 
     Raises:
         UsageError: the folder holds another run, the data cannot be trained on, or

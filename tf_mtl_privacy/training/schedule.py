@@ -131,8 +131,9 @@ def stop_rule(
 
     Args:
         history: validation metrics of each finished adversarial epoch, oldest first. The privacy
-            bound reads `fresh_probe_balanced_accuracy`, never the in-loop discriminator; the
-            membership bound reads `membership_success_rate`.
+            bound reads `fresh_probe_upper`, the upper end of the interval of what a fresh attacker
+            finds, never the in-loop discriminator; the membership bound reads
+            `membership_success_rate`.
         tasks: the business tasks of the network; goals for others are not its own.
 
     Returns:
@@ -151,7 +152,7 @@ def stop_rule(
         spread = _spread([epoch.get(f"{task}_accuracy") for epoch in history], train.stop_epochs)
         parts[f"{task}{_CHANGE}"] = _part(spread, train.stop_change, at_least=False, strict=True)
     if train.has_discriminator:
-        probe = last.get("fresh_probe_balanced_accuracy")
+        probe = last.get("fresh_probe_upper")
         parts["privacy"] = _part(probe, train.stop_privacy, at_least=False)
         parts["membership"] = _part(
             last.get("membership_success_rate"), train.stop_membership, at_least=False
@@ -172,7 +173,8 @@ def shortfall(rule: Mapping[str, Any]) -> tuple[int, float, float]:
 
     Returns:
         How many of these parts are not met; the sum of what they miss, each as a share of its bound
-        (as it is where the bound is 0); and the fresh attacker's figure, 1 where there is none.
+        (as it is where the bound is 0); and what a fresh attacker finds at most, 1 where there is
+        none.
     """
     parts = rule["parts"]
     missed = [

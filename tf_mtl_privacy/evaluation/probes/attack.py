@@ -26,7 +26,8 @@ class Reading:
     Attributes:
         name: the attacker.
         validation: balanced accuracy on validation rows, in [0, 1]: what is chosen by.
-        test: `accuracy`, `balanced_accuracy`, `ci95`, `n` on test rows: what is reported.
+        test: what is reported, on test rows: `accuracy`, `balanced_accuracy`, `ci95`, `n`, or
+            what else `attack` was told to score.
     """
 
     name: str
@@ -36,6 +37,8 @@ class Reading:
 
 # (name of an attempt, how to make it) -> what it read.
 Remember = Callable[[str, Callable[[], Reading]], Reading]
+# (class scores of test rows, their labels) -> what is reported of them.
+Score = Callable[[Any, Any], dict[str, Any]]
 
 
 def forget(key: str, make: Callable[[], Reading]) -> Reading:
@@ -52,6 +55,7 @@ def attack(
     done: Callable[[str], None] = lambda name: None,
     enough: float = math.inf,
     remember: Remember = forget,
+    score: Score = figures,
 ) -> list[Reading]:
     """Every attacker's best restart on validation rows. Test labels are read for scoring only.
 
@@ -66,6 +70,7 @@ def attack(
             accuracy); for targets that only show what attackers are able to.
         remember: makes an attempt, or finds it made; asked with the attacker's name and the number
             of its start.
+        score: what is reported of test rows.
 
     Raises:
         ValueError: nobody among them can read such rows.
@@ -79,7 +84,14 @@ def attack(
             for k in range(restarts):
                 start = f"{name}/{k}"
                 make = functools.partial(
-                    _reading, name, known[name], inputs, data, setting, layer_seed(seed, start)
+                    _reading,
+                    name,
+                    known[name],
+                    inputs,
+                    data,
+                    setting,
+                    layer_seed(seed, start),
+                    score,
                 )
                 tries.append(remember(start, make))
             found.append(strongest(tries))
@@ -97,11 +109,17 @@ def strongest(readings: Sequence[Reading]) -> Reading:
 
 
 def _reading(
-    name: str, attacker: Attacker, inputs: Inputs, data: ProbeData, setting: Setting, seed: int
+    name: str,
+    attacker: Attacker,
+    inputs: Inputs,
+    data: ProbeData,
+    setting: Setting,
+    seed: int,
+    score: Score,
 ) -> Reading:
     scores = attacker(inputs, setting, seed)
     return Reading(
         name,
         balanced_accuracy(scores.validation, data.validation_labels),
-        figures(scores.test, data.test_labels),
+        score(scores.test, data.test_labels),
     )

@@ -1,4 +1,4 @@
-"""A few quick fresh attackers on validation rows: what the stop rule's privacy bound reads."""
+"""A few quick attackers on validation rows: what two bounds of the stop rule read."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import numpy as np
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.evaluation.membership_check import success_rate
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack, strongest
+from tf_mtl_privacy.evaluation.probes.data import balanced_figures
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.settings import FAST, Setting
@@ -26,12 +28,17 @@ _HELD_OUT_SHARE = 8
 
 
 def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
-    """A function of networks and data that gives `{"fresh_probe_balanced_accuracy": ...}`.
+    """A function of networks and data that gives what the stop rule reads of attackers.
 
-    Attackers are trained anew at each call on the features as they are then: on rows that the
+    `fresh_probe_balanced_accuracy` and `fresh_probe_upper`, the upper end of its 95 % interval:
+    attackers are trained anew at each call on the features as they are then, on rows that the
     encoder never saw where faces are generated, else on its training rows. The strongest is chosen
-    on rows held out of these and scored on the run's validation rows. Nothing is given where no row
+    on rows held out of these and scored on the run's validation rows. Neither is given where no row
     has a private label.
+
+    `membership_success_rate`, see `membership_check.success_rate`: it reads training rows as they
+    are, so it is not given with `--dp_scope=all`, where whatever chooses a released weight must
+    have noise.
 
     Args:
         config: the run's configuration.
@@ -42,13 +49,23 @@ def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
     def check(bundle: Bundle, dataset: Dataset) -> dict[str, float]:
         if not kept:
             kept.append(_rows(config, dataset, setting))
-        rows, seed = kept[0], layer_seed(config.train.seed, "probe/check")
-        if rows is None:
-            return {}
-        view = most_draws(bundle.encoder)[1]
+        found = {} if kept[0] is None else read_features(bundle, dataset, kept[0])
+        if config.privacy.dp_scope != "all":
+            rate = success_rate(bundle, dataset, config.train.seed)
+            found |= {} if rate is None else {"membership_success_rate": rate}
+        return found
+
+    def read_features(bundle: Bundle, dataset: Dataset, rows: AttackRows) -> dict[str, float]:
+        view, seed = most_draws(bundle.encoder)[1], layer_seed(config.train.seed, "probe/check")
         data = targets.seen_through(view, rows, len(dataset.private_classes))
-        best = strongest(attack(data, setting.features, attackers(), setting, seed))
-        return {"fresh_probe_balanced_accuracy": float(best.test["balanced_accuracy"])}
+        readings = attack(
+            data, setting.features, attackers(), setting, seed, score=balanced_figures
+        )
+        best = strongest(readings).test
+        return {
+            "fresh_probe_balanced_accuracy": float(best["balanced_accuracy"]),
+            "fresh_probe_upper": float(best["balanced_ci95"][1]),
+        }
 
     return check
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tf_mtl_privacy.evaluation.intervals import balanced_accuracy_interval
 from tf_mtl_privacy.evaluation.utility import utility
 
 Array = np.ndarray[Any, Any]
@@ -71,6 +72,17 @@ def figures(scores: Array, labels: Array) -> dict[str, Any]:
     """
     found = utility(scores, labels, [str(number) for number in range(scores.shape[1])])
     return {name: found[name] for name in _FIGURES}
+
+
+def balanced_figures(scores: Array, labels: Array) -> dict[str, Any]:
+    """`balanced_accuracy` and its 95 % interval `balanced_ci95`; arguments as of `figures`."""
+    rows = np.bincount(labels, minlength=scores.shape[1])
+    right = labels[scores.argmax(axis=1) == labels]
+    hits = np.bincount(right, minlength=scores.shape[1])
+    return {
+        "balanced_accuracy": balanced_accuracy(scores, labels),
+        "balanced_ci95": balanced_accuracy_interval(hits.tolist(), rows.tolist()),
+    }
 
 
 def balanced_accuracy(scores: Array, labels: Array) -> float:

@@ -1,0 +1,100 @@
+"""The quick membership figure of the checks, on networks whose answers are known."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+from sklearn.metrics import roc_curve
+
+from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.evaluation.membership.selection import halves
+from tf_mtl_privacy.evaluation.membership_check import success_rate
+from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.models.layers import layer_seed
+
+SIZE = 4
+
+
+def networks():
+    """B says for class 1 how much more red than green a picture is."""
+    pictures = keras.Input([SIZE, SIZE, 3])
+    encoder = keras.Model(pictures, keras.layers.Activation("linear")(pictures))
+    features = keras.Input([SIZE, SIZE, 3])
+    answer = keras.layers.Dense(2, use_bias=False, name="gender")
+    head = answer(keras.layers.GlobalAveragePooling2D()(features))
+    answer.set_weights([np.array([[0.0, 8.0], [8.0, 0.0], [0.0, 0.0]], np.float32)])
+    return Bundle(encoder, keras.Model(features, {"gender": head}))
+
+
+def data(surety, train, validation, known=True):
+    """Rows whose pictures show their label as clearly as `surety(row)` in [0, 1] says."""
+    total = train + validation
+    labels = np.arange(total) % 2
+    images = np.zeros((total, SIZE, SIZE, 3), np.uint8)
+    strength = np.round(255 * np.array([surety(row) for row in range(total)])).astype(np.uint8)
+    for row, label in enumerate(labels):
+        images[row, :, :, 0 if label else 1] = strength[row]
+    gender = labels if known else np.full(total, -1)
+    return Dataset.from_arrays(
+        images,
+        {"gender": gender},
+        np.arange(total) % 3,
+        split=np.repeat([0, 1], [train, validation]),
+        task_classes={"gender": ("0", "1")},
+    )
+
+
+def test_rows_of_which_b_is_surer_are_found():
+    assert success_rate(networks(), data(lambda row: 1.0 if row < 60 else 0.3, 60, 40), 0) == 1
+
+
+def test_of_rows_that_are_like_all_others_a_guess_s_share_is_found():
+    draw = np.random.default_rng(0)
+    rates = [
+        success_rate(networks(), data(lambda row: draw.random(), 600, 500), seed)
+        for seed in range(4)
+    ]
+    assert np.mean(rates) == pytest.approx(0.05, abs=0.04)
+
+
+def test_the_rate_is_that_of_the_reporting_half_by_scikit_learn():
+    draw = np.random.default_rng(1)
+    count = 200
+    strengths = np.concatenate([draw.beta(5, 2, count), draw.beta(2, 2, count)])
+    found = success_rate(networks(), data(lambda row: strengths[row], count, count), 0)
+    # All four thresholds order these rows alike: the surer, the clearer the picture.
+    chosen = np.round(255 * strengths)
+    order = np.random.default_rng(layer_seed(0, "membership/check/rows"))
+    for _ in range(2):
+        order.permutation(count)
+    split = halves(count, count, layer_seed(0, "membership/check/halves"))
+    reporting = ~split.choosing
+    fpr, tpr, _ = roc_curve(split.member[reporting], chosen[reporting], drop_intermediate=False)
+    assert found == pytest.approx(np.interp(0.05, fpr, tpr), abs=0.02) and 0.1 < found < 0.9
+
+
+def test_at_most_so_many_rows_of_each_side_are_read():
+    dataset, read = data(lambda row: 0.5, 120, 90), []
+
+    class Store:
+        def images(self, rows):
+            read.append(rows)
+            return dataset.store.images(rows)
+
+    success_rate(networks(), dataclasses.replace(dataset, store=Store()), 0, most=30)
+    assert [len(rows) for rows in read] == [30, 30]
+    assert np.isin(read[0], dataset.rows["train"]).all()
+    assert np.isin(read[1], dataset.rows["validation"]).all()
+    # As many of one side as of the other.
+    read.clear()
+    success_rate(networks(), dataclasses.replace(dataset, store=Store()), 0)
+    assert [len(rows) for rows in read] == [90, 90]
+
+
+def test_too_few_rows_or_labels_give_no_figure():
+    assert success_rate(networks(), data(lambda row: 0.5, 60, 19), 0) is None
+    assert success_rate(networks(), data(lambda row: 0.5, 19, 60), 0) is None
+    # Without labels the entropy is left: it needs none.
+    surer = data(lambda row: 1.0 if row < 60 else 0.3, 60, 40, known=False)
+    assert success_rate(networks(), surer, 0) == 1
