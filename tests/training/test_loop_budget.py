@@ -66,7 +66,10 @@ class Run:
             self.log.append(("validate", name))
             return dict(FIGURES)
 
-        return Phase(name, 2, STEPS, lambda epoch, number: None, step, validate)
+        def before_epoch(epoch):
+            self.log.append(("before", name, epoch))
+
+        return Phase(name, 2, STEPS, lambda epoch, number: None, step, validate, before_epoch)
 
     def close(self):
         pass
@@ -120,6 +123,17 @@ def test_a_phase_without_any_budget_is_passed_over():
     assert run.record.budget_ended == {"discriminator": 10, "adversarial": 10}
     assert "discriminator" not in run.record.steps and run.record.steps["restorer"] == 10
     assert "discriminator" not in run.record.gates and run.record.history == []
+
+
+@pytest.mark.parametrize(("steps", "epochs"), [(0, [0]), (3, [0]), (5, [0]), (7, [0, 1])])
+def test_what_is_fitted_before_the_first_step_is_fitted_without_any_too(steps, epochs):
+    """An erasure that is said to be there has to be there, once."""
+    run = Run({"adversarial": steps})
+    assert [entry[2] for entry in run.log if entry[:2] == ("before", "adversarial")] == epochs
+    # Before what is saved of the phase.
+    if not steps:
+        assert run.log.index(("before", "adversarial", 0)) < len(run.log) - 2
+        assert run.log[-2:] == [("save",), ("settle",)]
 
 
 def test_every_step_is_covered_just_before_it_runs():

@@ -68,6 +68,12 @@ class Config:
                 "--model=stl"
             )
 
+        erasure = self.removal_in_force.erasure
+        if erasure != "none" and not self.train.adversarial_epochs:
+            raise UsageError(
+                f"--erasure={erasure}: is fitted in the joint phase, and there is none with "
+                "--adversarial_epochs=0; give at least 1, or --erasure=none"
+            )
         self._check_noise()
         if self.removal_in_force.reads_public_faces:
             self._check_public_faces()

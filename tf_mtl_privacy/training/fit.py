@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config.notes import notes
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError
@@ -60,7 +61,8 @@ def fit(
             always shown; pictures of real people only when this is True.
         test_key: for tests: fixes sampling and noise of private updates, which voids every
             guarantee of the run, and is booked as such. None takes keys from the system.
-        report: gets one sentence per epoch, for people; nothing by default.
+        report: gets what the configuration asks for in vain, then one sentence per epoch, for
+            people; nothing by default.
         check: what attackers find: networks and data -> figures, of which the stop rule reads
             `fresh_probe_upper` (the upper end of an interval; the figure itself is shown, as
             `fresh_probe_balanced_accuracy`) and `membership_success_rate`. Called before the joint
@@ -76,6 +78,8 @@ def fit(
     with folders.claim(run_dir, config) as folder:
         if not (folder / folders.STATUS_FILE).exists():
             check_keeping(config, checked=check is not None)
+            for note in notes(config):
+                report(note)
             given = dataset is not None
             public = ""
             if config.privacy.dp_scope == "all":

@@ -135,8 +135,11 @@ class Loop:
                 raise KeyboardInterrupt
 
     def _end_between_epochs(self, phase: Phase, checks: Checks | None) -> None:
-        """No budget is left for another epoch: the one before was the last, and is checked so."""
+        """No budget is left for another epoch: the one before, if any, was the last."""
         record, config = self._record, self._config
+        if not record.epoch:
+            # What is fitted before the first step (the erasure) is part of what is released.
+            phase.before_epoch(0)
         # Where a check was due anyhow it was made.
         due = schedule.check_due(config.game.check_epochs, record.epoch, last=False)
         if checks is not None and record.epoch and not due:
