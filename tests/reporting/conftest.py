@@ -73,6 +73,7 @@ def _status(config):
             "final_beta": 0.3,
             "before_game": {"fresh_probe_balanced_accuracy": 0.79},
             "kept_epoch": 3,
+            "in_loop": {"most_balanced_accuracy": 0.61, "epochs": 7},
             "parameters": {"encoder": 1000},
             "perceptual_loss": "none",
         },

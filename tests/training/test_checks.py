@@ -46,9 +46,9 @@ def trained(run_dir, check, model="mtl_adv", epochs=4, **game):
     return fit(config, tiny_arrays(), run_dir=run_dir, check=check)
 
 
-def history(run_dir):
+def history(run_dir, figure=FIGURE):
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    name = f"validation_{FIGURE}"
+    name = f"validation_{figure}"
     return {p["epoch"]: p.get(name) for p in lines if p["phase"] == "adversarial"}
 
 
@@ -61,6 +61,9 @@ def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
     assert run.status["training"]["kept_epoch"] is None and len(check.seen) == 3
     privacy = run.status["stop_rule"]["parts"]["privacy"]
     assert (privacy["value"], privacy["status"]) == (0.25, "not_met")
+    course = history(tmp_path, "privacy_balanced_accuracy")
+    most = {"most_balanced_accuracy": max(course.values()), "epochs": 3}
+    assert run.status["training"]["in_loop"] == most
 
 
 @pytest.mark.usefixtures("untraced_here")

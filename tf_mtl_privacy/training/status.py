@@ -40,11 +40,19 @@ def training_status(
             "final_beta": record.beta,
             "before_game": record.before_game,
             "kept_epoch": record.kept.get("epoch"),
+            "in_loop": _in_loop(record),
             "parameters": parameter_counts(bundle),
             "perceptual_loss": perceptual_weights(config),
         },
         "dp": dp,
     }
+
+
+def _in_loop(record: RunRecord) -> dict[str, Any]:
+    """The most that the discriminator read of validation rows after a joint epoch, of how many."""
+    found = [epoch.get("privacy_balanced_accuracy") for epoch in record.history]
+    known = [value for value in found if value is not None]
+    return {"most_balanced_accuracy": max(known, default=None), "epochs": len(known)}
 
 
 def _gates(config: Config, record: RunRecord, tasks: tuple[str, ...]) -> dict[str, Any]:
