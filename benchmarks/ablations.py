@@ -18,17 +18,26 @@ from pathlib import Path
 
 from benchmarks.ablation_rows import ROWS, row_flags
 from benchmarks.ablation_table import ablation_markdown, ablation_table
-from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, split_flags, trained
+from benchmarks.runs import (
+    INTERRUPTED,
+    Run,
+    Train,
+    check_base,
+    exit_code,
+    names,
+    split_flags,
+    trained,
+)
 from tf_mtl_privacy.files import write_json
 
 
 def planned(
-    names: Sequence[str], base: str, runs: str, seeds: int, extra: Sequence[str] = ()
+    rows: Sequence[str], base: str, runs: str, seeds: int, extra: Sequence[str] = ()
 ) -> list[tuple[str, Run]]:
     """(row, run) of every row and seed, one seed of all rows before the next."""
     plan = []
     for seed in range(seeds):
-        for name in names:
+        for name in rows:
             flags = (f"--flagfile={base}", *row_flags(name), f"--seed={seed}", *extra)
             run_name = f"{name}-seed{seed}"
             plan.append((name, Run(run_name, Path(runs) / run_name, flags)))
@@ -63,10 +72,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--list", action="store_true", help="print the rows and their flags only")
     parser.add_argument("--table_only", action="store_true", help="train nothing")
     options = parser.parse_args(argv)
-    options.only = [name for name in options.only.split(",") if name] or list(ROWS)
-    unknown = [name for name in options.only if name not in ROWS]
-    if unknown:
-        parser.error(f"--only={unknown[0]}: no such row; --list shows them")
+    options.only = names(parser, "only", options.only, ROWS) or list(ROWS)
+    check_base(parser, options.base)
     if options.seeds < 1:
         parser.error(f"--seeds={options.seeds}: expected at least 1")
     return options

@@ -25,16 +25,21 @@ from benchmarks.runs import (
     INTERRUPTED,
     Run,
     Train,
+    check_base,
     exit_code,
     finished,
+    names,
     say,
     split_flags,
     trained,
 )
+from tf_mtl_privacy.config import LossConfig
+from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic, write_json
 from tf_mtl_privacy.reporting.run_figures import run_figures
 
-MASKS = {"learned": True, "none": False}
+MASKS = {"none": False, "learned": True}
+OBJECTIVES: tuple[str, ...] = LossConfig.__dataclass_fields__["objective"].metadata["choices"]
 _FIGURES = ("gender", "age", "expression_f1", "psnr_db", "discriminator", "probe_restored")
 
 
@@ -144,15 +149,16 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--picture", default="", help="PNG to write; in --runs by default")
     parser.add_argument("--json", default="", help="numbers to write; in --runs by default")
     options = parser.parse_args(argv)
+    given = options.betas
     try:
         options.betas = sorted({float(value) for value in options.betas.split(",")})
-    except ValueError:
-        parser.error(f"--betas={options.betas}: expected numbers, by commas")
-    options.objectives = options.objectives.split(",")
-    options.masks = options.masks.split(",")
-    unknown = [mask for mask in options.masks if mask not in MASKS]
-    if unknown:
-        parser.error(f"--masks={unknown[0]}: expected none, learned or both, by commas")
+        for beta in options.betas:
+            LossConfig(beta=beta, beta_late=beta, beta_max=beta)
+    except (ValueError, UsageError):
+        parser.error(f"--betas={given}: expected numbers of at least 0, by commas")
+    options.objectives = names(parser, "objectives", options.objectives, OBJECTIVES)
+    options.masks = names(parser, "masks", options.masks, MASKS)
+    check_base(parser, options.base)
     options.picture = options.picture or os.path.join(options.runs, "frontier.png")
     options.json = options.json or os.path.join(options.runs, "frontier.json")
     return options

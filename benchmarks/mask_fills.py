@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.runs import say
+from benchmarks.runs import names, say
 from tf_mtl_privacy.data.synthetic_faces import rendering
 from tf_mtl_privacy.data.synthetic_faces.labels import draw_labels
 from tf_mtl_privacy.data.synthetic_faces.painter import Style
@@ -131,10 +131,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--fills", default=",".join(FILLS), help="by commas")
     parser.add_argument("--json", default="", help="file for the figures")
     options = parser.parse_args(argv)
-    options.fills = options.fills.split(",")
-    wrong = [fill for fill in options.fills if fill not in FILLS]
-    if wrong:
-        parser.error(f"--fills={wrong[0]}: expected some of {', '.join(FILLS)}")
+    options.fills = names(parser, "fills", options.fills, FILLS)
     return options
 
 

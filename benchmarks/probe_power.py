@@ -18,11 +18,12 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.runs import say
+from benchmarks.runs import names, say, told
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.data.synthetic_source import attacker_faces
+from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
 from tf_mtl_privacy.evaluation.probes.families import attackers
@@ -32,13 +33,19 @@ from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
 
+# Those that start from the run's own discriminator.
+OF_DISCRIMINATOR = ("discriminator", "discriminator_final")
 COLUMNS = ("setting", "attacker", "rows", "validation", "test", "seconds", "processor_seconds")
 
 
+@told
 def main(argv: Sequence[str] | None = None) -> int:
     """Attacks, prints, and says how far the strongest of the two settings are apart."""
     options = _options(sys.argv[1:] if argv is None else argv)
     run = load_run(options.run_dir)
+    without = [name for name in options.only if name in OF_DISCRIMINATOR]
+    if without and run.bundle.discriminator is None:
+        raise UsageError(f"--only={without[0]}: the run has no discriminator; leave it out")
     dataset = open_dataset(run.config.data)
     found = [row for name in options.settings for row in readings(options, run, dataset, name)]
     table = [[_text(row[name]) for name in COLUMNS] for row in found]
@@ -62,7 +69,7 @@ def readings(
         setting = dataclasses.replace(setting, restarts=options.restarts)
     rows = unseen_rows(dataset, run.config.data, dataset.rows["test"], setting, seed)
     if isinstance(rows, str):
-        raise SystemExit(f"error: {options.run_dir}: {rows}")
+        raise RunError(f"--run_dir={options.run_dir}: {rows}")
     if options.faces:
         rows = rows._replace(test=further_faces(run.config.data, setting, options.faces))
     classes = len(dataset.private_classes)
@@ -115,11 +122,8 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=None, help="of random starts; the run's own")
     parser.add_argument("--json", default="", help="file for the figures")
     options = parser.parse_args(argv)
-    options.only = [name for name in options.only.split(",") if name]
-    options.settings = options.settings.split(",")
-    unknown = [name for name in options.settings if name not in ("fast", "thorough")]
-    if unknown:
-        parser.error(f"--settings={unknown[0]}: expected fast, thorough or both")
+    options.only = names(parser, "only", options.only, (*attackers(), *OF_DISCRIMINATOR))
+    options.settings = names(parser, "settings", options.settings, SETTINGS)
     return options
 
 

@@ -1,22 +1,26 @@
 """Trains a list of runs one after the other, resumably: what the experiments share.
 
 A finished run is skipped, an unfinished one goes on where it stopped, a failed one does not keep
-the others from being trained. Used by model_table.py, ablations.py and frontier.py.
+the others from being trained. Used by model_table.py, ablations.py and frontier.py; how wrong flags
+are told of, by the other experiments too.
 """
 
 from __future__ import annotations
 
+import argparse
 import dataclasses
+import functools
 import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import RESULTS_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.flagfiles import expand
 from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.reporting.model_runs import train_command
 from tf_mtl_privacy.reporting.run_figures import read_results
@@ -158,6 +162,48 @@ def split_flags(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
         return arguments, ()
     cut = arguments.index("--")
     return arguments[:cut], tuple(arguments[cut + 1 :])
+
+
+def names(
+    parser: argparse.ArgumentParser, flag: str, text: str, known: Collection[str]
+) -> list[str]:
+    """The names in a list with commas, each of which must be known: else the parser exits with 2.
+
+    Args:
+        parser: of the flag.
+        flag: without dashes.
+        text: what was given; empty parts are left out.
+        known: the names that there are, in the order in which they are told.
+    """
+    found = [name for name in text.split(",") if name]
+    for name in found:
+        if name not in known:
+            parser.error(f"--{flag}={name}: expected some of {', '.join(known)}, by commas")
+    if text and not found:
+        parser.error(f"--{flag}={text}: expected some of {', '.join(known)}, by commas")
+    return found
+
+
+def check_base(parser: argparse.ArgumentParser, base: str) -> None:
+    """Exits with 2 where the flagfile `--base` is not there or cannot be read."""
+    try:
+        expand([f"--flagfile={base}"])
+    except UsageError as error:
+        parser.error(f"--base={base}: {error}")
+
+
+def told(main: Callable[..., int]) -> Callable[..., int]:
+    """An experiment's `main` whose errors are one line, with the exit codes of the commands."""
+
+    @functools.wraps(main)
+    def call(*arguments: Any, **options: Any) -> int:
+        try:
+            return main(*arguments, **options)
+        except (UsageError, RunError) as error:
+            say(f"error: {error}")
+            return 2 if isinstance(error, UsageError) else 1
+
+    return call
 
 
 def exit_code(failed: dict[str, str]) -> int:

@@ -198,7 +198,12 @@ def test_weak_attackers_are_marked_and_rows_are_checked(tmp_path, capsys):
     assert "50.0 %, up to 55.0 % !" in capsys.readouterr().out
     assert ablations.main(["--list"]) == 0
     assert len(capsys.readouterr().out.splitlines()) == len(ROWS)
-    for wrong in ("--only=mask,nonsense", "--seeds=0"):
+    for wrong, message in (
+        ("--only=mask,nonsense", "--only=nonsense: expected some of nothing"),
+        ("--seeds=0", "--seeds=0: expected at least 1"),
+        ("--base=nofile.cfg", "--base=nofile.cfg: --flagfile=nofile.cfg: no such file"),
+    ):
         with pytest.raises(SystemExit) as stop:
-            ablations.main([wrong])
+            ablations.main([wrong, "--table_only"])
         assert stop.value.code == 2
+        assert message in capsys.readouterr().err.splitlines()[-1]

@@ -94,3 +94,23 @@ def test_one_mask_alone_and_one_that_is_none(tmp_path, capsys):
     with pytest.raises(SystemExit) as ended:
         frontier.main(["--masks=all"])
     assert ended.value.code == 2 and "--masks=all: expected" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ("--betas=-1", "--betas=-1: expected numbers of at least 0, by commas"),
+        ("--betas=0,nan", "--betas=0,nan: expected numbers of at least 0"),
+        ("--betas=x", "--betas=x: expected numbers of at least 0"),
+        ("--objectives=foo", "--objectives=foo: expected some of paper, paper_bounded, confusion"),
+        ("--objectives=,", "--objectives=,: expected some of paper"),
+        ("--base=nofile.cfg", "--base=nofile.cfg: --flagfile=nofile.cfg: no such file"),
+    ],
+)
+def test_what_would_fail_every_point_is_refused_before_any(wrong, message, capsys):
+    """With --plot_only, too, where it would only be called not trained."""
+    for more in ([], ["--plot_only"]):
+        with pytest.raises(SystemExit) as ended:
+            frontier.main([wrong, *more], None)
+        error = capsys.readouterr().err.splitlines()[-1]
+        assert ended.value.code == 2 and message in error

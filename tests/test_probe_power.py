@@ -10,6 +10,7 @@ import pytest
 from benchmarks import probe_power
 from tf_mtl_privacy.config import Config, DataConfig
 from tf_mtl_privacy.data.synthetic_source import attacker_faces
+from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.probes.settings import FAST
 
 
@@ -53,6 +54,35 @@ def test_an_unknown_setting_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         probe_power.main(["--run_dir=runs/x", "--settings=slow"])
     assert stop.value.code == 2 and "--settings=slow" in capsys.readouterr().err
+
+
+def test_an_unknown_attacker_is_refused(capsys):
+    with pytest.raises(SystemExit) as stop:
+        probe_power.main(["--run_dir=runs/x", "--only=soft_whitened,soft_cooked"])
+    assert stop.value.code == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "--only=soft_cooked: expected some of" in error and "discriminator_final" in error
+
+
+def test_what_is_no_run_is_said_in_a_line(monkeypatch, capsys, tmp_path):
+    assert probe_power.main([f"--run_dir={tmp_path}/none"]) == 2
+    assert capsys.readouterr().err == (
+        f"error: --run_dir={tmp_path}/none: is not a run folder (no config.json)\n"
+    )
+
+    def damaged(folder):
+        raise RunError("it is damaged")
+
+    monkeypatch.setattr(probe_power, "load_run", damaged)
+    assert probe_power.main(["--run_dir=x"]) == 1
+    assert capsys.readouterr().err == "error: it is damaged\n"
+
+
+def test_a_run_without_a_discriminator_has_no_attacker_of_that_shape(monkeypatch, capsys):
+    bare = types.SimpleNamespace(bundle=types.SimpleNamespace(discriminator=None))
+    monkeypatch.setattr(probe_power, "load_run", lambda folder: bare)
+    assert probe_power.main(["--run_dir=x", "--only=discriminator"]) == 2
+    assert capsys.readouterr().err.startswith("error: --only=discriminator: the run has no disc")
 
 
 def test_further_faces_are_nobody_s():
