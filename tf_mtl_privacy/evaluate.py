@@ -18,6 +18,7 @@ from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
 from tf_mtl_privacy.run_pictures import write_pictures
+from tf_mtl_privacy.verbs.training import check_split
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset
@@ -51,10 +52,12 @@ def evaluate_run(
 
     Raises:
         UsageError: the data has no such rows, or its labels are not those of the run, or the run
-            was trained on some of the rows and `split` is not "train".
+            was trained on some of the rows and `split` is not "train"; or attackers are sent
+            (`probe`) at other than test rows, which they learn from or choose by.
         RunError: the run cannot be loaded, its own data has changed since, or the result cannot be
             written.
     """
+    check_split(split, probe)
     return _evaluate_and_write(run_dir, data, split, pictures, probe, removal_off)[0]
 
 

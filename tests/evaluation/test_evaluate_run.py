@@ -122,6 +122,18 @@ def test_a_split_without_rows_is_refused(run, tmp_path):
     run.dataset = dataclasses.replace(run.dataset, rows=rows)
     with pytest.raises(UsageError, match="--split=validation: synthetic_faces has no such rows"):
         evaluate_run(tmp_path, split="validation")
+
+
+@pytest.mark.parametrize("split", ["train", "validation"])
+def test_attackers_are_not_tested_on_rows_that_they_learn_from(run, tmp_path, split):
+    """Of data that is not drawn they learn from validation rows, or from training rows."""
+    with pytest.raises(UsageError) as error:
+        evaluate_run(tmp_path, split=split, probe="fast")
+    assert str(error.value) == (
+        f"--split={split}: fresh attackers (--probe=fast) are tested on test rows; leave out one "
+        "of the two"
+    )
+    assert not list(tmp_path.iterdir())
     assert not list(tmp_path.iterdir())
 
 

@@ -63,6 +63,16 @@ def test_each_reader_of_training_labels_is_named_by_itself(change, words):
     assert words in found
 
 
+def test_the_colour_that_a_mask_takes_away_is_found_by_labels_too():
+    """It is released inside the encoder, whereas the reader is thrown away."""
+    colour = MASK | {"mask_fill": "colour"}
+    (found,) = reads(removal=colour | {"region_labels": "train"})
+    assert found == "the mask's reader and its colour axis learn the labels of training rows"
+    assert reads(removal=colour) == []
+    (public,) = reads(removal=colour, kind="public")
+    assert public == "the mask's reader and its colour axis: 12,000 drawn faces of nobody"
+
+
 @pytest.mark.parametrize("game", [{"check_epochs": 2}, {"keep": "best"}])
 def test_an_attacker_who_learns_from_training_rows_and_is_heeded_is_named(game):
     """Where faces are drawn it learns from others; elsewhere there are only the run's own rows."""

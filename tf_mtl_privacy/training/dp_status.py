@@ -138,7 +138,10 @@ def _of_training_rows(config: Config, data: str) -> list[str]:
     if train.has_discriminator and labels and not train.is_private:
         reads.append("the discriminator is trained without noise")
     if removal.has_mask and removal.region_labels == "train":
-        reads.append("the mask's reader learns the labels of training rows")
+        who = (
+            "reader and its colour axis learn" if removal.mask_fill == "colour" else "reader learns"
+        )
+        reads.append(f"the mask's {who} the labels of training rows")
     if removal.erasure != "none" and removal.erasure_labels == "train":
         reads.append("the erasure is fitted to the labels of training rows")
     drawn = config.data.dataset == "synthetic_faces" and data in ("", "synthetic_faces")
@@ -175,7 +178,8 @@ def _of_nobody(config: Config) -> list[str]:
     )
     reads = []
     if removal.has_mask and removal.region_labels == "public":
-        reads.append(f"the mask's reader: {drawn}")
+        axis = " and its colour axis" if removal.mask_fill == "colour" else ""
+        reads.append(f"the mask's reader{axis}: {drawn}")
     if removal.erasure != "none" and removal.erasure_labels == "public":
         reads.append(f"the erasure: {drawn}")
     return reads

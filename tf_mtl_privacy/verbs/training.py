@@ -38,6 +38,23 @@ class TrainOptions(CommonOptions):
     probe: str = option("fast", _PROBE_HELP, choices=_PROBES)
 
 
+def check_split(split: str, probe: str) -> None:
+    """Refuses fresh attackers on rows that they learn from or choose by.
+
+    Args:
+        split: the rows that are evaluated.
+        probe: how hard attackers try; "none" sends none.
+
+    Raises:
+        UsageError: attackers are sent, and the rows are not test rows.
+    """
+    if probe != "none" and split != "test":
+        raise UsageError(
+            f"--split={split}: fresh attackers (--probe={probe}) are tested on test rows; leave "
+            "out one of the two"
+        )
+
+
 @dataclasses.dataclass(frozen=True)
 class EvaluateOptions(CommonOptions):
     """Options of `evaluate`."""
@@ -53,11 +70,7 @@ class EvaluateOptions(CommonOptions):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.probe != "none" and self.split != "test":
-            raise UsageError(
-                f"--split={self.split}: fresh attackers (--probe={self.probe}) are tested on test "
-                "rows; leave out one of the two"
-            )
+        check_split(self.split, self.probe)
         if self.removal_off and self.probe == "none":
             raise UsageError(f"--removal_off={self.removal_off}: expected --probe=fast beside it")
 
