@@ -7,6 +7,7 @@ import pytest
 
 from benchmarks import mask_fills
 from tf_mtl_privacy.data.synthetic_faces.rendering import render
+from tf_mtl_privacy.evaluation.probes.attack import Reading
 
 AXIS = np.array([1.0, -1.0, 0.0], np.float32) / np.float32(np.sqrt(2))
 
@@ -38,6 +39,32 @@ def test_what_is_painted_by_hand(faces):
 
 def test_the_ceiling_is_above_any_fill(faces):
     assert mask_fills.ceiling(6) > mask_fills.painted(faces, "grey", AXIS, 0)[1] + 5
+
+
+def test_no_run_s_test_rows_are_looked_at(monkeypatch):
+    """Fills are compared to choose one, and test rows are for what is reported of runs."""
+    drawn = []
+
+    def watched(name):
+        draw = getattr(mask_fills.rendering, name)
+
+        def call(seed, stream, *arguments, **options):
+            drawn.append((name, stream))
+            return draw(seed, stream, *arguments, **options)
+
+        monkeypatch.setattr(mask_fills.rendering, name, call)
+
+    for name in ("render", "render_labelled"):
+        watched(name)
+    reading = Reading("soft_standardised", 0.5, {"accuracy": 0.5, "ci95": [0.4, 0.6]})
+    monkeypatch.setattr(mask_fills, "attack", lambda *arguments: [reading])
+    monkeypatch.setattr(mask_fills, "_VALIDATION", 4)
+    few = ["--rows=4", "--tests=6", "--public=64", "--ceiling=3", "--fills=grey"]
+    assert mask_fills.main(few) == 0
+    streams = {stream for _, stream in drawn}
+    assert streams == {"attacker", "backbone", mask_fills.TESTED}
+    assert not streams & {"train", "validation", "test"}
+    assert ("render_labelled", mask_fills.TESTED) in drawn
 
 
 @pytest.mark.slow

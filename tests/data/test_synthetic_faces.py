@@ -50,7 +50,7 @@ def test_large_indices_are_faces_of_their_own():
 
 def test_streams_and_seeds_are_disjoint():
     seen = set()
-    streams = ("train", "validation", "test", "attacker", "backbone")
+    streams = ("train", "validation", "test", "attacker", "backbone", "membership", "fills")
     for seed in (0, 1):
         for stream in streams:
             images = sf.render(seed, stream, np.arange(12), size=32).image
