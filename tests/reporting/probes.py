@@ -30,7 +30,7 @@ def reading(name, hits):
     """An attacker who reads `hits` of 1000 rows."""
     rate, interval = hits / ROWS, wilson_interval(hits, ROWS)
     figures = {"accuracy": rate, "balanced_accuracy": rate, "ci95": interval, "n": ROWS}
-    return Reading(name, rate, figures)
+    return Reading(name, rate, {**figures, "balanced_ci95": interval})
 
 
 def whole_probe(pixels=990):

@@ -67,6 +67,18 @@ def test_fresh_attackers_stand_beside_what_guessing_gives(results):
     assert "UNDERPOWERED" not in found
 
 
+def test_the_claim_is_of_the_figure_that_ends_higher(results):
+    plain = _attackers(results)
+    best = results["privacy"]["probe"]["restored"]["strongest"]
+    # Uneven classes: the rare ones are read, which plain accuracy hardly shows.
+    best["balanced_ci95"] = [0.9, 0.933]
+    assert "claim: at most 93.3 % is read by these attackers, from restored images" in _attackers(
+        results
+    )
+    best["balanced_ci95"] = [0.0, 0.01]
+    assert _attackers(results) == plain
+
+
 def test_weak_attackers_claim_nothing(results):
     results["privacy"]["probe"] = whole_probe(pixels=400)
     found = _attackers(results)

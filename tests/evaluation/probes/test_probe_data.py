@@ -9,6 +9,7 @@ from sklearn.metrics import accuracy_score, balanced_accuracy_score
 from sklearn.utils.class_weight import compute_sample_weight
 
 from tests.evaluation.probes.conftest import make_target
+from tf_mtl_privacy.evaluation.intervals import balanced_accuracy_interval
 from tf_mtl_privacy.evaluation.probes.data import balanced_accuracy, figures, row_weights
 
 
@@ -23,6 +24,16 @@ def test_figures_are_those_of_scikit_learn():
     assert found["balanced_accuracy"] == pytest.approx(expected)
     assert balanced_accuracy(scores, labels) == found["balanced_accuracy"]
     assert found["ci95"][0] < found["accuracy"] < found["ci95"][1] and found["n"] == 300
+
+
+def test_the_interval_of_a_balanced_accuracy_is_of_each_classes_own_rows():
+    labels = np.repeat([0, 1], [90, 10])
+    scores = np.eye(2)[np.where(np.arange(100) < 95, 0, 1)]
+    # All of the first class and half of the second are read.
+    found = figures(scores, labels)
+    assert found["balanced_accuracy"] == pytest.approx(0.75)
+    assert found["balanced_ci95"] == balanced_accuracy_interval([90, 5], [90, 10])
+    assert found["accuracy"] > found["balanced_ci95"][1], "accuracy is that of the frequent class"
 
 
 def test_row_weights_are_scikit_learn_s_up_to_the_bound():

@@ -26,8 +26,8 @@ class Reading:
     Attributes:
         name: the attacker.
         validation: balanced accuracy on validation rows, in [0, 1]: what is chosen by.
-        test: what is reported, on test rows: `accuracy`, `balanced_accuracy`, `ci95`, `n`, or
-            what else `attack` was told to score.
+        test: `accuracy`, `balanced_accuracy`, `ci95`, `balanced_ci95`, `n` on test rows: what is
+            reported.
     """
 
     name: str
@@ -37,8 +37,6 @@ class Reading:
 
 # (name of an attempt, how to make it) -> what it read.
 Remember = Callable[[str, Callable[[], Reading]], Reading]
-# (class scores of test rows, their labels) -> what is reported of them.
-Score = Callable[[Any, Any], dict[str, Any]]
 
 
 def forget(key: str, make: Callable[[], Reading]) -> Reading:
@@ -55,7 +53,6 @@ def attack(
     done: Callable[[str], None] = lambda name: None,
     enough: float = math.inf,
     remember: Remember = forget,
-    score: Score = figures,
 ) -> list[Reading]:
     """Every attacker's best restart on validation rows. Test labels are read for scoring only.
 
@@ -70,7 +67,6 @@ def attack(
             accuracy); for targets that only show what attackers are able to.
         remember: makes an attempt, or finds it made; asked with the attacker's name and the number
             of its start.
-        score: what is reported of test rows.
 
     Raises:
         ValueError: nobody among them can read such rows.
@@ -91,7 +87,6 @@ def attack(
                     data,
                     setting,
                     layer_seed(seed, start),
-                    score,
                 )
                 tries.append(remember(start, make))
             found.append(strongest(tries))
@@ -115,11 +110,10 @@ def _reading(
     data: ProbeData,
     setting: Setting,
     seed: int,
-    score: Score,
 ) -> Reading:
     scores = attacker(inputs, setting, seed)
     return Reading(
         name,
         balanced_accuracy(scores.validation, data.validation_labels),
-        score(scores.test, data.test_labels),
+        figures(scores.test, data.test_labels),
     )

@@ -12,7 +12,6 @@ from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.evaluation.membership_check import success_rate
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack, strongest
-from tf_mtl_privacy.evaluation.probes.data import balanced_figures
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.settings import FAST, Setting
@@ -58,10 +57,7 @@ def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
     def read_features(bundle: Bundle, dataset: Dataset, rows: AttackRows) -> dict[str, float]:
         view, seed = most_draws(bundle.encoder)[1], layer_seed(config.train.seed, "probe/check")
         data = targets.seen_through(view, rows, len(dataset.private_classes))
-        readings = attack(
-            data, setting.features, attackers(), setting, seed, score=balanced_figures
-        )
-        best = strongest(readings).test
+        best = strongest(attack(data, setting.features, attackers(), setting, seed)).test
         return {
             "fresh_probe_balanced_accuracy": float(best["balanced_accuracy"]),
             "fresh_probe_upper": float(best["balanced_ci95"][1]),

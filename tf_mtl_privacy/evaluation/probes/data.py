@@ -64,25 +64,20 @@ class ClassScores(NamedTuple):
 
 
 def figures(scores: Array, labels: Array) -> dict[str, Any]:
-    """`accuracy`, `balanced_accuracy`, `ci95` (95 % Wilson interval of the accuracy) and `n`.
+    """`accuracy`, `balanced_accuracy`, their 95 % intervals, and `n`.
+
+    `ci95` is Wilson's, of the accuracy; `balanced_ci95` see `balanced_accuracy_interval`.
 
     Args:
         scores: `[N, K]` float, larger is more likely.
         labels: `[N]` int in [0, K); N > 0.
     """
     found = utility(scores, labels, [str(number) for number in range(scores.shape[1])])
-    return {name: found[name] for name in _FIGURES}
-
-
-def balanced_figures(scores: Array, labels: Array) -> dict[str, Any]:
-    """`balanced_accuracy` and its 95 % interval `balanced_ci95`; arguments as of `figures`."""
     rows = np.bincount(labels, minlength=scores.shape[1])
     right = labels[scores.argmax(axis=1) == labels]
     hits = np.bincount(right, minlength=scores.shape[1])
-    return {
-        "balanced_accuracy": balanced_accuracy(scores, labels),
-        "balanced_ci95": balanced_accuracy_interval(hits.tolist(), rows.tolist()),
-    }
+    interval = balanced_accuracy_interval(hits.tolist(), rows.tolist())
+    return {**{name: found[name] for name in _FIGURES}, "balanced_ci95": interval}
 
 
 def balanced_accuracy(scores: Array, labels: Array) -> float:
