@@ -61,7 +61,7 @@ notebooks: $(STAMP)
 
 # Experiments train for hours, each by its own command; they and what they share are no timings.
 EXPERIMENTS := model_table ablations ablation_rows ablation_table frontier frontier_plot \
-	mask_fills membership_power probe_power runs unseen_people
+	mask_fills mask_residue membership_power probe_power runs unseen_people
 BENCHMARKS := $(filter-out $(EXPERIMENTS:%=benchmarks/%.py),$(sort $(wildcard benchmarks/*.py)))
 bench: $(STAMP)
 	@status=0; for file in $(BENCHMARKS); do \

@@ -1,0 +1,143 @@
+"""What of the private label passes a run's mask: the same drawn faces with each class, compared.
+
+    python -m benchmarks.mask_residue --run_dir=RUN [--faces=1000] [--json=FILE]
+
+No attacker is trained. Each face is drawn once with every class of the iris and nothing else
+changed, and painted over as the run's encoder does it; what then differs between the classes is
+all that anything after the mask can know of the label. Levels are of 255. Pictures are rounded to
+whole levels, which alone makes classes differ by more than one level.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.runs import told
+from tf_mtl_privacy.data.synthetic_faces import rendering
+from tf_mtl_privacy.data.synthetic_faces.labels import draw_labels
+from tf_mtl_privacy.data.synthetic_faces.painter import Style
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.files import write_json
+from tf_mtl_privacy.models.mask import is_masked, painted
+from tf_mtl_privacy.reporting.model_table_text import markdown_table
+from tf_mtl_privacy.training.saved_run import load_run
+
+Array = np.ndarray[Any, Any]
+# Of no run, so that nothing is chosen by faces that a run is tested on.
+STREAM, CLASSES, CHUNK = "residue", 8, 50
+_SHARES = (50, 95, 100)
+
+
+def with_each_class(numbers: Array, size: int) -> tuple[Array, Array]:
+    """(`[K, n, S, S, 3]` uint8, the faces with each class; `[n, S, S]` bool, their iris)."""
+    own = draw_labels(0, STREAM, numbers, 0, 0.0)
+    drawn = [
+        rendering.render_labelled(
+            0, STREAM, numbers, own._replace(iris=np.full_like(own.iris, iris)), Style(size, "none")
+        )
+        for iris in range(CLASSES)
+    ]
+    return np.stack([faces.image for faces in drawn]), drawn[0].iris_mask
+
+
+def of_faces(pictures: Array, seen: Array, iris: Array) -> dict[str, Array]:
+    """Figures of each face, each `[n]` float64.
+
+    Args:
+        pictures: `[K, n, S, S, 3]` uint8, with each class.
+        seen: `[K, n, S, S, 4]` float, the same as the encoder sees them: in [0, 1], and 1 in the
+            fourth channel where covered.
+        iris: `[n, S, S]` bool, the true region.
+
+    Returns:
+        `picture_levels` and `seen_levels`, the largest difference between any two classes in any
+        pixel; `uncovered_pixels`, how many of the iris are not covered, the mean over classes;
+        `flipped_pixels`, how many are covered for some classes only; `flipped_energy`, the share
+        of all squared differences that lies in those and in pixels that are never covered.
+    """
+    levels = pictures.astype(np.float32)
+    before, after = (np.ptp(part, axis=0) for part in (levels, 255.0 * seen[..., :3]))
+    covered = seen[..., 3] > 0.5
+    always, ever = covered.all(axis=0), covered.any(axis=0)
+    squares = np.sum(after.astype(np.float64) ** 2, axis=-1)
+    outside = np.sum(squares * ~always, axis=(1, 2))
+    return {
+        "picture_levels": before.max(axis=(1, 2, 3)).astype(np.float64),
+        "seen_levels": after.max(axis=(1, 2, 3)).astype(np.float64),
+        "uncovered_pixels": (iris & ~covered).sum(axis=(2, 3)).mean(axis=0),
+        "flipped_pixels": (ever & ~always).sum(axis=(1, 2)).astype(np.float64),
+        "flipped_energy": outside / np.maximum(squares.sum(axis=(1, 2)), 1e-12),
+    }
+
+
+def summary(found: dict[str, Array]) -> dict[str, Any]:
+    """Percentiles of the levels over faces, and means of the rest."""
+    levels = {
+        name: {f"p{share}": float(np.percentile(found[name], share)) for share in _SHARES}
+        for name in ("picture_levels", "seen_levels")
+    }
+    return {
+        "faces": len(found["seen_levels"]),
+        **levels,
+        "uncovered_pixels": float(found["uncovered_pixels"].mean()),
+        "faces_with_flips": float((found["flipped_pixels"] > 0).mean()),
+        "flipped_energy": float(found["flipped_energy"].mean()),
+    }
+
+
+@told
+def main(argv: Sequence[str] | None = None) -> int:
+    """Prints the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--run_dir", required=True, help="a finished run with a mask")
+    parser.add_argument("--faces", type=int, default=1_000, help="how many faces")
+    parser.add_argument("--json", default="", help="file for the figures")
+    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
+    if options.faces < 1:
+        raise UsageError(f"--faces={options.faces}: expected 1 or more")
+    run = load_run(options.run_dir)
+    if run.config.data.effective_private_label != "iris" or not is_masked(run.bundle.encoder):
+        raise UsageError(
+            f"--run_dir={options.run_dir}: expected a run on drawn faces with --private_label=iris "
+            "and --mask=learned"
+        )
+    found = summary(
+        measured(painted(run.bundle.encoder), options.faces, run.config.data.image_size)
+    )
+    print("\n".join(markdown_table(("what", "figure"), _lines(found))))
+    if options.json:
+        write_json(options.json, {"run_dir": options.run_dir, **found})
+    return 0
+
+
+def measured(paint: Any, faces: int, size: int) -> dict[str, Array]:
+    """`of_faces` of that many, painted by `paint`: `[n, S, S, 3]` in [0, 1] -> `[n, S, S, 4]`."""
+    parts = []
+    for start in range(0, faces, CHUNK):
+        pictures, iris = with_each_class(np.arange(start, min(start + CHUNK, faces)), size)
+        seen = np.stack([np.array(paint(np.float32(part) / 255.0)) for part in pictures])
+        parts.append(of_faces(pictures, seen, iris))
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _lines(found: dict[str, Any]) -> list[list[str]]:
+    def levels(name: str) -> str:
+        return ", ".join(f"{found[name][f'p{share}']:.1f}" for share in _SHARES)
+
+    return [
+        ["faces", f"{found['faces']:,}"],
+        ["levels between classes, picture (half of faces, 95 %, all)", levels("picture_levels")],
+        ["levels between classes, as the encoder sees it", levels("seen_levels")],
+        ["pixels of the iris that are not covered, mean", f"{found['uncovered_pixels']:.2f}"],
+        ["faces whose cover depends on the class", f"{found['faces_with_flips']:.1%}"],
+        ["share of squared differences there or uncovered", f"{found['flipped_energy']:.1%}"],
+    ]
+
+
+if __name__ == "__main__":
+    sys.exit(main())
