@@ -93,7 +93,7 @@ def ceiling(faces: int) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Prints the table."""
     options = _options(sys.argv[1:] if argv is None else list(argv))
-    setting = dataclasses.replace(FAST, epochs=options.epochs, width=options.width)
+    setting = dataclasses.replace(FAST, epochs=options.epochs, width=options.width, least_updates=0)
     learned = rendering.render(0, "attacker", np.arange(options.rows + _VALIDATION))
     tested = rendering.render(0, TESTED, np.arange(options.tests))
     axis = public_axis(options.public)

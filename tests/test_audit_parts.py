@@ -45,7 +45,8 @@ def audited(dataset, data=None, **run):
 def test_a_shadow_of_a_run_with_bounded_people_is_trained(monkeypatch, tmp_path):
     dataset, seen = faces(), []
 
-    def trained(config, own, run_dir):
+    def trained(config, own, run_dir, check):
+        assert check is None, "nothing along the way chose the attacked networks"
         # As `fit` does first of all.
         seen.append(len(with_bounded_people(config, own).rows["train"]))
         run_dir.mkdir()
