@@ -139,8 +139,7 @@ def test_other_runs_stand_beside_it_with_their_difference(whole, other_run):
     difference = theirs["utility"]["gender"]["accuracy"] - ours["utility"]["gender"]["accuracy"]
     assert gender[2].endswith(f"({100 * difference:+.1f})")
     assert any("NOT ON THE SAME DATA" in note for note in found.notes)
-    # The kept demo does not have the course of its discriminator.
-    assert any("mask and game are not told apart" in note for note in found.notes)
+    assert any("the mask, not the game" in note for note in found.notes)
 
 
 def test_a_difference_that_rounds_to_zero_has_no_minus(whole_run):
