@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from benchmarks.mask_residue import CLASSES, with_each_class
 from benchmarks.runs import names, say
 from tf_mtl_privacy.data.synthetic_faces import rendering
-from tf_mtl_privacy.data.synthetic_faces.labels import draw_labels
-from tf_mtl_privacy.data.synthetic_faces.painter import Style
 from tf_mtl_privacy.evaluation.probes.attack import attack
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.families import attackers
@@ -35,7 +34,7 @@ from tf_mtl_privacy.training.colour_axis import colour_axis
 from tf_mtl_privacy.training.losses import psnr
 
 Array = np.ndarray[Any, Any]
-CLASSES, SIZE, CHUNK = 8, 64, 1000
+SIZE, CHUNK = 64, 1000
 FILLS = ("none", "grey", "mean", "colour")
 # Of no run: a fill that is chosen by these figures was not chosen on any run's test rows.
 TESTED = "fills"
@@ -80,14 +79,9 @@ def mean_psnr(found: Array, image: Array) -> float:
 def ceiling(faces: int) -> float:
     """PSNR in dB of the mean over all iris classes of otherwise the same faces."""
     numbers = np.arange(faces)
-    drawn = draw_labels(0, TESTED, numbers, 0, 0.0)
-    pictures = []
-    for iris in range(CLASSES):
-        other = drawn._replace(iris=np.full_like(drawn.iris, iris))
-        found = rendering.render_labelled(0, TESTED, numbers, other, Style(SIZE, "none"))
-        pictures.append(np.float32(found.image) / 255.0)
-    own = np.stack(pictures)[drawn.iris, numbers]
-    return mean_psnr(np.mean(pictures, axis=0), own)
+    drawn, classes, _ = with_each_class(TESTED, numbers, SIZE)
+    pictures = np.float32(drawn) / 255.0
+    return mean_psnr(np.mean(pictures, axis=0), pictures[classes, numbers])
 
 
 def main(argv: Sequence[str] | None = None) -> int:

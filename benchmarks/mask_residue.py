@@ -33,16 +33,21 @@ STREAM, CLASSES, CHUNK = "residue", 8, 50
 _SHARES = (50, 95, 100)
 
 
-def with_each_class(numbers: Array, size: int) -> tuple[Array, Array]:
-    """(`[K, n, S, S, 3]` uint8, the faces with each class; `[n, S, S]` bool, their iris)."""
-    own = draw_labels(0, STREAM, numbers, 0, 0.0)
+def with_each_class(stream: str, numbers: Array, size: int) -> tuple[Array, Array, Array]:
+    """Faces of a stream with every class of the iris and nothing else changed.
+
+    Returns:
+        `[K, n, S, S, 3]` uint8, the faces with each class; `[n]` int32, which is their own;
+        `[n, S, S]` bool, where the iris is.
+    """
+    own = draw_labels(0, stream, numbers, 0, 0.0)
     drawn = [
         rendering.render_labelled(
-            0, STREAM, numbers, own._replace(iris=np.full_like(own.iris, iris)), Style(size, "none")
+            0, stream, numbers, own._replace(iris=np.full_like(own.iris, iris)), Style(size, "none")
         )
         for iris in range(CLASSES)
     ]
-    return np.stack([faces.image for faces in drawn]), drawn[0].iris_mask
+    return np.stack([faces.image for faces in drawn]), own.iris, drawn[0].iris_mask
 
 
 def of_faces(pictures: Array, seen: Array, iris: Array) -> dict[str, Array]:
@@ -119,7 +124,8 @@ def measured(paint: Any, faces: int, size: int) -> dict[str, Array]:
     """`of_faces` of that many, painted by `paint`: `[n, S, S, 3]` in [0, 1] -> `[n, S, S, 4]`."""
     parts = []
     for start in range(0, faces, CHUNK):
-        pictures, iris = with_each_class(np.arange(start, min(start + CHUNK, faces)), size)
+        numbers = np.arange(start, min(start + CHUNK, faces))
+        pictures, _, iris = with_each_class(STREAM, numbers, size)
         seen = np.stack([np.array(paint(np.float32(part) / 255.0)) for part in pictures])
         parts.append(of_faces(pictures, seen, iris))
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}

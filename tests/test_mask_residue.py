@@ -11,12 +11,13 @@ from tf_mtl_privacy.data.synthetic_faces.rendering import render
 
 
 def test_only_the_iris_differs_between_the_classes_of_a_face():
-    pictures, iris = mask_residue.with_each_class(np.arange(5), 32)
+    pictures, classes, iris = mask_residue.with_each_class(mask_residue.STREAM, np.arange(5), 32)
     assert pictures.shape == (8, 5, 32, 32, 3) and iris.shape == (5, 32, 32)
     outside = pictures * ~iris[np.newaxis, ..., np.newaxis]
     np.testing.assert_array_equal(outside, np.broadcast_to(outside[:1], outside.shape))
     own = render(0, mask_residue.STREAM, np.arange(5), size=32)
     np.testing.assert_array_equal(pictures[own.iris, np.arange(5)], own.image)
+    np.testing.assert_array_equal(classes, own.iris)
 
 
 def test_figures_by_hand():

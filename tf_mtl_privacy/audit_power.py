@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import AUDIT_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.membership.verdict import shows_power
 from tf_mtl_privacy.files import read_json
 
 _WHAT = "the audit of an overfitted run of the same networks"
@@ -31,31 +31,25 @@ def power_part(folder: str, config: Config, weights: str, setting: str) -> dict[
     try:
         found = read_json(Path(folder) / AUDIT_FILE)
         best, data = found["membership"]["strongest"], found["membership"]["data"]
-        compared = found["weights"], found["setting"], found["config"]["model"]
-        _ends(best)
+        other, own = found["config"]["model"], config.to_dict()["model"]
+        is_itself, how = found["weights"] == weights, found["setting"]
+        # What of it will be read is there.
+        shows_power(best)
     except (RunError, KeyError, TypeError) as error:
         raise UsageError(
             f"--power_run={folder}: expected the folder of a run that was audited ({error})"
         ) from error
-    own = config.to_dict()["model"]
-    differs = [name for name in own if compared[2].get(name) != own[name]]
-    if compared[0] == weights:
+    if is_itself:
         raise UsageError(f"--power_run={folder}: is this run itself; give {_WHAT}")
-    if compared[1] != setting:
+    if how != setting:
         raise UsageError(
-            f"--power_run={folder}: was audited with --setting={compared[1]}, which says nothing "
+            f"--power_run={folder}: was audited with --setting={how}, which says nothing "
             f"of --setting={setting}; audit both alike"
         )
-    if differs:
-        name = differs[0]
-        raise UsageError(
-            f"--power_run={folder}: has --{name}={compared[2].get(name)}, this run --{name}="
-            f"{own[name]}; give {_WHAT}"
-        )
+    for name, value in own.items():
+        if other.get(name) != value:
+            raise UsageError(
+                f"--power_run={folder}: has --{name}={other.get(name)}, this run --{name}={value}; "
+                f"give {_WHAT}"
+            )
     return {"run_dir": found["run_dir"], "data": data, **best}
-
-
-def _ends(best: Mapping[str, Any]) -> tuple[float, float]:
-    """Of the interval that `verdict.shows_power` reads."""
-    low, high = best["tpr_at_fpr"]["0.05"]["ci95"]
-    return float(low), float(high)

@@ -26,8 +26,7 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> list[
     Raises:
         ValueError: no trials, or more successes than trials.
     """
-    if n <= 0 or not 0 <= successes <= n:
-        raise ValueError(f"expected 0 <= successes={successes} <= n={n} and n > 0")
+    _check(successes, n)
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     rate, z2 = successes / n, z**2
     centre = rate + z2 / (2 * n)
@@ -52,8 +51,7 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> list[fl
     Raises:
         ValueError: no trials, or more successes than trials.
     """
-    if n <= 0 or not 0 <= successes <= n:
-        raise ValueError(f"expected 0 <= successes={successes} <= n={n} and n > 0")
+    _check(successes, n)
     tail = (1 - confidence) / 2
     low = float(beta.ppf(tail, successes, n - successes + 1)) if successes else 0.0
     high = float(beta.isf(tail, successes + 1, n - successes)) if successes < n else 1.0
@@ -92,3 +90,8 @@ def balanced_accuracy_interval(
     z = NormalDist().inv_cdf((1 + confidence) / 2)
     spread = z * math.sqrt(variance) / len(classes)
     return [max(0.0, mean - spread), min(1.0, mean + spread)]
+
+
+def _check(successes: float, n: int) -> None:
+    if n <= 0 or not 0 <= successes <= n:
+        raise ValueError(f"expected 0 <= successes={successes} <= n={n} and n > 0")

@@ -24,6 +24,7 @@ from tf_mtl_privacy.evaluation.dp_audit.updates import (
     as_array,
     released_gradient,
 )
+from tf_mtl_privacy.evaluation.intervals import clopper_pearson
 from tf_mtl_privacy.privacy.accounting import epsilon
 from tf_mtl_privacy.privacy.accounting_events import Mechanism, Phase
 
@@ -82,8 +83,8 @@ def gaussian_bound(hits: int, alarms: int, runs: int, error: float) -> float:
         runs: > 0.
         error: in (0, 1).
     """
-    true_low = stats.beta.ppf(error / 2, hits, runs - hits + 1) if hits else 0.0
-    false_high = stats.beta.isf(error / 2, alarms + 1, runs - alarms) if alarms < runs else 1.0
+    true_low = clopper_pearson(hits, runs, 1 - error)[0]
+    false_high = clopper_pearson(alarms, runs, 1 - error)[1]
     return max(0.0, float(stats.norm.ppf(true_low) - stats.norm.ppf(false_high)))
 
 

@@ -80,13 +80,7 @@ def attack(
             for k in range(restarts):
                 start = f"{name}/{k}"
                 make = functools.partial(
-                    _reading,
-                    name,
-                    known[name],
-                    inputs,
-                    data,
-                    setting,
-                    layer_seed(seed, start),
+                    _reading, name, known[name], inputs, data, setting, layer_seed(seed, start)
                 )
                 tries.append(remember(start, make))
             found.append(strongest(tries))
@@ -104,12 +98,7 @@ def strongest(readings: Sequence[Reading]) -> Reading:
 
 
 def _reading(
-    name: str,
-    attacker: Attacker,
-    inputs: Inputs,
-    data: ProbeData,
-    setting: Setting,
-    seed: int,
+    name: str, attacker: Attacker, inputs: Inputs, data: ProbeData, setting: Setting, seed: int
 ) -> Reading:
     scores = attacker(inputs, setting, seed)
     return Reading(

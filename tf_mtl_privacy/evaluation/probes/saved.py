@@ -27,8 +27,6 @@ from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training.saved_run import SavedRun
 
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
-# Folder within that of the run, for readings that are kept.
-
 # What must agree for two runs to hide the same thing in the same pictures.
 _SAME = ("dataset", "image_size", "data_seed", "synthetic_shift", "synthetic_correlation")
 
