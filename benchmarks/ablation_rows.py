@@ -25,6 +25,14 @@ _MASK = ("--mask=learned",)
 _NOISE = ("--feature_noise=1",)
 _LEACE = ("--erasure=leace",)
 _PLAIN = ("--model=mtl_adv",)
+# A discriminator that learns to read these features, given passes enough.
+_READER = (
+    "--discriminator=soft",
+    "--discriminator_units=96",
+    "--discriminator_whitening",
+    "--discriminator_learning_rate=2e-3",
+    "--discriminator_epochs=20",
+)
 
 ROWS: dict[str, tuple[str, ...]] = {
     # Without the game nothing else is in force either.
@@ -58,6 +66,13 @@ ROWS: dict[str, tuple[str, ...]] = {
     "noise_game": _NOISE,
     "leace": (*_LEACE, *_NO_GAME),
     "leace_game": _LEACE,
+    # The discriminator goes on learning and the encoder does not heed it.
+    "plain_reader": (*_PLAIN, *_READER, "--beta=0", "--beta_late=0", "--beta_max=0"),
+    "plain_reader_game": (*_PLAIN, *_READER),
+    "plain_reader_two_steps": (*_PLAIN, *_READER, "--discriminator_steps=2"),
+    "plain_reader_paper_bounded": (*_PLAIN, *_READER, "--objective=paper_bounded"),
+    "plain_reader_unwhitened": (*_PLAIN, *_READER, "--nodiscriminator_whitening"),
+    "reader_game": _READER,
 }
 
 

@@ -140,9 +140,11 @@ def test_every_row_of_the_ablations_is_a_run_of_its_own():
         assert (config.removal.feature_noise == 1) == name.startswith("noise")
         assert (config.removal.erasure == "leace") == name.startswith("leace")
         assert config.model.pixel_path == ("pixel_path" in name)
-        no_game = name in ("mask", "mask_pixel_path", "noise", "leace")
+        no_game = name in ("mask", "mask_pixel_path", "noise", "leace", "plain_reader")
         assert (config.loss.beta == config.loss.beta_max == 0) == no_game
         assert config.train.is_private != name.startswith("plain")
+        reads = "reader" in name and not name.endswith("unwhitened")
+        assert config.model.discriminator_whitening == reads
     assert configs["nothing"].train.is_adversarial is False
     # What a row does not change is as COMMON says, whatever the base.
     base = ["--mask=learned", "--pixel_path", "--discriminators=3"]

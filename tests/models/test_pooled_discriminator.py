@@ -1,12 +1,8 @@
-"""The pooled discriminator: shape, rows apart, and its private update, worked out by rows."""
+"""The pooled discriminator: its weights, and what it makes of cells."""
 
 import numpy as np
-import pytest
-import tensorflow as tf
 
 from tf_mtl_privacy.models.discriminator import build_discriminator
-from tf_mtl_privacy.privacy import DPSGD, assert_rows_independent
-from tf_mtl_privacy.training import losses
 
 SHAPE = (8, 8, 6)
 
@@ -41,39 +37,3 @@ def test_attention_weighs_cells_to_a_mean_over_them():
     assert (weights > 0).all()
     np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(mean, np.einsum("bnh,bnc->bhc", weights, cells), atol=1e-5)
-
-
-def test_one_row_never_moves_another_rows_gradient():
-    assert_rows_independent(pooled(), tf.constant(features()))
-
-
-@pytest.mark.parametrize("clipping", ["ghost", "vectorized"])
-def test_its_private_update_is_the_sum_of_clipped_rows(clipping):
-    x, labels, clip = features(), np.array([0, 3, 1, 4]), 0.3
-    model = pooled()
-    variables = [v.value for v in model.trainable_variables]
-    rows = []
-    for row in range(4):
-        with tf.GradientTape() as tape:
-            logits = model(x[row : row + 1], training=True)
-            loss = tf.reduce_logsumexp(logits) - logits[0, labels[row]]
-        rows.append([np.array(g, np.float64) for g in tape.gradient(loss, variables)])
-    norms = [np.sqrt(sum((part**2).sum() for part in row)) for row in rows]
-    assert max(norms) > clip
-    factors = [min(1.0, clip / norm) for norm in norms]
-    expected = [
-        sum(f * row[k] for f, row in zip(factors, rows, strict=True)) / 4
-        for k in range(len(variables))
-    ]
-    before = [v.numpy() for v in variables]
-    optimizer = DPSGD(
-        model,
-        learning_rate=1.0,
-        l2_norm_clip=clip,
-        noise_multiplier=0.0,
-        allow_zero_noise=True,
-        clipping=clipping,
-    )
-    optimizer.minimize(tf.constant(x), lambda logits: losses.cross_entropy(logits, labels))
-    for old, variable, step in zip(before, variables, expected, strict=True):
-        np.testing.assert_allclose(old - variable.numpy(), step, atol=2e-5)

@@ -39,13 +39,20 @@ class ModelConfig:
     discriminator: str = option(
         "conv",
         "Shape of the discriminator: convolutions down to few cells, one hidden layer on all "
-        "cells, or convolutions whose cells are pooled by attention.",
-        choices=("conv", "dense", "pooled"),
+        "cells, convolutions whose cells are pooled by attention, or two convolutions and a soft "
+        "maximum over cells.",
+        choices=("conv", "dense", "pooled", "soft"),
     )
     discriminator_units: int = option(
         64,
-        "Width of the dense discriminator's hidden layer; the others have half as many channels.",
+        "Width of the dense discriminator's hidden layer; the others have half as many channels, "
+        "'soft' a quarter of them in its first layer.",
         low=1,
+    )
+    discriminator_whitening: bool = option(
+        False,
+        "Show the discriminator channels of equal size that do not vary together: by the features "
+        "of validation rows, before its pre-training and where it starts anew.",
     )
     business_units: int = option(64, "Width of the business head.", low=4)
     restorer_width: int = option(48, "Channels of the restorer's convolutions.", low=4)

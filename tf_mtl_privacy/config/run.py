@@ -75,6 +75,7 @@ class Config:
                 "--adversarial_epochs=0; give at least 1, or --erasure=none"
             )
         self._check_noise()
+        self._check_whitening()
         if self.removal_in_force.reads_public_faces:
             self._check_public_faces()
 
@@ -92,6 +93,20 @@ class Config:
         ):
             if used:
                 raise UsageError(f"--feature_noise={noise}: --{flag} {why}; leave out one of them")
+
+    def _check_whitening(self) -> None:
+        if not (self.model.discriminator_whitening and self.train.has_discriminator):
+            return
+        if self.privacy.dp_scope == "all":
+            raise UsageError(
+                "--discriminator_whitening: would put figures of validation rows into released "
+                "weights, without noise; leave it out with --dp_scope=all"
+            )
+        if not self.train.discriminator_epochs:
+            raise UsageError(
+                "--discriminator_whitening: is set before the discriminator's pre-training, and "
+                "there is none with --discriminator_epochs=0; give at least 1, or leave it out"
+            )
 
     def _check_public_faces(self) -> None:
         data, removal = self.data, self.removal_in_force

@@ -78,6 +78,7 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
         private_classes,
         shape=model.discriminator,
         units=model.discriminator_units,
+        whitened=model.discriminator_whitening,
         seed=seed,
     )
     restorer = build_restorer(

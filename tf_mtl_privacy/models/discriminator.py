@@ -7,34 +7,48 @@ from typing import Any
 import keras
 
 from tf_mtl_privacy.models.layers import Layers, convolution_block, group_norm, halvings
+from tf_mtl_privacy.models.whitening import Whitening
 
 _POOLED_BLOCKS, _HEADS = 2, 4
 
 
 def build_discriminator(
-    feature_shape: tuple[int, int, int], classes: int, *, shape: str, units: int, seed: int = 0
+    feature_shape: tuple[int, int, int],
+    classes: int,
+    *,
+    shape: str,
+    units: int,
+    whitened: bool = False,
+    seed: int = 0,
 ) -> keras.Model:
     """Features `[B, h, w, c]` float32 -> logits `[B, classes]` float32.
 
-    Only Dense, Conv2D and GroupNormalization layers have weights.
+    Only Dense, Conv2D and GroupNormalization layers have weights that are trained.
 
     Args:
         feature_shape: (h, w, c).
         classes: number of private classes, K.
-        shape: 'conv' (convolutions down to 4x4 cells, logits), 'dense' (one hidden layer, logits)
-            or 'pooled' (convolutions whose cells are pooled by attention, logits).
-        units: width of the hidden layer; the convolutions have half as many channels.
+        shape: 'conv' (convolutions down to 4x4 cells, logits), 'dense' (one hidden layer, logits),
+            'pooled' (convolutions whose cells are pooled by attention, logits) or 'soft' (two
+            convolutions, a soft maximum of each channel over cells, logits).
+        units: width of the hidden layer; the convolutions have half as many channels, those of
+            'soft' a quarter and half as many.
+        whitened: begin with a `Whitening` layer, which changes nothing until it is set.
         seed: of the initial weights.
     """
     layers = Layers(seed, f"discriminator_{shape}")
-    inputs = keras.Input(feature_shape, name="features")
+    inputs = x = keras.Input(feature_shape, name="features")
+    if whitened:
+        x = Whitening(name="whitening")(x)
     if shape == "dense":
-        x = keras.layers.Flatten(name="flatten")(inputs)
+        x = keras.layers.Flatten(name="flatten")(x)
         x = layers.dense(units, "hidden", activation="relu")(x)
     elif shape == "pooled":
-        x = _pooled(layers, inputs, max(units // 2, 1))
+        x = _pooled(layers, x, max(units // 2, 1))
+    elif shape == "soft":
+        x = _soft(layers, x, max(units // 4, 1))
     else:
-        x = _convolutions(layers, inputs, max(units // 2, 1))
+        x = _convolutions(layers, x, max(units // 2, 1))
     return keras.Model(inputs, layers.dense(classes, "logits")(x), name="discriminator")
 
 
@@ -65,3 +79,19 @@ def _pooled(layers: Layers, x: Any, channels: int) -> Any:
     x = keras.layers.Reshape((cells, channels), name="cells")(x)
     x = keras.layers.Dot(axes=1, name="pool")([weights, x])
     return keras.layers.Flatten(name="flatten")(x)
+
+
+def _soft(layers: Layers, x: Any, channels: int) -> Any:
+    """Each channel's mean over cells, weighed by the softmax of that channel itself.
+
+    A maximum over places from which every place learns, not only the largest: few weights, and a
+    detail may be in any place.
+    """
+    x = convolution_block(layers, x, channels, strides=1, number=1)
+    x = convolution_block(layers, x, 2 * channels, strides=1, number=2)
+    cells = x.shape[1] * x.shape[2]
+    x = keras.layers.Reshape((cells, 2 * channels), name="cells")(x)
+    weights = keras.layers.Softmax(axis=1, name="places")(x)
+    x = keras.layers.Multiply(name="weighed")([x, weights])
+    x = keras.layers.GlobalAveragePooling1D(name="mean")(x)
+    return keras.layers.Rescaling(float(cells), name="sum")(x)

@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.discriminator import build_discriminator
@@ -27,6 +28,7 @@ from tf_mtl_privacy.training.steps import (
     make_discriminator_update,
 )
 from tf_mtl_privacy.training.turns import Turn, turns
+from tf_mtl_privacy.training.whitening import set_whitening
 
 Row = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
 
@@ -36,6 +38,7 @@ class Discriminators:
 
     Args:
         config: the run's configuration.
+        dataset: its validation rows set the whitening of discriminators that have one.
         bundle: has a discriminator, the first one.
         batches: reads training rows.
         features: of the frozen encoder, for pre-training.
@@ -51,6 +54,7 @@ class Discriminators:
     def __init__(
         self,
         config: Config,
+        dataset: Dataset,
         bundle: Bundle,
         batches: Batches,
         features: KeptFeatures,
@@ -58,7 +62,7 @@ class Discriminators:
         key: SecretKey,
     ) -> None:
         self._config, self._game, self._encoder = config, config.game, bundle.encoder
-        self._batches, self._features = batches, features
+        self._dataset, self._batches, self._features = dataset, batches, features
         self._first: Any = bundle.discriminator
         others = [
             self._fresh(f"discriminator_{m + 1}") for m in range(1, self._game.discriminators)
@@ -105,6 +109,11 @@ class Discriminators:
             name: read(*drawn(sampler, epoch, number)) for name, sampler in samplers.items()
         }
 
+    def before_pretraining(self, epoch: int) -> None:
+        """Sets what discriminators see of features, ahead of pre-training's epoch 0."""
+        for member in self.members if epoch == 0 else ():
+            set_whitening(member, self._encoder, self._dataset)
+
     def pretrain(self, inputs: dict[str, Row]) -> dict[str, tf.Tensor]:
         """One update of each discriminator; the first one's loss."""
         found = [self._steps[name](*row)["discriminator_loss"] for name, row in inputs.items()]
@@ -140,6 +149,7 @@ class Discriminators:
         fresh = self._fresh(f"discriminator_{member + 1}/{epoch}")
         for variable, value in zip(self.members[member].variables, fresh.variables, strict=True):
             variable.assign(value)
+        set_whitening(self.members[member], self._encoder, self._dataset)
         for turn in self._joint:
             if turn.member == member:
                 self._forget(turn.name)
@@ -160,6 +170,7 @@ class Discriminators:
             self._first.output_shape[-1],
             shape=model.discriminator,
             units=model.discriminator_units,
+            whitened=model.discriminator_whitening,
             seed=layer_seed(self._config.train.seed, name),
         )
 

@@ -77,7 +77,7 @@ class Phases:
         self.private_optimizers: dict[str, Any] = {}
         self._discriminators: Discriminators | None = None
         if bundle.discriminator is not None:
-            game = Discriminators(config, bundle, self._batches, self._features, plan, key)
+            game = Discriminators(config, dataset, bundle, self._batches, self._features, plan, key)
             self._discriminators = game
             self.optimizers |= game.optimizers
             self.private_optimizers = game.private_optimizers
@@ -164,6 +164,7 @@ class Phases:
             game.pretraining_inputs(),
             game.pretrain,
             lambda: self._validator.measure(["discriminator"], self._features.validation()),
+            game.before_pretraining,
         )
 
     def _restorer(self) -> Phase:
