@@ -101,6 +101,6 @@ class PredictOptions(CommonOptions):
         super().__post_init__()
         if self.server:
             # Only here: no other command needs what it imports.
-            from tf_mtl_privacy.serving.client.connecting import check_server
+            from tf_mtl_privacy.serving.client.addresses import check_server
 
             check_server(self.server, self.model_name)

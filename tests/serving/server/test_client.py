@@ -1,5 +1,6 @@
 """Clients by REST and gRPC: the same answers, batches, and each failure by its name."""
 
+import base64
 import json
 
 import httpx
@@ -18,8 +19,8 @@ from tf_mtl_privacy.serving.client import (
     Unavailable,
     connect,
 )
+from tf_mtl_privacy.serving.client.addresses import check_server
 from tf_mtl_privacy.serving.client.by_rest import RestPredictor
-from tf_mtl_privacy.serving.client.connecting import check_server
 from tf_mtl_privacy.serving.client.predictor import files, only
 
 ONCE = Retries(most=0)
@@ -89,7 +90,7 @@ def unused_port():
         yield bound.getsockname()[1]
 
 
-def answering(*answers):
+def answering(*answers, user=""):
     """A client whose server gives these answers in turn, and what it was asked."""
     asked, left = [], list(answers)
 
@@ -101,7 +102,7 @@ def answering(*answers):
         return found
 
     transport = httpx.MockTransport(answer)
-    return RestPredictor("http://x/base/", "toy", retries=QUICK, transport=transport), asked
+    return RestPredictor(f"http://{user}x/base/", "toy", retries=QUICK, transport=transport), asked
 
 
 def ok(rows=1):
@@ -148,13 +149,27 @@ def test_a_server_that_stays_busy():
     assert len(asked) == QUICK.most + 1
 
 
+def test_a_password_goes_to_the_proxy_and_into_no_message():
+    client, asked = answering(httpx.Response(401, json={"error": "who are you?"}), user="me:s%40y@")
+    with pytest.raises(Refused) as refused:
+        client.predict({"images": pixels(1)})
+    kind, _, coded = asked[0].headers["authorization"].partition(" ")
+    assert kind == "Basic" and base64.b64decode(coded) == b"me:s@y"
+    assert str(refused.value) == "http://x/base model toy: HTTP 401: who are you?"
+    assert str(asked[0].url) == "http://x/base/v1/models/toy:predict"
+
+
 @pytest.mark.parametrize(
     "address",
-    ["", "127.0.0.1:8500", "ftp://x", "grpc://x", "http://", "http://x:port", "grpc://x:1/y"],
+    [
+        *("", "127.0.0.1:8500", "ftp://x", "grpc://x", "http://", "http://x:port", "grpc://x:1/y"),
+        *("grpc://me:sesame@x:1", "ftp://me:sesame@x", "http://me:ses@me@"),
+    ],
 )
 def test_addresses_that_are_none(address):
-    with pytest.raises(UsageError, match=r"expected http://HOST:PORT or grpc://HOST:PORT"):
+    with pytest.raises(UsageError, match=r"expected http://HOST:PORT or grpc://HOST:PORT") as told:
         check_server(address, "toy")
+    assert "ses" not in str(told.value)
     check_server("https://host/path", "toy")
     with pytest.raises(UsageError, match="--model_name=a/b"):
         check_server("http://x", "a/b")

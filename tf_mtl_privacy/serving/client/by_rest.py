@@ -7,10 +7,12 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import httpx
 import numpy as np
 
+from tf_mtl_privacy.serving.client.addresses import without_password
 from tf_mtl_privacy.serving.client.errors import (
     BadAnswer,
     ClientError,
@@ -30,6 +32,7 @@ class RestPredictor(Predictor):
 
     Args:
         url: of the server, `http://HOST:PORT` or `https://..`, with a path before `/v1` or none.
+            A name and password before the host are sent as HTTP's basic authentication.
         options: as for `Predictor`.
         transport: for tests.
     """
@@ -38,13 +41,16 @@ class RestPredictor(Predictor):
         self, url: str, *options: Any, transport: httpx.BaseTransport | None = None, **more: Any
     ) -> None:
         super().__init__(*options, **more)
-        self._url = url.rstrip("/")
+        parts = urlsplit(url)
+        # Kept apart from the address, which messages and logs hold.
+        auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
+        self._url = without_password(url).rstrip("/")
         # The environment's proxies are for the world outside, not for a server that was named.
-        self._http = httpx.Client(transport=transport, trust_env=False)
+        self._http = httpx.Client(transport=transport, trust_env=False, auth=auth)
 
     @property
     def address(self) -> str:
-        """The server's address."""
+        """The server's address, without a password."""
         return self._url
 
     def close(self) -> None:

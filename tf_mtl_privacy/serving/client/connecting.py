@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
-from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.serving.client.addresses import check_server
 from tf_mtl_privacy.serving.client.predictor import Predictor
 
 
@@ -14,7 +14,8 @@ def connect(server: str, model_name: str, version: int | None = None, **options:
     """A client for a server; nothing is sent yet.
 
     Args:
-        server: `http://HOST:PORT` (or `https://`) for REST, `grpc://HOST:PORT` for gRPC.
+        server: `http://HOST:PORT` (or `https://`) for REST, `grpc://HOST:PORT` for gRPC. For REST
+            `NAME:PASSWORD@` may stand before the host, for a proxy that asks for them.
         model_name: the model.
         version: its version; None for the newest.
         options: `seconds` and `retries`, as for `Predictor`.
@@ -36,21 +37,3 @@ def connect(server: str, model_name: str, version: int | None = None, **options:
         raise RunError(
             f"the package {error.name} is missing: pip install 'tf_mtl_privacy[serving]'"
         ) from error
-
-
-def check_server(server: str, model_name: str) -> None:
-    """Whether an address and a name can be ones.
-
-    Raises:
-        UsageError: they cannot.
-    """
-    try:
-        parts = urlsplit(server)
-        port = parts.port
-    except ValueError:
-        parts, port = urlsplit(""), None
-    good = parts.scheme in ("http", "https", "grpc") and parts.hostname and not parts.query
-    if not good or (parts.scheme == "grpc" and (port is None or parts.path.strip("/"))):
-        raise UsageError(f"--server={server}: expected http://HOST:PORT or grpc://HOST:PORT")
-    if not re.fullmatch(r"[A-Za-z0-9._-]+", model_name):
-        raise UsageError(f"--model_name={model_name}: expected letters, digits, ., _ and - only")
