@@ -33,15 +33,19 @@ class Header(NamedTuple):
     width: int
 
 
-def read_header(content: bytes) -> Header:
+def read_header(content: bytes, *, with_pnm: bool = True) -> Header:
     """Reads and checks the header of a whole picture file.
+
+    Args:
+        content: the file.
+        with_pnm: whether binary PGM and PPM are taken; exported models decode none.
 
     Raises:
         BadPicture: not a picture, cut short, or of a size that is refused (a side below 8 pixels,
             more than 50 megapixels), or a JPEG of more than `MOST_SCANS` scans.
     """
     try:
-        header = _parse(content)
+        header = _parse(content, with_pnm)
     except (struct.error, IndexError) as error:
         raise BadPicture("truncated header") from error
     if min(header.height, header.width) < SMALLEST_SIDE:
@@ -79,7 +83,7 @@ def pnm_pixels(content: bytes) -> np.ndarray:
     return np.broadcast_to(pixels, (height, width, 3)) if channels == 1 else pixels
 
 
-def _parse(content: bytes) -> Header:
+def _parse(content: bytes, with_pnm: bool) -> Header:
     if content.startswith(JPEG_MAGIC):
         return _parse_jpeg(content)
     if content.startswith(PNG_MAGIC):
@@ -93,10 +97,12 @@ def _parse(content: bytes) -> Header:
         if bits not in (24, 32):
             raise BadPicture(f"BMP with {bits} bits per pixel, expected 24 or 32")
         return Header("bmp", abs(height), width)
-    if _PNM.match(content):
+    if with_pnm and _PNM.match(content):
         height, width, _, _, _ = _parse_pnm(content)
         return Header("pnm", height, width)
-    raise BadPicture("empty file" if not content else "not a JPEG, PNG, BMP, PGM or PPM picture")
+    if not content:
+        raise BadPicture("empty file")
+    raise BadPicture(f"not a JPEG, PNG{', BMP, PGM or PPM' if with_pnm else ' or BMP'} picture")
 
 
 def _parse_pnm(content: bytes) -> tuple[int, int, int, int, int]:

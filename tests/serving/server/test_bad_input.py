@@ -42,7 +42,8 @@ def classify(value, form="instances"):
 GOOD = png(pixels(1)[0])
 PIXELS = pixels(1).tolist()
 BAD = {
-    "not an image": (file_of(b"hello"), 400, "not a JPEG"),
+    "not an image": (file_of(b"hello"), 400, "not a JPEG, PNG or BMP picture"),
+    "a PPM": (file_of(b"P6 8 8 255\n" + bytes(192)), 400, "not a JPEG, PNG or BMP picture"),
     "empty file": (file_of(b""), 400, "empty file"),
     "truncated": (file_of(GOOD[:100]), 400, "truncated"),
     "damaged": (file_of(GOOD[:45] + bytes(9) + GOOD[54:]), 400, ""),

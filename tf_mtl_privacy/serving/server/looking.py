@@ -44,7 +44,7 @@ def decoded_bytes(content: bytes) -> int:
         Refusal: it is not a picture.
     """
     try:
-        header = read_header(content)
+        header = read_header(content, with_pnm=False)
     except BadPicture as error:
         raise invalid(str(error)) from None
     return 3 * header.height * header.width
