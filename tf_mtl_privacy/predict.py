@@ -45,6 +45,8 @@ def main(parsed: Parsed) -> int:
     if not output.parent.is_dir():
         private_dir(output.parent)
     predictions, task_classes = (_by_server if options.server else _by_run)(options, files)
+    # A server's answers have no order of tasks: only by name is the table the same from both.
+    task_classes = dict(sorted(task_classes.items()))
     write = to_csv if output.suffix == ".csv" else to_json
     write_atomic(output, write(predictions, task_classes), private=True)
     show(summary(predictions, task_classes))

@@ -1,16 +1,24 @@
 """A version that `export` wrote, through the server: its recorded requests, REST and gRPC."""
 
 import base64
+import dataclasses
+import re
+import types
 
 import grpc
 import httpx
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2, prediction_service_pb2_grpc
 
 from tests.fakes.pictures import encoded, picture
+from tf_mtl_privacy import predict
+from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.serving.server.running import CheckServer
+
+FIGURE = re.compile(r"\b[01]\.\d+\b")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +67,43 @@ def test_a_file_over_rest_and_its_page(serving, exported):
     said = page.json()
     assert [item["task"] for item in said["attributes"]] == tasks
     assert [item["title"] for item in said["pictures"]][1:] == ["Restored", "Sensitive regions"]
+
+
+@pytest.mark.parametrize("scheme", ["http", "grpc"])
+@pytest.mark.parametrize("kind", ["csv", "json"])
+def test_predict_says_the_same_by_a_run_and_by_a_server(
+    scheme, kind, serving, covered, tmp_path, monkeypatch, capsys
+):
+    running, _ = serving
+    monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: covered)
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for seed in range(3):
+        (pictures / f"{seed}.jpg").write_bytes(encoded(picture(seed, 60, 50), "JPEG"))
+    (pictures / "none.png").write_bytes(b"hello")
+    server = running.url if scheme == "http" else f"grpc://{running.grpc_address}"
+    said = []
+    for asked in ("", server):
+        output, restored = tmp_path / f"out.{kind}", tmp_path / f"restored{len(said)}"
+        flags = [f"--server={server}", f"--output={output}", f"--restored_dir={restored}"]
+        options = parse("predict", [*flags, str(pictures)]).options
+        if not asked:
+            options = dataclasses.replace(options, server="", run_dir="run")
+        assert predict.main(types.SimpleNamespace(options=options)) == 0
+        table = output.read_text()
+        words = capsys.readouterr().out.replace(str(restored), "restored")
+        said.append((FIGURE.sub("#", table), words, FIGURE.findall(table), restored))
+    (by_run, words, figures, images), (by_server, other_words, found, other_images) = said
+    assert by_run == by_server and words == other_words
+    assert len(found) == 3 * 5, "pictures, and classes of all tasks"
+    # To six digits, of which the last may be rounded the other way.
+    np.testing.assert_allclose(np.float64(found), np.float64(figures), rtol=0, atol=1.5e-5)
+    for image in sorted(images.iterdir()):
+        pair = [
+            np.asarray(Image.open(folder / image.name), int) for folder in (images, other_images)
+        ]
+        assert np.abs(pair[0] - pair[1]).max() <= 1
+    assert len(list(other_images.iterdir())) == 3
 
 
 @pytest.mark.parametrize("cut", [0.5, 0.9])
