@@ -164,6 +164,9 @@ def test_the_reference_comes_from_docstrings_and_has_every_option(site):
         "privacy.poisson.PoissonBatches",
         "data.dataset.Dataset",
         "evaluation.probes.attack.attack",
+        "serving.client.connecting.connect",
+        "serving.exporting.export_run",
+        "serving.server.running.CheckServer",
     ):
         assert f'id="tf_mtl_privacy.{name}"' in text, name
 

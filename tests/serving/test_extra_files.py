@@ -3,6 +3,7 @@
 import dataclasses
 import http.server
 import json
+import re
 import shutil
 import subprocess
 import threading
@@ -25,6 +26,24 @@ FIELD = descriptor_pb2.FieldDescriptorProto
 
 def extra(exported, name):
     return json.loads((exported.folder / "assets.extra" / name).read_text())
+
+
+@pytest.mark.skipif(shutil.which("sha256sum") is None, reason="needs sha256sum")
+def test_the_check_of_checksums_in_the_docs_sees_damage(exported, repo_root, tmp_path):
+    page = (repo_root / "docs" / "export.md").read_text(encoding="utf-8")
+    (line,) = re.findall(r"^cd exports/demo/1 && (.*?)\n```", page, re.DOTALL | re.MULTILINE)
+    copied = shutil.copytree(exported.folder, tmp_path / "1")
+
+    def check():
+        return subprocess.run(["bash", "-c", line], cwd=copied, capture_output=True, text=True)
+
+    assert (check().returncode, check().stdout) == (0, "")
+    (weights,) = (copied / "variables").glob("variables.data*")
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert check().returncode != 0 and weights.name in check().stdout
+    weights.unlink()
+    assert check().returncode != 0
 
 
 def message(name, *imported, **fields):
