@@ -143,11 +143,12 @@ def test_docker_files_start_the_same_server_with_the_same_health_check():
 
 
 class _Answers(http.server.BaseHTTPRequestHandler):
-    state = "AVAILABLE"
+    state, error = "AVAILABLE", "OK"
 
     def do_GET(self):
         known = self.path == "/v1/models/faces"
-        body = json.dumps({"model_version_status": [{"state": self.state}]} if known else {})
+        version = {"state": self.state, "status": {"error_code": self.error}}
+        body = json.dumps({"model_version_status": [version]} if known else {})
         self.send_response(200 if known else 404)
         self.end_headers()
         self.wfile.write(body.encode())
@@ -169,6 +170,9 @@ def test_the_health_check_tells_a_model_that_answers_from_one_that_does_not(monk
     try:
         assert healthy("faces") and not healthy("others")
         monkeypatch.setattr(_Answers, "state", "LOADING")
+        assert not healthy("faces")
+        monkeypatch.setattr(_Answers, "state", "END")
+        monkeypatch.setattr(_Answers, "error", "UNAVAILABLE")
         assert not healthy("faces")
     finally:
         server.shutdown()

@@ -56,7 +56,7 @@ def health_check(name: str) -> str:
     """
     return (
         f"exec 3<>/dev/tcp/127.0.0.1/{REST_PORT} && "
-        f"printf 'GET /v1/models/{name} HTTP/1.0\\r\\n\\r\\n' >&3 && grep -q AVAILABLE <&3"
+        f"printf 'GET /v1/models/{name} HTTP/1.0\\r\\n\\r\\n' >&3 && grep -qw AVAILABLE <&3"
     )
 
 
