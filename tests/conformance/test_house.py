@@ -213,3 +213,16 @@ def test_the_checks_see_what_they_look_for():
     assert flags_named(text) == {"alpha", "nosuch"}
     assert "nosuch" not in ALL_FLAGS and "noearly_gates" in flags_of("train")
     assert "noalpha" not in flags_of("train")
+
+
+def test_no_graph_is_made_by_way_of_autograph():
+    """No function branches on a tensor; to translate each for that takes a quarter of tracing."""
+    made = [
+        (path, re.findall(r"tf\.function\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", text), text)
+        for path in (ROOT / "tf_mtl_privacy").rglob("*.py")
+        if "tf.function" in (text := path.read_text(encoding="utf-8"))
+    ]
+    assert sum(len(calls) for _, calls, _ in made) > 20
+    for path, calls, text in made:
+        assert not re.search(r"@tf\.function\n", text), path
+        assert [call for call in calls if "autograph=False" not in call] == [], path

@@ -104,14 +104,20 @@ def read_picture(content: bytes, size: int, crop: str) -> np.ndarray:
 def _content_function(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
     signature = [tf.TensorSpec((), tf.string)]
     return tf.function(
-        lambda content: prepare_content(content, size, crop), input_signature=signature
+        lambda content: prepare_content(content, size, crop),
+        autograph=False,
+        input_signature=signature,
     )
 
 
 @functools.lru_cache(maxsize=16)
 def _pixels_function(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
     signature = [tf.TensorSpec((None, None, 3), tf.uint8)]
-    return tf.function(lambda image: prepare_pixels(image, size, crop), input_signature=signature)
+    return tf.function(
+        lambda image: prepare_pixels(image, size, crop),
+        autograph=False,
+        input_signature=signature,
+    )
 
 
 def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:

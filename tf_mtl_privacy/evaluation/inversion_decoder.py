@@ -162,7 +162,7 @@ def _graphs(
     """(one update on the squared error, features -> images) as compiled functions."""
     optimizer.build(model.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(features: tf.Tensor, images: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             restored = model((features - mean) * scale, training=True)
@@ -170,7 +170,7 @@ def _graphs(
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def decode(features: tf.Tensor) -> tf.Tensor:
         return tf.clip_by_value(model((features - mean) * scale, training=False), 0.0, 1.0)
 

@@ -57,7 +57,10 @@ def attributes_of(run: SavedRun, batch: int | None) -> tuple[tf.Module, Any]:
     """
     bundles, size = networks_of(run), run.config.data.image_size
 
-    @tf.function(input_signature=[tf.TensorSpec((batch, size, size, 3), tf.float32, name=INPUT)])
+    @tf.function(
+        autograph=False,
+        input_signature=[tf.TensorSpec((batch, size, size, 3), tf.float32, name=INPUT)],
+    )
     def read(image: tf.Tensor) -> dict[str, tf.Tensor]:
         found = {}
         for bundle in bundles.values():

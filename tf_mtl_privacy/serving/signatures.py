@@ -106,7 +106,7 @@ def _concrete(
 ) -> tf.types.experimental.ConcreteFunction:
     """`head` behind `prepare`, traced for a batch of any length."""
 
-    @tf.function(input_signature=[tf.TensorSpec(shape, kind, name=key)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape, kind, name=key)])
     def serve(pictures: tf.Tensor) -> Outputs:
         return head(prepare(pictures))
 

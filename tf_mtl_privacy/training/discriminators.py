@@ -195,7 +195,7 @@ class Discriminators:
             tf.TensorSpec([None], tf.bool),
         ]
 
-        @tf.function(input_signature=signature)
+        @tf.function(autograph=False, input_signature=signature)
         def step(image: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
             return update(self._encoder(to_float(image), training=False), labels, mask)
 

@@ -93,9 +93,10 @@ def encode_rows(
 ) -> Iterator[np.ndarray]:
     """Yields the encoder's features of `rows`, `[<= batch_size, h, w, c]` float32, in order.
 
-    Every call of the encoder sees a full batch (the last one is padded), so it is compiled once.
+    Every call of the encoder sees as many rows (the last one is padded), so it is compiled once.
     """
-    encode = tf.function(lambda image: encoder(to_float(image), training=False))
+    encode = tf.function(lambda image: encoder(to_float(image), training=False), autograph=False)
+    batch_size = min(batch_size, max(len(rows), 1))
     for start in range(0, len(rows), batch_size):
         part = rows[start : start + batch_size]
         batch = dataset.batch(part, capacity=batch_size)

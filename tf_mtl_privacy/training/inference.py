@@ -112,7 +112,7 @@ def compiled_forward(bundle: Bundle) -> Callable[[Any, Any], dict[str, Any]]:
     epoch does not trace it again. The figures are those of `Predictions`, without labels.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def forward(image: Any, mean_image: Any) -> dict[str, Any]:
         original = to_float(image)
         features = bundle.encoder(original, training=False)

@@ -157,9 +157,10 @@ class KeptFeatures:
 
     def validation(self) -> Iterator[tuple[Batch, tf.Tensor]]:
         """Validation batches of fixed size with their kept features."""
-        rows, size = self._dataset.rows["validation"], _VALIDATION_BATCH
+        rows = self._dataset.rows["validation"]
+        size = min(_VALIDATION_BATCH, len(rows))
         first = len(self._dataset.rows["train"])
-        for start in range(0, len(rows), size):
+        for start in range(0, len(rows), _VALIDATION_BATCH):
             batch = self._dataset.batch(rows[start : start + size], capacity=size)
             yield batch, self.read(first + start + np.arange(size), batch.mask)
 

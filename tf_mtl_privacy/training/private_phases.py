@@ -64,7 +64,9 @@ class PrivatePhases:
         self.tasks = tuple(tasks)
         self.interrupted: Callable[[], bool] = lambda: False
         backbone, self._adapter = split_encoder(bundle.encoder)
-        self._encode = tf.function(lambda kept: self._adapter(kept, training=False))
+        self._encode = tf.function(
+            lambda kept: self._adapter(kept, training=False), autograph=False
+        )
         self._validator = Validator(bundle, dataset, dataset.rows["validation"])
         self._batches = Batches(config, dataset, tasks, plan)
         self._kept = KeptFeatures(folder, backbone, dataset, lambda: self.interrupted())

@@ -50,7 +50,7 @@ def make_private_business_step(optimizer: DPAdam) -> Step:
     classifier's in the clipping.
     """
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(kept: tf.Tensor, batch: Batch) -> Metrics:
         values = optimizer.minimize(
             kept,
@@ -65,7 +65,7 @@ def make_private_business_step(optimizer: DPAdam) -> Step:
 def make_private_discriminator_step(adapter: keras.Model, update: DiscriminatorUpdate) -> Step:
     """One private update of the discriminator (steps 2 and 3.3), the adapter fixed."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(kept: tf.Tensor, batch: Batch) -> Metrics:
         features = adapter(kept, training=False)
         return {"discriminator_loss": update(features, batch.private, batch.mask)}
@@ -78,7 +78,7 @@ def make_private_restorer_step(
 ) -> Step:
     """One private update of the restorer on R_Loss (steps 2 and 3), the adapter fixed."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(kept: tf.Tensor, batch: Batch) -> Metrics:
         values = optimizer.minimize(
             adapter(kept, training=False),
@@ -106,7 +106,7 @@ def make_private_encoder_step(
     """
     objective = losses.adversarial_objective(config.objective)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(kept: tf.Tensor, batch: Batch, beta: tf.Tensor) -> Metrics:
         def total(outputs: Any) -> tf.Tensor:
             features = outputs["features"]

@@ -45,7 +45,7 @@ def region_maps(bundle: Bundle) -> MakeMaps:
     Raises:
         ValueError: the bundle has neither mask nor discriminator.
     """
-    read = tf.function(map_reader(bundle), reduce_retracing=True)
+    read = tf.function(map_reader(bundle), autograph=False, reduce_retracing=True)
 
     def maps(images: Array) -> RegionMaps:
         heat, covered = read(tf.convert_to_tensor(images))

@@ -82,7 +82,7 @@ class RegionPart:
             head_start=removal.region_head_start,
             seed=layer_seed(seed, "regions/draws"),
         )
-        self._read = tf.function(self._reads)
+        self._read = tf.function(self._reads, autograph=False)
 
     @property
     def variables(self) -> list[Any]:

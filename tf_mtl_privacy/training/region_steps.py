@@ -61,7 +61,7 @@ def make_region_step(
     of_mask.build(finding)
     of_reader.build(reading)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(image: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> dict[str, tf.Tensor]:
         picture, known = to_float(image), tf.logical_and(mask, labels >= 0)
         taken = tf.cast(of_reader.iterations, tf.int32)

@@ -32,7 +32,7 @@ def make_business_step(
     variables = bundle.encoder.trainable_variables + bundle.business.trainable_variables
     optimizer.build(variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(batch: Batch) -> Metrics:
         with tf.GradientTape() as tape:
             features = bundle.encoder(to_float(batch.image), training=True)
@@ -76,7 +76,7 @@ def make_discriminator_update(
 def make_discriminator_step(update: DiscriminatorUpdate) -> Callable[..., Metrics]:
     """Pre-trains the discriminator on cached features of the frozen encoder (step 2)."""
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(features: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Metrics:
         return {"discriminator_loss": update(features, labels, mask)}
 
@@ -92,7 +92,7 @@ def make_restorer_step(
     variables = restorer.trainable_variables
     optimizer.build(variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(features: tf.Tensor, image: tf.Tensor, mask: tf.Tensor) -> Metrics:
         with tf.GradientTape() as tape:
             restored = restorer(features, training=True)
@@ -140,7 +140,7 @@ def make_adversarial_step(
     optimizer.build(variables)
     opponents = [bundle.discriminator, *others] if play else []
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(batch: Batch, beta: tf.Tensor) -> Metrics:
         image = to_float(batch.image)
         metrics: Metrics = {}

@@ -21,21 +21,27 @@ class Validator:
         bundle: the networks, run in inference mode.
         dataset: where rows and labels are.
         rows: `[N]` int64 store rows.
-        batch_size: rows per call.
+        batch_size: most rows per call.
     """
 
     def __init__(
         self, bundle: Bundle, dataset: Dataset, rows: np.ndarray, batch_size: int = 256
     ) -> None:
         self._bundle, self._dataset, self.rows = bundle, dataset, rows
-        self._batch_size = batch_size
-        self._encode = tf.function(lambda x: bundle.encoder(to_float(x), training=False))
-        self._business = tf.function(lambda f: bundle.business(f, training=False))
+        # No padding to a whole batch where there are fewer rows than one holds.
+        self._batch_size = max(min(batch_size, len(rows)), 1)
+        self._encode = tf.function(
+            lambda x: bundle.encoder(to_float(x), training=False), autograph=False
+        )
+        self._business = tf.function(lambda f: bundle.business(f, training=False), autograph=False)
         if bundle.discriminator is not None:
-            self._private = tf.function(lambda f: bundle.discriminator(f, training=False))
+            self._private = tf.function(
+                lambda f: bundle.discriminator(f, training=False), autograph=False
+            )
         if bundle.restorer is not None:
             self._psnr = tf.function(
-                lambda f, x: losses.psnr(bundle.restorer(f, training=False), to_float(x))
+                lambda f, x: losses.psnr(bundle.restorer(f, training=False), to_float(x)),
+                autograph=False,
             )
 
     def batches(self) -> Iterator[tuple[Batch, tf.Tensor]]:

@@ -110,7 +110,7 @@ def _canary_update(
     (released,) = released_gradient(optimizer, model)
     length = STRENGTH * settings.l2_norm_clip
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def update(rows: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
         columns = tf.one_hot(rows % n, n)
         optimizer.minimize(

@@ -171,7 +171,7 @@ def _repeater(
     def losses(logits: tf.Tensor) -> tf.Tensor:
         return scale * tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def repeat(mask: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
         found = tf.TensorArray(tf.float32, count)
         for number in tf.range(count):

@@ -85,7 +85,7 @@ class _Head:
         self._biases = [(v, v.numpy()) for v in self._model.variables if len(v.shape) < 2]
         self.forward = _compiled(self._model)
 
-        @tf.function(reduce_retracing=True)
+        @tf.function(autograph=False, reduce_retracing=True)
         def step(seen: Any, wanted: dict[str, Any]) -> None:
             with tf.GradientTape() as tape:
                 loss = tf.reduce_mean(business_loss(self._model(seen, training=True), wanted))
@@ -118,7 +118,9 @@ class _Head:
 
 
 def _compiled(head: keras.Model) -> Callable[[Any], dict[str, Any]]:
-    return tf.function(lambda rows: head(rows, training=False), reduce_retracing=True)
+    return tf.function(
+        lambda rows: head(rows, training=False), autograph=False, reduce_retracing=True
+    )
 
 
 def _predict(forward: Callable[[Any], dict[str, Any]], features: Array) -> dict[str, Array]:

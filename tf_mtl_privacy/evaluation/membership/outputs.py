@@ -86,7 +86,7 @@ def of_bundles(bundles: Mapping[str, Bundle]) -> Forward:
     first = next(iter(bundles.values())).encoder
     finder = mask_map(first) if is_masked(first) else None
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def forward(images: Any, private: Any) -> dict[str, Any]:
         logits: dict[str, Any] = {}
         further: dict[str, Any] = {}
@@ -137,7 +137,7 @@ def summary(grid: Any) -> Any:
     return tf.reshape(pooled, [tf.shape(grid)[0], -1])
 
 
-@tf.function(reduce_retracing=True)
+@tf.function(autograph=False, reduce_retracing=True)
 def _pictures(images: Any) -> Any:
     """A thumbnail, and per channel the deviation and the mean step between neighbours."""
     values = to_float(images)

@@ -107,7 +107,7 @@ def _heads(
 ) -> dict[str, Array]:
     """LiRA on heads over one encoder: attack -> scores of a pool, members first."""
     parts = [side.part(np.arange(pool)) for side in sides]
-    view = tf.function(most_draws(bundle.encoder)[1], reduce_retracing=True)
+    view = tf.function(most_draws(bundle.encoder)[1], autograph=False, reduce_retracing=True)
     cached = []
     for part in parts:
         for start in range(0, pool, _BATCH):

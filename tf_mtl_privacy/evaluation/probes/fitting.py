@@ -81,7 +81,7 @@ def _graphs(
     offset, matrix = tf.constant(channels.offset), tf.constant(channels.matrix)
     optimizer.build(model.trainable_variables)
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def step(rows: tf.Tensor, labels: tf.Tensor, weights: tf.Tensor) -> None:
         with tf.GradientTape() as tape:
             logits = model(tf.linalg.matmul(rows - offset, matrix), training=True)
@@ -90,7 +90,7 @@ def _graphs(
         gradients = tape.gradient(loss, model.trainable_variables)
         optimizer.apply_gradients(zip(gradients, model.trainable_variables, strict=True))
 
-    @tf.function(reduce_retracing=True)
+    @tf.function(autograph=False, reduce_retracing=True)
     def answer(rows: tf.Tensor) -> tf.Tensor:
         return model(tf.linalg.matmul(rows - offset, matrix), training=False)
 

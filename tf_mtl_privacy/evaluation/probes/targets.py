@@ -146,7 +146,7 @@ def seen_by(view: View, example: Array) -> Callable[[Array], Array]:
         example: rows of the same dtype and shape as those that it is called with.
     """
     spec = tf.TensorSpec([None, *example.shape[1:]], example.dtype)
-    graph = tf.function(view, input_signature=[spec])
+    graph = tf.function(view, autograph=False, input_signature=[spec])
 
     def see(rows: Array) -> Array:
         parts = [
