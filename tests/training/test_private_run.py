@@ -146,8 +146,8 @@ DEATHS = (1, 14, 25, 36)
 def test_a_run_killed_in_every_phase_has_as_many_updates(cache, public, tmp_path):
     arguments = tmp_path / "killed", cache, public.run_dir
     for step in DEATHS:
-        assert train_in_process(*arguments, die_at=step) == -signal.SIGKILL
-    assert train_in_process(*arguments) == 0
+        assert train_in_process(*arguments, die_at=step, untraced=True) == -signal.SIGKILL
+    assert train_in_process(*arguments, untraced=True) == 0
     run = load_run(tmp_path / "killed")
     dp = run.status["dp"]
     assert {p: v["steps"] for p, v in run.status["training"]["phases"].items()} == dict.fromkeys(
@@ -164,8 +164,8 @@ def test_a_run_killed_in_every_phase_has_as_many_updates(cache, public, tmp_path
 
 def test_a_killed_run_with_a_budget_ends_early_instead_of_overspending(cache, public, tmp_path):
     arguments = tmp_path / "killed", cache, public.run_dir, TARGET
-    assert train_in_process(*arguments, die_at=33) == -signal.SIGKILL
-    assert train_in_process(*arguments) == 0
+    assert train_in_process(*arguments, die_at=33, untraced=True) == -signal.SIGKILL
+    assert train_in_process(*arguments, untraced=True) == 0
     dp = load_run(tmp_path / "killed").status["dp"]
     assert dp["epsilon_pld"] <= TARGET and directly(dp["phases"]) <= TARGET * 1.002
     left = dp["budget_ended"]["adversarial"]

@@ -46,14 +46,17 @@ def all_private_config(cache_dir, backbone, target_epsilon=0.0, **train):
     )
 
 
-def train_in_process(run_dir, cache_dir, backbone, target_epsilon=0.0, die_at=0):
+def train_in_process(run_dir, cache_dir, backbone, target_epsilon=0.0, die_at=0, untraced=False):
     """Trains `all_private_config` in a process of its own, which kills itself (SIGKILL) in a step.
 
     `die_at` counts the steps of all phases from 1. The process dies when all updates of that step
-    but the last have been made, and before any is booked; with 0 it lives. Returns its exit code.
+    but the last have been made, and before any is booked; with 0 it lives. `untraced` as in
+    conftest.py. Returns its exit code.
     """
     arguments = [run_dir, cache_dir, backbone, target_epsilon, die_at]
-    done = forks.run_module("tests.training.tiny_private", *arguments, cwd=os.getcwd(), timeout=600)
+    done = forks.run_module(
+        "tests.training.tiny_private", *arguments, cwd=os.getcwd(), timeout=600, untraced=untraced
+    )
     if done.returncode not in (0, -signal.SIGKILL):
         raise AssertionError(done.stderr[-2000:])
     return done.returncode
