@@ -173,12 +173,15 @@ def _repeater(
 
     @tf.function(autograph=False, reduce_retracing=True)
     def repeat(mask: tf.Tensor, count: tf.Tensor) -> tf.Tensor:
-        found = tf.TensorArray(tf.float32, count)
-        for number in tf.range(count):
+        def once(_: tf.Tensor) -> tf.Tensor:
             optimizer.minimize(rows, losses, mask=mask)
             along = [tf.reduce_sum(g * d) for g, d in zip(released, direction, strict=True)]
-            found = found.write(number, tf.add_n(along) / settings.l2_norm_clip)
-        return found.stack()
+            return tf.add_n(along) / settings.l2_norm_clip
+
+        # One after the other: each update reads what it wrote before it.
+        return tf.map_fn(
+            once, tf.range(count), fn_output_signature=tf.float32, parallel_iterations=1
+        )
 
     def seen(present: bool, count: int) -> Any:
         mask = tf.constant([present, *[True] * _OTHERS])
