@@ -89,8 +89,8 @@ class PredictOptions(CommonOptions):
     restored_dir: str = option("", "Folder for the restored images; empty means none are written.")
     server: str = option(
         "",
-        "Ask a server of an exported model instead of a run: http://HOST:PORT (REST) or "
-        "grpc://HOST:PORT.",
+        "Ask a server of an exported model instead of a run: http://HOST:PORT (REST), with a "
+        "proxy's password https://NAME:PASSWORD@HOST, or grpc://HOST:PORT.",
     )
     model_name: str = option("faces", "With --server: the model's name.")
     deadline: float = option(

@@ -19,7 +19,7 @@ from tf_mtl_privacy.serving.client import (
     Unavailable,
     connect,
 )
-from tf_mtl_privacy.serving.client.addresses import check_server
+from tf_mtl_privacy.serving.client.addresses import address_and_user, check_server
 from tf_mtl_privacy.serving.client.by_rest import RestPredictor
 from tf_mtl_privacy.serving.client.predictor import files, only
 
@@ -150,20 +150,42 @@ def test_a_server_that_stays_busy():
 
 
 def test_a_password_goes_to_the_proxy_and_into_no_message():
-    client, asked = answering(httpx.Response(401, json={"error": "who are you?"}), user="me:s%40y@")
+    client, asked = answering(
+        httpx.Response(401, json={"error": "who are you?"}), user="me:s%40y%23@"
+    )
     with pytest.raises(Refused) as refused:
         client.predict({"images": pixels(1)})
     kind, _, coded = asked[0].headers["authorization"].partition(" ")
-    assert kind == "Basic" and base64.b64decode(coded) == b"me:s@y"
+    assert kind == "Basic" and base64.b64decode(coded) == b"me:s@y#"
     assert str(refused.value) == "http://x/base model toy: HTTP 401: who are you?"
     assert str(asked[0].url) == "http://x/base/v1/models/toy:predict"
+
+
+@pytest.mark.parametrize("user", ["me:sesame", ":sesame", "sesame"])
+def test_a_password_goes_over_no_network_unencrypted(user):
+    for host in ("example.org", "127.0.0.1.example.org:80", "10.0.0.1"):
+        with pytest.raises(UsageError, match="over http can be read on its way") as told:
+            check_server(f"http://{user}@{host}", "toy")
+        assert "sesame" not in str(told.value)
+        check_server(f"https://{user}@{host}", "toy")
+    for host in ("localhost:8501", "127.0.0.1", "[::1]:8501"):
+        check_server(f"http://{user}@{host}/base", "toy")
+        address, auth = address_and_user(f"http://{user}@{host}/base/")
+        assert address == f"http://{host}/base"
+        name, _, password = user.partition(":")
+        assert auth == (name, password)
+    assert address_and_user("http://x:1") == ("http://x:1", None)
 
 
 @pytest.mark.parametrize(
     "address",
     [
         *("", "127.0.0.1:8500", "ftp://x", "grpc://x", "http://", "http://x:port", "grpc://x:1/y"),
-        *("grpc://me:sesame@x:1", "ftp://me:sesame@x", "http://me:ses@me@"),
+        *("grpc://me:sesame@x:1", "ftp://me:sesame@x", "http://me:ses@me@", "https://me:ses@me@x"),
+        # No scheme, or half of one; what a browser would take for another host.
+        *("me:sesame@x:8501", "http:/me:sesame@x", "http:\\\\me:sesame@x", "http://me:ses\nq@x"),
+        *("https://me:12#sesame@x:1", "https://me:12/sesame@x:1", "https://me:12?sesame@x:1"),
+        *("https://x/p#part", "https://x/models@v2"),
     ],
 )
 def test_addresses_that_are_none(address):

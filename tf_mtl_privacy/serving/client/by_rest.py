@@ -7,12 +7,11 @@ import json
 import time
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import httpx
 import numpy as np
 
-from tf_mtl_privacy.serving.client.addresses import without_password
+from tf_mtl_privacy.serving.client.addresses import address_and_user
 from tf_mtl_privacy.serving.client.errors import (
     BadAnswer,
     ClientError,
@@ -41,10 +40,8 @@ class RestPredictor(Predictor):
         self, url: str, *options: Any, transport: httpx.BaseTransport | None = None, **more: Any
     ) -> None:
         super().__init__(*options, **more)
-        parts = urlsplit(url)
         # Kept apart from the address, which messages and logs hold.
-        auth = (unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-        self._url = without_password(url).rstrip("/")
+        self._url, auth = address_and_user(url)
         # The environment's proxies are for the world outside, not for a server that was named.
         self._http = httpx.Client(transport=transport, trust_env=False, auth=auth)
 
