@@ -72,7 +72,9 @@ ROWS: dict[str, tuple[str, ...]] = {
     "plain_reader_two_steps": (*_PLAIN, *_READER, "--discriminator_steps=2"),
     "plain_reader_paper_bounded": (*_PLAIN, *_READER, "--objective=paper_bounded"),
     "plain_reader_unwhitened": (*_PLAIN, *_READER, "--nodiscriminator_whitening"),
-    "reader_game": _READER,
+    "plain_reader_shuffled": (*_PLAIN, *_READER, "--discriminator_labels=shuffled"),
+    # Fewer weights, which noise leaves more of.
+    "reader_game": (*_READER, "--discriminator_units=24"),
 }
 
 

@@ -58,6 +58,11 @@ def test_the_private_update_is_the_sum_of_clipped_rows(shape, clipping):
         allow_zero_noise=True,
         clipping=clipping,
     )
-    optimizer.minimize(tf.constant(x), lambda logits: losses.cross_entropy(logits, labels))
+    # As training does it, in a graph.
+    update = tf.function(
+        lambda x: optimizer.minimize(x, lambda logits: losses.cross_entropy(logits, labels)),
+        autograph=False,
+    )
+    update(tf.constant(x))
     for old, variable, step in zip(before, variables, expected, strict=True):
         np.testing.assert_allclose(old - variable.numpy(), step, atol=2e-5)

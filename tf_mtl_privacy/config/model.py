@@ -52,7 +52,7 @@ class ModelConfig:
     discriminator_whitening: bool = option(
         False,
         "Show the discriminator channels of equal size that do not vary together: by the features "
-        "of validation rows, before its pre-training and where it starts anew.",
+        "of validation rows before its pre-training, and again only where it starts anew.",
     )
     business_units: int = option(64, "Width of the business head.", low=4)
     restorer_width: int = option(48, "Channels of the restorer's convolutions.", low=4)

@@ -10,7 +10,8 @@ from tf_mtl_privacy.reporting.layout import WIDTH, wrapped
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon
 
 NOT_COVERED = (
-    "Not covered by any epsilon: choices by validation rows (when to stop, which settings), the "
+    "Not covered by any epsilon: choices by validation rows (when to stop, which settings) and "
+    "what their pictures put into a discriminator (--discriminator_whitening), the "
     "choice of rows and people before training and their number, other runs on the same pictures "
     "(the epsilons of all that are released add up), a run folder that was copied or rolled back "
     "(nothing notices; two continuations of it are two releases), what training shows beside the "

@@ -111,8 +111,8 @@ class Discriminators:
 
     def before_pretraining(self, epoch: int) -> None:
         """Sets what discriminators see of features, ahead of pre-training's epoch 0."""
-        for member in self.members if epoch == 0 else ():
-            set_whitening(member, self._encoder, self._dataset)
+        if epoch == 0:
+            set_whitening(self.members, self._encoder, self._dataset)
 
     def pretrain(self, inputs: dict[str, Row]) -> dict[str, tf.Tensor]:
         """One update of each discriminator; the first one's loss."""
@@ -149,7 +149,7 @@ class Discriminators:
         fresh = self._fresh(f"discriminator_{member + 1}/{epoch}")
         for variable, value in zip(self.members[member].variables, fresh.variables, strict=True):
             variable.assign(value)
-        set_whitening(self.members[member], self._encoder, self._dataset)
+        set_whitening([self.members[member]], self._encoder, self._dataset)
         for turn in self._joint:
             if turn.member == member:
                 self._forget(turn.name)

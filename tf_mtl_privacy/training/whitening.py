@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
 import numpy as np
 
 from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.models.noise import draws_apart
 from tf_mtl_privacy.models.whitening import whitening_of
 from tf_mtl_privacy.training.feature_cache import encode_rows
@@ -49,15 +51,21 @@ def fit_whitening(features: Array) -> tuple[Array, Array]:
     return mean.astype(np.float32), matrix.astype(np.float32)
 
 
-def set_whitening(discriminator: keras.Model, encoder: keras.Model, dataset: Dataset) -> None:
-    """Fits the discriminator's whitening, if it has one, to what the encoder gives now.
+def set_whitening(
+    discriminators: Sequence[keras.Model], encoder: keras.Model, dataset: Dataset
+) -> None:
+    """Fits the whitening of those discriminators that have one to what the encoder gives now.
 
     By validation rows, without their labels: from training rows the figures would carry one
     example into another one's gradient, which clipping each of them does not bound.
     """
-    layer = whitening_of(discriminator)
-    if layer is None:
+    layers = [layer for layer in map(whitening_of, discriminators) if layer is not None]
+    if not layers:
         return
+    # The first ones may be of few people.
+    order = np.random.default_rng(layer_seed(0, "whitening"))
+    rows = np.sort(order.permutation(dataset.rows["validation"])[:_MOST_ROWS])
     with draws_apart(encoder):
-        parts = list(encode_rows(encoder, dataset, dataset.rows["validation"][:_MOST_ROWS]))
-    layer.set_weights(fit_whitening(np.concatenate(parts)))
+        features = np.concatenate(list(encode_rows(encoder, dataset, rows)))
+    for layer in layers:
+        layer.set_weights(fit_whitening(features))
