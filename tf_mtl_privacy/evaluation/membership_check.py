@@ -48,12 +48,11 @@ def success_rate(bundle: Bundle, dataset: Dataset, seed: int, most: int = MOST) 
     count = min(most, len(dataset.rows["train"]), len(dataset.rows["validation"]))
     if count < FEWEST:
         return None
-    sides = [
-        np.sort(draw.permutation(dataset.rows[name])[:count]) for name in ("train", "validation")
-    ]
-    answers = [_answers(bundle, dataset, rows) for rows in sides]
-    logits = {task: np.concatenate([side[task] for side in answers]) for task in answers[0]}
-    known = dataset.labels_of(np.concatenate(sides)).business
+    rows = np.concatenate(
+        [np.sort(draw.permutation(dataset.rows[name])[:count]) for name in ("train", "validation")]
+    )
+    logits = _answers(bundle, dataset, rows)
+    known = dataset.labels_of(rows).business
     split = halves(count, count, layer_seed(seed, "membership/check/halves"))
     scores = attackable(
         {("business", name): over_tasks(s, logits, known) for name, s in THRESHOLDS.items()}, split
