@@ -20,7 +20,8 @@ COMMON = (
     "--beta_warmup_epochs=0",
 )
 # beta_max too: a failed check would raise beta from 0.
-_NO_GAME = ("--discriminator_epochs=0", "--beta=0", "--beta_late=0", "--beta_max=0")
+_UNHEEDED = ("--beta=0", "--beta_late=0", "--beta_max=0")
+_NO_GAME = ("--discriminator_epochs=0", *_UNHEEDED)
 _MASK = ("--mask=learned",)
 _NOISE = ("--feature_noise=1",)
 _LEACE = ("--erasure=leace",)
@@ -67,7 +68,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "leace": (*_LEACE, *_NO_GAME),
     "leace_game": _LEACE,
     # The discriminator goes on learning and the encoder does not heed it.
-    "plain_reader": (*_PLAIN, *_READER, "--beta=0", "--beta_late=0", "--beta_max=0"),
+    "plain_reader": (*_PLAIN, *_READER, *_UNHEEDED),
     "plain_reader_game": (*_PLAIN, *_READER),
     "plain_reader_two_steps": (*_PLAIN, *_READER, "--discriminator_steps=2"),
     "plain_reader_paper_bounded": (*_PLAIN, *_READER, "--objective=paper_bounded"),

@@ -42,12 +42,18 @@ def values(model):
     return [v.numpy().copy() for v in model.trainable_variables]
 
 
-def sgd_update(model, x, loss, clip, mask=None, **options):
-    """The clipped mean gradient: what one step of size 1 without noise takes off; undone."""
+def sgd_update(model, x, loss, clip, mask=None, traced=False, **options):
+    """The clipped mean gradient: what one step of size 1 without noise takes off; undone.
+
+    `traced` takes it in a graph, as training does.
+    """
     before = values(model)
     options = {"noise_multiplier": 0.0, "allow_zero_noise": True} | options
     optimizer = DPSGD(model, learning_rate=1.0, l2_norm_clip=clip, **options)
-    losses = optimizer.minimize(x, loss, mask)
+    minimize = optimizer.minimize
+    if traced:
+        minimize = tf.function(minimize, autograph=False)
+    losses = minimize(x, loss, mask)
     after = values(model)
     for variable, value in zip(model.trainable_variables, before, strict=True):
         variable.assign(value)

@@ -14,7 +14,7 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir
 from tf_mtl_privacy.models.backbone import start_heads
 from tf_mtl_privacy.models.business import build_business
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.discriminator import configured_discriminator
 from tf_mtl_privacy.models.encoder import build_encoder
 from tf_mtl_privacy.models.restorer import build_restorer
 from tf_mtl_privacy.models.weights import assign_weights, misfit, read_weights, save_weights
@@ -73,14 +73,7 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
     business = build_business(shape, task_classes, units=model.business_units, seed=seed)
     if not config.train.has_discriminator:
         return Bundle(encoder, business)
-    discriminator = build_discriminator(
-        shape,
-        private_classes,
-        shape=model.discriminator,
-        units=model.discriminator_units,
-        whitened=model.discriminator_whitening,
-        seed=seed,
-    )
+    discriminator = configured_discriminator(model, shape, private_classes, seed)
     restorer = build_restorer(
         shape,
         model.feature_stride,

@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.models.layers import Layers, convolution_block, group_norm, halvings
 from tf_mtl_privacy.models.whitening import Whitening
 
@@ -50,6 +51,20 @@ def build_discriminator(
     else:
         x = _convolutions(layers, x, max(units // 2, 1))
     return keras.Model(inputs, layers.dense(classes, "logits")(x), name="discriminator")
+
+
+def configured_discriminator(
+    model: ModelConfig, feature_shape: tuple[int, int, int], classes: int, seed: int
+) -> keras.Model:
+    """`build_discriminator` of the shape that a run's configuration asks for."""
+    return build_discriminator(
+        feature_shape,
+        classes,
+        shape=model.discriminator,
+        units=model.discriminator_units,
+        whitened=model.discriminator_whitening,
+        seed=seed,
+    )
 
 
 def _convolutions(layers: Layers, x: Any, channels: int) -> Any:

@@ -16,7 +16,7 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.discriminator import configured_discriminator
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.privacy.keys import SecretKey
 from tf_mtl_privacy.training.phase import Batches, KeptFeatures, drawn
@@ -164,14 +164,11 @@ class Discriminators:
                 variable.assign(keras.ops.zeros_like(variable))
 
     def _fresh(self, name: str) -> keras.Model:
-        model = self._config.model
-        return build_discriminator(
+        return configured_discriminator(
+            self._config.model,
             tuple(self._first.input_shape[1:]),
             self._first.output_shape[-1],
-            shape=model.discriminator,
-            units=model.discriminator_units,
-            whitened=model.discriminator_whitening,
-            seed=layer_seed(self._config.train.seed, name),
+            layer_seed(self._config.train.seed, name),
         )
 
     def _update(self, turn: Turn, plan: PrivatePlan | None, key: SecretKey) -> DiscriminatorUpdate:

@@ -67,5 +67,6 @@ def set_whitening(
     rows = np.sort(order.permutation(dataset.rows["validation"])[:_MOST_ROWS])
     with draws_apart(encoder):
         features = np.concatenate(list(encode_rows(encoder, dataset, rows)))
+    found = fit_whitening(features)
     for layer in layers:
-        layer.set_weights(fit_whitening(features))
+        layer.set_weights(found)
