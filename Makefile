@@ -60,7 +60,7 @@ notebooks: $(STAMP)
 	@$(BIN)/python -m tests.notebooks
 
 # Experiments train for hours, each by its own command; they and what they share are no timings.
-EXPERIMENTS := model_table ablations ablation_rows ablation_table frontier frontier_plot \
+EXPERIMENTS := model_table ablations ablation_rows ablation_table frontier frontier_plot image_starts \
 	mask_fills mask_residue membership_power probe_power runs unseen_people
 BENCHMARKS := $(filter-out $(EXPERIMENTS:%=benchmarks/%.py),$(sort $(wildcard benchmarks/*.py)))
 bench: $(STAMP)

@@ -61,7 +61,8 @@ ROWS: dict[str, tuple[str, ...]] = {
     "mask_grey_fill": (*_MASK, "--mask_fill=grey"),
     "mask_mean_fill": (*_MASK, "--mask_fill=mean"),
     "mask_no_margin": (*_MASK, "--mask_margin=0"),
-    "mask_train_labels": (*_MASK, "--region_labels=train"),
+    # Fewer rows than drawn faces, so more passes: as many updates.
+    "mask_train_labels": (*_MASK, "--region_labels=train", "--region_epochs=6"),
     "mask_cell_4": (*_MASK, "--mask_cell=4"),
     "noise": (*_NOISE, *_NO_GAME),
     "noise_game": _NOISE,

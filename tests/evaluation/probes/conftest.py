@@ -22,7 +22,9 @@ TINY = {
     "dense_epochs": 2,
     "epochs": 2,
     "image_epochs": 1,
+    "image_batch_size": 32,
     "least_updates": 0,
+    "least_image_updates": 0,
     "width": 8,
     "image_width": 8,
 }

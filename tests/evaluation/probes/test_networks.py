@@ -16,6 +16,7 @@ from tf_mtl_privacy.evaluation.probes.networks import (
     dense_network,
     local_network,
     placed_network,
+    soft_network,
     with_batch_norm,
     with_same_weights,
 )
@@ -30,11 +31,42 @@ def test_convolutional_networks_take_maps_of_any_size(build, shape):
     assert any(isinstance(layer, keras.layers.GlobalMaxPooling2D) for layer in model.layers)
 
 
+@pytest.mark.parametrize("shape", [(64, 64, 3), (66, 70, 1), (135, 130, 2)])
+def test_large_images_lose_nothing_before_the_first_pattern(shape):
+    """As many cells as TensorFlow's own rearrangement has, and the same numbers in them."""
+    model = soft_network(shape, 5, width=4, seed=0)
+    conv = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
+    seen = keras.Model(model.inputs, conv.input)
+    rows = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
+    expected = rows
+    while min(expected.shape[1:3]) > 32:
+        odd = [(0, 0), *((0, side % 2) for side in expected.shape[1:3]), (0, 0)]
+        expected = tf.nn.space_to_depth(np.pad(expected, odd), 2).numpy()
+    np.testing.assert_array_equal(seen(rows), expected)
+    assert 16 <= min(expected.shape[1:3]) <= 32
+
+
+@pytest.mark.parametrize(("channels", "sharpness"), [(4, [1.0]), (3, [1.0, 4.0])])
+def test_soft_maxima_are_means_weighted_by_a_softmax_over_places(channels, sharpness):
+    model = soft_network((6, 5, channels), 3, width=4, seed=0)
+    maps = next(layer for layer in model.layers[::-1] if isinstance(layer, keras.layers.ReLU))
+    both = keras.Model(model.inputs, [maps.output, model.layers[-1].input])
+    rows = np.random.default_rng(0).normal(size=(2, 6, 5, channels)).astype(np.float32)
+    places, pooled = (np.asarray(part) for part in both(rows))
+    flat = places.reshape(2, 30, -1).astype(np.float64)
+    expected = []
+    for sharp in sharpness:
+        weights = np.exp(sharp * flat)
+        expected.append((flat * weights).sum(axis=1) / weights.sum(axis=1))
+    np.testing.assert_allclose(pooled, np.concatenate(expected, axis=1), rtol=1e-4, atol=1e-5)
+
+
 def test_the_same_seed_gives_the_same_network_and_another_seed_another():
     cell = (8, 8, 2)
     for build in (
         functools.partial(local_network, cell, 3, width=4),
         functools.partial(placed_network, cell, 3, width=4),
+        functools.partial(soft_network, cell, 3, width=4),
         functools.partial(dense_network, 5, 3, units=4),
     ):
         first, same, other = (build(seed=seed).get_weights() for seed in (1, 1, 2))

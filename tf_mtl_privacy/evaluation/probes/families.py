@@ -18,8 +18,8 @@ Attacker = Callable[[Inputs, Setting, int], ClassScores]
 _STRENGTHS = {"raw": (1e-2, 1.0), "standardised": (1e-4, 1e-3), "whitened": (1e-3, 1e-1)}
 _OF_MAPS = ("local", "soft", "placed", "discriminator")
 _NEIGHBOURS = (1, 5, 25)
-# Rows of at most so many channels are images or masks.
-_IMAGE_CHANNELS = 3
+# A larger step leaves some starts at chance on images, of which a small place says the label.
+_IMAGE_RATE = 4e-3
 
 
 def attackers(discriminator: keras.Model | None = None) -> dict[str, Attacker]:
@@ -105,28 +105,36 @@ def _dense(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
     data = dataclasses.replace(inputs.data, train=train, validation=validation, test=test)
     model = networks.dense_network(train.shape[1], data.classes, units=256, seed=seed)
     unchanged = Inputs(data, 1, seed).channels("raw")
-    effort = {"epochs": setting.dense_epochs, "least_updates": setting.least_updates}
+    effort = _effort(setting, setting.dense_epochs)
     return fit_network(model, data, unchanged, **effort, seed=seed)
 
 
 def _convolutional(build: Callable[..., keras.Model], form: str, rate: float) -> Attacker:
     def attack(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
         data = inputs.data
-        shape = data.train.shape[1:]
-        image = shape[-1] <= _IMAGE_CHANNELS
-        width = setting.image_width if image else setting.width
-        epochs = setting.image_epochs if image else setting.epochs
-        effort = {"epochs": epochs, "least_updates": setting.least_updates}
+        shape, width, step = data.train.shape[1:], setting.width, rate
+        effort = _effort(setting, setting.epochs)
+        if networks.is_image(shape):
+            width, step = setting.image_width, min(rate, _IMAGE_RATE)
+            effort = {
+                "epochs": setting.image_epochs,
+                "batch_size": setting.image_batch_size,
+                "least_updates": setting.least_image_updates,
+            }
         model = build(shape, data.classes, width=width, seed=seed)
-        return fit_network(model, data, inputs.channels(form), **effort, rate=rate, seed=seed)
+        return fit_network(model, data, inputs.channels(form), **effort, rate=step, seed=seed)
 
     return attack
 
 
 def _network(build: Callable[[int], keras.Model], form: str, rate: float = 2e-3) -> Attacker:
     def attack(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
-        effort = {"epochs": setting.epochs, "least_updates": setting.least_updates}
-        channels = inputs.channels(form)
+        effort, channels = _effort(setting, setting.epochs), inputs.channels(form)
         return fit_network(build(seed), inputs.data, channels, **effort, rate=rate, seed=seed)
 
     return attack
+
+
+def _effort(setting: Setting, epochs: int) -> dict[str, int]:
+    """How long a network learns, in the words of `fit_network`."""
+    return {"epochs": epochs, "least_updates": setting.least_updates}

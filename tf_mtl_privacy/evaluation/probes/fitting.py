@@ -18,7 +18,7 @@ from tf_mtl_privacy.evaluation.probes.data import (
 )
 from tf_mtl_privacy.evaluation.probes.inputs import ChannelMap
 
-_BATCH, _LEAST_BATCH = 64, 2
+_LEAST_BATCH = 2
 # Balanced accuracy on validation rows from which further passes have nothing to find.
 _EVERYTHING = 0.99
 
@@ -29,6 +29,7 @@ def fit_network(
     channels: ChannelMap,
     *,
     epochs: int,
+    batch_size: int = 64,
     least_updates: int = 0,
     rate: float = 2e-3,
     seed: int,
@@ -44,12 +45,13 @@ def fit_network(
         data: the rows.
         channels: what is done to each row before the network reads it.
         epochs: passes over the training rows, > 0.
+        batch_size: rows in an update; fewer where a quarter of the training rows are fewer.
         least_updates: more passes where these are fewer updates.
         rate: Adam's largest step size; it rises over the first epoch and falls along a cosine.
         seed: of the order of rows.
     """
     rng = np.random.default_rng(seed)
-    batch = max(_LEAST_BATCH, min(_BATCH, len(data.train) // 4))
+    batch = max(_LEAST_BATCH, min(batch_size, len(data.train) // 4))
     steps = max(len(data.train) // batch, 1)
     epochs = max(epochs, -(-least_updates // steps))
     schedule = optimizers.schedules.CosineDecay(

@@ -27,8 +27,10 @@ class Setting:
         dense_epochs: passes of networks over whitened rows.
         epochs: passes of convolutional networks over feature maps.
         image_epochs: passes over images and masks.
+        image_batch_size: rows in an update where they are images or masks.
         least_updates: of any network: where rows are few it passes over them more often, as it is
             the number of updates that takes it off the plateau at chance.
+        least_image_updates: likewise where they are images or masks.
         width: channels that size convolutional networks over feature maps.
         image_width: likewise over images and masks.
         features: who attacks features.
@@ -61,7 +63,9 @@ class Setting:
     dense_epochs: int
     epochs: int
     image_epochs: int
+    image_batch_size: int
     least_updates: int
+    least_image_updates: int
     width: int
     image_width: int
     features: tuple[str, ...]
@@ -94,7 +98,9 @@ FAST = Setting(
     dense_epochs=12,
     epochs=6,
     image_epochs=3,
+    image_batch_size=32,
     least_updates=900,
+    least_image_updates=600,
     width=24,
     image_width=16,
     features=("logistic_standardised", "logistic_whitened", "soft_whitened"),
@@ -127,7 +133,9 @@ THOROUGH = Setting(
     dense_epochs=30,
     epochs=12,
     image_epochs=4,
+    image_batch_size=64,
     least_updates=1_250,
+    least_image_updates=1_250,
     width=32,
     image_width=32,
     features=(

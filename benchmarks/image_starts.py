@@ -1,0 +1,91 @@
+"""Whether the network that attacks images learns from every random start, and what it costs.
+
+    python -m benchmarks.image_starts [--starts=6] [--setting=fast] [--data_seed=1] [--json=FILE]
+
+It reads the irises of drawn faces as they are, which are there to be read: a start that stays at
+chance says that the attacker is weak, and nothing of the faces. Rows and effort are those of the
+reference `pixels` of the setting, tested on as many faces as there. Prints Markdown; exit code 1
+where the median start misses the bar of that reference.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from benchmarks.runs import say, told
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.data.synthetic_source import attacker_faces
+from tf_mtl_privacy.evaluation.probes.attack import attack
+from tf_mtl_privacy.evaluation.probes.data import ProbeData
+from tf_mtl_privacy.evaluation.probes.families import attackers
+from tf_mtl_privacy.evaluation.probes.power import PIXELS_BAR
+from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
+from tf_mtl_privacy.files import write_json
+from tf_mtl_privacy.reporting.model_table_text import markdown_table
+
+ATTACKER, COLUMNS = "soft_standardised", ("start", "validation", "test", "processor_seconds")
+_CLASSES = 8
+
+
+@told
+def main(argv: Sequence[str] | None = None) -> int:
+    """Attacks from each start, prints, and compares the median with the bar."""
+    options = _options(sys.argv[1:] if argv is None else argv)
+    found = starts(pixels(options.data_seed, SETTINGS[options.setting]), options)
+    table = [[f"{row[name]:.3g}" for name in COLUMNS] for row in found]
+    print("\n".join(markdown_table(COLUMNS, table)))
+    median = float(np.median([row["test"] for row in found]))
+    print(f"\nmedian {100 * median:.1f} %, bar {100 * PIXELS_BAR:g} %")
+    if options.json:
+        write_json(options.json, {"setting": options.setting, "starts": found})
+    return 0 if median >= PIXELS_BAR else 1
+
+
+def pixels(data_seed: int, setting: Setting) -> ProbeData:
+    """Faces as the reference `pixels` has them: to learn from, to choose by, to be tested on."""
+    counts = (setting.reference_rows, setting.validation_rows, setting.reference_tests)
+    images, labels = attacker_faces(DataConfig(data_seed=data_seed), sum(counts))
+    rows, ends = np.asarray(to_float(images)), np.cumsum(counts)[:-1]
+    parts = zip(np.split(rows, ends), np.split(labels, ends), strict=True)
+    return ProbeData(*(array for part in parts for array in part), _CLASSES)
+
+
+def starts(data: ProbeData, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """One row of the table for each start."""
+    setting, found = SETTINGS[options.setting], []
+    for number in range(options.starts):
+        cpu = time.process_time()
+        one = attack(data, [ATTACKER], attackers(), _once(setting), number)[0]
+        seconds, test = time.process_time() - cpu, one.test["balanced_accuracy"]
+        row = {"start": number, "validation": one.validation, "test": test}
+        found.append({**row, "processor_seconds": seconds})
+        say(f"start {number}: {test:.3f}")
+    return found
+
+
+def _once(setting: Setting) -> Setting:
+    return dataclasses.replace(setting, restarts=1)
+
+
+def _options(argv: Sequence[str]) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--starts", type=int, default=6, help="how many, at least 1")
+    parser.add_argument("--setting", default="fast", choices=SETTINGS, help="how hard they try")
+    parser.add_argument("--data_seed", type=int, default=1, help="of the faces")
+    parser.add_argument("--json", default="", help="file for the figures")
+    options = parser.parse_args(argv)
+    if options.starts < 1:
+        parser.error(f"--starts={options.starts}: expected at least 1")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())
