@@ -36,7 +36,7 @@ def test_large_images_lose_nothing_before_the_first_pattern(shape):
     """As many cells as TensorFlow's own rearrangement has, and the same numbers in them."""
     model = soft_network(shape, 5, width=4, seed=0)
     conv = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
-    seen = keras.Model(model.inputs, conv.input)
+    seen = keras.Model(model.input, conv.input)
     rows = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
     expected = rows
     while min(expected.shape[1:3]) > 32:
@@ -50,7 +50,7 @@ def test_large_images_lose_nothing_before_the_first_pattern(shape):
 def test_soft_maxima_are_means_weighted_by_a_softmax_over_places(channels, sharpness):
     model = soft_network((6, 5, channels), 3, width=4, seed=0)
     maps = next(layer for layer in model.layers[::-1] if isinstance(layer, keras.layers.ReLU))
-    both = keras.Model(model.inputs, [maps.output, model.layers[-1].input])
+    both = keras.Model(model.input, [maps.output, model.layers[-1].input])
     rows = np.random.default_rng(0).normal(size=(2, 6, 5, channels)).astype(np.float32)
     places, pooled = (np.asarray(part) for part in both(rows))
     flat = places.reshape(2, 30, -1).astype(np.float64)
