@@ -5,7 +5,7 @@
 It reads the irises of drawn faces as they are, which are there to be read: a start that stays at
 chance says that the attacker is weak, and nothing of the faces. Rows and effort are those of the
 reference `pixels` of the setting, tested on as many faces as there. Prints Markdown; exit code 1
-where the median start misses the bar of that reference.
+where any start misses the bar of that reference.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.power import PIXELS_BAR
 from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
 from tf_mtl_privacy.files import write_json
+from tf_mtl_privacy.reporting.environment import commit, hardware, versions
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
 
 ATTACKER, COLUMNS = "soft_standardised", ("start", "validation", "test", "processor_seconds")
@@ -37,16 +38,18 @@ _CLASSES = 8
 
 @told
 def main(argv: Sequence[str] | None = None) -> int:
-    """Attacks from each start, prints, and compares the median with the bar."""
+    """Attacks from each start, prints, and counts those that reach the bar."""
     options = _options(sys.argv[1:] if argv is None else argv)
     found = starts(pixels(options.data_seed, SETTINGS[options.setting]), options)
     table = [[f"{row[name]:.3g}" for name in COLUMNS] for row in found]
     print("\n".join(markdown_table(COLUMNS, table)))
-    median = float(np.median([row["test"] for row in found]))
-    print(f"\nmedian {100 * median:.1f} %, bar {100 * PIXELS_BAR:g} %")
+    learned = sum(row["test"] >= PIXELS_BAR for row in found)
+    print(f"\n{learned} of {len(found)} starts read at least {100 * PIXELS_BAR:g} %")
     if options.json:
-        write_json(options.json, {"setting": options.setting, "starts": found})
-    return 0 if median >= PIXELS_BAR else 1
+        about = {"setting": options.setting, "data_seed": options.data_seed}
+        about |= {"commit": commit(), "hardware": hardware(), "versions": versions()}
+        write_json(options.json, {**about, "starts": found})
+    return 0 if learned == len(found) else 1
 
 
 def pixels(data_seed: int, setting: Setting) -> ProbeData:

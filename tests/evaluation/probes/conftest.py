@@ -24,7 +24,6 @@ TINY = {
     "image_epochs": 1,
     "image_batch_size": 32,
     "least_updates": 0,
-    "least_image_updates": 0,
     "width": 8,
     "image_width": 8,
 }

@@ -116,11 +116,8 @@ def _convolutional(build: Callable[..., keras.Model], form: str, rate: float) ->
         effort = _effort(setting, setting.epochs)
         if networks.is_image(shape):
             width, step = setting.image_width, min(rate, _IMAGE_RATE)
-            effort = {
-                "epochs": setting.image_epochs,
-                "batch_size": setting.image_batch_size,
-                "least_updates": setting.least_image_updates,
-            }
+            effort = _effort(setting, setting.image_epochs)
+            effort["batch_size"] = setting.image_batch_size
         model = build(shape, data.classes, width=width, seed=seed)
         return fit_network(model, data, inputs.channels(form), **effort, rate=step, seed=seed)
 

@@ -44,8 +44,8 @@ def local_network(
     learns the rows by heart.
 
     Args:
-        shape: (h, w, c); of rows of more than 32 cells a side four cells become the channels of
-            one, until there are at most 32: nothing of them is lost.
+        shape: (h, w, c); four cells become the channels of one until the shorter side has at most
+            32 of them: nothing is lost.
         classes: K.
         width: channels of the first layer at full resolution; the next has twice as many.
         seed: of the weights.
@@ -157,7 +157,7 @@ class _FusedNorm(keras.layers.Layer):
 
 
 def _patterns(layers: Layers, x: Any, width: int) -> Any:
-    """Two layers of small patterns, `[B, h, w, 2 * width]` with h and w at most 32."""
+    """Two layers of small patterns, `[B, h, w, 2 * width]`; the smaller of h and w at most 32."""
     while min(x.shape[1:3]) > _MOST_CELLS:
         x = _cells_as_channels(x)
     x = _block(layers, x, width, kernel=3, strides=1, number="1")

@@ -30,7 +30,6 @@ class Setting:
         image_batch_size: rows in an update where they are images or masks.
         least_updates: of any network: where rows are few it passes over them more often, as it is
             the number of updates that takes it off the plateau at chance.
-        least_image_updates: likewise where they are images or masks.
         width: channels that size convolutional networks over feature maps.
         image_width: likewise over images and masks.
         features: who attacks features.
@@ -65,7 +64,6 @@ class Setting:
     image_epochs: int
     image_batch_size: int
     least_updates: int
-    least_image_updates: int
     width: int
     image_width: int
     features: tuple[str, ...]
@@ -100,7 +98,6 @@ FAST = Setting(
     image_epochs=3,
     image_batch_size=32,
     least_updates=900,
-    least_image_updates=600,
     width=24,
     image_width=16,
     features=("logistic_standardised", "logistic_whitened", "soft_whitened"),
@@ -135,7 +132,6 @@ THOROUGH = Setting(
     image_epochs=4,
     image_batch_size=64,
     least_updates=1_250,
-    least_image_updates=1_250,
     width=32,
     image_width=32,
     features=(
