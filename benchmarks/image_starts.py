@@ -1,11 +1,13 @@
 """Whether the network that attacks images learns from every random start, and what it costs.
 
-    python -m benchmarks.image_starts [--starts=6] [--setting=fast] [--data_seed=1] [--json=FILE]
+    python -m benchmarks.image_starts [--starts=6] [--setting=fast] [--data_seed=1] [--tint=1]
+        [--noise=0] [--json=FILE]
 
 It reads the irises of drawn faces as they are, which are there to be read: a start that stays at
-chance says that the attacker is weak, and nothing of the faces. Rows and effort are those of the
-reference `pixels` of the setting, tested on as many faces as there. Prints Markdown; exit code 1
-where any start misses the bar of that reference.
+chance says that the attacker is weak, and nothing of the faces. With a tint below 1 and with noise
+there is less to read, as a restorer might leave it. Rows and effort are those of the reference
+`pixels` of the setting, tested on as many faces as there. Prints Markdown; exit code 1 where any
+start misses the bar of that reference.
 """
 
 from __future__ import annotations
@@ -40,23 +42,35 @@ _CLASSES = 8
 def main(argv: Sequence[str] | None = None) -> int:
     """Attacks from each start, prints, and counts those that reach the bar."""
     options = _options(sys.argv[1:] if argv is None else argv)
-    found = starts(pixels(options.data_seed, SETTINGS[options.setting]), options)
+    data = pixels(options.data_seed, SETTINGS[options.setting], options.tint, options.noise)
+    found = starts(data, options)
     table = [[f"{row[name]:.3g}" for name in COLUMNS] for row in found]
     print("\n".join(markdown_table(COLUMNS, table)))
     learned = sum(row["test"] >= PIXELS_BAR for row in found)
     print(f"\n{learned} of {len(found)} starts read at least {100 * PIXELS_BAR:g} %")
     if options.json:
-        about = {"setting": options.setting, "data_seed": options.data_seed}
+        asked = ("setting", "data_seed", "tint", "noise")
+        about: dict[str, Any] = {name: getattr(options, name) for name in asked}
         about |= {"commit": commit(), "hardware": hardware(), "versions": versions()}
         write_json(options.json, {**about, "starts": found})
     return 0 if learned == len(found) else 1
 
 
-def pixels(data_seed: int, setting: Setting) -> ProbeData:
-    """Faces as the reference `pixels` has them: to learn from, to choose by, to be tested on."""
+def pixels(data_seed: int, setting: Setting, tint: float = 1.0, noise: float = 0.0) -> ProbeData:
+    """Faces as the reference `pixels` has them: to learn from, to choose by, to be tested on.
+
+    Args:
+        data_seed: of the faces, and of the noise.
+        setting: how many.
+        tint: share of each pixel's distance from grey that is kept, in [0, 1].
+        noise: deviation of what is added to each number; pictures are in [0, 1].
+    """
     counts = (setting.reference_rows, setting.validation_rows, setting.reference_tests)
     images, labels = attacker_faces(DataConfig(data_seed=data_seed), sum(counts))
     rows, ends = np.asarray(to_float(images)), np.cumsum(counts)[:-1]
+    grey = rows.mean(axis=-1, keepdims=True)
+    drawn = np.random.default_rng(data_seed).standard_normal(rows.shape, dtype=np.float32)
+    rows = grey + np.float32(tint) * (rows - grey) + np.float32(noise) * drawn
     parts = zip(np.split(rows, ends), np.split(labels, ends), strict=True)
     return ProbeData(*(array for part in parts for array in part), _CLASSES)
 
@@ -83,10 +97,16 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--starts", type=int, default=6, help="how many, at least 1")
     parser.add_argument("--setting", default="fast", choices=SETTINGS, help="how hard they try")
     parser.add_argument("--data_seed", type=int, default=1, help="of the faces")
+    parser.add_argument("--tint", type=float, default=1.0, help="share of colour that is kept")
+    parser.add_argument("--noise", type=float, default=0.0, help="its deviation; pictures: 0 to 1")
     parser.add_argument("--json", default="", help="file for the figures")
     options = parser.parse_args(argv)
     if options.starts < 1:
         parser.error(f"--starts={options.starts}: expected at least 1")
+    if not 0 <= options.tint <= 1:
+        parser.error(f"--tint={options.tint:g}: expected a share in [0, 1]")
+    if not 0 <= options.noise <= 1:
+        parser.error(f"--noise={options.noise:g}: expected a deviation in [0, 1]")
     return options
 
 

@@ -42,7 +42,9 @@ def test_rows_are_the_attackers_faces_in_order(tiny_setting):
     read, labels = fresh_faces(DataConfig(data_seed=3), "attacker", 128)
     assert (len(data.train), len(data.validation), len(data.test)) == (64, 40, 24)
     faces = np.asarray(to_float(read(np.arange(128))))
-    np.testing.assert_array_equal(np.concatenate([data.train, data.validation, data.test]), faces)
+    np.testing.assert_allclose(
+        np.concatenate([data.train, data.validation, data.test]), faces, atol=1e-6
+    )
     found = np.concatenate([data.train_labels, data.validation_labels, data.test_labels])
     np.testing.assert_array_equal(found, labels.private)
 
@@ -51,7 +53,7 @@ def test_rows_are_the_attackers_faces_in_order(tiny_setting):
 def test_a_start_below_the_bar_fails(monkeypatch, capsys, tmp_path, tiny_setting, share, code):
     longer = dataclasses.replace(tiny_setting, least_updates=160)
     monkeypatch.setitem(image_starts.SETTINGS, "fast", longer)
-    monkeypatch.setattr(image_starts, "pixels", lambda seed, setting: marked(share))
+    monkeypatch.setattr(image_starts, "pixels", lambda *asked: marked(share))
     path = tmp_path / "found.json"
     assert image_starts.main(["--starts=2", f"--json={path}"]) == code
     printed = capsys.readouterr().out
@@ -63,8 +65,24 @@ def test_a_start_below_the_bar_fails(monkeypatch, capsys, tmp_path, tiny_setting
     assert all((row["test"] > 0.9) == (code == 0) for row in kept)
 
 
-def test_no_start_is_a_wrong_call(capsys):
+def test_colours_are_paler_and_noisy(tiny_setting):
+    whole, pale = (image_starts.pixels(3, tiny_setting, tint).train for tint in (1.0, 0.25))
+    np.testing.assert_allclose(pale.mean(axis=-1), whole.mean(axis=-1), atol=1e-6)
+    assert np.ptp(pale, axis=-1).sum() == pytest.approx(np.ptp(whole, axis=-1).sum() / 4, rel=1e-3)
+    noisy = image_starts.pixels(3, tiny_setting, 0.25, 0.03).train
+    assert (noisy - pale).std() == pytest.approx(0.03, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("flag", "words"),
+    [
+        ("--starts=0", "expected at least 1"),
+        ("--tint=2", "expected a share in [0, 1]"),
+        ("--noise=-1", "expected a deviation in [0, 1]"),
+    ],
+)
+def test_a_wrong_call_names_the_flag(capsys, flag, words):
     with pytest.raises(SystemExit) as stopped:
-        image_starts.main(["--starts=0"])
+        image_starts.main([flag])
     assert stopped.value.code == 2
-    assert "--starts=0: expected at least 1" in capsys.readouterr().err
+    assert f"{flag}: {words}" in capsys.readouterr().err
