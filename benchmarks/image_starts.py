@@ -23,8 +23,8 @@ import numpy as np
 
 from benchmarks.runs import say, told
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.data.synthetic_source import attacker_faces
+from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.families import attackers
@@ -67,29 +67,26 @@ def pixels(data_seed: int, setting: Setting, tint: float = 1.0, noise: float = 0
     """
     counts = (setting.reference_rows, setting.validation_rows, setting.reference_tests)
     images, labels = attacker_faces(DataConfig(data_seed=data_seed), sum(counts))
-    rows, ends = np.asarray(to_float(images)), np.cumsum(counts)[:-1]
+    rows, ends = np.asarray(targets.pixels(images)), np.cumsum(counts)[:-1]
     grey = rows.mean(axis=-1, keepdims=True)
     drawn = np.random.default_rng(data_seed).standard_normal(rows.shape, dtype=np.float32)
-    rows = grey + np.float32(tint) * (rows - grey) + np.float32(noise) * drawn
+    # Exactly the pictures where the tint is 1 and there is no noise.
+    rows = rows - np.float32(1 - tint) * (rows - grey) + np.float32(noise) * drawn
     parts = zip(np.split(rows, ends), np.split(labels, ends), strict=True)
     return ProbeData(*(array for part in parts for array in part), _CLASSES)
 
 
 def starts(data: ProbeData, options: argparse.Namespace) -> list[dict[str, Any]]:
     """One row of the table for each start."""
-    setting, found = SETTINGS[options.setting], []
+    setting, found = dataclasses.replace(SETTINGS[options.setting], restarts=1), []
     for number in range(options.starts):
         cpu = time.process_time()
-        one = attack(data, [ATTACKER], attackers(), _once(setting), number)[0]
+        one = attack(data, [ATTACKER], attackers(), setting, number)[0]
         seconds, test = time.process_time() - cpu, one.test["balanced_accuracy"]
         row = {"start": number, "validation": one.validation, "test": test}
         found.append({**row, "processor_seconds": seconds})
         say(f"start {number}: {test:.3f}")
     return found
-
-
-def _once(setting: Setting) -> Setting:
-    return dataclasses.replace(setting, restarts=1)
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:

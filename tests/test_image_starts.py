@@ -42,9 +42,7 @@ def test_rows_are_the_attackers_faces_in_order(tiny_setting):
     read, labels = fresh_faces(DataConfig(data_seed=3), "attacker", 128)
     assert (len(data.train), len(data.validation), len(data.test)) == (64, 40, 24)
     faces = np.asarray(to_float(read(np.arange(128))))
-    np.testing.assert_allclose(
-        np.concatenate([data.train, data.validation, data.test]), faces, atol=1e-6
-    )
+    np.testing.assert_array_equal(np.concatenate([data.train, data.validation, data.test]), faces)
     found = np.concatenate([data.train_labels, data.validation_labels, data.test_labels])
     np.testing.assert_array_equal(found, labels.private)
 

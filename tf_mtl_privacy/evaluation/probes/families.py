@@ -112,12 +112,13 @@ def _dense(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
 def _convolutional(build: Callable[..., keras.Model], form: str, rate: float) -> Attacker:
     def attack(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
         data = inputs.data
-        shape, width, step = data.train.shape[1:], setting.width, rate
-        effort = _effort(setting, setting.epochs)
+        shape = data.train.shape[1:]
         if networks.is_image(shape):
             width, step = setting.image_width, min(rate, _IMAGE_RATE)
             effort = _effort(setting, setting.image_epochs)
             effort["batch_size"] = setting.image_batch_size
+        else:
+            width, step, effort = setting.width, rate, _effort(setting, setting.epochs)
         model = build(shape, data.classes, width=width, seed=seed)
         return fit_network(model, data, inputs.channels(form), **effort, rate=step, seed=seed)
 

@@ -156,23 +156,20 @@ class _FusedNorm(keras.layers.Layer):
         return normed
 
 
+class _CellsAsChannels(keras.layers.Layer):
+    """`[B, h, w, c]` -> `[B, h / 2, w / 2, 4 c]`; an odd side gets a row or column of zeros."""
+
+    def call(self, x: Any) -> Any:
+        odd = [[0, 0], *([0, side % 2] for side in x.shape[1:3]), [0, 0]]
+        return tf.nn.space_to_depth(tf.pad(x, odd), 2)
+
+
 def _patterns(layers: Layers, x: Any, width: int) -> Any:
     """Two layers of small patterns, `[B, h, w, 2 * width]`; the smaller of h and w at most 32."""
     while min(x.shape[1:3]) > _MOST_CELLS:
-        x = _cells_as_channels(x)
+        x = _CellsAsChannels()(x)
     x = _block(layers, x, width, kernel=3, strides=1, number="1")
     return _block(layers, x, 2 * width, kernel=3, strides=1, number="2")
-
-
-def _cells_as_channels(x: Any) -> Any:
-    """`[B, h, w, c]` -> `[B, h / 2, w / 2, 4 c]`; an odd side gets a row or column of zeros."""
-    _, height, width, channels = x.shape
-    if height % 2 or width % 2:
-        x = keras.layers.ZeroPadding2D(((0, height % 2), (0, width % 2)))(x)
-    rows, columns = -(-height // 2), -(-width // 2)
-    x = keras.ops.reshape(x, (-1, rows, 2, columns, 2, channels))
-    x = keras.ops.transpose(x, (0, 1, 3, 2, 4, 5))
-    return keras.ops.reshape(x, (-1, rows, columns, 4 * channels))
 
 
 def _soft_maximum(x: Any, sharpness: float) -> Any:
