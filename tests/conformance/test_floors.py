@@ -19,7 +19,6 @@ FLOORS = {
 TOP_FLOOR = 5
 HEAVY = {"tensorflow", "keras", "tf_keras", "tensorflow_privacy", "tensorflow_datasets"}
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
-MAX_LINES = 300
 
 
 def sources(root: Path) -> dict[str, Path]:
@@ -191,17 +190,6 @@ def pickling(path: Path) -> list[str]:
 
 def test_nothing_is_loaded_through_pickle():
     assert [use for path in FILES.values() for use in pickling(path)] == []
-
-
-def test_files_are_short():
-    folders = [ROOT / name for name in (PACKAGE, "tests", "benchmarks")]
-    paths = [path for folder in folders for path in folder.rglob("*.py")]
-    long = {
-        path.name: lines
-        for path in paths
-        if (lines := len(path.read_text(encoding="utf-8").splitlines())) > MAX_LINES
-    }
-    assert long == {}
 
 
 def test_the_checks_see_what_they_look_for(tmp_path):
