@@ -16,7 +16,7 @@ help:
 	@echo "make lint     check format, lint and types"
 	@echo "make docs     build the pages of docs/ into build/site/"
 	@echo "make notebooks  run the notebooks again and keep their outputs"
-	@echo "make bench    run every benchmark (not the experiments)"
+	@echo "make bench    run every timing of benchmarks/"
 	@echo "make bench-peers  set up Opacus beside it, so that benchmarks/dp_step.py measures it too"
 	@echo "make browser  install Debian's chromium where it is missing"
 	@echo "make clean    remove caches and build products (runs/ and .venv stay)"
@@ -38,7 +38,7 @@ demo: $(STAMP)
 RUNS ?= runs/table
 SEEDS ?= 1
 table: $(STAMP)
-	@$(BIN)/python -m benchmarks.model_table --runs=$(RUNS) --seeds=$(SEEDS)
+	@$(BIN)/python -m experiments.model_table --runs=$(RUNS) --seeds=$(SEEDS)
 
 # One process per core; the tests of a file share one, because they share what is slow to make.
 # Files come in the order of tests/conftest.py, the slow ones first.
@@ -59,10 +59,7 @@ docs: $(STAMP)
 notebooks: $(STAMP)
 	@$(BIN)/python -m tests.notebooks
 
-# Experiments train for hours, each by its own command; they and what they share are no timings.
-EXPERIMENTS := model_table ablations ablation_rows ablation_table frontier frontier_plot image_starts \
-	mask_fills mask_residue membership_power probe_power runs unseen_people
-BENCHMARKS := $(filter-out $(EXPERIMENTS:%=benchmarks/%.py),$(sort $(wildcard benchmarks/*.py)))
+BENCHMARKS := $(sort $(wildcard benchmarks/*.py))
 bench: $(STAMP)
 	@status=0; for file in $(BENCHMARKS); do \
 		echo "== $$file"; $(BIN)/python "$$file" || status=1; \

@@ -12,7 +12,16 @@ from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
-FOLDERS = ("tf_mtl_privacy", "tests", "configs", "docs", "benchmarks", "notebooks", ".ci")
+FOLDERS = (
+    "tf_mtl_privacy",
+    "tests",
+    "configs",
+    "docs",
+    "benchmarks",
+    "experiments",
+    "notebooks",
+    ".ci",
+)
 # Flags of other programs that our pages may name.
 FOREIGN = {
     "name",
@@ -61,7 +70,11 @@ def flags_of(verb: str) -> set[str]:
 
 
 def flags_of_experiments() -> set[str]:
-    sources = [path.read_text(encoding="utf-8") for path in (ROOT / "benchmarks").glob("*.py")]
+    sources = [
+        path.read_text(encoding="utf-8")
+        for folder in ("benchmarks", "experiments")
+        for path in (ROOT / folder).rglob("*.py")
+    ]
     found = [re.findall(r'add_argument\(\s*"--([a-z_]+)"', source) for source in sources]
     return set().union(*found)
 
@@ -91,7 +104,7 @@ def test_a_file_of_a_run_folder_is_named_in_one_place():
     names = re.compile(r'"(?:results\.json|audit\.json|metrics\.jsonl)"')
     named = {
         path.relative_to(ROOT).as_posix()
-        for folder in ("tf_mtl_privacy", "benchmarks")
+        for folder in ("tf_mtl_privacy", "benchmarks", "experiments")
         for path in (ROOT / folder).rglob("*.py")
         if names.search(path.read_text(encoding="utf-8"))
     }

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import mask_fills
+from experiments.mask_studies import mask_fills
 from tf_mtl_privacy.data.synthetic_faces.rendering import render
 from tf_mtl_privacy.evaluation.probes.attack import Reading
 

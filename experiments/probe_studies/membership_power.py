@@ -1,6 +1,7 @@
 """Do the membership attacks have power, and what do they find in a run?
 
-    python -m benchmarks.membership_power [--runs=runs/power] [--run_dir=runs/synthetic] [--rows=N]
+    python -m experiments.probe_studies.membership_power [--runs=runs/power]
+        [--run_dir=runs/synthetic] [--rows=N]
 
 Trains the architecture of synthetic.cfg without any privacy on 1,000 rows until it knows them by
 heart, attacks it, then attacks the run in --run_dir in the same way, and prints both. What is
@@ -18,7 +19,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, trained
+from experiments.runs import INTERRUPTED, Run, Train, exit_code, trained
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir, write_json
 

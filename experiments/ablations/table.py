@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from benchmarks.ablation_rows import COMMON, ROWS
-from benchmarks.runs import Run, finished
+from experiments.ablations.rows import COMMON, ROWS
+from experiments.runs import Run, finished
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
 from tf_mtl_privacy.reporting.run_figures import SOURCES, figure_text, run_figures, spread
 

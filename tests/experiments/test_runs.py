@@ -1,4 +1,4 @@
-"""The experiments of benchmarks/: what they train and skip, and what they print."""
+"""The experiments of experiments/: what they train and skip, and what they print."""
 
 import json
 import os
@@ -10,10 +10,11 @@ import time
 
 import pytest
 
-from benchmarks import ablations, model_table
-from benchmarks import runs as shared
-from benchmarks.ablation_rows import COMMON, ROWS, row_flags
-from benchmarks.runs import Run, finished, train_all
+from experiments import runs as shared
+from experiments.ablations import __main__ as ablations
+from experiments.ablations.rows import COMMON, ROWS, row_flags
+from experiments.model_table import __main__ as model_table
+from experiments.runs import Run, finished, train_all
 from tests.fake_trainer import FakeTrainer
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.flags import parse

@@ -1,7 +1,7 @@
 """What each way of painting over the true iris lets through, and what it costs: one table.
 
-    python -m benchmarks.mask_fills [--rows=10000] [--tests=2000] [--epochs=6] [--width=16]
-        [--fills=none,grey,mean,colour] [--margin=2] [--json=FILE]
+    python -m experiments.mask_studies.mask_fills [--rows=10000] [--tests=2000] [--epochs=6]
+        [--width=16] [--fills=none,grey,mean,colour] [--margin=2] [--json=FILE]
 
 No encoder is trained: the region is the true one, grown by --margin pixels, so what is measured is
 the fill alone. A fresh attacker reads the painted pictures; PSNR is theirs, before any restorer.
@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from benchmarks.mask_residue import CLASSES, with_each_class
-from benchmarks.runs import names, say
+from experiments.mask_studies.mask_residue import CLASSES, with_each_class
+from experiments.runs import names, say
 from tf_mtl_privacy.data.synthetic_faces import rendering
 from tf_mtl_privacy.evaluation.probes.attack import attack
 from tf_mtl_privacy.evaluation.probes.data import ProbeData

@@ -1,6 +1,6 @@
 """What the audit of private updates finds in the shipped code and in code with planted faults.
 
-`python benchmarks/dp_audit.py [--setting=fast|thorough] [--epsilon=2] [--repeats=N]` prints one
+`python -m experiments.dp_audit [--setting=fast|thorough] [--epsilon=2] [--repeats=N]` prints one
 line for each claim and each fault: the epsilon that is claimed, the lower bounds found, what the
 same guesses would show without noise, and what one update repeated many times says of mu. It ends
 with 1 where a fault is missed or the shipped code is contradicted.

@@ -7,7 +7,7 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import probe_power
+from experiments.probe_studies import probe_power
 from tf_mtl_privacy.config import Config, DataConfig
 from tf_mtl_privacy.data.synthetic_source import attacker_faces
 from tf_mtl_privacy.errors import RunError

@@ -1,7 +1,7 @@
 """Whether the network that attacks images learns from every random start, and what it costs.
 
-    python -m benchmarks.image_starts [--starts=6] [--setting=fast] [--data_seed=1] [--tint=1]
-        [--noise=0] [--json=FILE]
+    python -m experiments.probe_studies.image_starts [--starts=6] [--setting=fast] [--data_seed=1]
+        [--tint=1] [--noise=0] [--json=FILE]
 
 It reads the irises of drawn faces as they are, which are there to be read: a start that stays at
 chance says that the attacker is weak, and nothing of the faces. With a tint below 1 and with noise
@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import say, told
+from experiments.runs import say, told
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.synthetic_source import attacker_faces
 from tf_mtl_privacy.evaluation.probes import targets

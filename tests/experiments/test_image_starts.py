@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from benchmarks import image_starts
+from experiments.probe_studies import image_starts
 from tests.evaluation.probes.conftest import TINY
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.preprocess import to_float

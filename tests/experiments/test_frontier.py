@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import frontier
-from benchmarks.frontier_plot import _groups, frontier_plot
+from experiments.frontier import __main__ as frontier
+from experiments.frontier.plot import _groups, frontier_plot
 from tests.fake_trainer import FakeTrainer
 from tf_mtl_privacy.flags import parse
 

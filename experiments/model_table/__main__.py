@@ -1,6 +1,6 @@
 """Trains the runs of the table of models that are missing, one after the other, and prints it.
 
-    python -m benchmarks.model_table [--runs=runs/table] [--seeds=1] [-- FLAGS OF TRAIN]
+    python -m experiments.model_table [--runs=runs/table] [--seeds=1] [-- FLAGS OF TRAIN]
 
 `make table` does the same. Interrupted, the same command goes on where it stopped.
 """
@@ -11,7 +11,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from benchmarks.runs import INTERRUPTED, Run, Train, exit_code, split_flags, trained
+from experiments.runs import INTERRUPTED, Run, Train, exit_code, split_flags, trained
 from tf_mtl_privacy.cli import execute
 from tf_mtl_privacy.report import main as report
 from tf_mtl_privacy.reporting.model_runs import table_runs

@@ -1,6 +1,6 @@
 """How much of an attribute's accuracy on known people is recognition of the person?
 
-    python -m benchmarks.unseen_people --data_dir=photographs [--flagfile=photographs.cfg]
+    python -m experiments.unseen_people --data_dir=photographs [--flagfile=photographs.cfg]
         [--folds=5] [--runs=runs/unseen_people] [--json=FILE]
 
 People are dealt into folds. For each fold the same networks are trained, without game, mask,
@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import INTERRUPTED, say
+from experiments.runs import INTERRUPTED, say
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset

@@ -1,6 +1,6 @@
 """What each way of removing the private label contributes, and what it costs: one table.
 
-    python -m benchmarks.ablations [--base=synthetic_small.cfg] [--only=name,..] [--seeds=1]
+    python -m experiments.ablations [--base=synthetic_small.cfg] [--only=name,..] [--seeds=1]
         [--runs=runs/ablations] [--json=FILE] [--list] [--table_only] [-- FLAGS OF TRAIN]
 
 Trains the rows one after the other, resumably, and prints Markdown. Flags after `--` go to every
@@ -16,9 +16,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchmarks.ablation_rows import ROWS, row_flags
-from benchmarks.ablation_table import ablation_markdown, ablation_table
-from benchmarks.runs import (
+from experiments.ablations.rows import ROWS, row_flags
+from experiments.ablations.table import ablation_markdown, ablation_table
+from experiments.runs import (
     INTERRUPTED,
     Run,
     Train,

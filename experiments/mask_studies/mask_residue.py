@@ -1,6 +1,6 @@
 """What of the private label passes a run's mask: the same drawn faces with each class, compared.
 
-    python -m benchmarks.mask_residue --run_dir=RUN [--faces=1000] [--json=FILE]
+    python -m experiments.mask_studies.mask_residue --run_dir=RUN [--faces=1000] [--json=FILE]
 
 No attacker is trained. Each face is drawn once with every class of the iris and nothing else
 changed, and painted over as the run's encoder does it; what then differs between the classes is
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.runs import told
+from experiments.runs import told
 from tf_mtl_privacy.data.synthetic_faces import rendering
 from tf_mtl_privacy.data.synthetic_faces.labels import draw_labels
 from tf_mtl_privacy.data.synthetic_faces.painter import Style

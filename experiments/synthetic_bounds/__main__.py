@@ -2,7 +2,7 @@
 
 Lower bounds say that a convolutional probe can read every label from pixels. Upper bounds say that
 simple readers cannot, that the private label is in the iris only, and that restoring an image takes
-more than an average or a thumbnail of it. Run it with `python -m benchmarks.synthetic_bounds` from
+more than an average or a thumbnail of it. Run it with `python -m experiments.synthetic_bounds` from
 the root of the repository; the exit code is 1 if a bound fails.
 """
 

@@ -1,4 +1,4 @@
-"""benchmarks/unseen_people.py: who is left out, and whose answers are counted where."""
+"""experiments/unseen_people: who is left out, and whose answers are counted where."""
 
 import dataclasses
 
@@ -6,8 +6,15 @@ import keras
 import numpy as np
 import pytest
 
-from benchmarks import unseen_people
-from benchmarks.unseen_people import KNOWN, UNKNOWN, folds_of_people, main, measure, without
+from experiments.unseen_people import __main__ as unseen_people
+from experiments.unseen_people.__main__ import (
+    KNOWN,
+    UNKNOWN,
+    folds_of_people,
+    main,
+    measure,
+    without,
+)
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import UsageError

@@ -1,6 +1,6 @@
-"""benchmarks/membership_power.py: what it trains, and the line that it prints."""
+"""experiments/probe_studies/membership_power: what it trains, and the line that it prints."""
 
-from benchmarks.membership_power import MEMORISING, line
+from experiments.probe_studies.membership_power import MEMORISING, line
 from tf_mtl_privacy.flags import parse
 
 

@@ -1,6 +1,6 @@
 """The privacy-utility frontier over beta and the encoder's objective, with and without the mask.
 
-    python -m benchmarks.frontier [--base=synthetic_small.cfg] [--runs=runs/frontier] [--seed=0]
+    python -m experiments.frontier [--base=synthetic_small.cfg] [--runs=runs/frontier] [--seed=0]
         [--betas=0,0.1,0.3,1,3] [--objectives=confusion,paper] [--masks=none,learned]
         [--plot_only] [--picture=FILE.png] [--json=FILE] [-- FLAGS OF TRAIN]
 
@@ -19,9 +19,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmarks.ablation_rows import COMMON
-from benchmarks.frontier_plot import frontier_plot
-from benchmarks.runs import (
+from experiments.ablations.rows import COMMON
+from experiments.frontier.plot import frontier_plot
+from experiments.runs import (
     INTERRUPTED,
     Run,
     Train,

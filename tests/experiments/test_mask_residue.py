@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from benchmarks import mask_residue
+from experiments.mask_studies import mask_residue
 from tf_mtl_privacy.data.synthetic_faces.rendering import render
 
 

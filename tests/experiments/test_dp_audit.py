@@ -1,8 +1,8 @@
-"""benchmarks/dp_audit.py: its line, and one audit of it in small."""
+"""experiments/dp_audit: its line, and one audit of it in small."""
 
 import sys
 
-from benchmarks import dp_audit as bench
+from experiments.dp_audit import __main__ as bench
 from tf_mtl_privacy.evaluation.dp_audit.updates import shipped_optimizer
 
 

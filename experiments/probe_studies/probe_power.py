@@ -1,7 +1,7 @@
 """What fast and thorough attackers read from one run's features, and what each of them costs.
 
-    python -m benchmarks.probe_power --run_dir=RUN [--only=soft_whitened,..] [--restarts=N]
-        [--settings=fast,thorough] [--faces=N] [--seed=N] [--json=FILE]
+    python -m experiments.probe_studies.probe_power --run_dir=RUN [--only=soft_whitened,..]
+        [--restarts=N] [--settings=fast,thorough] [--faces=N] [--seed=N] [--json=FILE]
 
 Best on a run whose features still hold the private label (no mask, no game): there the fast setting
 should come within 5 points of the thorough one. Each learns from as many faces and chooses by as
@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from benchmarks.runs import names, say, told
+from experiments.runs import names, say, told
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset

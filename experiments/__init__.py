@@ -1,0 +1,1 @@
+"""Experiments: trainings and attacks behind the figures of docs/; each folder has a README."""

@@ -1,0 +1,1 @@
+"""Ablation study: one row for each way of removing the private label."""

@@ -1,0 +1,1 @@
+"""Audits of the private update, as shipped and with planted faults."""

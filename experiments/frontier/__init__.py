@@ -1,0 +1,1 @@
+"""Privacy-utility frontier over beta."""

@@ -1,0 +1,1 @@
+"""Studies of the mask: what its fills let pass."""

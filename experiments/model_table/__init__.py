@@ -1,0 +1,1 @@
+"""The paper's four models and a fifth, trained and compared."""

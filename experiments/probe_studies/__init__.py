@@ -1,0 +1,1 @@
+"""Studies of the attackers: their statistical power and their cost."""

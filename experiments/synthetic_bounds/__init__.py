@@ -1,0 +1,1 @@
+"""Difficulty bounds of the synthetic faces."""

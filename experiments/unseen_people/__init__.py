@@ -1,0 +1,1 @@
+"""Attribute accuracy on people with and without training pictures."""
