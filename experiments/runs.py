@@ -1,8 +1,6 @@
-"""Trains a list of runs one after the other, resumably: what the experiments share.
+"""Resumable training of a list of runs, and the command line handling that experiments share.
 
-A finished run is skipped, an unfinished one goes on where it stopped, a failed one does not keep
-the others from being trained. Used by model_table.py, ablations.py and frontier.py; how wrong flags
-are told of, by the other experiments too.
+Finished runs are skipped, unfinished runs resume, and a failed run does not stop the others.
 """
 
 from __future__ import annotations
@@ -25,7 +23,7 @@ from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.reporting.model_runs import train_command
 from tf_mtl_privacy.reporting.run_figures import read_results
 
-# What says only where things lie, not what a run computes.
+# Options that name a place and do not change what a run computes.
 _PLACES = ("cache_dir",)
 INTERRUPTED = 130
 Train = Callable[[list[str]], int]
@@ -33,13 +31,13 @@ Train = Callable[[list[str]], int]
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """One run to train.
+    """A run to train.
 
     Attributes:
-        name: what it is called on the terminal and in tables.
-        folder: its run folder.
+        name: name on the terminal and in tables.
+        folder: run folder.
         flags: flags of `train`, without --run_dir and --probe.
-        probe: "fast" or "thorough" attackers at its end, or "none".
+        probe: attackers after training: "fast", "thorough" or "none".
     """
 
     name: str
@@ -49,14 +47,14 @@ class Run:
 
     @property
     def command(self) -> list[str]:
-        """What trains it, or goes on with it."""
+        """Command that trains or resumes the run."""
         return train_command(self.flags, self.folder, self.probe, python=sys.executable)
 
     def results(self) -> dict[str, Any] | None:
-        """Its results.json; None where it is not finished, or nobody has attacked it yet.
+        """Returns results.json, or None if the run is unfinished or its attackers have not run.
 
         Raises:
-            UsageError: its flags are wrong, or the folder has a run of another configuration.
+            UsageError: the flags are wrong, or the folder has a run of another configuration.
             RunError: the file is damaged.
         """
         wanted = parse("train", list(self.flags)).config.to_dict()
@@ -82,17 +80,17 @@ def _check_same(folder: Path, saved: Any, wanted: dict[str, dict[str, Any]]) -> 
 
 
 def train_all(runs: Sequence[Run], train: Train | None = None) -> dict[str, str]:
-    """Trains what is not finished, in order.
+    """Trains the unfinished runs in order.
 
     Args:
-        runs: what to train.
-        train: trains one run by its command and returns the exit code; a process by default.
+        runs: runs to train.
+        train: trains a run given its command and returns the exit code; by default a new process.
 
     Returns:
-        Name of each failed run -> why.
+        Name of each failed run -> reason.
 
     Raises:
-        KeyboardInterrupt: one of them was interrupted; the same call goes on.
+        KeyboardInterrupt: a run was interrupted; the same call resumes it.
     """
     failed: dict[str, str] = {}
     for number, run in enumerate(runs, start=1):
@@ -108,7 +106,7 @@ def train_all(runs: Sequence[Run], train: Train | None = None) -> dict[str, str]
             if code:
                 failed[run.name] = f"train ended with {code}"
             elif run.results() is None:
-                failed[run.name] = f"train left no {RESULTS_FILE} with fresh attackers' figures"
+                failed[run.name] = f"train wrote no {RESULTS_FILE} with figures of fresh attackers"
         except (UsageError, RunError) as error:
             failed[run.name] = str(error)
         if run.name in failed:
@@ -119,7 +117,7 @@ def train_all(runs: Sequence[Run], train: Train | None = None) -> dict[str, str]
 def trained(
     runs: Sequence[Run], train: Train | None = None, *, skip: bool = False
 ) -> dict[str, str] | None:
-    """As `train_all`; nothing where `skip` is set, None where it was interrupted."""
+    """Calls `train_all` unless `skip` is set; returns None if a run was interrupted."""
     if skip:
         return {}
     try:
@@ -129,13 +127,13 @@ def trained(
 
 
 def _process(command: list[str]) -> int:
-    # The run's own table is for its reader, not for the end of a list of runs.
+    # The table of a single run would hide the table of the experiment on stdout.
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
     try:
         return process.wait()
     except KeyboardInterrupt:
-        # Ctrl-C has reached it too: it writes a checkpoint and ends by itself.
+        # Ctrl-C also reached the process, which writes a checkpoint and exits.
         process.wait()
         raise
     finally:
@@ -143,7 +141,7 @@ def _process(command: list[str]) -> int:
 
 
 def finished(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
-    """Name -> results.json of the runs that are finished; others are left out."""
+    """Returns name -> results.json of the finished runs."""
     found = {}
     for run in runs:
         try:
@@ -156,7 +154,7 @@ def finished(runs: Sequence[Run]) -> dict[str, dict[str, Any]]:
 
 
 def split_flags(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
-    """(own arguments, those after `--`: flags that every run gets last)."""
+    """Splits arguments at `--`: (arguments of the experiment, flags appended to every run)."""
     arguments = list(argv)
     if "--" not in arguments:
         return arguments, ()
@@ -167,33 +165,35 @@ def split_flags(argv: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
 def names(
     parser: argparse.ArgumentParser, flag: str, text: str, known: Collection[str]
 ) -> list[str]:
-    """The names in a list with commas, each of which must be known: else the parser exits with 2.
+    """Splits a list of names at commas; the parser exits with 2 if a name is unknown.
 
     Args:
-        parser: of the flag.
-        flag: without dashes.
-        text: what was given; empty parts are left out.
-        known: the names that there are, in the order in which they are told.
+        parser: parser of the flag.
+        flag: name of the flag, without dashes.
+        text: value of the flag; empty parts are left out.
+        known: valid names, in the order in which the error lists them.
     """
     found = [name for name in text.split(",") if name]
     for name in found:
         if name not in known:
-            parser.error(f"--{flag}={name}: expected some of {', '.join(known)}, by commas")
+            parser.error(
+                f"--{flag}={name}: expected some of {', '.join(known)}, separated by commas"
+            )
     if text and not found:
-        parser.error(f"--{flag}={text}: expected some of {', '.join(known)}, by commas")
+        parser.error(f"--{flag}={text}: expected some of {', '.join(known)}, separated by commas")
     return found
 
 
 def check_base(parser: argparse.ArgumentParser, base: str) -> None:
-    """Exits with 2 where the flagfile `--base` is not there or cannot be read."""
+    """Exits with 2 if the flagfile `--base` is missing or cannot be read."""
     try:
         expand([f"--flagfile={base}"])
     except UsageError as error:
         parser.error(f"--base={base}: {error}")
 
 
-def told(main: Callable[..., int]) -> Callable[..., int]:
-    """An experiment's `main` whose errors are one line, with the exit codes of the commands."""
+def one_line_errors(main: Callable[..., int]) -> Callable[..., int]:
+    """Wraps a `main`: prints its errors in one line and returns the exit code of the commands."""
 
     @functools.wraps(main)
     def call(*arguments: Any, **options: Any) -> int:
@@ -207,12 +207,12 @@ def told(main: Callable[..., int]) -> Callable[..., int]:
 
 
 def exit_code(failed: dict[str, str]) -> int:
-    """Names what failed; 1 if anything did."""
+    """Prints the failed runs; returns 1 if there are any, else 0."""
     for name, reason in failed.items():
         say(f"not done: {name}: {reason}")
     return 1 if failed else 0
 
 
 def say(text: str) -> None:
-    """Prints progress to stderr, so that stdout has the tables only."""
+    """Prints progress to stderr; stdout is for tables."""
     print(text, file=sys.stderr, flush=True)

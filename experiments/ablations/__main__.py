@@ -1,11 +1,11 @@
-"""What each way of removing the private label contributes, and what it costs: one table.
+"""Ablation study: what each way of removing the private label contributes and costs.
 
     python -m experiments.ablations [--base=synthetic_small.cfg] [--only=name,..] [--seeds=1]
         [--runs=runs/ablations] [--json=FILE] [--list] [--table_only] [-- FLAGS OF TRAIN]
 
-Trains the rows one after the other, resumably, and prints Markdown. Flags after `--` go to every
-row, for instance `-- --train_rows=4000 --adversarial_epochs=4`; give such rows a --runs of their
-own. `--table_only` trains nothing.
+Trains the rows one after the other, resumably, and prints a Markdown table. Flags after `--` apply
+to every row, for instance `-- --train_rows=4000 --adversarial_epochs=4`; use another --runs for
+them. `--table_only` trains nothing.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from tf_mtl_privacy.files import write_json
 def planned(
     rows: Sequence[str], base: str, runs: str, seeds: int, extra: Sequence[str] = ()
 ) -> list[tuple[str, Run]]:
-    """(row, run) of every row and seed, one seed of all rows before the next."""
+    """Returns (row, run) of every row and seed; all rows of a seed come before the next seed."""
     plan = []
     for seed in range(seeds):
         for name in rows:
@@ -45,7 +45,7 @@ def planned(
 
 
 def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
-    """Trains, then prints; 1 if a row failed, 130 if one was interrupted."""
+    """Trains the rows and prints the table; returns 1 if a row failed, 130 if interrupted."""
     own, extra = split_flags(sys.argv[1:] if argv is None else argv)
     options = _options(own)
     if options.list:
@@ -63,13 +63,19 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.ablations", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--base", default="synthetic_small.cfg", help="flagfile of every row")
-    parser.add_argument("--only", default="", help="names of rows, by commas; all by default")
+    parser.add_argument(
+        "--only", default="", help="names of rows, separated by commas; default: all"
+    )
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, .. of each row")
     parser.add_argument("--runs", default="runs/ablations", help="folder of the runs")
-    parser.add_argument("--json", default="", help="file for the figures")
-    parser.add_argument("--list", action="store_true", help="print the rows and their flags only")
+    parser.add_argument("--json", default="", help="output file for the figures")
+    parser.add_argument(
+        "--list", action="store_true", help="print the rows and their flags, then exit"
+    )
     parser.add_argument("--table_only", action="store_true", help="train nothing")
     options = parser.parse_args(argv)
     options.only = names(parser, "only", options.only, ROWS) or list(ROWS)

@@ -1,4 +1,4 @@
-"""The ablation table out of finished runs, and as Markdown for a page."""
+"""Builds the ablation table from finished runs and formats it as Markdown."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ NOT_TRAINED = "not trained"
 
 
 def ablation_table(plan: Sequence[tuple[str, Run]]) -> dict[str, dict[str, Any]]:
-    """Row -> its figures.
+    """Returns the figures of each row.
 
     Args:
         plan: (row, run) of every row and seed.
 
     Returns:
-        Row -> `flags`, `seeds` (how many of its runs are finished), `figures` (name in `SOURCES`
-        -> `spread`), `label_access` (list of what any of its runs says, or None where none says
-        anything) and `underpowered` (whether attackers of any run were too weak for a claim).
+        Row -> `flags`, `seeds` (number of finished runs), `figures` (name in `SOURCES` ->
+        `spread`), `label_access` (union over its runs, or None if no run states it) and
+        `underpowered` (True if the attackers of any run were too weak for a claim).
     """
     done = finished([run for _, run in plan])
     rows = {}
@@ -55,12 +55,12 @@ def ablation_table(plan: Sequence[tuple[str, Run]]) -> dict[str, dict[str, Any]]
 
 
 def ablation_markdown(rows: Mapping[str, Mapping[str, Any]], base: str, extra: str = "") -> str:
-    """The table, what every row's command begins with, and what reads the private label.
+    """Returns the command of the rows, the table, and the list of label accesses.
 
     Args:
-        rows: as `ablation_table` gives them.
-        base: the flagfile of every row.
-        extra: flags that every row got last.
+        rows: result of `ablation_table`.
+        base: flagfile of every row.
+        extra: flags appended to every row.
     """
     texts = dict.fromkeys(text for row in rows.values() for text in row["label_access"] or ())
     numbers = {text: f"({number})" for number, text in enumerate(texts, start=1)}
@@ -70,10 +70,10 @@ def ablation_markdown(rows: Mapping[str, Mapping[str, Any]], base: str, extra: s
     command = f"python -m tf_mtl_privacy.train {common} FLAGS {extra}".rstrip()
     intro = [
         f"Each row: `{command} --run_dir=RUN --probe=fast`.",
-        "After a probe's figure: the upper end of its 95 % interval; `!`: attackers too weak for a "
-        "claim. Of several seeds the mean, in brackets the smallest and the largest, and the "
-        "highest upper end. Label access: what reads the private labels of training rows outside "
-        "of the accounting.",
+        "`up to` is the upper end of the 95 % interval of a probe; `!` marks attackers too weak "
+        "for a claim. Several seeds: mean, smallest and largest value in brackets, and the highest "
+        "upper end. Label access: methods that read private labels of training rows without "
+        "being covered by epsilon.",
     ]
     notes = [f"{number} {text}" for text, number in numbers.items()]
     return "\n".join([*intro, "", *lines, *([""] if notes else []), *(f"- {n}" for n in notes)])

@@ -1,9 +1,10 @@
-"""What the audit of private updates finds in the shipped code and in code with planted faults.
+"""Audits the private update as shipped and with planted faults.
 
-`python -m experiments.dp_audit [--setting=fast|thorough] [--epsilon=2] [--repeats=N]` prints one
-line for each claim and each fault: the epsilon that is claimed, the lower bounds found, what the
-same guesses would show without noise, and what one update repeated many times says of mu. It ends
-with 1 where a fault is missed or the shipped code is contradicted.
+    python -m experiments.dp_audit [--setting=fast] [--epsilon=2] [--repeats=5] [--canaries=N]
+
+Prints one line per claim and fault: the claimed epsilon, the lower bounds found, the bounds of the
+same guesses without noise, and the bounds on mu from one update repeated many times. The exit code
+is 1 if a fault is missed or the shipped code is contradicted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.evaluation.dp_audit.claim import Claim
@@ -30,11 +31,13 @@ _NEVER_CLIPS = 1e4
 
 
 def halved_noise(model: Any, settings: Any) -> Any:
+    """Makes the shipped optimizer with half of the claimed noise."""
     noise = settings.noise_multiplier / 2
     return shipped_optimizer(model, settings._replace(noise_multiplier=noise))
 
 
 def clipping_off(model: Any, settings: Any) -> Any:
+    """Makes the shipped optimizer with the claimed noise and without clipping."""
     return shipped_optimizer(
         model,
         settings._replace(
@@ -52,12 +55,14 @@ FAULTS: Mapping[str, MakeOptimizer] = {
 
 
 def claim_near(target: float, probability: float, updates: int) -> Claim:
+    """Returns the claim of that many updates with noise calibrated to the target epsilon."""
     noise = noise_for_epsilon(target, DELTA, probability, updates)
     phases = (Phase(Mechanism(noise, probability), updates),)
     return Claim(phases, 1.0, DELTA, epsilon(phases, DELTA))
 
 
 def line(name: str, found: list[dict[str, Any]]) -> str:
+    """Returns one line about the audits of a fault."""
     single = [one["single_step"] for one in found]
     contradicted = sum(one["verdict"] == "contradicted" for one in found)
     return (
@@ -69,16 +74,24 @@ def line(name: str, found: list[dict[str, Any]]) -> str:
 
 
 def figures(found: list[dict[str, Any]], name: str) -> str:
+    """Returns one figure of several audits, separated by spaces."""
     return " ".join(f"{one[name]:.2f}" for one in found)
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__)
+def main(argv: Sequence[str] | None = None) -> int:
+    """Audits every claim and fault, and prints; returns 1 if a verdict is wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.dp_audit", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--setting", choices=("fast", "thorough"), default="fast")
-    parser.add_argument("--epsilon", type=float, default=2.0, help="what the noise is made for")
-    parser.add_argument("--repeats", type=int, default=5, help="audits of each line")
-    parser.add_argument("--canaries", type=int, help="instead of the setting's number")
-    options = parser.parse_args()
+    parser.add_argument(
+        "--epsilon", type=float, default=2.0, help="epsilon that the noise is calibrated to"
+    )
+    parser.add_argument("--repeats", type=int, default=5, help="audits per line")
+    parser.add_argument(
+        "--canaries", type=int, help="number of canaries; default: as in the setting"
+    )
+    options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     wrong = 0
     for name, probability, updates in CLAIMS:
         claim = claim_near(options.epsilon, probability, updates)
@@ -105,7 +118,7 @@ def main() -> int:
             wrong += sum(one["verdict"] != expected for one in found)
         print(
             f"  {found[0]['canaries']:,} canaries; with half the noise about "
-            f"{figures(found, 'half_noise')} was to be expected"
+            f"{figures(found, 'half_noise')} is expected"
         )
     return 1 if wrong else 0
 

@@ -1,13 +1,13 @@
-"""The privacy-utility frontier over beta and the encoder's objective, with and without the mask.
+"""Privacy-utility frontier over beta and the objective of the encoder, with and without the mask.
 
     python -m experiments.frontier [--base=synthetic_small.cfg] [--runs=runs/frontier] [--seed=0]
         [--betas=0,0.1,0.3,1,3] [--objectives=confusion,paper] [--masks=none,learned]
         [--plot_only] [--picture=FILE.png] [--json=FILE] [-- FLAGS OF TRAIN]
 
-Trains the points one after the other, resumably, then draws them and writes their numbers; beta is
-constant over the joint phase. With the mask the restorer gets the covered picture itself
-(--pixel_path); without it that would be the whole picture. `--plot_only` draws the runs that are
-finished and trains nothing.
+Trains the points one after the other, resumably, then plots them and writes their numbers; beta is
+constant in the joint phase. With the mask the restorer also gets the covered picture
+(--pixel_path); without the mask that would be the whole picture. `--plot_only` plots the finished
+runs and trains nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _FIGURES = ("gender", "age", "expression_f1", "psnr_db", "discriminator", "probe
 
 
 class Point(NamedTuple):
-    """One point of the frontier; at beta 0 the objective does not matter."""
+    """Point of the frontier; at beta 0 the objective has no effect."""
 
     beta: float
     objective: str
@@ -52,13 +52,15 @@ class Point(NamedTuple):
 
     @property
     def name(self) -> str:
+        """Name of its run, without the seed."""
         objective = f"{self.objective}-" if self.beta else ""
         return f"{objective}beta{self.beta:g}-mask_{self.mask}"
 
     @property
     def flags(self) -> tuple[str, ...]:
+        """Flags of `train` on top of the base flagfile."""
         beta = f"{self.beta:g}"
-        # No check may move beta away from its point.
+        # Keeps the checks of training from raising beta.
         constant = (f"--beta={beta}", f"--beta_late={beta}", f"--beta_max={beta}")
         game = (f"--objective={self.objective}",) if self.beta else ()
         mask = ("--mask=learned", "--pixel_path") if self.mask == "learned" else ()
@@ -68,7 +70,7 @@ class Point(NamedTuple):
 def planned(
     points: Sequence[Point], base: str, runs: str, seed: int, extra: Sequence[str] = ()
 ) -> list[Run]:
-    """The run of every point; those at beta 0 are trained once for all objectives."""
+    """Returns the run of every point; points at beta 0 share one run for all objectives."""
     found = {
         point.name: Run(
             point.name,
@@ -83,11 +85,11 @@ def planned(
 def frontier_numbers(
     points: Sequence[Point], done: Mapping[str, Mapping[str, Any]]
 ) -> dict[str, Any]:
-    """What is drawn and kept.
+    """Returns the numbers of the plot.
 
     Args:
-        points: all of them.
-        done: `Point.name` -> results.json; others are left out.
+        points: all points.
+        done: `Point.name` -> results.json; points without results are left out.
 
     Returns:
         `chance`, and `points`: list of `objective`, `beta`, `mask` (bool), `probe` with `ci95`,
@@ -116,7 +118,7 @@ def frontier_numbers(
 
 
 def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
-    """Trains, draws, writes; 1 if a point is missing, 130 if training was interrupted."""
+    """Trains, plots and writes; returns 1 if a point is missing, 130 if interrupted."""
     own, extra = split_flags(sys.argv[1:] if argv is None else argv)
     options = _options(own)
     points = [
@@ -138,16 +140,20 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.frontier", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--base", default="synthetic_small.cfg", help="flagfile of every point")
     parser.add_argument("--runs", default="runs/frontier", help="folder of the runs")
     parser.add_argument("--seed", type=int, default=0, help="seed of every point")
-    parser.add_argument("--betas", default="0,0.1,0.3,1,3", help="values of beta, by commas")
-    parser.add_argument("--objectives", default="confusion,paper", help="by commas")
-    parser.add_argument("--masks", default="none,learned", help="one of these, or both, by commas")
+    parser.add_argument(
+        "--betas", default="0,0.1,0.3,1,3", help="values of beta, separated by commas"
+    )
+    parser.add_argument("--objectives", default="confusion,paper", help="separated by commas")
+    parser.add_argument("--masks", default="none,learned", help="one or both, separated by commas")
     parser.add_argument("--plot_only", action="store_true", help="train nothing")
-    parser.add_argument("--picture", default="", help="PNG to write; in --runs by default")
-    parser.add_argument("--json", default="", help="numbers to write; in --runs by default")
+    parser.add_argument("--picture", default="", help="PNG to write; default: in --runs")
+    parser.add_argument("--json", default="", help="numbers to write; default: in --runs")
     options = parser.parse_args(argv)
     given = options.betas
     try:
@@ -155,7 +161,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
         for beta in options.betas:
             LossConfig(beta=beta, beta_late=beta, beta_max=beta)
     except (ValueError, UsageError):
-        parser.error(f"--betas={given}: expected numbers of at least 0, by commas")
+        parser.error(f"--betas={given}: expected numbers >= 0, separated by commas")
     options.objectives = names(parser, "objectives", options.objectives, OBJECTIVES)
     options.masks = names(parser, "masks", options.masks, MASKS)
     check_base(parser, options.base)

@@ -1,4 +1,4 @@
-"""The privacy-utility frontier as a picture: what a fresh attacker reads against what is kept."""
+"""Plots the privacy-utility frontier: accuracy of the strongest fresh attacker against utility."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 PANELS = {"gender": ("gender accuracy in %", 100), "psnr_db": ("PSNR of restored images in dB", 1)}
-# Okabe and Ito's colours, which colour-blind readers tell apart; the marker says the same again.
+# Colours of Okabe and Ito, safe for colour-blind readers; markers repeat the distinction.
 _LOOKS = {"confusion": ("#0072B2", "o"), "paper": ("#D55E00", "s")}
 _OTHERS = (("#009E73", "^"), ("#CC79A7", "D"))
-# Share of an axis below which two points share a label.
+# Points closer than this share of an axis share a label.
 _NEAR = 0.05
 
 
 def frontier_plot(points: Sequence[Mapping[str, Any]], chance: float | None) -> bytes:
-    """PNG of two panels: probe accuracy against gender accuracy, and against PSNR.
+    """Returns a PNG with two panels: probe accuracy against gender accuracy, and against PSNR.
 
     Args:
         points: `objective`, `mask` (bool), `beta`, `gender`, `psnr_db`, `probe` (rates in [0, 1])
-            and `ci95` of the probe; one whose figure is None is left out of its panel.
-        chance: what a guess reads, in [0, 1]; None draws no line.
+            and `ci95` of the probe; a point without a figure is left out of that panel.
+        chance: accuracy of a random guess in [0, 1]; None draws no line.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -68,7 +68,7 @@ def frontier_plot(points: Sequence[Mapping[str, Any]], chance: float | None) -> 
 
 
 def _looks(points: Sequence[Mapping[str, Any]]) -> dict[tuple[str, bool], dict[str, Any]]:
-    """(objective, mask) -> how its line is drawn; hollow and dashed is without the mask."""
+    """Returns (objective, mask) -> style of its line; hollow and dashed without the mask."""
     objectives = dict.fromkeys(point["objective"] for point in points)
     others = iter(_OTHERS * len(objectives))
     style = {name: _LOOKS.get(name) or next(others) for name in objectives}
@@ -116,7 +116,7 @@ def _draw(
 
 
 def _groups(places: Sequence[tuple[float, float]], near: float) -> list[tuple[int, int]]:
-    """(first, last) of points in a row that are too close to each other for a label each."""
+    """Returns (first, last) of neighbouring points that are too close for separate labels."""
     groups: list[tuple[int, int]] = []
     for k, (x, y) in enumerate(places):
         first = groups[-1][0] if groups else k

@@ -1,12 +1,12 @@
-"""What each way of painting over the true iris lets through, and what it costs: one table.
+"""Leakage and picture quality of each mask fill, with the true iris region covered.
 
     python -m experiments.mask_studies.mask_fills [--rows=10000] [--tests=2000] [--epochs=6]
         [--width=16] [--fills=none,grey,mean,colour] [--margin=2] [--json=FILE]
 
-No encoder is trained: the region is the true one, grown by --margin pixels, so what is measured is
-the fill alone. A fresh attacker reads the painted pictures; PSNR is theirs, before any restorer.
-It is tested on faces of a stream that no run has rows of.
-The last line is what a restorer could reach that knew all of a picture but its iris class.
+No encoder is trained. The covered region is the true iris, grown by --margin pixels, so the table
+measures the fill alone. A fresh attacker reads the covered pictures; PSNR is measured on them,
+before any restorer. Attackers are tested on faces of a stream that no run uses. The last line is
+the PSNR of a restorer that knows everything about a picture except its iris class.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ from tf_mtl_privacy.training.losses import psnr
 Array = np.ndarray[Any, Any]
 SIZE, CHUNK = 64, 1000
 FILLS = ("none", "grey", "mean", "colour")
-# Of no run: a fill that is chosen by these figures was not chosen on any run's test rows.
+# A stream of no run, so that choosing a fill by these figures uses no test rows.
 TESTED = "fills"
 _PUBLIC, _VALIDATION, _CEILING = 24_000, 1_000, 500
 _ATTACKER = "soft_standardised"
 
 
 def public_axis(faces: int) -> Array:
-    """The axis of colour, from faces that no run sees."""
+    """Returns the colour axis of the label, from faces that no run uses."""
 
     def batches() -> Iterator[tuple[Array, Array]]:
         for start in range(0, faces, CHUNK):
@@ -54,7 +54,7 @@ def public_axis(faces: int) -> Array:
 
 
 def painted(faces: rendering.Faces, fill: str, axis: Array, margin: int) -> tuple[Array, float]:
-    """(`[n, S, S, 4]` as an encoder with such a mask sees them, mean PSNR in dB)."""
+    """Returns `[n, S, S, 4]` pictures as an encoder behind the mask sees them, and PSNR in dB."""
     square = np.ones((1, 2 * margin + 1, 2 * margin + 1), bool)
     region = ndimage.binary_dilation(faces.iris_mask, square)[..., np.newaxis]
     cells = np.float32(region & (fill != "none"))
@@ -72,12 +72,12 @@ def painted(faces: rendering.Faces, fill: str, axis: Array, margin: int) -> tupl
 
 
 def mean_psnr(found: Array, image: Array) -> float:
-    """Mean over pictures, in dB."""
+    """Returns the mean PSNR over pictures, in dB."""
     return float(np.mean(psnr(found, image)))
 
 
 def ceiling(faces: int) -> float:
-    """PSNR in dB of the mean over all iris classes of otherwise the same faces."""
+    """Returns the PSNR in dB of the mean over all iris classes of otherwise equal faces."""
     numbers = np.arange(faces)
     drawn, classes, _ = with_each_class(TESTED, numbers, SIZE)
     pictures = np.float32(drawn) / 255.0
@@ -85,13 +85,13 @@ def ceiling(faces: int) -> float:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table."""
+    """Attacks each fill and prints the table."""
     options = _options(sys.argv[1:] if argv is None else list(argv))
     setting = dataclasses.replace(FAST, epochs=options.epochs, width=options.width, least_updates=0)
     learned = rendering.render(0, "attacker", np.arange(options.rows + _VALIDATION))
     tested = rendering.render(0, TESTED, np.arange(options.tests))
     axis = public_axis(options.public)
-    say(f"axis of colour, red green blue: {' '.join(f'{value:.3f}' for value in axis)}")
+    say(f"colour axis (red green blue): {' '.join(f'{value:.3f}' for value in axis)}")
     rows, found = [], {}
     for fill in options.fills:
         seen, _ = painted(learned, fill, axis, options.margin)
@@ -117,16 +117,20 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--rows", type=int, default=10_000, help="faces attackers learn from")
-    parser.add_argument("--tests", type=int, default=2_000, help="faces they are tested on")
-    parser.add_argument("--epochs", type=int, default=6, help="their passes")
-    parser.add_argument("--width", type=int, default=16, help="channels that size them")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.mask_studies.mask_fills", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--rows", type=int, default=10_000, help="training faces of the attackers")
+    parser.add_argument("--tests", type=int, default=2_000, help="test faces")
+    parser.add_argument("--epochs", type=int, default=6, help="training epochs of the attackers")
+    parser.add_argument("--width", type=int, default=16, help="channels of the attackers")
     parser.add_argument("--margin", type=int, default=2, help="pixels around the true region")
-    parser.add_argument("--public", type=int, default=_PUBLIC, help="faces for the axis")
+    parser.add_argument(
+        "--public", type=int, default=_PUBLIC, help="faces to estimate the colour axis from"
+    )
     parser.add_argument("--ceiling", type=int, default=_CEILING, help="faces for the last line")
-    parser.add_argument("--fills", default=",".join(FILLS), help="by commas")
-    parser.add_argument("--json", default="", help="file for the figures")
+    parser.add_argument("--fills", default=",".join(FILLS), help="separated by commas")
+    parser.add_argument("--json", default="", help="output file for the figures")
     options = parser.parse_args(argv)
     options.fills = names(parser, "fills", options.fills, FILLS)
     return options

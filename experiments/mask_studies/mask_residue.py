@@ -1,11 +1,11 @@
-"""What of the private label passes a run's mask: the same drawn faces with each class, compared.
+"""Difference between the classes of the private label that remains behind the mask of a run.
 
     python -m experiments.mask_studies.mask_residue --run_dir=RUN [--faces=1000] [--json=FILE]
 
-No attacker is trained. Each face is drawn once with every class of the iris and nothing else
-changed, and painted over as the run's encoder does it; what then differs between the classes is
-all that anything after the mask can know of the label. Levels are of 255. Pictures are rounded to
-whole levels, which alone makes classes differ by more than one level.
+No attacker is trained. Each face is drawn once per iris class with nothing else changed, and
+covered as the encoder of the run covers it. The remaining difference between the classes is
+everything that networks behind the mask can learn about the label. Differences are in levels of
+255. Rounding of pictures to whole levels alone accounts for more than one level.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.runs import told
+from experiments.runs import one_line_errors
 from tf_mtl_privacy.data.synthetic_faces import rendering
 from tf_mtl_privacy.data.synthetic_faces.labels import draw_labels
 from tf_mtl_privacy.data.synthetic_faces.painter import Style
@@ -28,17 +28,17 @@ from tf_mtl_privacy.reporting.model_table_text import markdown_table
 from tf_mtl_privacy.training.saved_run import load_run
 
 Array = np.ndarray[Any, Any]
-# Of no run, so that nothing is chosen by faces that a run is tested on.
+# A stream of no run, so that choices by these figures use no test rows.
 STREAM, CLASSES, CHUNK = "residue", 8, 50
 _SHARES = (50, 95, 100)
 
 
 def with_each_class(stream: str, numbers: Array, size: int) -> tuple[Array, Array, Array]:
-    """Faces of a stream with every class of the iris and nothing else changed.
+    """Returns faces of a stream with every iris class and nothing else changed.
 
     Returns:
-        `[K, n, S, S, 3]` uint8, the faces with each class; `[n]` int32, which is their own;
-        `[n, S, S]` bool, where the iris is.
+        `[K, n, S, S, 3]` uint8, the faces with each class; `[n]` int32, their own class;
+        `[n, S, S]` bool, True on the iris.
     """
     own = draw_labels(0, stream, numbers, 0, 0.0)
     drawn = [
@@ -51,19 +51,19 @@ def with_each_class(stream: str, numbers: Array, size: int) -> tuple[Array, Arra
 
 
 def of_faces(pictures: Array, seen: Array, iris: Array) -> dict[str, Array]:
-    """Figures of each face, each `[n]` float64.
+    """Returns the figures of each face, each `[n]` float64.
 
     Args:
-        pictures: `[K, n, S, S, 3]` uint8, with each class.
-        seen: `[K, n, S, S, 4]` float, the same as the encoder sees them: in [0, 1], and 1 in the
-            fourth channel where covered.
+        pictures: `[K, n, S, S, 3]` uint8, faces with each class.
+        seen: `[K, n, S, S, 4]` float, the same faces behind the mask: colours in [0, 1], and 1 in
+            the fourth channel where covered.
         iris: `[n, S, S]` bool, the true region.
 
     Returns:
-        `picture_levels` and `seen_levels`, the largest difference between any two classes in any
-        pixel; `uncovered_pixels`, how many of the iris are not covered, the mean over classes;
-        `flipped_pixels`, how many are covered for some classes only; `flipped_energy`, the share
-        of all squared differences that lies in those and in pixels that are never covered.
+        `picture_levels` and `seen_levels`, the largest difference between two classes in any pixel;
+        `uncovered_pixels`, the number of uncovered iris pixels, averaged over classes;
+        `flipped_pixels`, the number of pixels covered for some classes only; `flipped_energy`, the
+        share of squared differences in those pixels and in pixels that are never covered.
     """
     levels = pictures.astype(np.float32)
     before, after = (np.ptp(part, axis=0) for part in (levels, 255.0 * seen[..., :3]))
@@ -81,7 +81,7 @@ def of_faces(pictures: Array, seen: Array, iris: Array) -> dict[str, Array]:
 
 
 def summary(found: dict[str, Array]) -> dict[str, Any]:
-    """Percentiles of the levels over faces, and means of the rest."""
+    """Returns percentiles of the levels over faces, and means of the other figures."""
     levels = {
         name: {f"p{share}": float(np.percentile(found[name], share)) for share in _SHARES}
         for name in ("picture_levels", "seen_levels")
@@ -95,13 +95,15 @@ def summary(found: dict[str, Array]) -> dict[str, Any]:
     }
 
 
-@told
+@one_line_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Prints the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    """Compares the classes and prints the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.mask_studies.mask_residue", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--run_dir", required=True, help="a finished run with a mask")
-    parser.add_argument("--faces", type=int, default=1_000, help="how many faces")
-    parser.add_argument("--json", default="", help="file for the figures")
+    parser.add_argument("--faces", type=int, default=1_000, help="number of faces")
+    parser.add_argument("--json", default="", help="output file for the figures")
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     if options.faces < 1:
         raise UsageError(f"--faces={options.faces}: expected 1 or more")
@@ -114,14 +116,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = summary(
         measured(painted(run.bundle.encoder), options.faces, run.config.data.image_size)
     )
-    print("\n".join(markdown_table(("what", "figure"), _lines(found))))
+    print("\n".join(markdown_table(("quantity", "value"), _lines(found))))
     if options.json:
         write_json(options.json, {"run_dir": options.run_dir, **found})
     return 0
 
 
 def measured(paint: Any, faces: int, size: int) -> dict[str, Array]:
-    """`of_faces` of that many, painted by `paint`: `[n, S, S, 3]` in [0, 1] -> `[n, S, S, 4]`."""
+    """Returns `of_faces` of that many faces; `paint` maps `[n, S, S, 3]` to `[n, S, S, 4]`."""
     parts = []
     for start in range(0, faces, CHUNK):
         numbers = np.arange(start, min(start + CHUNK, faces))
@@ -137,11 +139,14 @@ def _lines(found: dict[str, Any]) -> list[list[str]]:
 
     return [
         ["faces", f"{found['faces']:,}"],
-        ["levels between classes, picture (half of faces, 95 %, all)", levels("picture_levels")],
-        ["levels between classes, as the encoder sees it", levels("seen_levels")],
-        ["pixels of the iris that are not covered, mean", f"{found['uncovered_pixels']:.2f}"],
-        ["faces whose cover depends on the class", f"{found['faces_with_flips']:.1%}"],
-        ["share of squared differences there or uncovered", f"{found['flipped_energy']:.1%}"],
+        ["difference in levels, picture (50, 95, 100 % of faces)", levels("picture_levels")],
+        ["difference in levels, behind the mask", levels("seen_levels")],
+        ["uncovered pixels of the iris, mean", f"{found['uncovered_pixels']:.2f}"],
+        ["faces whose covered cells depend on the class", f"{found['faces_with_flips']:.1%}"],
+        [
+            "share of squared differences in such or uncovered pixels",
+            f"{found['flipped_energy']:.1%}",
+        ],
     ]
 
 

@@ -1,8 +1,8 @@
-"""Trains the runs of the table of models that are missing, one after the other, and prints it.
+"""Trains the missing runs of the table of models, one after the other, and prints the table.
 
     python -m experiments.model_table [--runs=runs/table] [--seeds=1] [-- FLAGS OF TRAIN]
 
-`make table` does the same. Interrupted, the same command goes on where it stopped.
+`make table` runs the same command. After an interruption, run it again to resume.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from tf_mtl_privacy.reporting.model_runs import table_runs
 
 
 def planned(runs: str, seeds: int, extra: Sequence[str] = ()) -> list[Run]:
-    """Every run of the table, the public backbone among them."""
+    """Returns every run of the table, including the public backbone."""
     return [
         Run(run.folder(runs).name, run.folder(runs), (*run.flags(runs), *extra), run.probe)
         for run in table_runs(range(seeds))
@@ -26,9 +26,11 @@ def planned(runs: str, seeds: int, extra: Sequence[str] = ()) -> list[Run]:
 
 
 def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
-    """Trains, then prints; 1 if a run failed, 130 if one was interrupted."""
+    """Trains the runs and prints the table; returns 1 if a run failed, 130 if interrupted."""
     own, extra = split_flags(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.model_table", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--runs", default="runs/table", help="folder of the runs")
     parser.add_argument("--seeds", type=int, default=1, help="seeds 0, 1, .. of each model")
     options = parser.parse_args(own)

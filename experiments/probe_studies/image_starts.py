@@ -1,13 +1,12 @@
-"""Whether the network that attacks images learns from every random start, and what it costs.
+"""Accuracy and cost of the network that attacks images, for several random starts.
 
     python -m experiments.probe_studies.image_starts [--starts=6] [--setting=fast] [--data_seed=1]
         [--tint=1] [--noise=0] [--json=FILE]
 
-It reads the irises of drawn faces as they are, which are there to be read: a start that stays at
-chance says that the attacker is weak, and nothing of the faces. With a tint below 1 and with noise
-there is less to read, as a restorer might leave it. Rows and effort are those of the reference
-`pixels` of the setting, tested on as many faces as there. Prints Markdown; exit code 1 where any
-start misses the bar of that reference.
+The attacker reads the irises of unchanged drawn faces, so the label is certainly present: a start
+that stays at chance means that the attacker is weak. `--tint` below 1 and `--noise` make the label
+fainter, as a restorer might. Rows and effort are those of the reference target `pixels` in the same
+setting. Prints Markdown; the exit code is 1 if any start misses the bar of that reference.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from experiments.runs import say, told
+from experiments.runs import one_line_errors, say
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.synthetic_source import attacker_faces
 from tf_mtl_privacy.evaluation.probes import targets
@@ -38,9 +37,9 @@ ATTACKER, COLUMNS = "soft_standardised", ("start", "validation", "test", "proces
 _CLASSES = 8
 
 
-@told
+@one_line_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Attacks from each start, prints, and counts those that reach the bar."""
+    """Attacks from each start, prints the table and counts the starts that reach the bar."""
     options = _options(sys.argv[1:] if argv is None else argv)
     data = pixels(options.data_seed, SETTINGS[options.setting], options.tint, options.noise)
     found = starts(data, options)
@@ -57,27 +56,27 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def pixels(data_seed: int, setting: Setting, tint: float = 1.0, noise: float = 0.0) -> ProbeData:
-    """Faces as the reference `pixels` has them: to learn from, to choose by, to be tested on.
+    """Returns training, validation and test faces of the reference target `pixels`.
 
     Args:
-        data_seed: of the faces, and of the noise.
-        setting: how many.
-        tint: share of each pixel's distance from grey that is kept, in [0, 1].
-        noise: deviation of what is added to each number; pictures are in [0, 1].
+        data_seed: seed of the faces and of the noise.
+        setting: number of faces.
+        tint: factor in [0, 1] on the distance of each pixel from grey.
+        noise: standard deviation of Gaussian noise added to pictures in [0, 1].
     """
     counts = (setting.reference_rows, setting.validation_rows, setting.reference_tests)
     images, labels = attacker_faces(DataConfig(data_seed=data_seed), sum(counts))
     rows, ends = np.asarray(targets.pixels(images)), np.cumsum(counts)[:-1]
     grey = rows.mean(axis=-1, keepdims=True)
     drawn = np.random.default_rng(data_seed).standard_normal(rows.shape, dtype=np.float32)
-    # Exactly the pictures where the tint is 1 and there is no noise.
+    # Exactly the original pictures if tint is 1 and noise is 0.
     rows = rows - np.float32(1 - tint) * (rows - grey) + np.float32(noise) * drawn
     parts = zip(np.split(rows, ends), np.split(labels, ends), strict=True)
     return ProbeData(*(array for part in parts for array in part), _CLASSES)
 
 
 def starts(data: ProbeData, options: argparse.Namespace) -> list[dict[str, Any]]:
-    """One row of the table for each start."""
+    """Returns one row of the table per start."""
     setting, found = dataclasses.replace(SETTINGS[options.setting], restarts=1), []
     for number in range(options.starts):
         cpu = time.process_time()
@@ -90,20 +89,26 @@ def starts(data: ProbeData, options: argparse.Namespace) -> list[dict[str, Any]]
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--starts", type=int, default=6, help="how many, at least 1")
-    parser.add_argument("--setting", default="fast", choices=SETTINGS, help="how hard they try")
-    parser.add_argument("--data_seed", type=int, default=1, help="of the faces")
-    parser.add_argument("--tint", type=float, default=1.0, help="share of colour that is kept")
-    parser.add_argument("--noise", type=float, default=0.0, help="its deviation; pictures: 0 to 1")
-    parser.add_argument("--json", default="", help="file for the figures")
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.probe_studies.image_starts", description=__doc__.splitlines()[0]
+    )
+    parser.add_argument("--starts", type=int, default=6, help="number of starts, at least 1")
+    parser.add_argument(
+        "--setting", default="fast", choices=SETTINGS, help="effort of the attackers"
+    )
+    parser.add_argument("--data_seed", type=int, default=1, help="seed of the faces")
+    parser.add_argument("--tint", type=float, default=1.0, help="factor on the colours, in [0, 1]")
+    parser.add_argument(
+        "--noise", type=float, default=0.0, help="standard deviation, pictures in [0, 1]"
+    )
+    parser.add_argument("--json", default="", help="output file for the figures")
     options = parser.parse_args(argv)
     if options.starts < 1:
         parser.error(f"--starts={options.starts}: expected at least 1")
     if not 0 <= options.tint <= 1:
-        parser.error(f"--tint={options.tint:g}: expected a share in [0, 1]")
+        parser.error(f"--tint={options.tint:g}: expected a factor in [0, 1]")
     if not 0 <= options.noise <= 1:
-        parser.error(f"--noise={options.noise:g}: expected a deviation in [0, 1]")
+        parser.error(f"--noise={options.noise:g}: expected a standard deviation in [0, 1]")
     return options
 
 

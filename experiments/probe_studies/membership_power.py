@@ -1,12 +1,11 @@
-"""Do the membership attacks have power, and what do they find in a run?
+"""Membership attacks on an overfitted reference run and, for comparison, on another run.
 
-    python -m experiments.probe_studies.membership_power [--runs=runs/power]
-        [--run_dir=runs/synthetic] [--rows=N]
+    python -m experiments.probe_studies.membership_power [--runs=runs/power] [--run_dir=RUN]
+        [--rows=N]
 
-Trains the architecture of synthetic.cfg without any privacy on 1,000 rows until it knows them by
-heart, attacks it, then attacks the run in --run_dir in the same way, and prints both. What is
-trained or attacked already is kept. Only the membership part of the audit runs; it is written to
-`membership.json` in --runs.
+Trains the architecture of synthetic.cfg without privacy on 1,000 rows until it overfits, attacks
+it, then attacks the run in --run_dir in the same way, and prints both. A finished training is
+reused. Only the membership part of the audit runs; results go to `membership.json` in --runs.
 """
 
 from __future__ import annotations
@@ -27,7 +26,7 @@ if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset
     from tf_mtl_privacy.training.saved_run import SavedRun
 
-# Neither game nor DP-SGD, and many passes over few rows; the mask and all networks as they are.
+# No game, no DP-SGD, many epochs over few rows; mask and networks as in synthetic.cfg.
 MEMORISING = (
     "--flagfile=synthetic.cfg",
     "--model=mtl_adv",
@@ -49,11 +48,16 @@ FILE = "membership.json"
 
 
 def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
-    """Trains, attacks and prints; 1 if the training failed, 130 if it was interrupted."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", default="runs/power", help="folder of the memorising run")
-    parser.add_argument("--run_dir", default="", help="a finished run to attack beside it")
-    parser.add_argument("--rows", type=int, default=10_000, help="most members and non-members")
+    """Trains, attacks and prints; returns 1 on a failure, 130 if interrupted."""
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.probe_studies.membership_power",
+        description=__doc__.splitlines()[0],
+    )
+    parser.add_argument("--runs", default="runs/power", help="folder of the overfitted run")
+    parser.add_argument("--run_dir", default="", help="a finished run to attack for comparison")
+    parser.add_argument(
+        "--rows", type=int, default=10_000, help="maximum number of members and of non-members"
+    )
     options = parser.parse_args(sys.argv[1:] if argv is None else argv)
     run = Run("memorising", Path(options.runs) / "memorising", MEMORISING, "none")
     failed = trained([run], train)
@@ -76,11 +80,11 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
 
 
 def attacked(folder: str, rows: int) -> dict[str, Any]:
-    """The membership part of an audit, with how well the run knows its members, and seconds.
+    """Returns the membership part of an audit, the accuracy on members, and the seconds taken.
 
     Args:
-        folder: of a finished run.
-        rows: most members, and most non-members.
+        folder: folder of a finished run.
+        rows: maximum number of members and of non-members.
     """
     from tf_mtl_privacy.data.opening import open_dataset
     from tf_mtl_privacy.evaluation.membership.saved import attack_run
@@ -99,7 +103,7 @@ def attacked(folder: str, rows: int) -> dict[str, Any]:
 
 
 def members_right(run: SavedRun, dataset: Dataset, rows: int) -> dict[str, float]:
-    """Task -> accuracy on the first `rows` training rows, in [0, 1]."""
+    """Returns task -> accuracy in [0, 1] on the first `rows` training rows."""
     from tf_mtl_privacy.evaluation.probes.saved import networks
     from tf_mtl_privacy.evaluation.utility import utility
     from tf_mtl_privacy.training.inference import business_logits
@@ -115,15 +119,15 @@ def members_right(run: SavedRun, dataset: Dataset, rows: int) -> dict[str, float
 
 
 def line(name: str, found: dict[str, Any]) -> str:
-    """One run's strongest attack in a line."""
+    """Returns one line about the strongest attack on a run."""
     best, data = found["strongest"], found["data"]
     at = best["tpr_at_fpr"]["0.05"]
     return (
         f"{name}: {best['attack']} on {best['target']}: TPR {at['value']:.1%} at 5 % FPR "
         f"({at['ci95'][0]:.1%} to {at['ci95'][1]:.1%}), AUC {best['auc']:.3f}; "
         f"{data['members']:,} members, {data['non_members']:,} non-members, half of each to choose "
-        f"by; right on {min(found['members_right'].values()):.1%} of its members or more in each "
-        f"task; {found['seconds']:.0f} s"
+        f"the attack; accuracy on members at least {min(found['members_right'].values()):.1%} in "
+        f"each task; {found['seconds']:.0f} s"
     )
 
 

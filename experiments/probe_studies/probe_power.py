@@ -1,12 +1,12 @@
-"""What fast and thorough attackers read from one run's features, and what each of them costs.
+"""Accuracy and cost of fast and thorough attackers on the features of one run.
 
     python -m experiments.probe_studies.probe_power --run_dir=RUN [--only=soft_whitened,..]
         [--restarts=N] [--settings=fast,thorough] [--faces=N] [--seed=N] [--json=FILE]
 
-Best on a run whose features still hold the private label (no mask, no game): there the fast setting
-should come within 5 points of the thorough one. Each learns from as many faces and chooses by as
-many as it does anywhere; both are tested on the run's test rows, or on N further faces that nobody
-has seen, which tells a small reading from luck. Prints Markdown.
+Use a run whose features still contain the private label (no mask, no game); there the fast setting
+should come within 5 points of the thorough one. Each setting uses its own numbers of training and
+validation faces. Both are tested on the test rows of the run or, with --faces=N, on N further
+unseen faces, which separates a small effect from chance. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from experiments.runs import names, say, told
+from experiments.runs import names, one_line_errors, say
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
@@ -33,14 +33,14 @@ from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
 
-# Those that start from the run's own discriminator.
+# Attackers that need the discriminator of the run.
 OF_DISCRIMINATOR = ("discriminator", "discriminator_final")
 COLUMNS = ("setting", "attacker", "rows", "validation", "test", "seconds", "processor_seconds")
 
 
-@told
+@one_line_errors
 def main(argv: Sequence[str] | None = None) -> int:
-    """Attacks, prints, and says how far the strongest of the two settings are apart."""
+    """Attacks, prints the table and the gap between the strongest attackers of the settings."""
     options = _options(sys.argv[1:] if argv is None else argv)
     run = load_run(options.run_dir)
     without = [name for name in options.only if name in OF_DISCRIMINATOR]
@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     best = {name: strongest(found, name) for name in options.settings}
     if len(best) > 1:
         apart = max(best.values()) - min(best.values())
-        print(f"\nstrongest by validation rows, on test rows: {100 * apart:.1f} points apart")
+        print(f"\nstrongest by validation rows: {100 * apart:.1f} points apart on test rows")
     if options.json:
         write_json(options.json, {"run_dir": options.run_dir, "readings": found, "strongest": best})
     return 0
@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def readings(
     options: argparse.Namespace, run: SavedRun, dataset: Dataset, name: str
 ) -> list[dict[str, Any]]:
-    """One row of the table for each attacker of a setting."""
+    """Returns one row of the table per attacker of a setting."""
     seed = run.config.train.seed if options.seed is None else options.seed
     setting = SETTINGS[name]
     if options.restarts:
@@ -96,14 +96,14 @@ def readings(
 
 
 def further_faces(data: DataConfig, setting: Setting, count: int) -> Labelled:
-    """The `count` faces of the attackers' stream that come after those they learn and choose by."""
+    """Returns the `count` faces that follow the attackers' training and validation faces."""
     images, labels = attacker_faces(data, setting.rows + setting.validation_rows + count)
     images, labels = images[-count:], labels[-count:]
     return Labelled(images[labels >= 0], labels[labels >= 0])
 
 
 def strongest(found: Sequence[dict[str, Any]], name: str) -> float:
-    """What the attacker of a setting that reads validation rows best reads of test rows."""
+    """Returns the test accuracy of the attacker of a setting with the best validation accuracy."""
     own = [row for row in found if row["setting"] == name]
     return float(max(own, key=lambda row: row["validation"])["test"])
 
@@ -113,14 +113,20 @@ def _text(value: Any) -> str:
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.probe_studies.probe_power", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--run_dir", required=True, help="a finished run")
-    parser.add_argument("--only", default="", help="attackers, by commas; all by default")
-    parser.add_argument("--settings", default="fast,thorough", help="by commas")
-    parser.add_argument("--restarts", type=int, default=0, help="0: as the setting says")
-    parser.add_argument("--faces", type=int, default=0, help="test on so many further faces")
-    parser.add_argument("--seed", type=int, default=None, help="of random starts; the run's own")
-    parser.add_argument("--json", default="", help="file for the figures")
+    parser.add_argument("--only", default="", help="attackers, separated by commas; default: all")
+    parser.add_argument("--settings", default="fast,thorough", help="separated by commas")
+    parser.add_argument(
+        "--restarts", type=int, default=0, help="random starts; 0: as in the setting"
+    )
+    parser.add_argument("--faces", type=int, default=0, help="test on this many further faces")
+    parser.add_argument(
+        "--seed", type=int, default=None, help="seed of the starts; default: of the run"
+    )
+    parser.add_argument("--json", default="", help="output file for the figures")
     options = parser.parse_args(argv)
     options.only = names(parser, "only", options.only, (*attackers(), *OF_DISCRIMINATOR))
     options.settings = names(parser, "settings", options.settings, SETTINGS)

@@ -1,9 +1,10 @@
-"""Measures that the synthetic faces are neither too easy nor too hard to mean something.
+"""Checks that the synthetic faces are neither too easy nor too hard as a benchmark.
 
-Lower bounds say that a convolutional probe can read every label from pixels. Upper bounds say that
-simple readers cannot, that the private label is in the iris only, and that restoring an image takes
-more than an average or a thumbnail of it. Run it with `python -m experiments.synthetic_bounds` from
-the root of the repository; the exit code is 1 if a bound fails.
+    python -m experiments.synthetic_bounds [--train_rows=14000] [--test_rows=3000] [--epochs=10]
+
+Lower bounds require that a convolutional probe reads every label from pixels. Upper bounds require
+that simple readers do not, that only the iris reveals the private label, and that an average or a
+thumbnail does not restore an image. The exit code is 1 if a bound fails.
 """
 
 import argparse
@@ -35,6 +36,7 @@ class Bound(NamedTuple):
 
     @property
     def passed(self) -> bool:
+        """True if the value is in its range."""
         return self.low <= self.value <= self.high
 
 
@@ -207,7 +209,9 @@ def print_table(bounds: list[Bound]) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Parses the arguments, measures, prints; returns the exit code."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.synthetic_bounds", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--train_rows", type=int, default=14_000, help="faces to train probes on")
     parser.add_argument("--test_rows", type=int, default=3_000, help="faces to test probes on")
     parser.add_argument("--epochs", type=int, default=10, help="epochs of each conv probe")

@@ -1,12 +1,13 @@
-"""How much of an attribute's accuracy on known people is recognition of the person?
+"""Attribute accuracy on people with training pictures against people without any.
 
     python -m experiments.unseen_people --data_dir=photographs [--flagfile=photographs.cfg]
         [--folds=5] [--runs=runs/unseen_people] [--json=FILE]
 
-People are dealt into folds. For each fold the same networks are trained, without game, mask,
-erasure or DP-SGD, on the training pictures of everybody else. Each test picture is then asked about
-twice: of the networks that never saw its person, and of those of the next fold, which learned from
-other pictures of them. Interrupted, the same command goes on. Prints Markdown.
+Measures how much of the accuracy comes from recognising the person. People are divided into folds.
+For each fold the same networks are trained, without game, mask, erasure or DP-SGD, on the training
+pictures of everybody else. Each test picture is then classified twice: by the networks that never
+saw the person, and by those of the next fold, which learned from other pictures of the person.
+After an interruption, run the same command to resume. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ Train = Callable[[Config, Dataset, Path], Bundle]
 
 
 def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
-    """Trains, asks and prints; 1 if something cannot be done, 130 if it was interrupted."""
+    """Trains, classifies and prints; returns 1 on a failure, 130 if interrupted."""
     options = _options(sys.argv[1:] if argv is None else argv)
     flags = [f"--flagfile={options.flagfile}", f"--data_dir={options.data_dir}", *_PLAIN]
     try:
@@ -70,18 +71,18 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
 def measure(
     config: Config, dataset: Dataset, folds: int, folder: Path, train: Train
 ) -> dict[str, dict[str, Any]]:
-    """Task -> `KNOWN`, `UNKNOWN` and `people`, `balanced_gap`, `balanced_gap_ci95`.
+    """Returns task -> `KNOWN`, `UNKNOWN`, `people`, `balanced_gap` and `balanced_gap_ci95`.
 
-    Under the first two stand `utility`'s figures and `balanced_ci95`. Intervals are of 2,000
-    resamples of the people with all their pictures (bootstrap, 95 %): pictures of one person are no
-    independent draws.
+    `KNOWN` and `UNKNOWN` map to the figures of `utility` and `balanced_ci95`. Intervals are 95 %
+    bootstrap intervals over 2,000 resamples of people with all their pictures, because pictures of
+    one person are not independent.
 
     Args:
-        config: what to train.
-        dataset: its data; people without a number are left out altogether.
-        folds: how many parts the people are dealt into.
-        folder: for the runs.
-        train: gives the trained networks of one fold.
+        config: configuration to train.
+        dataset: its data; people without a number are left out.
+        folds: number of folds.
+        folder: folder of the runs.
+        train: trains and returns the networks of one fold.
 
     Raises:
         UsageError: fewer people than folds have both training and test pictures.
@@ -106,13 +107,15 @@ def measure(
 
 
 def folds_of_people(dataset: Dataset, folds: int) -> list[Array]:
-    """Numbers of the people in each fold; classes of the first task are dealt out evenly.
+    """Returns the people of each fold; classes of the first task are spread evenly.
 
     Raises:
-        UsageError: see `measure`.
+        UsageError: see `measure`, or the data has no identities.
     """
     if dataset.person is None:
-        raise UsageError(f"--dataset={dataset.name}: it does not say who is in a picture")
+        raise UsageError(
+            f"--dataset={dataset.name}: the data has no identities; use a data set that has"
+        )
     first = next(iter(dataset.all_labels.business.values()))
     tested = np.unique(dataset.person[_tested(dataset)])
     trained = np.unique(dataset.person[dataset.rows["train"]])
@@ -128,7 +131,7 @@ def folds_of_people(dataset: Dataset, folds: int) -> list[Array]:
 
 
 def without(dataset: Dataset, left_out: Array) -> Dataset:
-    """The same data with no picture of these people, nor of anybody without a number."""
+    """Returns the data without pictures of these people and of people without a number."""
     assert dataset.person is not None
     gone = np.isin(dataset.person, left_out) | (dataset.person < 0)
     rows = {name: split[~gone[split]] for name, split in dataset.rows.items()}
@@ -171,7 +174,7 @@ def _figures(
 
 
 def _resamples(people: Array) -> Iterator[Array]:
-    """Places of the pictures of as many people, drawn with replacement."""
+    """Yields positions of the pictures of as many people, drawn with replacement."""
     rng = np.random.default_rng(0)
     places = [np.flatnonzero(people == person) for person in np.unique(people)]
     for _ in range(_RESAMPLES):
@@ -183,7 +186,7 @@ def _middle(values: Array) -> list[float]:
 
 
 def _without_places(config: Config) -> dict[str, dict[str, Any]]:
-    """Where things lie on one machine is nothing to others."""
+    """Returns the configuration without the paths of one machine."""
     sections = config.to_dict()
     return {n: {k: v for k, v in s.items() if k not in PLACES} for n, s in sections.items()}
 
@@ -205,17 +208,19 @@ def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
             balanced = span(told, "balanced_accuracy", "balanced_ci95")
             rows.append([task, kind, str(figures["people"]), str(told["n"]), accuracy, balanced])
         gap = span(figures, "balanced_gap", "balanced_gap_ci95")
-        rows.append([task, "what recognition adds, points", "", "", "", gap.replace(" %", "")])
+        rows.append([task, "gain by recognition, points", "", "", "", gap.replace(" %", "")])
     return markdown_table(("task", "networks", "people", "pictures", "accuracy", "balanced"), rows)
 
 
 def _options(argv: Sequence[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m experiments.unseen_people", description=__doc__.splitlines()[0]
+    )
     parser.add_argument("--data_dir", required=True, help="folder of the pictures")
-    parser.add_argument("--flagfile", default="photographs.cfg", help="what is trained")
-    parser.add_argument("--folds", type=int, default=5, help="parts of the people, at least 2")
+    parser.add_argument("--flagfile", default="photographs.cfg", help="configuration to train")
+    parser.add_argument("--folds", type=int, default=5, help="number of folds, at least 2")
     parser.add_argument("--runs", default="runs/unseen_people", help="folder of the runs")
-    parser.add_argument("--json", default="", help="file for the figures")
+    parser.add_argument("--json", default="", help="output file for the figures")
     options = parser.parse_args(argv)
     if options.folds < 2:
         parser.error(f"--folds={options.folds}: expected at least 2")

@@ -10,7 +10,8 @@ import yaml
 import tf_mtl_privacy
 
 ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+EXPERIMENTS = ROOT / "experiments"
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *EXPERIMENTS.rglob("*.md")])
 UNFINISHED = re.compile(
     r"\b(?:TODO|TBD|FIXME|XXX|lorem ipsum|coming soon|to be (?:written|done|added))\b"
     r"|\{\{.*?\}\}|\$\{\w+\}|\{[A-Z_]{2,}\}|<(?:INSERT|YOUR|FILL)[^>]*>|\?\?\?",

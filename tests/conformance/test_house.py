@@ -54,6 +54,7 @@ def pages() -> list[Path]:
     return [
         *ROOT.glob("*.md"),
         *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "experiments").rglob("*.md"),
         *(ROOT / "configs").glob("*.cfg"),
     ]
 
@@ -70,13 +71,25 @@ def flags_of(verb: str) -> set[str]:
 
 
 def flags_of_experiments() -> set[str]:
-    sources = [
-        path.read_text(encoding="utf-8")
-        for folder in ("benchmarks", "experiments")
-        for path in (ROOT / folder).rglob("*.py")
-    ]
-    found = [re.findall(r'add_argument\(\s*"--([a-z_]+)"', source) for source in sources]
-    return set().union(*found)
+    return set().union(
+        *(
+            flags_added(path)
+            for folder in ("benchmarks", "experiments")
+            for path in (ROOT / folder).rglob("*.py")
+        )
+    )
+
+
+def flags_added(path: Path) -> set[str]:
+    """Flags of a script that uses argparse."""
+    return set(re.findall(r'add_argument\(\s*"--([a-z_]+)"', path.read_text(encoding="utf-8")))
+
+
+def script_of(name: str) -> Path | None:
+    """File behind `python -m experiments.NAME` (dots between parts), or None."""
+    path = ROOT.joinpath("experiments", *name.split("."))
+    found = [file for file in (path / "__main__.py", path.with_suffix(".py")) if file.is_file()]
+    return found[0] if found else None
 
 
 ALL_FLAGS = FOREIGN.union(flags_of_experiments(), *(flags_of(verb) for verb in VERBS))
@@ -198,6 +211,54 @@ def test_commands_on_pages_have_a_module_and_its_flags():
     assert checked >= 4
 
 
+def commands_of_experiments(text: str) -> list[tuple[str, str]]:
+    """(name, flags) of every `python -m experiments.NAME FLAGS` in a page or docstring."""
+    found = re.findall(r"python -m experiments\.([\w.]*\w)((?:[^`\n]|\n(?!\n|python ))*)", text)
+    return [(name, rest) for name, rest in found if name != "NAME"]
+
+
+def test_commands_of_experiments_on_pages_have_a_script_and_its_flags():
+    checked = 0
+    for page in pages():
+        for name, rest in commands_of_experiments(page.read_text(encoding="utf-8")):
+            script = script_of(name)
+            assert script is not None, f"{page}: experiments.{name}"
+            own, _, further = rest.partition(" -- ")
+            assert flags_named(own) <= flags_added(script) | FOREIGN, f"{page}: {name}{rest}"
+            assert flags_named(further) <= flags_of("train") | FOREIGN, f"{page}: {name}{rest}"
+            checked += 1
+    assert checked >= 10
+
+
+def test_every_experiment_has_a_readme_and_names_its_own_command():
+    scripts = [
+        path
+        for path in (ROOT / "experiments").rglob("*.py")
+        if "def main(" in path.read_text(encoding="utf-8")
+    ]
+    assert len(scripts) >= 10
+    for path in scripts:
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        module = ".".join(parts[:-1] if parts[-1] == "__main__" else parts)
+        command = f"python -m {module}"
+        assert re.search(rf"{command}(?![\w.])", path.read_text(encoding="utf-8")), path
+        readme = (ROOT / "experiments" / parts[1] / "README.md").read_text(encoding="utf-8")
+        assert re.search(rf"{command}(?![\w.])", readme), f"{parts[1]}: {command}"
+
+
+def test_no_page_names_an_experiment_as_a_benchmark():
+    there = {path.stem for path in (ROOT / "benchmarks").rglob("*.py")}
+    texts = [*pages(), *(ROOT / "tf_mtl_privacy").rglob("*.py"), ROOT / "Makefile"]
+    named = {
+        (path.name, name)
+        for path in texts
+        if path.name != "CHANGELOG.md"
+        for name in re.findall(r"benchmarks[./](?:peers[./])?(\w+)", path.read_text("utf-8"))
+        if name not in there
+    }
+    assert named == set()
+
+
 def test_make_targets_on_pages_exist():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
@@ -222,6 +283,11 @@ def test_the_demo_ends_with_the_report_of_what_it_trained():
 
 
 def test_the_checks_see_what_they_look_for():
+    fence = "python -m experiments.c \\\n  --y\npython -m experiments.d"
+    text = f"`python -m experiments.a.b --x` {fence}"
+    assert [name for name, _ in commands_of_experiments(text)] == ["a.b", "c", "d"]
+    assert flags_named(commands_of_experiments(text)[1][1]) == {"y"}
+    assert script_of("ablations") and script_of("ablations.page") and not script_of("nosuch")
     text = "pip --no-deps --alpha=1 `--nosuch`, a--b, ---"
     assert flags_named(text) == {"alpha", "nosuch"}
     assert "nosuch" not in ALL_FLAGS and "noearly_gates" in flags_of("train")

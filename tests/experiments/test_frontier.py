@@ -1,4 +1,4 @@
-"""The frontier: its points, its numbers and its picture, without training."""
+"""experiments/frontier: its points, numbers and plot, without training."""
 
 import io
 import json
@@ -20,7 +20,7 @@ def by_beta(config):
     return {"features": high - 0.02, "high": high, **changes}
 
 
-def test_the_frontier_s_numbers_and_picture(tmp_path, capsys):
+def test_frontier_writes_numbers_and_plot(tmp_path, capsys):
     folder = [f"--runs={tmp_path}"]
     trainer = FakeTrainer(by_beta, **{"paper-beta3-mask_none-seed0": [1]})
     assert frontier.main(folder, trainer) == 1
@@ -49,7 +49,7 @@ def test_the_frontier_s_numbers_and_picture(tmp_path, capsys):
     assert image.width >= 1200 and len(trainer.trained) == 18
 
 
-def test_the_picture_shows_its_points_and_leaves_gaps():
+def test_plot_shows_points_and_leaves_out_missing_figures():
     def point(beta, probe, mask=True, psnr_db=30.0):
         ends = None if probe is None else [probe - 0.02, probe + 0.02]
         return {
@@ -80,13 +80,13 @@ def test_the_picture_shows_its_points_and_leaves_gaps():
     assert drawn([], None).shape == whole.shape
 
 
-def test_points_that_are_close_share_a_label():
+def test_groups_of_close_points_share_a_label():
     places = [(98.5, 82.0), (98.4, 82.5), (98.3, 83.0), (97.0, 80.0), (96.99, 60.0)]
     assert _groups(places, near=0.3) == [(0, 2), (3, 3), (4, 4)]
     assert _groups([], near=0.3) == []
 
 
-def test_one_mask_alone_and_one_that_is_none(tmp_path, capsys):
+def test_masks_flag_selects_masks_and_refuses_unknown_ones(tmp_path, capsys):
     trainer = FakeTrainer(by_beta)
     only = [f"--runs={tmp_path}", "--masks=none", "--betas=0,1", "--objectives=paper"]
     assert frontier.main(only, trainer) == 0
@@ -99,16 +99,16 @@ def test_one_mask_alone_and_one_that_is_none(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ("--betas=-1", "--betas=-1: expected numbers of at least 0, by commas"),
-        ("--betas=0,nan", "--betas=0,nan: expected numbers of at least 0"),
-        ("--betas=x", "--betas=x: expected numbers of at least 0"),
+        ("--betas=-1", "--betas=-1: expected numbers >= 0, separated by commas"),
+        ("--betas=0,nan", "--betas=0,nan: expected numbers >= 0"),
+        ("--betas=x", "--betas=x: expected numbers >= 0"),
         ("--objectives=foo", "--objectives=foo: expected some of paper, paper_bounded, confusion"),
         ("--objectives=,", "--objectives=,: expected some of paper"),
         ("--base=nofile.cfg", "--base=nofile.cfg: --flagfile=nofile.cfg: no such file"),
     ],
 )
-def test_what_would_fail_every_point_is_refused_before_any(wrong, message, capsys):
-    """With --plot_only, too, where it would only be called not trained."""
+def test_wrong_flags_are_refused_before_training(wrong, message, capsys):
+    """Also with --plot_only, which would otherwise report the points as not trained."""
     for more in ([], ["--plot_only"]):
         with pytest.raises(SystemExit) as ended:
             frontier.main([wrong, *more], None)

@@ -1,4 +1,4 @@
-"""Random starts of the attacker of images: what the experiment reads and says."""
+"""experiments/probe_studies/image_starts.py: its faces, its bar and its flags."""
 
 import dataclasses
 import json
@@ -37,7 +37,7 @@ def marked(share):
     return ProbeData(*part(512), *part(64), *part(64), 8)
 
 
-def test_rows_are_the_attackers_faces_in_order(tiny_setting):
+def test_pixels_are_the_attackers_faces_in_order(tiny_setting):
     data = image_starts.pixels(3, tiny_setting)
     read, labels = fresh_faces(DataConfig(data_seed=3), "attacker", 128)
     assert (len(data.train), len(data.validation), len(data.test)) == (64, 40, 24)
@@ -48,7 +48,9 @@ def test_rows_are_the_attackers_faces_in_order(tiny_setting):
 
 
 @pytest.mark.parametrize(("share", "code"), [(1.0, 0), (0.0, 1)])
-def test_a_start_below_the_bar_fails(monkeypatch, capsys, tmp_path, tiny_setting, share, code):
+def test_main_with_a_start_below_the_bar_fails(
+    monkeypatch, capsys, tmp_path, tiny_setting, share, code
+):
     longer = dataclasses.replace(tiny_setting, least_updates=160)
     monkeypatch.setitem(image_starts.SETTINGS, "fast", longer)
     monkeypatch.setattr(image_starts, "pixels", lambda *asked: marked(share))
@@ -63,7 +65,7 @@ def test_a_start_below_the_bar_fails(monkeypatch, capsys, tmp_path, tiny_setting
     assert all((row["test"] > 0.9) == (code == 0) for row in kept)
 
 
-def test_colours_are_paler_and_noisy(tiny_setting):
+def test_pixels_with_tint_and_noise_are_pale_and_noisy(tiny_setting):
     whole, pale = (image_starts.pixels(3, tiny_setting, tint).train for tint in (1.0, 0.25))
     np.testing.assert_allclose(pale.mean(axis=-1), whole.mean(axis=-1), atol=1e-6)
     assert np.ptp(pale, axis=-1).sum() == pytest.approx(np.ptp(whole, axis=-1).sum() / 4, rel=1e-3)
@@ -75,11 +77,11 @@ def test_colours_are_paler_and_noisy(tiny_setting):
     ("flag", "words"),
     [
         ("--starts=0", "expected at least 1"),
-        ("--tint=2", "expected a share in [0, 1]"),
-        ("--noise=-1", "expected a deviation in [0, 1]"),
+        ("--tint=2", "expected a factor in [0, 1]"),
+        ("--noise=-1", "expected a standard deviation in [0, 1]"),
     ],
 )
-def test_a_wrong_call_names_the_flag(capsys, flag, words):
+def test_wrong_flags_are_named(capsys, flag, words):
     with pytest.raises(SystemExit) as stopped:
         image_starts.main([flag])
     assert stopped.value.code == 2

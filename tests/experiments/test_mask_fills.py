@@ -1,4 +1,4 @@
-"""The experiment on ways of painting over: what is painted, and what is printed."""
+"""experiments/mask_studies/mask_fills.py: covered pictures, streams of faces, printed table."""
 
 import json
 
@@ -17,7 +17,7 @@ def faces():
     return render(0, "test", np.arange(6))
 
 
-def test_what_is_painted_by_hand(faces):
+def test_painted_matches_values_worked_by_hand(faces):
     image, region = np.float32(faces.image) / 255.0, faces.iris_mask[..., np.newaxis]
     bare, psnr = mask_fills.painted(faces, "none", AXIS, 0)
     np.testing.assert_array_equal(bare[..., :3], image)
@@ -37,12 +37,12 @@ def test_what_is_painted_by_hand(faces):
     assert wide[..., 3].sum() > grey[..., 3].sum()
 
 
-def test_the_ceiling_is_above_any_fill(faces):
+def test_ceiling_is_above_a_grey_fill(faces):
     assert mask_fills.ceiling(6) > mask_fills.painted(faces, "grey", AXIS, 0)[1] + 5
 
 
-def test_no_run_s_test_rows_are_looked_at(monkeypatch):
-    """Fills are compared to choose one, and test rows are for what is reported of runs."""
+def test_main_draws_no_test_rows_of_runs(monkeypatch):
+    """Fills are compared to choose one; test rows of runs are for reporting only."""
     drawn = []
 
     def watched(name):
@@ -67,8 +67,8 @@ def test_no_run_s_test_rows_are_looked_at(monkeypatch):
     assert ("render_labelled", mask_fills.TESTED) in drawn
 
 
-@pytest.mark.slow
-def test_a_run_in_small(tmp_path, capsys):
+def test_main_on_few_faces_prints_every_fill(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(mask_fills, "_VALIDATION", 40)
     path = tmp_path / "fills.json"
     small = ["--rows=120", "--tests=40", "--epochs=1", "--width=4", "--public=400", "--ceiling=8"]
     assert mask_fills.main([*small, "--fills=grey,colour", f"--json={path}"]) == 0
@@ -83,7 +83,7 @@ def test_a_run_in_small(tmp_path, capsys):
     assert np.linalg.norm(found["axis"]) == pytest.approx(1.0, abs=1e-5)
 
 
-def test_an_unknown_fill_is_refused(capsys):
+def test_fills_flag_with_an_unknown_fill_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         mask_fills.main(["--fills=black"])
     assert stop.value.code == 2 and "--fills=black" in capsys.readouterr().err

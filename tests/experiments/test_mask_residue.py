@@ -1,4 +1,4 @@
-"""The experiment on what passes a mask: its faces, its figures, and what it refuses."""
+"""experiments/mask_studies/mask_residue.py: its faces, figures and refusals."""
 
 import json
 import types
@@ -10,7 +10,7 @@ from experiments.mask_studies import mask_residue
 from tf_mtl_privacy.data.synthetic_faces.rendering import render
 
 
-def test_only_the_iris_differs_between_the_classes_of_a_face():
+def test_with_each_class_changes_the_iris_only():
     pictures, classes, iris = mask_residue.with_each_class(mask_residue.STREAM, np.arange(5), 32)
     assert pictures.shape == (8, 5, 32, 32, 3) and iris.shape == (5, 32, 32)
     outside = pictures * ~iris[np.newaxis, ..., np.newaxis]
@@ -20,7 +20,7 @@ def test_only_the_iris_differs_between_the_classes_of_a_face():
     np.testing.assert_array_equal(classes, own.iris)
 
 
-def test_figures_by_hand():
+def test_of_faces_matches_values_worked_by_hand():
     pictures = np.zeros((2, 1, 4, 4, 3), np.uint8)
     pictures[1, 0, 1, 1, 0] = 40  # covered for both classes
     pictures[1, 0, 2, 2, 1] = 30  # covered for the first only
@@ -41,7 +41,7 @@ def test_figures_by_hand():
     assert whole["seen_levels"]["p50"] == pytest.approx(30.0) and whole["faces_with_flips"] == 1.0
 
 
-def test_a_mask_that_hides_all_lets_nothing_pass(monkeypatch, tmp_path, capsys):
+def test_main_with_a_perfect_mask_finds_no_difference(monkeypatch, tmp_path, capsys):
     run = types.SimpleNamespace(
         config=types.SimpleNamespace(
             data=types.SimpleNamespace(effective_private_label="iris", image_size=32)
@@ -62,13 +62,13 @@ def test_a_mask_that_hides_all_lets_nothing_pass(monkeypatch, tmp_path, capsys):
     found = json.loads(path.read_text())
     assert found["faces"] == 3 and found["seen_levels"]["p100"] == 0.0
     assert found["picture_levels"]["p50"] > 20 and found["uncovered_pixels"] == 0.0
-    assert "as the encoder sees it | 0.0, 0.0, 0.0" in capsys.readouterr().out
+    assert "behind the mask | 0.0, 0.0, 0.0" in capsys.readouterr().out
     monkeypatch.setattr(mask_residue, "is_masked", lambda encoder: False)
     assert mask_residue.main(["--run_dir=run"]) == 2
     assert "error: --run_dir=run: expected a run on drawn faces" in capsys.readouterr().err
 
 
-def test_wrong_requests_are_one_line(tmp_path, capsys):
+def test_main_with_wrong_flags_prints_one_line(tmp_path, capsys):
     assert mask_residue.main([f"--run_dir={tmp_path / 'none'}"]) == 2
     assert mask_residue.main(["--run_dir=run", "--faces=0"]) == 2
     errors = capsys.readouterr().err

@@ -1,10 +1,10 @@
-"""experiments/probe_studies/membership_power: what it trains, and the line that it prints."""
+"""experiments/probe_studies/membership_power.py: its training and the printed line."""
 
 from experiments.probe_studies.membership_power import MEMORISING, line
 from tf_mtl_privacy.flags import parse
 
 
-def test_it_trains_the_networks_of_the_full_setting_without_any_privacy():
+def test_overfitted_run_has_the_networks_of_the_full_setting_without_privacy():
     config, full = (
         parse("train", list(flags)).config for flags in (MEMORISING, ("--flagfile=synthetic.cfg",))
     )
@@ -13,11 +13,11 @@ def test_it_trains_the_networks_of_the_full_setting_without_any_privacy():
     assert (config.loss.beta, config.loss.beta_late, config.loss.beta_step) == (0, 0, 0)
 
 
-def test_its_line_has_the_figure_and_its_interval():
+def test_line_has_the_figure_and_its_interval():
     at = {"value": 0.25, "ci95": [0.2, 0.3]}
     best = {"attack": "loss", "target": "business", "auc": 0.7, "tpr_at_fpr": {"0.05": at}}
     data = {"members": 1_000, "non_members": 2_000}
     right = {"members_right": {"gender": 1.0, "age": 0.995}}
     shown = line("memorising", {"strongest": best, "data": data, "seconds": 12.3, **right})
-    assert "right on 99.5% of its members or more in each task" in shown
+    assert "accuracy on members at least 99.5% in each task" in shown
     assert "TPR 25.0% at 5 % FPR (20.0% to 30.0%)" in shown and "2,000 non-members" in shown

@@ -1,4 +1,4 @@
-"""Fast attackers beside thorough ones: what the experiment prints."""
+"""experiments/probe_studies/probe_power.py: choice of attackers, table, refusals."""
 
 import dataclasses
 import json
@@ -31,12 +31,12 @@ FOUND = {
 }
 
 
-def test_the_strongest_is_chosen_by_validation_rows():
+def test_strongest_is_chosen_on_validation_rows():
     assert probe_power.strongest(FOUND["fast"] + FOUND["thorough"], "fast") == 0.61
     assert probe_power.strongest(FOUND["fast"] + FOUND["thorough"], "thorough") == 0.655
 
 
-def test_table_and_distance(monkeypatch, capsys, tmp_path):
+def test_main_prints_table_and_gap(monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(
         probe_power, "load_run", lambda folder: types.SimpleNamespace(config=Config())
     )
@@ -46,17 +46,17 @@ def test_table_and_distance(monkeypatch, capsys, tmp_path):
     assert probe_power.main(["--run_dir=runs/x", f"--json={path}"]) == 0
     printed = capsys.readouterr().out.splitlines()
     assert printed[2] == "| fast | a | 10 | 0.5 | 0.62 | 1.5 | 2.25 |"
-    assert printed[-1].endswith("4.5 points apart")
+    assert printed[-1].endswith("4.5 points apart on test rows")
     assert json.loads(path.read_text())["strongest"] == {"fast": 0.61, "thorough": 0.655}
 
 
-def test_an_unknown_setting_is_refused(capsys):
+def test_settings_flag_with_an_unknown_setting_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         probe_power.main(["--run_dir=runs/x", "--settings=slow"])
     assert stop.value.code == 2 and "--settings=slow" in capsys.readouterr().err
 
 
-def test_an_unknown_attacker_is_refused(capsys):
+def test_only_flag_with_an_unknown_attacker_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         probe_power.main(["--run_dir=runs/x", "--only=soft_whitened,soft_cooked"])
     assert stop.value.code == 2
@@ -64,7 +64,7 @@ def test_an_unknown_attacker_is_refused(capsys):
     assert "--only=soft_cooked: expected some of" in error and "discriminator_final" in error
 
 
-def test_what_is_no_run_is_said_in_a_line(monkeypatch, capsys, tmp_path):
+def test_main_with_a_missing_or_damaged_run_prints_one_line(monkeypatch, capsys, tmp_path):
     assert probe_power.main([f"--run_dir={tmp_path}/none"]) == 2
     assert capsys.readouterr().err == (
         f"error: --run_dir={tmp_path}/none: is not a run folder (no config.json)\n"
@@ -78,14 +78,14 @@ def test_what_is_no_run_is_said_in_a_line(monkeypatch, capsys, tmp_path):
     assert capsys.readouterr().err == "error: it is damaged\n"
 
 
-def test_a_run_without_a_discriminator_has_no_attacker_of_that_shape(monkeypatch, capsys):
+def test_main_without_a_discriminator_refuses_its_attackers(monkeypatch, capsys):
     bare = types.SimpleNamespace(bundle=types.SimpleNamespace(discriminator=None))
     monkeypatch.setattr(probe_power, "load_run", lambda folder: bare)
     assert probe_power.main(["--run_dir=x", "--only=discriminator"]) == 2
     assert capsys.readouterr().err.startswith("error: --only=discriminator: the run has no disc")
 
 
-def test_further_faces_are_nobody_s():
+def test_further_faces_follow_those_of_the_attackers():
     data = DataConfig(image_size=32, data_seed=3)
     setting = dataclasses.replace(FAST, rows=6, validation_rows=2)
     further = probe_power.further_faces(data, setting, 5)
