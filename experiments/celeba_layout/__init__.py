@@ -1,0 +1,1 @@
+"""Drawn faces on disk in CelebA's layout."""
