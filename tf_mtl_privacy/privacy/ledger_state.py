@@ -10,7 +10,12 @@ from typing import Any
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, Phase
 
-VERSION = 1
+VERSION = 2
+# Ledgers of version 1 count updates whose noise was cut.
+_CUT_NOISE = (
+    "its updates have noise that is cut at 5.65 standard deviations, by an earlier version of this "
+    "package; train again in another --run_dir"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,11 +91,12 @@ class LedgerState:
         self._name = name
         rest = iter(records)
         first = next(rest, {})
-        if first.get("kind") != "header" or first.get("version") != VERSION:
+        version = first.get("version")
+        if first.get("kind") != "header" or version not in (1, VERSION):
             raise RunError(f"{name}: not a ledger of version {VERSION}")
         try:
             self.header = LedgerHeader.from_dict(first["header"])
-            self.run_id, self.void = str(first["run_id"]), ""
+            self.run_id, self.void = str(first["run_id"]), _CUT_NOISE if version == 1 else ""
             self.sessions: dict[str, list[Session]] = {name: [] for name in self.header.phases}
             for record in rest:
                 self.apply(record)

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.privacy.accounting import why_infinite
 from tf_mtl_privacy.privacy.accounting_events import Phase
 from tf_mtl_privacy.privacy.ledger_report import ledger_report
 from tf_mtl_privacy.privacy.ledger_state import LedgerState
@@ -70,7 +71,7 @@ def dp_status(
     return {
         "scope": config.privacy.dp_scope,
         **report,
-        "reason": _reason(config, report),
+        "reason": _reason(config, report, ledger),
         "public_backbone": public or None,
         "budgets": [
             {"updates": list(budget.updates), "target_epsilon": budget.target_epsilon}
@@ -102,12 +103,13 @@ def _library(phase: Phase, delta: float, images_per_person: int) -> dict[str, An
     }
 
 
-def _reason(config: Config, report: Mapping[str, Any]) -> str | None:
-    """Why no released weight has an epsilon, or None where they have."""
+def _reason(config: Config, report: Mapping[str, Any], ledger: LedgerState) -> str | None:
+    """Returns why no released weight has an epsilon, or None where they have."""
     if report["void"]:
         return f"void: {report['void_reason']}"
     if report["epsilon_pld"] is None:
-        return "no finite epsilon holds at this delta"
+        reason = why_infinite(list(ledger.phases().values()), report["delta"])
+        return f"no finite epsilon holds at this delta: {reason}"
     if config.privacy.dp_scope == "all":
         return None
     return (
