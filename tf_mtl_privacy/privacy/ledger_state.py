@@ -70,11 +70,13 @@ class Session:
         start: updates in the weights that it started from.
         counted: updates after these that are counted.
         settled: updates after these that had run when it was last settled.
+        block: the most that were reserved at once.
     """
 
     start: int
     counted: int = 0
     settled: int = 0
+    block: int = 0
 
 
 class LedgerState:
@@ -111,7 +113,9 @@ class LedgerState:
                 self.sessions[phase].append(Session(int(start)))
             self.void = self.void or str(record["void"])
         elif kind == "reserve":
-            self.sessions[record["phase"]][-1].counted += _count(record["count"])
+            session, count = self.sessions[record["phase"]][-1], _count(record["count"])
+            session.counted += count
+            session.block = max(session.block, count)
         elif kind == "settle":
             session = self.sessions[record["phase"]][-1]
             session.counted = session.settled = _count(record["counted"])
@@ -121,6 +125,17 @@ class LedgerState:
     def spent(self, phase: str) -> int:
         """Updates of a phase that count as run."""
         return sum(session.counted for session in self.sessions[phase])
+
+    @property
+    def kill_allowance(self) -> int:
+        """Updates that any one phase may have lost to kills: a block for each killed process.
+
+        Processes before the last one that left a reservation unsettled count as killed. The number
+        depends on how many there were and on the size of their blocks, not on what they lost.
+        """
+        processes = zip(*self.sessions.values(), strict=True)
+        killed = [p for p in list(processes)[:-1] if any(s.counted > s.settled for s in p)]
+        return sum(max(session.block for session in process) for process in killed)
 
     def phases(self, more: Mapping[str, int] | None = None) -> dict[str, Phase]:
         """Phase name -> what is spent, with `more` updates of some phases on top."""
