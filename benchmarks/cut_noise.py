@@ -50,6 +50,7 @@ CASES = (
     Case("model_table.json, dp_scope_all", 0.4997, 1 / 0.090658, 2048 / 8000, 36),
     Case("model_table.json, others (z found)", 0.4996, 3.2320, 128 / 8000, 756),
     Case("ablations.json, game (z found)", 0.4999, 3.5465, 128 / 4000, 224),
+    Case("reader.json, reader_game (z found)", 0.4992, 6.8365, 128 / 4000, 896),
     Case("photographs.json", 10.443, 1.0, 32 / 388, 325),
     Case("photographs_erased.json, seed1_rank52", 13.573, 1.0, 32 / 388, 520),
     Case("photographs_erased_seed1_rank48", math.nan, 1.0, 32 / 388, 910),
@@ -198,7 +199,9 @@ def noised(sums: NDArray[np.float32], earlier: bool, seed: int) -> NDArray[np.fl
 
     from tf_mtl_privacy.privacy.noise import SecretNoise
 
-    return np.asarray(SecretNoise(seed).add([tf.constant(sums)], 1.0, 1.0)[0]).reshape(sums.shape)
+    return np.asarray(
+        SecretNoise(seed).add([tf.constant(sums)], [tf.TensorShape(sums.shape)], 1.0, 1.0)[0]
+    ).reshape(sums.shape)
 
 
 def off_lattice(pairs: Array) -> Array:

@@ -106,8 +106,10 @@ def test_what_ran_before_leaves_fewer_steps():
 
 def test_impossible_targets_are_refused():
     # 1,000 steps that each lose a row with probability 1e-8 leave nothing of delta.
-    with pytest.raises(UsageError, match="no noise reaches it in 1000 steps"):
+    with pytest.raises(UsageError, match="no noise reaches it in 1000 steps: a batch is too full"):
         noise_for_epsilon(1.0, DELTA, 0.1, 1000, overflow_probability=1e-8)
+    with pytest.raises(UsageError, match="in 100000 steps, up to a noise multiplier of 10,000"):
+        noise_for_epsilon(0.01, DELTA, 1.0, 100_000)
     with pytest.raises(UsageError, match="expected > 0"):
         noise_for_epsilon(0.0, DELTA, 0.1, 10)
     with pytest.raises(UsageError, match="at least one"):

@@ -142,19 +142,26 @@ def test_a_noised_sum_is_on_one_grid_whatever_the_sum_is(stddev):
     # Values near zero are where float32 has finer numbers than elsewhere.
     sums = np.concatenate([np.zeros(5000), rng.normal(size=5000), 1e-9 * rng.normal(size=10_001)])
     sums = (stddev * sums).astype(np.float32)
-    found = SecretNoise(3).add([tf.constant(sums)], clip, stddev)[0]
+    found = SecretNoise(3).add([tf.constant(sums)], [tf.TensorShape([size])], clip, stddev)[0]
     assert found.dtype == tf.float32
     grid = 2.0 ** (math.floor(math.log2(stddev)) - 24)
     steps = found.numpy().astype(np.float64) / grid
     np.testing.assert_array_equal(steps, np.round(steps))
     # Adding in whole numbers: the noise does not know the sum.
-    nothing = SecretNoise(3).add([tf.zeros([size])], clip, stddev)[0].numpy().astype(np.float64)
+    nothing = (
+        SecretNoise(3)
+        .add([tf.zeros([size])], [tf.TensorShape([size])], clip, stddev)[0]
+        .numpy()
+        .astype(np.float64)
+    )
     np.testing.assert_allclose(found - nothing, sums, atol=grid * 2**4)
 
 
 def test_noise_makes_up_for_the_rounding_of_the_sum():
     size, clip, stddev = 400, 2.0**-16, 1.0
-    found = SecretNoise(4).add([tf.zeros([size])], clip, stddev)[0].numpy()
+    found = (
+        SecretNoise(4).add([tf.zeros([size])], [tf.TensorShape([size])], clip, stddev)[0].numpy()
+    )
     drawn = SecretNoise(4).draw([tf.TensorShape([size])], 1.0)[0].numpy()
     # Rounding moves 400 values by up to half a grid step each, in both tables: 20 steps of 2^-24.
     factor = 1 + 20 * 2.0**-24 / clip

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy import accounting_pld, accounting_rdp
 from tf_mtl_privacy.privacy.accounting_events import POISSON, SMALLEST_DELTA, Phase
+from tf_mtl_privacy.privacy.gaussian_mixture import loss_range
 from tf_mtl_privacy.privacy.noise_tail import UPDATE_TAIL, reach
 
 ACCOUNTANTS = ("pld", "rdp")
@@ -21,6 +22,8 @@ ACCOUNTANTS = ("pld", "rdp")
 FINE, SEARCH = 0.03, 0.06
 # No finer grid than needed where epsilon is large: (up to this epsilon, interval).
 _LARGEST_INTERVALS = ((4.0, 1.0), (20.0, 4.0), (100.0, 8.0), (math.inf, 64.0))
+# Grids of rare but large losses would be longer; theirs is coarser.
+_MOST_POINTS = 100_000
 # Intervals are this times a power of two.
 _UNIT = 1e-4
 # Above this there is nothing left to be exact about, and the grid would not fit into memory.
@@ -47,8 +50,8 @@ def epsilon(
         accountant: "pld" or "rdp".
         images_per_person: 1 for the epsilon of an image; m > 1 for that of a person with at most m
             images; 0 for a person with any number of them, which has none.
-        interval: grid of the PLD accountant, `FINE` or `SEARCH`; its error is below 0.02 % and
-            0.06 % of epsilon.
+        interval: grid of the PLD accountant, `FINE` or `SEARCH`; its error is some 0.02 % and
+            0.06 % of epsilon, and more where losses are rare and large (q below 1e-4, say).
 
     Returns:
         Epsilon >= 0, 0 where nothing ran, infinite for the reasons that `why_infinite` gives.
@@ -99,12 +102,21 @@ def _grid(phases: tuple[Phase, ...], images: int, renyi: float, interval: float)
     fixed share of one update's standard deviation therefore costs the same share of epsilon after
     any number of updates, and whatever epsilon is.
     """
-    once = min(_deviation(phase, images) for phase in phases)
-    if interval > FINE and images == 1:
-        return _rounded_down(interval * once)
-    largest = next(factor for limit, factor in _LARGEST_INTERVALS if renyi <= limit)
-    # The grid of a person's losses is slow to make.
-    return _rounded_down(min(max(largest, 4.0 if images > 1 else 0.0) * _UNIT, interval * once))
+    wanted = interval * min(_deviation(phase, images) for phase in phases)
+    if interval <= FINE or images > 1:
+        largest = next(factor for limit, factor in _LARGEST_INTERVALS if renyi <= limit)
+        # The grid of a person's losses is slow to make.
+        wanted = min(wanted, max(largest, 4.0 if images > 1 else 0.0) * _UNIT)
+    longest = max(_longest_loss(phase, images) for phase in phases)
+    return max(_rounded_down(wanted), _rounded_down(longest / _MOST_POINTS))
+
+
+def _longest_loss(phase: Phase, images: int) -> float:
+    """The largest privacy loss of one update, apart from a mass below e^-50."""
+    noise, q = phase.mechanism.noise_multiplier, phase.mechanism.sampling_probability
+    if phase.mechanism.sampling != POISSON:
+        noise, q = noise / math.sqrt(phase.exposures), 1.0
+    return max(abs(end) for end in loss_range(images, q, noise, removed=True))
 
 
 def _deviation(phase: Phase, images: int) -> float:

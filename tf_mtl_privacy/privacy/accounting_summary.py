@@ -64,7 +64,7 @@ def summarize(
     points: int = 10,
     done: Callable[[], None] = lambda: None,
 ) -> Summary:
-    """Computes a summary; the points in between are up to 0.5 % above the exact epsilon.
+    """Computes a summary; the points in between are up to 0.06 % above the exact epsilon.
 
     Args:
         phase: the updates.

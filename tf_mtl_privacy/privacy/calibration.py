@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Sequence
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting import SEARCH, epsilon
+from tf_mtl_privacy.privacy.accounting import SEARCH, epsilon, why_infinite
 from tf_mtl_privacy.privacy.accounting_events import Mechanism, Phase
 
 _MOST_NOISE = 1e4
@@ -113,9 +113,12 @@ def _smallest_factor(
     while below > 0:
         if high > _MOST_NOISE:
             steps = sum(phase.steps for phase in phases)
+            reason = ", up to a noise multiplier of 10,000; train for fewer epochs or allow more"
+            if math.isinf(below):
+                reason = f": {why_infinite(_scaled(phases, high), delta)}"
             raise UsageError(
                 f"target_epsilon={target:g} at delta={delta:g}: no noise reaches it in {steps} "
-                "steps; train for fewer epochs or allow a larger epsilon"
+                f"steps{reason}"
             )
         low, above, high = high, below, high * 2
         below = excess(high)

@@ -47,7 +47,13 @@ class SecretNoise:
         self._key = _hidden(words[:1])
         self._counter = _hidden(np.array([0, words[1]], np.uint64))
 
-    def add(self, sums: Sequence[tf.Tensor], l2_norm_clip: float, stddev: float) -> list[tf.Tensor]:
+    def add(
+        self,
+        sums: Sequence[tf.Tensor],
+        shapes: Sequence[tf.TensorShape],
+        l2_norm_clip: float,
+        stddev: float,
+    ) -> list[tf.Tensor]:
         """Returns the sums with independent normal noise, rounded once.
 
         Floating-point noise betrays the sum under it by its last bits (Mironov 2012): float32 has
@@ -57,8 +63,8 @@ class SecretNoise:
         steps more than `l2_norm_clip`; the noise is larger by as much.
 
         Args:
-            sums: float32 tensors of fully known shapes, finite; a row moves them by at most
-                `l2_norm_clip` together.
+            sums: float32 tensors, finite; a row moves them by at most `l2_norm_clip` together.
+            shapes: theirs, fully known also where a graph has lost them.
             l2_norm_clip: > 0.
             stddev: of the noise, > 0.
 
@@ -67,9 +73,9 @@ class SecretNoise:
         """
         # frexp gives stddev = m 2^e with m in [0.5, 1).
         grid = math.ldexp(1.0, math.frexp(stddev)[1] - 1 - _GRID_BITS)
-        size = sum(total.shape.num_elements() for total in sums)
+        size = sum(shape.num_elements() for shape in shapes)
         scale = stddev * (1 + math.sqrt(size) * grid / l2_norm_clip) / grid
-        noise = self.draw([total.shape for total in sums], scale)
+        noise = self.draw(shapes, scale)
         return [
             tf.cast(
                 (tf.round(tf.cast(total, tf.float64) / grid) + tf.round(extra)) * grid, "float32"
