@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -54,26 +55,26 @@ def main(parsed: Parsed) -> int:
 
 
 def _phase(options: AccountingOptions, delta: float) -> Phase:
-    """The updates that the flags describe, with the noise that was given or has to be found."""
-    from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, Phase, steps_per_epoch
+    """Returns the updates that the flags describe, with the noise that was given or is found."""
+    from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, Phase, planned_steps
     from tf_mtl_privacy.privacy.binomial import capacity_for, upper_tail
 
     probability, rows = options.sampling_probability, options.rows
     if options.batch_size:
         probability = options.batch_size / rows
-    steps = options.steps
-    if options.epochs and options.sampling == POISSON:
-        # Rounded up, but not by a rounding error of the division.
-        steps = max(1, -int(-(options.epochs / probability - 1e-6) // 1))
-    elif options.epochs:
-        steps = max(1, round(options.epochs * steps_per_epoch(probability)))
-    overflow = 0.0
+    steps = options.steps or planned_steps(options.epochs, probability)
+    phase = Phase(
+        Mechanism(options.noise_multiplier or 1.0, probability, options.sampling, rows), steps
+    )
     if rows and options.sampling == POISSON:
-        capacity = capacity_for(rows, probability, options.overflow_probability)
-        overflow = upper_tail(capacity, rows, probability)
-    noise = options.noise_multiplier or 1.0
-    mechanism = Mechanism(noise, probability, options.sampling, rows, overflow)
-    phase = Phase(mechanism, steps)
+        from tf_mtl_privacy.privacy.overflow import overflow_probability
+
+        chosen = options.overflow_probability or overflow_probability(
+            [phase], delta, options.target_epsilon, options.max_images_per_person
+        )
+        tail = upper_tail(capacity_for(rows, probability, chosen), rows, probability)
+        mechanism = dataclasses.replace(phase.mechanism, overflow_probability=tail)
+        phase = dataclasses.replace(phase, mechanism=mechanism)
     if options.target_epsilon:
         from tf_mtl_privacy.privacy.calibration import calibrated
 

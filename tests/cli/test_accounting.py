@@ -3,10 +3,13 @@ import time
 
 import pytest
 
+from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.accounting import main
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.privacy.keys import key_for_tests
 from tf_mtl_privacy.reporting.formats import number
+from tf_mtl_privacy.training.private_updates import private_plan
 
 SMALL = ("--rows=8000", "--batch_size=128", "--epochs=2")
 
@@ -47,7 +50,7 @@ def test_the_published_example(capsys):
     text = run(
         capsys,
         f"--sampling_probability={256 / 60_000}",
-        "--epochs=60",
+        "--steps=14063",
         "--noise_multiplier=1.12",
         "--delta=1e-5",
     )
@@ -75,6 +78,43 @@ def test_noise_from_epsilon_and_back(capsys):
     assert figures(text, r"epsilon of an image\s+([\d.]+) by privacy")[0] == pytest.approx(
         epsilon, abs=2e-3
     )
+
+
+def test_epochs_are_those_of_training(capsys):
+    config = tiny_config("mtl_adv_dp", adversarial_epochs=6, batch_size=32)
+    plan = private_plan(config, tiny_arrays(200), key_for_tests(0))
+    assert plan is not None
+    planned = plan.updates["adversarial_discriminator"].planned
+    # 200 rows in batches of 32 are 6.25 -> 7 steps an epoch; 6 * 6.25 would be 38.
+    assert planned == 42
+    flags = ["--rows=200", "--batch_size=32", "--epochs=6", "--noise_multiplier=1.5"]
+    assert f"{planned} steps" in run(capsys, *flags)
+
+
+def test_a_large_target_is_reached(capsys):
+    flags = ["--rows=60000", "--batch_size=250", "--epochs=60", "--delta=8e-6"]
+    text = run(capsys, *flags, "--target_epsilon=50")
+    (noise,) = figures(text, r"noise multiplier\s+([\d.]+) keeps epsilon at or below 50\n")
+    (found,) = figures(text, r"epsilon of an image\s+([\d.]+) by privacy")
+    assert 49.5 < found <= 50 and noise < 0.41
+
+
+def test_a_target_that_no_noise_reaches_from_below_says_what_it_is(capsys):
+    flags = ["--rows=2000", "--batch_size=100", "--steps=200"]
+    text = " ".join(run(capsys, *flags, "--target_epsilon=1e6").split())
+    (told,) = figures(text, r"keeps epsilon at or below 1e\+06; it is ([\d.]+) then")
+    (found,) = figures(text, r"epsilon of an image ([\d.]+) by privacy")
+    assert told == found < 100
+    assert "with less noise there is none: the noise reaches 16.3 standard deviations" in text
+
+
+def test_an_overflow_that_decides_the_noise_is_told(capsys):
+    flags = ["--rows=2000", "--batch_size=100", "--steps=200"]
+    text = " ".join(
+        run(capsys, *flags, "--target_epsilon=50", "--overflow_probability=1e-15").split()
+    )
+    assert figures(text, r"at or below 50; it is ([\d.]+) then")[0] < 20
+    assert "lower --overflow_probability to 1e-" in text
 
 
 def test_a_person_and_a_plot(capsys, tmp_path):

@@ -20,6 +20,7 @@ from tf_mtl_privacy.privacy.accounting_events import (
     merged_noise,
     paper_epsilon,
     paper_noise,
+    planned_steps,
 )
 
 DELTA = 1e-5
@@ -147,6 +148,15 @@ def test_nothing_ran_and_nothing_protects():
     assert epsilon([Phase(Mechanism(0.0, 0.1), 1)], DELTA) == math.inf
     assert epsilon([EXAMPLE], DELTA, images_per_person=0) == math.inf
     assert epsilon([Phase(Mechanism(0.001, 0.1), 5)], DELTA) > 1e5
+
+
+@pytest.mark.parametrize(
+    ("epochs", "q", "steps"),
+    [(8, 250 / 1100, 40), (7.5, 250 / 1100, 38), (0.01, 0.5, 1), (0, 0.1, 0), (3, 0.1, 30)],
+)
+def test_planned_steps(epochs, q, steps):
+    # 1,100 rows in batches of 250 are 4.4 -> 5 steps an epoch.
+    assert planned_steps(epochs, q) == steps
 
 
 def test_merged_mechanisms_are_one_event():

@@ -1,7 +1,12 @@
+import math
+
 import dp_accounting
 import pytest
 from dp_accounting import pld
+from scipy.optimize import brentq
+from scipy.stats import norm
 
+from tests.privacy.reference import reference_epsilon
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.accounting import epsilon
 from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
@@ -18,6 +23,29 @@ def test_the_noise_reaches_the_target_by_an_independent_accountant(target):
     event = dp_accounting.PoissonSampledDpEvent(q, dp_accounting.GaussianDpEvent(noise))
     accountant.compose(dp_accounting.SelfComposedDpEvent(event, steps))
     assert 0.99 * target < accountant.get_epsilon(DELTA) <= target
+
+
+@pytest.mark.parametrize("target", [0.01, 0.03, 0.1, 0.5, 2.0, 10.0, 50.0])
+@pytest.mark.parametrize(("q", "steps"), [(0.016, 600), (1.0, 5)])
+def test_the_noise_is_at_most_a_thousandth_more_than_needed(target, q, steps):
+    noise = noise_for_epsilon(target, DELTA, q, steps)
+    # A ten-thousandth of epsilon, and no more than a thousandth.
+    grid = 1e-4 * min(target, 10)
+    assert reference_epsilon([(noise, q, steps)], DELTA, grid) <= target
+    assert reference_epsilon([(noise / 1.001, q, steps)], DELTA, grid) > target
+
+
+@pytest.mark.parametrize("target", [0.01, 2.0])
+def test_noise_of_whole_batches_is_that_of_the_closed_form(target):
+    # Balle and Wang 2018, theorem 8, for mu = sqrt(100) / noise.
+    noise = noise_for_epsilon(target, DELTA, 1.0, 100)
+
+    def delta_of(mu):
+        upper, lower = norm.cdf(mu / 2 - target / mu), norm.cdf(-mu / 2 - target / mu)
+        return upper - math.exp(target) * lower
+
+    exact = 10 / brentq(lambda mu: delta_of(mu) - DELTA, 1e-5, 10)
+    assert exact <= noise <= 1.001 * exact
 
 
 def test_a_smaller_epsilon_or_more_steps_or_overflow_take_more_noise():
@@ -78,8 +106,10 @@ def test_what_ran_before_leaves_fewer_steps():
 
 def test_impossible_targets_are_refused():
     # 1,000 steps that each lose a row with probability 1e-8 leave nothing of delta.
-    with pytest.raises(UsageError, match="no noise reaches it in 1000 steps"):
+    with pytest.raises(UsageError, match="no noise reaches it in 1000 steps: a batch is too full"):
         noise_for_epsilon(1.0, DELTA, 0.1, 1000, overflow_probability=1e-8)
+    with pytest.raises(UsageError, match="in 100000 steps, up to a noise multiplier of 10,000"):
+        noise_for_epsilon(0.01, DELTA, 1.0, 100_000)
     with pytest.raises(UsageError, match="expected > 0"):
         noise_for_epsilon(0.0, DELTA, 0.1, 10)
     with pytest.raises(UsageError, match="at least one"):

@@ -119,11 +119,23 @@ def test_a_damaged_ledger_is_refused(tmp_path, damage):
 
 def test_a_file_that_is_no_ledger_is_refused(tmp_path):
     (tmp_path / LEDGER_FILE).write_text('{"kind": "header", "version": 99}\n')
-    with pytest.raises(RunError, match="not a ledger of version 1"):
+    with pytest.raises(RunError, match="not a ledger of version 2"):
         Ledger(tmp_path, HEADER)
     (tmp_path / LEDGER_FILE).write_text("")
     with pytest.raises(RunError, match="not a ledger"):
         Ledger(tmp_path, HEADER)
+
+
+def test_a_ledger_of_updates_with_cut_noise_is_void(tmp_path):
+    with Ledger(tmp_path, HEADER) as ledger:
+        ledger.reserve("adversarial", 7)
+    path = tmp_path / LEDGER_FILE
+    older = [json.loads(line) for line in lines(tmp_path)]
+    older[0]["version"] = 1
+    path.write_text("".join(json.dumps(line) + "\n" for line in older))
+    assert "noise that is cut" in read_ledger(tmp_path).void
+    with Ledger(tmp_path, HEADER) as ledger:
+        assert "noise that is cut" in ledger.void and ledger.spent("adversarial") == 7
 
 
 def test_another_header_is_refused(tmp_path):

@@ -25,9 +25,9 @@ def report_of(folder, steps, planned=None, head=None, void=""):
     with Ledger(folder, head or header(), void=void) as ledger:
         for name, count in steps.items():
             ledger.reserve(name, count)
-        report = ledger_report(ledger.state, DELTA, planned)
+        report = ledger_report(ledger.state, DELTA, planned, planned or ())
     json.dumps(report, allow_nan=False)
-    assert report == ledger_report(read_ledger(folder), DELTA, planned)
+    assert report == ledger_report(read_ledger(folder), DELTA, planned, planned or ())
     return report
 
 
@@ -63,6 +63,51 @@ def test_a_plan_that_was_overrun_takes_nothing_back(tmp_path):
     report = report_of(tmp_path, ran, {"discriminator": 12})
     assert report["epsilon_pld"] == pytest.approx(directly(ran), rel=2e-3)
     assert report["as_run"]["epsilon_pld"] == report["epsilon_pld"]
+
+
+def killed_run(folder):
+    """A ledger of three processes; the first two were killed with 4 and 6 updates reserved."""
+    head = header()
+    with Ledger(folder, head) as ledger:
+        ledger.reserve("discriminator", 4)
+        ledger.settle("discriminator", 4)
+        ledger.reserve("discriminator", 4)
+    with Ledger(folder, head, checkpoint={"discriminator": 4}) as ledger:
+        ledger.reserve("discriminator", 6)
+        ledger.settle("discriminator", 7)
+        ledger.reserve("discriminator", 2)
+        ledger.settle("discriminator", 8)
+        ledger.reserve("adversarial", 5)
+    with Ledger(folder, head, checkpoint={"discriminator": 8}) as ledger:
+        ledger.reserve("adversarial", 5)
+        ledger.settle("adversarial", 5)
+        return ledger.state
+
+
+def test_after_kills_an_early_end_counts_the_plan_and_a_block_for_each_of_them(tmp_path):
+    state, planned = killed_run(tmp_path), {"discriminator": 20, "adversarial": 30}
+    # Hand-worked: 4 + 4 before the first kill, 4 after it; 5 lost and 5 kept in the other phase.
+    ran = {"discriminator": 12, "adversarial": 10}
+    assert {name: state.spent(name) for name in ran} == ran
+    # Which phase loses a block to a kill depends on where the first one ended: any may lose all.
+    assert state.kill_allowance == 4 + 6
+    report = ledger_report(state, DELTA, planned, ["discriminator"])
+    caps = {name: count + 10 for name, count in planned.items()}
+    assert report["epsilon_pld"] == pytest.approx(directly(caps), rel=2e-3)
+    assert report["as_run"]["epsilon_pld"] == pytest.approx(directly(ran), rel=2e-3)
+    # Without an early end the counts follow from the kills alone.
+    assert ledger_report(state, DELTA, planned)["epsilon_pld"] == report["as_run"]["epsilon_pld"]
+
+
+def test_an_interruption_that_loses_nothing_is_no_kill(tmp_path):
+    for start in (0, 4):
+        with Ledger(tmp_path, header(), checkpoint={"discriminator": start}) as ledger:
+            ledger.reserve("discriminator", 8)
+            ledger.settle("discriminator", start + 4)
+            state = ledger.state
+    assert state.kill_allowance == 0
+    report = ledger_report(state, DELTA, {"discriminator": 20, "adversarial": 0}, ["discriminator"])
+    assert report["epsilon_pld"] == pytest.approx(directly({"discriminator": 20}), rel=2e-3)
 
 
 def test_a_person_s_epsilon_is_that_of_the_plan(tmp_path):

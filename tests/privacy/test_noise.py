@@ -1,4 +1,6 @@
+import math
 import os
+from fractions import Fraction
 
 import keras
 import numpy as np
@@ -7,8 +9,15 @@ import tensorflow as tf
 from scipy import stats
 
 from tests.privacy.networks import cross_entropy, dense_network, flat, rows, values
+from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy import DPSGD
-from tf_mtl_privacy.privacy.noise import SecretNoise
+from tf_mtl_privacy.privacy.noise import SecretNoise, directions, radii
+from tf_mtl_privacy.privacy.noise_tail import (
+    MAX_WEIGHTS,
+    UPDATE_TAIL,
+    reach,
+    tail_probability,
+)
 
 DRAWS = 100_000
 
@@ -21,6 +30,147 @@ def test_the_standard_deviation_is_the_one_asked_for():
     assert 5e-7 < tail < 1 - 5e-7
     assert stats.kstest(values_ / stddev, "norm").pvalue > 1e-6
     assert abs(values_.mean()) < 5 * stddev / np.sqrt(DRAWS)
+
+
+def words(*values):
+    return tf.constant(np.array(values, np.uint64))
+
+
+def radius(leading, second=0, third=0):
+    """One radius from its 192 bits, through the shipped function."""
+    return float(radii(words(leading), lambda: words(second, third)[:, None])[0])
+
+
+def exact_radius(u):
+    """sqrt(-2 ln u) of a fraction, by Python's logarithm of whole numbers."""
+    if u > Fraction(1, 2):
+        return math.sqrt(-2 * math.log1p(float(u - 1)))
+    return math.sqrt(2 * (math.log(u.denominator) - math.log(u.numerator)))
+
+
+LAST = 2**64 - 1
+
+
+@pytest.mark.parametrize("leading", [0, 1, 2, 3, 1000, 2**31, 2**32 - 1])
+@pytest.mark.parametrize(("second", "third"), [(0, 0), (0, LAST), (1, 7), (2**40, 0), (LAST, LAST)])
+def test_extreme_radii_use_all_192_bits(leading, second, third):
+    u = Fraction(leading * 2**128 + second * 2**64 + third + 1, 2**192)
+    assert radius(leading, second, third) == pytest.approx(exact_radius(u), rel=1e-14)
+
+
+@pytest.mark.parametrize("leading", [2**32, 2**33 + 1, 2**50, 2**62, 2**63, 2**63 + 2**40])
+def test_usual_radii_are_exact(leading):
+    u = Fraction(2 * leading + 1, 2**65)
+    assert radius(leading) == pytest.approx(exact_radius(u), rel=1e-12)
+
+
+def test_the_largest_radius_and_its_tail_are_those_that_are_accounted_for():
+    assert radius(0) == pytest.approx(reach(), rel=1e-14)
+    assert reach() == pytest.approx(16.3147, abs=1e-4)
+    # The reach of 23 bits, which this generator replaced.
+    assert reach(23) == pytest.approx(5.6467, abs=1e-4)
+    # exp(-r^2/2) is the mass of a Rayleigh radius beyond r.
+    assert tail_probability(2) == pytest.approx(math.exp(-(reach() ** 2) / 2), rel=1e-12)
+    assert tail_probability(1_000_001) == 500_001 * 2.0**-192
+    assert tail_probability(MAX_WEIGHTS) == UPDATE_TAIL == 2.0**-160
+    assert radius(LAST) == 0.0
+
+
+@pytest.mark.parametrize("limit", [0.5, 2.0, 5.6, 5.7, 6.5, 8.0, 9.4])
+def test_the_tail_has_the_mass_of_a_normal_pair_by_enumeration(limit):
+    # Radii fall as the first word grows: bisection counts all of the 2^64 words beyond the limit.
+    low, high = 0, 2**64
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if radius(middle) > limit else (low, middle)
+    # A first word without a radius beyond the limit may have one that depends on further words.
+    mass = Fraction(high, 2**64)
+    spread = Fraction(1, 2**64) if high <= 2**32 else 0
+    expected = math.exp(-(limit**2) / 2)
+    assert abs(float(mass) - expected) <= 1e-9 * expected + float(spread)
+
+
+def test_the_bulk_is_normal():
+    one, two = SecretNoise().draw([tf.TensorShape([500_000])] * 2, 1.0)
+    draws = np.concatenate([one, two])
+    halves = (one.numpy() ** 2 + two.numpy() ** 2) / 2
+    for value, law in ((draws, stats.norm), (halves, stats.expon)):
+        assert stats.kstest(value, law.cdf).pvalue > 1e-6
+    # Two-sided exact test of how many lie beyond 3.5 standard deviations, on either side.
+    for side in (draws, -draws):
+        beyond = stats.binomtest(int((side > 3.5).sum()), len(side), stats.norm.sf(3.5))
+        assert beyond.pvalue > 1e-6
+    assert stats.kurtosis(draws) == pytest.approx(0, abs=6 * math.sqrt(24 / len(draws)))
+
+
+def test_directions_are_cosine_and_sine():
+    rng = np.random.default_rng(0)
+    chosen = rng.integers(0, LAST, 10_000, np.uint64, endpoint=True)
+    chosen[:4] = 0, 2**62, 2**63, LAST
+    angle = (
+        chosen.astype(np.longdouble) / np.longdouble(2) ** 64 * (2 * np.arccos(np.longdouble(-1)))
+    )
+    for found, expected in zip(
+        directions(words(*chosen)), (np.cos(angle), np.sin(angle)), strict=True
+    ):
+        np.testing.assert_allclose(found, expected.astype(np.float64), atol=2e-15)
+
+
+def test_a_rare_draw_takes_words_that_no_other_draw_takes(monkeypatch):
+    noise, size = SecretNoise(5), 64
+    taken = []
+    drawn = noise._words
+
+    def small(pairs, counter):
+        found = drawn(pairs, counter)
+        taken.append(found.numpy().ravel())
+        # Its first 40 bits are zero, so that further words are asked for.
+        return found if len(taken) % 2 == 0 else tf.stack([found[0] % 2**24, found[1]])
+
+    monkeypatch.setattr(noise, "_words", small)
+    values_ = [noise.draw([tf.TensorShape([size])], 1.0)[0].numpy() for _ in range(2)]
+    assert len(taken) == 4 and len(np.unique(np.concatenate(taken))) == 4 * size
+    for value in values_:
+        pairs = np.hypot(value[: size // 2], value[size // 2 :])
+        assert (pairs > reach(40)).all() and (pairs < reach()).all()
+
+
+@pytest.mark.parametrize("stddev", [0.003, 1.0, 700.0])
+def test_a_noised_sum_is_on_one_grid_whatever_the_sum_is(stddev):
+    rng = np.random.default_rng(1)
+    size, clip = 20_001, 2 * stddev
+    # Values near zero are where float32 has finer numbers than elsewhere.
+    sums = np.concatenate([np.zeros(5000), rng.normal(size=5000), 1e-9 * rng.normal(size=10_001)])
+    sums = (stddev * sums).astype(np.float32)
+    found = SecretNoise(3).add([tf.constant(sums)], [tf.TensorShape([size])], clip, stddev)[0]
+    assert found.dtype == tf.float32
+    grid = 2.0 ** (math.floor(math.log2(stddev)) - 24)
+    steps = found.numpy().astype(np.float64) / grid
+    np.testing.assert_array_equal(steps, np.round(steps))
+    # Adding in whole numbers: the noise does not know the sum.
+    nothing = (
+        SecretNoise(3)
+        .add([tf.zeros([size])], [tf.TensorShape([size])], clip, stddev)[0]
+        .numpy()
+        .astype(np.float64)
+    )
+    np.testing.assert_allclose(found - nothing, sums, atol=grid * 2**4)
+
+
+def test_noise_makes_up_for_the_rounding_of_the_sum():
+    size, clip, stddev = 400, 2.0**-16, 1.0
+    found = (
+        SecretNoise(4).add([tf.zeros([size])], [tf.TensorShape([size])], clip, stddev)[0].numpy()
+    )
+    drawn = SecretNoise(4).draw([tf.TensorShape([size])], 1.0)[0].numpy()
+    # Rounding moves 400 values by up to half a grid step each, in both tables: 20 steps of 2^-24.
+    factor = 1 + 20 * 2.0**-24 / clip
+    np.testing.assert_allclose(found, drawn * factor, atol=2.0**-21)
+
+
+def test_more_weights_than_the_tail_covers_are_refused():
+    with pytest.raises(UsageError, match="at most 8,589,934,592"):
+        SecretNoise().draw([tf.TensorShape([2**33]), tf.TensorShape([1])], 1.0)
 
 
 def test_the_two_halves_of_a_draw_and_later_draws_are_uncorrelated():

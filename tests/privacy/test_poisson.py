@@ -1,5 +1,7 @@
 import copy
+import math
 import pickle
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -43,6 +45,19 @@ def test_rows_are_independent_of_each_other_and_of_the_step():
     assert np.abs(together).max() < 5 / np.sqrt(4000)
     following = np.mean((present[1:] - 0.2) * (present[:-1] - 0.2)) / 0.16
     assert abs(following) < 5 / np.sqrt(4000 * 30)
+
+
+@pytest.mark.parametrize("q", [1 / 3, 128 / 8000, 1e-7, 2.0**-40, 1.0])
+def test_the_accounted_probability_is_exactly_that_of_the_coins(q):
+    batches = PoissonBatches(np.arange(4), q, capacity=4, key=KEY)
+    stated = batches.mechanism(1.0).sampling_probability
+    assert 0 <= stated - q < 2.0**-53
+    # `Generator.random` gives k 2^-53: so many k are below q, by whole numbers.
+    below = Fraction(q) * 2**53
+    assert Fraction(stated) == Fraction(math.ceil(below), 2**53)
+    # The last k that is drawn and the first that is not.
+    last = np.array([(math.ceil(below) - 1) * 2.0**-53, math.ceil(below) * 2.0**-53])
+    assert (last < stated).tolist() == [True, False]
 
 
 def test_a_batch_is_padded_to_its_capacity():

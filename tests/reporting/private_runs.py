@@ -9,7 +9,7 @@ from tf_mtl_privacy.config import (
     TrainConfig,
 )
 from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism
-from tf_mtl_privacy.privacy.ledger_state import LedgerHeader, LedgerState
+from tf_mtl_privacy.privacy.ledger_state import VERSION, LedgerHeader, LedgerState
 from tf_mtl_privacy.training.dp_status import dp_status
 from tf_mtl_privacy.training.private_updates import UPDATES, Budget, PrivatePlan, Update
 
@@ -50,23 +50,27 @@ def private_dp(
     batch=BATCH,
     overflow=0.0,
     objective="confusion",
+    noise_of=(),
 ):
     """What a run says that made `STEPS` private updates, with one kill in the joint phase.
 
     `ended` has the phases that a budget ended, `early` those that a gate did, `planned` the updates
-    that were to be made where they are not those that were.
+    that were to be made where they are not those that were, `noise_of` another noise of updates.
     """
     names = list(UPDATES[scope])
-    mechanism = Mechanism(noise, batch / ROWS, sampling, ROWS, overflow)
-    header = LedgerHeader(dict.fromkeys(names, mechanism), 1.0, max_images_per_person=most_images)
+    mechanisms = {
+        name: Mechanism(dict(noise_of).get(name, noise), batch / ROWS, sampling, ROWS, overflow)
+        for name in names
+    }
+    header = LedgerHeader(mechanisms, 1.0, max_images_per_person=most_images)
     records = [
-        {"kind": "header", "version": 1, "run_id": "a", "header": header.to_dict()},
+        {"kind": "header", "version": VERSION, "run_id": "a", "header": header.to_dict()},
         {"kind": "session", "at": dict.fromkeys(names, 0), "void": void},
         *({"kind": "reserve", "phase": name, "count": STEPS[name]} for name in names),
     ]
     # No sampler: nothing is drawn here.
     updates = {
-        name: Update(phase, None, mechanism, batch, dict(planned).get(name, STEPS[name]))
+        name: Update(phase, None, mechanisms[name], batch, dict(planned).get(name, STEPS[name]))
         for name, phase in UPDATES[scope].items()
     }
     plan = PrivatePlan(updates, (Budget(tuple(names), 2.0),), header, DELTA)

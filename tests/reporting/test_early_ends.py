@@ -84,6 +84,17 @@ def test_a_plan_is_never_said_to_cost_more_than_the_whole_run_s_target():
     assert dp["as_run"]["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
 
 
+def test_the_larger_figure_is_stated_where_mechanisms_differ():
+    # The same, but how many joint updates fit into the target now depends on where the other
+    # phase ended: that stopping there keeps the target is not proven for PLD.
+    dp = early_dp(
+        planned={"adversarial_discriminator": 6000},
+        noise_of={"discriminator": 2.5},
+    )
+    expected = reference_epsilon([(2.5, BATCH / ROWS, 50), (2.0, BATCH / ROWS, 6000)], DELTA)
+    assert expected > 2.1 and dp["epsilon_pld"] == pytest.approx(expected, rel=2e-3)
+
+
 def test_what_is_counted_is_never_cut_down_to_the_target():
     # A ledger that says more than its target: training never writes one.
     exact = directly(RAN, 0.7)

@@ -109,7 +109,10 @@ def test_a_void_run_shows_no_figure():
 def test_without_noise_there_is_none():
     # Not booked as void: a ledger of another making. There is no epsilon all the same.
     dp = private_dp(noise=0.0)
-    assert dp_lines(dp)[0] == "no epsilon is stated: no finite epsilon holds at this delta"
+    assert dp_lines(dp)[0] == (
+        "no epsilon is stated: no finite epsilon holds at this delta: updates without noise "
+        "protect nothing"
+    )
     assert dp["conditional"]["discriminator"] is None
 
 

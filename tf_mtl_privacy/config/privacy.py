@@ -55,9 +55,10 @@ class PrivacyConfig:
         choices=("poisson", "shuffled_epochs"),
     )
     overflow_probability: float = option(
-        1e-15,
-        "Chance that a Poisson batch of fixed capacity is too small; it is part of delta.",
-        above=0,
+        0.0,
+        "Chance that a Poisson batch of fixed capacity is too small, which is part of delta; 0 "
+        "chooses one so small that it changes no epsilon.",
+        low=0,
         high=1e-6,
     )
     max_images_per_person: int = option(

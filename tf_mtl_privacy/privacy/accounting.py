@@ -13,10 +13,19 @@ from collections.abc import Callable, Sequence
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy import accounting_pld, accounting_rdp
 from tf_mtl_privacy.privacy.accounting_events import POISSON, SMALLEST_DELTA, Phase
+from tf_mtl_privacy.privacy.gaussian_mixture import loss_range
+from tf_mtl_privacy.privacy.noise_tail import UPDATE_TAIL, reach
 
 ACCOUNTANTS = ("pld", "rdp")
-# Grids of privacy losses. Each is a multiple of the finer ones, so a finer one is never looser.
-FINE, SEARCH = 1e-4, 5e-4
+# Intervals of the grid of privacy losses, in standard deviations of one update's loss. The second
+# is a multiple of the first, so its epsilon is never below.
+FINE, SEARCH = 0.03, 0.06
+# No finer grid than needed where epsilon is large: (up to this epsilon, interval).
+_LARGEST_INTERVALS = ((4.0, 1.0), (20.0, 4.0), (100.0, 8.0), (math.inf, 64.0))
+# Grids of rare but large losses would be longer; theirs is coarser.
+_MOST_POINTS = 100_000
+# Intervals are this times a power of two.
+_UNIT = 1e-4
 # Above this there is nothing left to be exact about, and the grid would not fit into memory.
 _HOPELESS = 1000.0
 
@@ -29,10 +38,11 @@ def epsilon(
     images_per_person: int = 1,
     interval: float = FINE,
 ) -> float:
-    """The epsilon of all phases together: the reported pair (epsilon, delta) is true.
+    """Returns the epsilon of all phases together: the reported pair (epsilon, delta) is true.
 
-    The chance that a Poisson batch overflows is part of delta, as (1 + e^epsilon) * steps *
-    P(overflow): the accountant is asked at a delta that leaves room for it.
+    With tau the chance that any update departs from the ideal mechanism (`Phase.departure`: a
+    Poisson batch overflows, or noise lies beyond the generator's reach), (1 + e^epsilon) tau is
+    part of delta: the accountant is asked at a delta that leaves room for it.
 
     Args:
         phases: what ran; their Poisson batches and noise are independent.
@@ -40,11 +50,11 @@ def epsilon(
         accountant: "pld" or "rdp".
         images_per_person: 1 for the epsilon of an image; m > 1 for that of a person with at most m
             images; 0 for a person with any number of them, which has none.
-        interval: grid of the PLD accountant; made coarser where epsilon is large.
+        interval: grid of the PLD accountant, `FINE` or `SEARCH`; its error is some 0.02 % and
+            0.06 % of epsilon, and more where losses are rare and large (q below 1e-4, say).
 
     Returns:
-        Epsilon >= 0, 0 where nothing ran, infinite where there is no noise, no bound on images
-        per person, or an overflow is too likely.
+        Epsilon >= 0, 0 where nothing ran, infinite for the reasons that `why_infinite` gives.
 
     Raises:
         UsageError: delta or the accountant's name is out of range.
@@ -65,33 +75,101 @@ def _epsilon(
         return 0.0
     if images < 1 or any(phase.mechanism.noise_multiplier == 0 for phase in phases):
         return math.inf
-    overflow = sum(phase.overflow for phase in phases)
+    departure = sum(phase.departure for phase in phases)
 
     def at(inner: float) -> float:
         return _accounted(phases, inner, accountant, images, interval)
 
-    if overflow == 0:
-        return at(delta)
-    # The tables differ by the overflow on either side: delta + tau + e^epsilon * tau.
-    return _largest_inner(at, lambda value: delta - (1 + math.exp(value)) * overflow, delta)
+    # The tables differ by the departure on either side: delta + tau + e^epsilon * tau.
+    return _largest_inner(at, lambda value: delta - (1 + math.exp(value)) * departure, delta)
 
 
 def _accounted(
     phases: tuple[Phase, ...], delta: float, accountant: str, images: int, interval: float
 ) -> float:
     renyi = accounting_rdp.epsilon_of(phases, delta, images)
-    if accountant == "rdp" or renyi > _HOPELESS:
+    # Renyi accounting is exact at any delta, the convolutions of PLD are not.
+    if accountant == "rdp" or renyi > _HOPELESS or delta < SMALLEST_DELTA:
         return renyi
-    if delta < SMALLEST_DELTA:
-        return math.inf
-    # Coarser where epsilon is large: the grid is as long as the losses, and rounding matters less.
-    floor = next(grid for limit, grid in _GRIDS if renyi <= limit)
-    if images > 1:
-        floor = max(floor, SEARCH)
-    return accounting_pld.epsilon_of(phases, delta, images, max(interval, floor))
+    grid = _grid(phases, images, renyi, interval)
+    return min(renyi, accounting_pld.epsilon_of(phases, delta, images, grid))
 
 
-_GRIDS = ((4.0, FINE), (20.0, SEARCH), (100.0, 1e-3), (math.inf, 1e-2))
+def _grid(phases: tuple[Phase, ...], images: int, renyi: float, interval: float) -> float:
+    """The interval of privacy losses.
+
+    Rounding to a grid adds to each loss a variance of up to a quarter of the interval squared. A
+    fixed share of one update's standard deviation therefore costs the same share of epsilon after
+    any number of updates, and whatever epsilon is.
+    """
+    wanted = interval * min(_deviation(phase, images) for phase in phases)
+    if interval <= FINE or images > 1:
+        largest = next(factor for limit, factor in _LARGEST_INTERVALS if renyi <= limit)
+        # The grid of a person's losses is slow to make.
+        wanted = min(wanted, max(largest, 4.0 if images > 1 else 0.0) * _UNIT)
+    longest = max(_longest_loss(phase, images) for phase in phases)
+    return max(_rounded_down(wanted), _rounded_down(longest / _MOST_POINTS))
+
+
+def _longest_loss(phase: Phase, images: int) -> float:
+    """The largest privacy loss of one update, apart from a mass below e^-50."""
+    noise, q = phase.mechanism.noise_multiplier, phase.mechanism.sampling_probability
+    if phase.mechanism.sampling != POISSON:
+        noise, q = noise / math.sqrt(phase.exposures), 1.0
+    return max(abs(end) for end in loss_range(images, q, noise, removed=True))
+
+
+def _deviation(phase: Phase, images: int) -> float:
+    """About the standard deviation of one update's privacy loss.
+
+    With little noise rare large losses make up most of it; something smaller then resolves the
+    others.
+    """
+    noise, q = phase.mechanism.noise_multiplier, phase.mechanism.sampling_probability
+    if phase.mechanism.sampling != POISSON:
+        return images * math.sqrt(phase.exposures) / noise
+    inverse = noise**-2
+    # Linear in the loss's argument, and its root mean square; equal where noise is large.
+    linear, square = q / noise, 1 / noise
+    if inverse < 50:
+        square = min(square, q * math.sqrt(math.expm1(inverse)))
+    return images * math.sqrt(linear * square)
+
+
+def _rounded_down(interval: float) -> float:
+    """The largest 1e-4 times a power of two that is at most `interval`."""
+    return math.ldexp(_UNIT, math.floor(math.log2(interval / _UNIT)))
+
+
+def why_infinite(phases: Sequence[Phase], delta: float, images_per_person: int = 1) -> str:
+    """Returns why `epsilon` is infinite, in words that follow "inf: ".
+
+    Args:
+        phases: what ran.
+        delta: what epsilon was asked for.
+        images_per_person: as in `epsilon`.
+    """
+    ran = [phase for phase in phases if phase.exposures]
+    if any(phase.mechanism.noise_multiplier == 0 for phase in ran):
+        return "updates without noise protect nothing"
+    if images_per_person < 1:
+        return "the number of images per person is not bounded (--max_images_per_person)"
+    ideal = _accounted(tuple(ran), delta, "rdp", images_per_person, FINE)
+    # What is left for one update, if its part of delta may be a tenth.
+    steps = sum(phase.steps for phase in ran)
+    room = math.log(0.1 * delta / max(steps, 1)) - ideal
+    full = max((phase.mechanism.overflow_probability for phase in ran), default=0.0)
+    if full > UPDATE_TAIL and room > math.log(UPDATE_TAIL):
+        return (
+            f"a batch is too full with probability {full:.1g}, which e^epsilon multiplies before "
+            f"it goes into delta={delta:.3g}; lower --overflow_probability to "
+            f"1e{math.floor(room / math.log(10))}, or leave it out"
+        )
+    return (
+        f"the noise reaches {reach():.1f} standard deviations and no further (probability "
+        f"{UPDATE_TAIL:.0e} an update), which e^epsilon multiplies before it goes into "
+        f"delta={delta:.3g}; more noise or fewer steps are needed"
+    )
 
 
 def replace_one_epsilon(phases: Sequence[Phase], delta: float, accountant: str = "pld") -> float:
@@ -103,8 +181,9 @@ def replace_one_epsilon(phases: Sequence[Phase], delta: float, accountant: str =
     """
     if all(phase.mechanism.sampling != POISSON for phase in phases if phase.steps):
         return epsilon(phases, delta, accountant, images_per_person=2)
+    ran = tuple(phase for phase in phases if phase.exposures)
     found = _largest_inner(
-        lambda inner: math.inf if inner < SMALLEST_DELTA else epsilon(phases, inner, accountant),
+        lambda inner: _epsilon(ran, inner, accountant, 1, FINE),
         lambda value: delta / (1 + math.exp(value)),
         delta / 2,
     )

@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.noise_tail import UPDATE_TAIL
 
 POISSON, SHUFFLED_EPOCHS = "poisson", "shuffled_epochs"
 SAMPLINGS = (POISSON, SHUFFLED_EPOCHS)
@@ -90,11 +91,32 @@ class Phase:
         """Chance that any of its batches lost rows (union bound)."""
         return min(1.0, self.steps * self.mechanism.overflow_probability)
 
+    @property
+    def departure(self) -> float:
+        """Chance that any update differs from the ideal mechanism (union bound).
+
+        Either its batch lost rows, or its noise should have been beyond the generator's reach.
+        """
+        return min(1.0, self.steps * (self.mechanism.overflow_probability + UPDATE_TAIL))
+
 
 def steps_per_epoch(sampling_probability: float) -> int:
     """Steps in which a row is drawn once on average: 1/q, rounded up."""
     # The division may end a rounding error above a whole number.
     return max(1, math.ceil(1.0 / sampling_probability - 1e-9))
+
+
+def planned_steps(epochs: float, sampling_probability: float) -> int:
+    """Returns the updates of so many epochs, as training takes them and the calculator counts them.
+
+    Each epoch has `steps_per_epoch` updates; a part of one is rounded up.
+
+    Args:
+        epochs: >= 0.
+        sampling_probability: q in (0, 1].
+    """
+    steps = math.ceil(epochs * steps_per_epoch(sampling_probability) - 1e-9)
+    return max(steps, 1) if epochs > 0 else 0
 
 
 def adjacency(phases: Sequence[Phase]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 
 # Log-gamma of a million is good to about 1e-9 relative; the tail is rounded up by more than that.
 _ROUND_UP = 1 + 1e-6
@@ -31,12 +32,12 @@ def upper_tail(count: int, trials: int, probability: float) -> float:
 
 
 def capacity_for(trials: int, probability: float, overflow_probability: float) -> int:
-    """The smallest capacity that a Binomial(trials, probability) exceeds with at most this chance.
+    """Returns the smallest capacity that a binomial draw exceeds with at most this chance.
 
     Args:
         trials: rows, >= 1.
         probability: each row's chance, in (0, 1].
-        overflow_probability: > 0.
+        overflow_probability: >= 0; 0 gives a place to each trial.
     """
     low, high = 0, trials
     while low < high:
@@ -65,4 +66,5 @@ def _sum_from(first: int, trials: int, probability: float) -> float:
         if relative < 1e-18 * total:
             break
         relative *= (trials - k) / (k + 1) * odds
-    return math.exp(log_term + math.log(total))
+    # Never rounded down to zero.
+    return max(math.exp(log_term + math.log(total)), sys.float_info.min)

@@ -14,6 +14,9 @@ def capacity_bits(entries: int, deviation: float, draws: int = 1) -> float:
     and picture, hence of features and private label, whatever the encoder is. It grows with every
     further draw for the same picture: their mean has less noise.
 
+    The bound is of ideal noise. Float32 noise lies on a lattice, so that who has the encoder and a
+    list of candidate pictures may tell by the last bits which of them it was.
+
     Args:
         entries: numbers in the features of one picture, >= 1.
         deviation: standard deviation of the noise, >= 0; without noise there is no bound (inf).

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from tf_mtl_privacy.privacy.accounting import epsilon
@@ -12,16 +12,24 @@ from tf_mtl_privacy.privacy.ledger_state import LedgerState
 
 
 def ledger_report(
-    state: LedgerState, delta: float, planned: Mapping[str, int] | None = None
+    state: LedgerState,
+    delta: float,
+    planned: Mapping[str, int] | None = None,
+    ended_early: Collection[str] = (),
 ) -> dict[str, Any]:
-    """Epsilon of the whole run and of its phases, for an image and for a person.
+    """Adds up the epsilon of the whole run and of its phases, for an image and for a person.
+
+    Where a phase ended early because of what was measured on the trained weights, the number of
+    updates that ran depends on the data. Then what counts is the plan, which was fixed before:
+    docs/accounting.md#phases-that-end-early proves it. After kills a phase may exceed its plan, by
+    a block each (`LedgerState.kill_allowance`), and which phase does depends on where the others
+    ended: then every phase counts with its plan and all of these blocks.
 
     Args:
         state: of an open ledger (`Ledger.state`) or of `read_ledger`.
         delta: for which every epsilon holds; see `check_delta`.
-        planned: phase name -> updates that it was to take, for phases that ended early because of
-            what was measured on the trained weights. The number that ran then depends on the data,
-            and only the epsilon of the plan is one that was fixed before.
+        planned: phase name -> updates that it was to take; needed for phases that ended early.
+        ended_early: the phases that did.
 
     Returns:
         JSON values; an epsilon that does not exist is None, and in a void run all are. Keys: delta,
@@ -31,8 +39,7 @@ def ledger_report(
         sampling_probability, rows, overflow_probability, paper_rule_one_step}}.
     """
     ran, images = state.phases(), state.header.max_images_per_person
-    more = {name: max(0, (planned or {}).get(name, 0) - phase.steps) for name, phase in ran.items()}
-    phases = state.phases(more)
+    phases = state.phases(_more(state, ran, planned or {}, ended_early))
     whole = list(phases.values())
 
     def both(chosen: list[Phase], images: int = 1) -> dict[str, float | None]:
@@ -73,6 +80,18 @@ def ledger_report(
             for name, phase in phases.items()
         },
     }
+
+
+def _more(
+    state: LedgerState,
+    ran: Mapping[str, Phase],
+    planned: Mapping[str, int],
+    ended_early: Collection[str],
+) -> dict[str, int]:
+    """Updates that count beside those that are counted as run."""
+    allowance = state.kill_allowance if ended_early else 0
+    names = planned if allowance else ended_early
+    return {name: max(0, planned[name] + allowance - ran[name].steps) for name in names}
 
 
 def _finite(value: float) -> float | None:

@@ -10,7 +10,12 @@ from typing import Any
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, Phase
 
-VERSION = 1
+VERSION = 2
+# Ledgers of version 1 count updates whose noise was cut.
+_CUT_NOISE = (
+    "its updates have noise that is cut at 5.65 standard deviations, by an earlier version of this "
+    "package; train again in another --run_dir"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,11 +70,13 @@ class Session:
         start: updates in the weights that it started from.
         counted: updates after these that are counted.
         settled: updates after these that had run when it was last settled.
+        block: the most that were reserved at once.
     """
 
     start: int
     counted: int = 0
     settled: int = 0
+    block: int = 0
 
 
 class LedgerState:
@@ -86,11 +93,12 @@ class LedgerState:
         self._name = name
         rest = iter(records)
         first = next(rest, {})
-        if first.get("kind") != "header" or first.get("version") != VERSION:
+        version = first.get("version")
+        if first.get("kind") != "header" or version not in (1, VERSION):
             raise RunError(f"{name}: not a ledger of version {VERSION}")
         try:
             self.header = LedgerHeader.from_dict(first["header"])
-            self.run_id, self.void = str(first["run_id"]), ""
+            self.run_id, self.void = str(first["run_id"]), _CUT_NOISE if version == 1 else ""
             self.sessions: dict[str, list[Session]] = {name: [] for name in self.header.phases}
             for record in rest:
                 self.apply(record)
@@ -105,7 +113,9 @@ class LedgerState:
                 self.sessions[phase].append(Session(int(start)))
             self.void = self.void or str(record["void"])
         elif kind == "reserve":
-            self.sessions[record["phase"]][-1].counted += _count(record["count"])
+            session, count = self.sessions[record["phase"]][-1], _count(record["count"])
+            session.counted += count
+            session.block = max(session.block, count)
         elif kind == "settle":
             session = self.sessions[record["phase"]][-1]
             session.counted = session.settled = _count(record["counted"])
@@ -115,6 +125,17 @@ class LedgerState:
     def spent(self, phase: str) -> int:
         """Updates of a phase that count as run."""
         return sum(session.counted for session in self.sessions[phase])
+
+    @property
+    def kill_allowance(self) -> int:
+        """Updates that any one phase may have lost to kills: a block for each killed process.
+
+        Processes before the last one that left a reservation unsettled count as killed. The number
+        depends on how many there were and on the size of their blocks, not on what they lost.
+        """
+        processes = zip(*self.sessions.values(), strict=True)
+        killed = [p for p in list(processes)[:-1] if any(s.counted > s.settled for s in p)]
+        return sum(max(session.block for session in process) for process in killed)
 
     def phases(self, more: Mapping[str, int] | None = None) -> dict[str, Phase]:
         """Phase name -> what is spent, with `more` updates of some phases on top."""

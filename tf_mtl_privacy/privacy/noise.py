@@ -10,7 +10,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.noise_tail import MAX_WEIGHTS
+
 _KEY_BYTES = 16
+# Noised sums are multiples of a power of two between 2^-25 and 2^-24 standard deviations.
+_GRID_BITS = 24
+# Cosines and sines of this many directions are looked up, the rest of an angle by Taylor series.
+_DIRECTION_BITS = 12
 
 
 class SecretNoise:
@@ -22,9 +29,11 @@ class SecretNoise:
     process that goes on from one has a new key. `keras.utils.set_random_seed` and
     `tf.random.set_seed` have no part in it.
 
+    A pair of values has a radius of 64 random bits (192 where it is large) and an angle of 64, and
+    is computed in float64. `noise_tail.py` says what lies beyond the largest radius; the
+    accounting adds it to delta.
+
     Philox is not a cryptographic generator: see docs/dp-optimizer.md for what that leaves open.
-    Where the library's own `tf.random.stateless_normal` computes Box-Muller value by value, here
-    its steps run on whole arrays, which is about three times as fast.
 
     Args:
         key: for tests: a number in [0, 2^128) that makes the draws repeatable, and worthless as
@@ -38,32 +47,128 @@ class SecretNoise:
         self._key = _hidden(words[:1])
         self._counter = _hidden(np.array([0, words[1]], np.uint64))
 
-    def draw(self, shapes: Sequence[tf.TensorShape], stddev: Any) -> list[tf.Tensor]:
-        """One independent normal tensor per shape.
+    def add(
+        self,
+        sums: Sequence[tf.Tensor],
+        shapes: Sequence[tf.TensorShape],
+        l2_norm_clip: float,
+        stddev: float,
+    ) -> list[tf.Tensor]:
+        """Returns the sums with independent normal noise, rounded once.
+
+        Floating-point noise betrays the sum under it by its last bits (Mironov 2012): float32 has
+        more numbers near zero than elsewhere. So sum and noise are each rounded to multiples of
+        one grid, and added as whole numbers. The result is a function of the rounded sum plus ideal
+        normal noise, whatever the sum is. Rounding d values moves a sum by up to sqrt(d) grid
+        steps more than `l2_norm_clip`; the noise is larger by as much.
 
         Args:
-            shapes: fully known shapes.
+            sums: float32 tensors, finite; a row moves them by at most `l2_norm_clip` together.
+            shapes: theirs, fully known also where a graph has lost them.
+            l2_norm_clip: > 0.
+            stddev: of the noise, > 0.
+
+        Returns:
+            float32 tensors of the same shapes.
+        """
+        # frexp gives stddev = m 2^e with m in [0.5, 1).
+        grid = math.ldexp(1.0, math.frexp(stddev)[1] - 1 - _GRID_BITS)
+        size = sum(shape.num_elements() for shape in shapes)
+        scale = stddev * (1 + math.sqrt(size) * grid / l2_norm_clip) / grid
+        noise = self.draw(shapes, scale)
+        return [
+            tf.cast(
+                (tf.round(tf.cast(total, tf.float64) / grid) + tf.round(extra)) * grid, "float32"
+            )
+            for total, extra in zip(sums, noise, strict=True)
+        ]
+
+    def draw(self, shapes: Sequence[tf.TensorShape], stddev: Any) -> list[tf.Tensor]:
+        """Returns one independent normal tensor per shape.
+
+        Args:
+            shapes: fully known shapes, at most 2^33 values in all.
             stddev: standard deviation, a scalar > 0.
 
         Returns:
-            float32 tensors of these shapes, mean 0. No value exceeds 5.65 standard deviations,
-            the reach of 23 random bits.
+            float64 tensors of these shapes, mean 0.
+
+        Raises:
+            UsageError: more values than the accounted tail covers.
         """
         sizes = [shape.num_elements() for shape in shapes]
+        if sum(sizes) > MAX_WEIGHTS:
+            raise UsageError(
+                f"{sum(sizes):,} weights in one private update: expected at most {MAX_WEIGHTS:,}; "
+                "train fewer of them"
+            )
         values = tf.split(self._normal(sum(sizes), stddev), sizes)
         return [tf.reshape(value, shape) for value, shape in zip(values, shapes, strict=True)]
 
     def _normal(self, size: int, stddev: Any) -> tf.Tensor:
         pairs = (size + 1) // 2
-        uniform = tf.raw_ops.StatelessRandomUniformV2(
-            shape=[2, pairs], key=self._key, counter=self._counter, alg=1
+        words = self._words(pairs, self._counter)
+        # A block of the counter gives two words, so the deeper ones begin behind these.
+        further = self._counter + tf.constant([2 * pairs, 0], tf.uint64)
+        self._counter.assign_add(tf.constant([4 * pairs, 0], tf.uint64))
+        radius = radii(words[0], lambda: self._words(pairs, further))
+        radius *= tf.cast(stddev, tf.float64)
+        cosine, sine = directions(words[1])
+        return tf.concat([radius * cosine, radius * sine], 0)[:size]
+
+    def _words(self, pairs: int, counter: Any) -> tf.Tensor:
+        """`[2, pairs]` uint64."""
+        return tf.raw_ops.StatelessRandomUniformFullIntV2(
+            shape=[2, pairs], key=self._key, counter=counter, alg=1, dtype=tf.uint64
         )
-        # A block of the counter gives four values; stepping over one per value is ample.
-        self._counter.assign_add(tf.constant([2 * pairs, 0], tf.uint64))
-        stddev = tf.cast(stddev, tf.float32)
-        radius = tf.sqrt(tf.math.log(1.0 - uniform[0]) * (-2.0 * stddev * stddev))
-        angle = uniform[1] * (2.0 * math.pi)
-        return tf.concat([radius * tf.cos(angle), radius * tf.sin(angle)], 0)[:size]
+
+
+def radii(leading: tf.Tensor, deeper: Any) -> tf.Tensor:
+    """Returns Rayleigh radii sqrt(-2 ln u) of uniform u in (0, 1] with all its bits.
+
+    A u whose first 32 bits are zero takes 128 more: relative to u, the numbers that it may be are
+    then nowhere further apart than 2^-32, and none is below 2^-192.
+
+    Args:
+        leading: `[N]` uint64, the first 64 bits of each u.
+        deeper: called without arguments in the rare draw that needs it; `[2, N]` uint64.
+
+    Returns:
+        `[N]` float64 in [0, 16.315].
+    """
+    first, small = tf.cast(leading, tf.float64), 2.0**32
+
+    def extended() -> tf.Tensor:
+        second, third = tf.unstack(tf.cast(deeper(), tf.float64))
+        more = (second + (third + 1.0) * 2.0**-64) * 2.0**-64
+        return first + tf.where(first < small, more, tf.constant(0.5, tf.float64))
+
+    scaled = tf.cond(tf.reduce_any(first < small), extended, lambda: first + 0.5)
+    return tf.sqrt(-2.0 * tf.math.log(scaled * 2.0**-64))
+
+
+def directions(words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Returns cosine and sine of the angles 2 pi words / 2^64, to 1e-15.
+
+    Three times as fast as TensorFlow's float64 functions on a CPU: the upper bits choose one of
+    4,096 directions, from which the lower bits turn by less than 0.0016.
+
+    Args:
+        words: `[N]` uint64.
+
+    Returns:
+        Two `[N]` float64 tensors.
+    """
+    low_bits = 64 - _DIRECTION_BITS
+    index = tf.cast(tf.bitwise.right_shift(words, tf.constant(low_bits, tf.uint64)), tf.int32)
+    lower = tf.bitwise.bitwise_and(words, tf.constant(2**low_bits - 1, tf.uint64))
+    turn = tf.cast(lower, tf.float64) * (2 * math.pi * 2.0**-64)
+    angles = np.arange(2**_DIRECTION_BITS) * (2 * math.pi / 2**_DIRECTION_BITS)
+    cosine, sine = (tf.gather(table, index) for table in (np.cos(angles), np.sin(angles)))
+    square = turn * turn
+    along = 1.0 - square * (0.5 - square * (1 / 24))
+    across = turn * (1.0 - square * (1 / 6 - square * (1 / 120)))
+    return cosine * along - sine * across, sine * along + cosine * across
 
 
 def _hidden(value: np.ndarray) -> tf.Variable:

@@ -153,8 +153,9 @@ class DPOptimizer:
         if not self._stddev:
             return [total * scale for total in sums]
         # Replicas have the same key and counter, so that they all add the one same draw.
-        noise = self._noise.draw([variable.shape for variable in self._raw], self._stddev)
-        return [(total + extra) * scale for total, extra in zip(sums, noise, strict=True)]
+        shapes = [variable.shape for variable in self._raw]
+        noised = self._noise.add(sums, shapes, self._clip, self._stddev)
+        return [total * scale for total in noised]
 
     def apply_gradients(self, *args: Any, **kwargs: Any) -> NoReturn:
         """Refused: gradients from elsewhere are neither clipped nor noised.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -56,10 +57,11 @@ class PoissonBatches:
             raise UsageError("Poisson sampling needs at least one row")
         if not 0 < sampling_probability <= 1:
             raise UsageError(f"sampling_probability={sampling_probability}: expected in (0, 1]")
+        q = _of_coins(sampling_probability)
         if capacity is None:
             if not 0 < overflow_probability < 1:
                 raise UsageError(f"overflow_probability={overflow_probability}: expected in (0, 1)")
-            capacity = capacity_for(len(rows), sampling_probability, overflow_probability)
+            capacity = capacity_for(len(rows), q, overflow_probability)
         if capacity < 1:
             raise UsageError(f"capacity={capacity}: expected > 0")
         self._rows = np.asarray(rows, np.int64)
@@ -67,7 +69,7 @@ class PoissonBatches:
             raise UsageError(
                 "Poisson sampling: a row number is there twice, which doubles its part"
             )
-        self._probability, self._capacity, self._key = sampling_probability, capacity, key
+        self._probability, self._capacity, self._key = q, capacity, key
 
     @property
     def key(self) -> SecretKey:
@@ -126,6 +128,15 @@ class PoissonBatches:
         rows = np.full(self._capacity, PADDING, np.int64)
         rows[: len(drawn)] = drawn
         return rows, rows != PADDING
+
+
+def _of_coins(probability: float) -> float:
+    """The exact chance that a coin of 53 random bits is below `probability`.
+
+    It is what a row is drawn with, so it is what the accounting has to be told: more than what was
+    asked for by less than 1.2e-16.
+    """
+    return math.ceil(probability * 2.0**53) / 2.0**53
 
 
 def check_own_batches(samplers: Mapping[str, object]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from tf_mtl_privacy.reporting.formats import number
@@ -11,6 +11,8 @@ from tf_mtl_privacy.reporting.layout import block
 if TYPE_CHECKING:
     from tf_mtl_privacy.privacy.accounting_summary import Summary
 
+# An epsilon below this share of its target is told.
+_FAR = 0.98
 _NEIGHBOURS = {
     "add_or_remove_one": "one image more or less (add or remove)",
     "zero_out_one": "one image there, or an empty row in its place (zero out)",
@@ -28,6 +30,9 @@ def epsilon_text(summary: Summary, target_epsilon: float = 0.0) -> str:
     lines = []
     if target_epsilon:
         text = f"{mechanism.noise_multiplier:.4f} keeps epsilon at or below {target_epsilon:g}"
+        if summary.epsilon_pld < _FAR * target_epsilon:
+            text += f"; it is {number(summary.epsilon_pld)} then"
+            text += f", and with less noise there is none: {summary.bound}" if summary.bound else ""
         lines += block("noise multiplier", [text])
     else:
         lines += block("noise multiplier", [f"{mechanism.noise_multiplier:g}"])
@@ -60,22 +65,36 @@ def _delta(summary: Summary) -> str:
 
 
 def _image(summary: Summary) -> list[str]:
-    return [
-        f"{number(summary.epsilon_pld)} by privacy loss distributions (PLD), the tighter bound",
-        f"{number(summary.epsilon_rdp)} by Renyi accounting (RDP)",
-        f"{number(summary.replace_one)} for replacing an image by another one (PLD)",
-    ]
+    figures = (
+        ("epsilon_pld", "by privacy loss distributions (PLD), the tighter bound"),
+        ("epsilon_rdp", "by Renyi accounting (RDP)"),
+        ("replace_one", "for replacing an image by another one (PLD)"),
+    )
+    return _with_reasons(summary, figures)
 
 
 def _person(summary: Summary) -> list[str]:
     if not summary.images_per_person:
-        return ["inf: the number of images per person is not bounded (--max_images_per_person)"]
-    if math.isinf(summary.person_pld) and summary.phase.overflow:
-        return ["inf: batches are too full too often for it; lower --overflow_probability"]
-    return [
-        f"{number(summary.person_pld)} by PLD, {number(summary.person_rdp)} by RDP, for at most "
-        f"{summary.images_per_person} images each"
-    ]
+        return [f"inf: {summary.reasons['person_pld']}"]
+    most = f"for at most {summary.images_per_person} images each"
+    if not {"person_pld", "person_rdp"} & set(summary.reasons):
+        pld, rdp = number(summary.person_pld), number(summary.person_rdp)
+        return [f"{pld} by PLD, {rdp} by RDP, {most}"]
+    figures = (("person_pld", f"by PLD, {most}"), ("person_rdp", f"by RDP, {most}"))
+    return _with_reasons(summary, figures)
+
+
+def _with_reasons(summary: Summary, figures: Sequence[tuple[str, str]]) -> list[str]:
+    """One line a figure; a reason is given in full where it is first met."""
+    lines: list[str] = []
+    told: set[str] = set()
+    for name, words in figures:
+        line, reason = f"{number(getattr(summary, name))} {words}", summary.reasons.get(name, "")
+        if reason:
+            line += ", for the same reason" if reason in told else f": {reason}"
+            told.add(reason)
+        lines.append(line)
+    return lines
 
 
 def _paper(summary: Summary) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.privacy.accounting_events import Phase
+from tf_mtl_privacy.privacy.accounting import why_infinite
+from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, Phase
 from tf_mtl_privacy.privacy.ledger_report import ledger_report
 from tf_mtl_privacy.privacy.ledger_state import LedgerState
 from tf_mtl_privacy.privacy.statements import library_epsilon, library_statement
@@ -56,8 +57,9 @@ def dp_status(
             "released": dict.fromkeys(PARTS),
             **_reads(config, data),
         }
-    planned = {n: u.planned for n, u in plan.updates.items() if u.phase in ended_early}
-    report = ledger_report(ledger, plan.delta, planned)
+    planned = {name: update.planned for name, update in plan.updates.items()}
+    early = [name for name, update in plan.updates.items() if update.phase in ended_early]
+    report = ledger_report(ledger, plan.delta, planned, early)
     _keep_to_target(report, plan)
     for name, phase in ledger.phases().items():
         report["phases"][name] |= {
@@ -70,7 +72,7 @@ def dp_status(
     return {
         "scope": config.privacy.dp_scope,
         **report,
-        "reason": _reason(config, report),
+        "reason": _reason(config, report, ledger),
         "public_backbone": public or None,
         "budgets": [
             {"updates": list(budget.updates), "target_epsilon": budget.target_epsilon}
@@ -84,12 +86,28 @@ def dp_status(
 
 
 def _keep_to_target(report: dict[str, Any], plan: PrivatePlan) -> None:
-    """The whole plan after a kill may sum up to more than the target, at which training stops."""
+    """States the target of the whole run where it is less than the plan after a kill sums up to.
+
+    Training stops at the target, so that fewer updates run. As long as all are of one mechanism
+    that fixes their total number before the run, and a part of them reveals no more than all.
+    Where mechanisms differ, how many of each fit depends on where a phase ended, that is, on the
+    data; stopping at a composed epsilon is then a privacy filter, which is not proven for PLD. The
+    larger figure is stated.
+    """
     whole_run = [b.target_epsilon for b in plan.budgets if len(b.updates) == len(plan.updates)]
     planned, ran = report["epsilon_pld"], report["as_run"]["epsilon_pld"]
-    if whole_run and planned is not None and ran is not None:
+    alike = len({_kind(update.mechanism) for update in plan.updates.values()}) == 1
+    if whole_run and alike and planned is not None and ran is not None:
         # Never less than what has been counted, whatever the target is.
         report["epsilon_pld"] = min(planned, max(ran, whole_run[0]))
+
+
+def _kind(mechanism: Mechanism) -> tuple[Any, ...]:
+    """What the accounting of one update depends on."""
+    if mechanism.sampling != POISSON:
+        return mechanism.sampling, mechanism.noise_multiplier
+    overflow = mechanism.overflow_probability
+    return POISSON, mechanism.noise_multiplier, mechanism.sampling_probability, overflow
 
 
 def _library(phase: Phase, delta: float, images_per_person: int) -> dict[str, Any]:
@@ -102,12 +120,13 @@ def _library(phase: Phase, delta: float, images_per_person: int) -> dict[str, An
     }
 
 
-def _reason(config: Config, report: Mapping[str, Any]) -> str | None:
-    """Why no released weight has an epsilon, or None where they have."""
+def _reason(config: Config, report: Mapping[str, Any], ledger: LedgerState) -> str | None:
+    """Returns why no released weight has an epsilon, or None where they have."""
     if report["void"]:
         return f"void: {report['void_reason']}"
     if report["epsilon_pld"] is None:
-        return "no finite epsilon holds at this delta"
+        reason = why_infinite(list(ledger.phases().values()), report["delta"])
+        return f"no finite epsilon holds at this delta: {reason}"
     if config.privacy.dp_scope == "all":
         return None
     return (

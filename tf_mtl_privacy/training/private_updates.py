@@ -21,15 +21,19 @@ from tf_mtl_privacy.privacy.accounting_events import (
     Mechanism,
     Phase,
     check_delta,
+    planned_steps,
 )
 from tf_mtl_privacy.privacy.calibration import calibrated
 from tf_mtl_privacy.privacy.keys import SecretKey
 from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
+from tf_mtl_privacy.privacy.overflow import overflow_probability
 from tf_mtl_privacy.privacy.poisson import PoissonBatches, check_own_batches, limit_per_person
 from tf_mtl_privacy.training.schedule import phase_epochs
 from tf_mtl_privacy.training.turns import order_seed, turns
 
 Sampler = PoissonBatches | ShuffledEpochs
+# Batches of updates that claim nothing.
+_WITHOUT_NOISE = 1e-15
 # Scope -> update -> the phase whose every step makes one of it, with the usual game.
 UPDATES = {
     "discriminator": {
@@ -123,12 +127,16 @@ def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePla
     privacy, labels = config.privacy, dataset.labels("train").private
     everyone, labelled = np.arange(len(labels)), np.flatnonzero(labels >= 0)
     check_delta(privacy.delta, len(labels))
+    rows = {
+        name: labelled if phase == "discriminator" else everyone
+        for name, phase in update_phases(config).items()
+    }
+    overflow = _overflow_probability(config, rows)
     updates = {}
     for name, phase in update_phases(config).items():
-        rows = labelled if phase == "discriminator" else everyone
-        sampler = _sampler(config, name, rows, key)
-        planned = phase_epochs(config)[phase] * sampler.steps_per_epoch
-        mechanism, size = _mechanism(config, sampler, len(rows))
+        sampler = _sampler(config, name, rows[name], key, overflow)
+        mechanism, size = _mechanism(config, sampler, len(rows[name]))
+        planned = planned_steps(phase_epochs(config)[phase], mechanism.sampling_probability)
         updates[name] = Update(phase, sampler, mechanism, size, planned)
     check_own_batches({name: update.sampler for name, update in updates.items()})
     budgets = _budgets(config, updates)
@@ -141,13 +149,36 @@ def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePla
     return PrivatePlan(updates, budgets, header, privacy.delta)
 
 
-def _sampler(config: Config, name: str, rows: np.ndarray, key: SecretKey) -> Sampler:
+def _overflow_probability(config: Config, rows: Mapping[str, np.ndarray]) -> float:
+    """The given one, or one that changes no epsilon of the plan."""
+    privacy = config.privacy
+    if privacy.overflow_probability or privacy.sampling != POISSON:
+        return privacy.overflow_probability
+    noise = 1.0 if _has_target(config) else privacy.noise_multiplier
+    if noise == 0:
+        return _WITHOUT_NOISE
+    phases, epochs = [], phase_epochs(config)
+    for name, phase in update_phases(config).items():
+        mechanism = Mechanism(noise, min(1.0, config.train.batch_size / len(rows[name])))
+        steps = planned_steps(epochs[phase], mechanism.sampling_probability)
+        phases.append(Phase(mechanism, steps))
+    # Of two budgets the sum bounds what both cost together.
+    target = privacy.target_epsilon or (
+        privacy.target_epsilon_pretrain + privacy.target_epsilon_adversarial
+    )
+    return overflow_probability(phases, privacy.delta, target, privacy.max_images_per_person)
+
+
+def _sampler(
+    config: Config, name: str, rows: np.ndarray, key: SecretKey, overflow: float
+) -> Sampler:
     size = config.train.batch_size
     if config.privacy.sampling == POISSON:
         return PoissonBatches(
             rows,
             min(1.0, size / len(rows)),
-            overflow_probability=config.privacy.overflow_probability,
+            None if overflow else len(rows),
+            overflow,
             key=key.derive(f"sampling/{name}"),
         )
     # Each in its own order; several updates of one step need not see the same rows.

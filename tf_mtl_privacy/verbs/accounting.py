@@ -34,9 +34,10 @@ class AccountingOptions(CommonOptions):
         "poisson", "How batches are drawn.", choices=("poisson", "shuffled_epochs")
     )
     overflow_probability: float = option(
-        1e-15,
-        "Chance that a batch of fixed capacity is too small; it is part of delta.",
-        above=0,
+        0.0,
+        "Chance that a batch of fixed capacity is too small, which is part of delta; 0 chooses one "
+        "so small that it changes no epsilon.",
+        low=0,
         high=1,
     )
     plot: str = option("", "PNG of epsilon over steps to write.")
