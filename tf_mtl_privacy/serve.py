@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.contract import EXTRA_FOLDER, LABELS_FILE
-from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.errors import RunError, UsageError, install_command
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.terminal import show
@@ -61,7 +61,7 @@ def _require_packages() -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise RunError(
-                f"the package {name} is missing: pip install 'tf_mtl_privacy[serving]'"
+                f"the package {name} is missing: {install_command('serving')}"
             ) from error
 
 

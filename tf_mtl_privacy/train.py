@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
 from tf_mtl_privacy import cli
+from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.config.run import FOR_EVALUATION_ONLY
+from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.privacy_text import privacy_text
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.start_files import check_start_files
 
 
 def main(parsed: Parsed) -> int:
     """Trains, evaluates on test rows, prints one table."""
+    _look_first(parsed)
     cli.load_tensorflow()
     from tf_mtl_privacy.evaluate import evaluate_run, results_path
     from tf_mtl_privacy.evaluation.probes.check import fresh_check
@@ -43,6 +49,34 @@ def main(parsed: Parsed) -> int:
     )
     show(results_table(results, run_files(run_dir, results_path(run_dir, data, data).name)))
     return cli.OK
+
+
+def _look_first(parsed: Parsed) -> None:
+    """Refuses at once what is missing: loading TensorFlow and preparing data take time."""
+    from tf_mtl_privacy.training.run_dir import claim, has_finished
+
+    config = parsed.config
+    if config.data.dataset == "lfw":
+        raise UsageError(FOR_EVALUATION_ONLY)
+    with claim(parsed.options.run_dir, config) as folder:
+        check_source(config.data)
+        if not has_finished(folder):
+            check_start_files(config)
+
+
+def check_source(data: DataConfig) -> None:
+    """Makes sure that a data set is where a configuration says, without preparing it.
+
+    Raises:
+        UsageError: the folder is missing or not in the official layout. Of tfds, which loads
+            TensorFlow, only the folder is looked at.
+    """
+    from tf_mtl_privacy.data.opening import open_source
+
+    if not data.dataset.startswith("tfds:"):
+        open_source(data)
+    elif not Path(data.data_dir).expanduser().is_dir():
+        raise UsageError(f"--data_dir={data.data_dir}: no such folder")
 
 
 def _say(text: str) -> None:

@@ -136,7 +136,8 @@ def test_celeba_has_the_paper_s_numbers():
     assert train.stop_business == "gender=0.95,age=0.80"
     assert (train.stop_change, train.stop_epochs) == (0.01, 5)
     assert (train.stop_privacy, train.stop_membership, train.stop_psnr) == (0.15, 0.10, 32)
-    assert (config.model.encoder, config.model.encoder_weights) == ("resnet50", "imagenet")
+    model = config.model
+    assert (model.encoder, model.effective_encoder_weights) == ("resnet50", "imagenet")
     assert config.data.image_size == 128
 
 

@@ -10,6 +10,7 @@ import keras
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.models.weights import assign_weights, misfit, read_weights
+from tf_mtl_privacy.start_files import fetch_failure, imagenet_problem
 
 # Stride -> the last layer that has it.
 TAPS = {
@@ -99,14 +100,8 @@ def _application(name: str, x: Any, imagenet: bool) -> keras.Model:
     except Exception as error:
         if not imagenet:
             raise
-        raise RunError(
-            f"--encoder_weights=imagenet: cannot fetch the weights of {name} "
-            f"({_first_line(error)}); give a local file instead"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        reason = fetch_failure(error)
+        raise RunError(imagenet_problem("encoder_weights", name, reason)) from error
 
 
 def _reset(model: keras.Model, name: str, seed: int) -> None:

@@ -20,6 +20,7 @@ from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.models.mask import switch_mask
 from tf_mtl_privacy.models.noise import count_draws, draw_anew
 from tf_mtl_privacy.privacy.keys import SecretKey, key_for_tests, secret_key
+from tf_mtl_privacy.start_files import check_start_files
 from tf_mtl_privacy.training import run_dir as folders
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.checks import Checks
@@ -78,6 +79,8 @@ def fit(
     with folders.claim(run_dir, config) as folder:
         if not (folder / folders.STATUS_FILE).exists():
             check_keeping(config, checked=check is not None)
+            # Before the data, which may take long to prepare.
+            check_start_files(config)
             for note in notes(config):
                 report(note)
             given = dataset is not None
