@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.terminal import show
 
@@ -15,6 +17,21 @@ if TYPE_CHECKING:
     from tf_mtl_privacy.data.store import Store
 
 _SHOWN = 3
+
+
+def check_source(data: DataConfig) -> None:
+    """Makes sure that a data set is where a configuration says, without preparing it.
+
+    Raises:
+        UsageError: the folder is missing or not in the official layout. Of tfds, which loads
+            TensorFlow, only the folder is looked at.
+    """
+    from tf_mtl_privacy.data.opening import open_source
+
+    if not data.dataset.startswith("tfds:"):
+        open_source(data)
+    elif not Path(data.data_dir).expanduser().is_dir():
+        raise UsageError(f"--data_dir={data.data_dir}: no such folder")
 
 
 def prepare_data(

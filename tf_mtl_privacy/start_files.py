@@ -56,7 +56,7 @@ def imagenet_file(architecture: str) -> tuple[Path, str]:
         architecture: 'resnet50', 'mobilenet_v2' or 'vgg16'.
     """
     path = _IMAGENET[architecture]
-    return _keras_home() / "models" / path.rpartition("/")[2], _KERAS_URL + path
+    return keras_home() / "models" / path.rpartition("/")[2], _KERAS_URL + path
 
 
 def imagenet_problem(flag: str, architecture: str, reason: str) -> str:
@@ -177,7 +177,7 @@ def _check_imagenet(flag: str, architecture: str) -> None:
         raise RunError(imagenet_problem(flag, architecture, reason)) from error
 
 
-def _keras_home() -> Path:
+def keras_home() -> Path:
     """Returns Keras's own folder, found as Keras finds it."""
     given = os.environ.get("KERAS_HOME")
     if given:

@@ -1,18 +1,17 @@
-"""`python -m tf_mtl_privacy.train`: trains a run, or goes on with it, and evaluates it."""
+"""Trains a run, or continues it, and evaluates it: `python -m tf_mtl_privacy.train`."""
 
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from tqdm import tqdm
 
 from tf_mtl_privacy import cli
-from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.config.run import FOR_EVALUATION_ONLY
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic
 from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.privacy_text import privacy_text
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
@@ -62,21 +61,6 @@ def _look_first(parsed: Parsed) -> None:
         check_source(config.data)
         if not has_finished(folder):
             check_start_files(config)
-
-
-def check_source(data: DataConfig) -> None:
-    """Makes sure that a data set is where a configuration says, without preparing it.
-
-    Raises:
-        UsageError: the folder is missing or not in the official layout. Of tfds, which loads
-            TensorFlow, only the folder is looked at.
-    """
-    from tf_mtl_privacy.data.opening import open_source
-
-    if not data.dataset.startswith("tfds:"):
-        open_source(data)
-    elif not Path(data.data_dir).expanduser().is_dir():
-        raise UsageError(f"--data_dir={data.data_dir}: no such folder")
 
 
 def _say(text: str) -> None:

@@ -71,6 +71,11 @@ def has_finished(folder: Path) -> bool:
     return (folder / STATUS_FILE).exists()
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Returns True if a run folder holds a checkpoint, from which training continues."""
+    return any(list(place.glob("ckpt-*.index")) for place in _checkpoints(folder))
+
+
 def has_started(folder: Path) -> bool:
     """Returns True if a run folder holds anything that was trained.
 

@@ -52,3 +52,7 @@ class ServeOptions(CommonOptions):
                 raise UsageError(f"--{name}={getattr(self, name)}: expected a port, <= 65535")
         if self.port and self.port == self.grpc_port:
             raise UsageError(f"--grpc_port={self.grpc_port}: expected another one than --port")
+
+    def after_interrupt(self) -> str:
+        """See `CommonOptions`."""
+        return "no server was started"
