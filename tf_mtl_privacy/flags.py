@@ -188,7 +188,10 @@ def _options(verb: str, command: Verb, explicit: dict[str, Any], positional: lis
     if command.positional:
         given[command.positional] += tuple(positional)
         if not given[command.positional]:
-            raise UsageError(f"{verb} needs at least one --{command.positional}=PATH")
+            raise UsageError(
+                f"{verb} needs at least one --{command.positional}=PATH, a picture's file or a "
+                "folder of them"
+            )
     elif positional:
         raise UsageError(f"{positional[0]!r}: unexpected argument; {verb} takes --name=value only")
     return command.options(**given)

@@ -1,4 +1,4 @@
-"""Serves an exported model on this machine: `python -m tf_mtl_privacy.serve --export_dir=..`.
+"""Serves an exported model on this machine: `python -m tf_mtl_privacy.serve --export_dir=DIR`.
 
 It stands in for TensorFlow Serving on machines without it.
 """
@@ -15,7 +15,7 @@ from tf_mtl_privacy.errors import RunError, UsageError, install_command
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.terminal import show
-from tf_mtl_privacy.serving.version_folder import versions
+from tf_mtl_privacy.serving.version_folder import no_version, versions
 from tf_mtl_privacy.verbs.serve import ServeOptions
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def main(parsed: Parsed) -> int:
     folder = Path(options.export_dir)
     if not folder.is_dir():
         raise UsageError(f"--export_dir={folder}: no such folder")
+    if not versions(folder):
+        raise UsageError(no_version(folder))
     _require_packages()
 
     # Loaded here: wrong flags must be told before.
