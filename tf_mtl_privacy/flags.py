@@ -193,7 +193,10 @@ def _options(verb: str, command: Verb, explicit: dict[str, Any], positional: lis
                 "folder of them"
             )
     elif positional:
-        raise UsageError(f"{positional[0]!r}: unexpected argument; {verb} takes --name=value only")
+        given = positional[0]
+        hint = f"did you mean --flagfile={given}?" if given.endswith(".cfg") else ""
+        hint = hint or f"{verb} takes --name=value only"
+        raise UsageError(f"{given!r}: unexpected argument; {hint}")
     return command.options(**given)
 
 

@@ -1,5 +1,6 @@
 """What a new user meets: wrong starts are refused at once, leave nothing, and name what works."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -7,7 +8,7 @@ import shutil
 import pytest
 
 from tests.fakes.folders import write_celeba, write_lfw
-from tf_mtl_privacy import cli, evaluate, predict, train
+from tf_mtl_privacy import cli, evaluate, predict, prepare, train
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.training.run_dir import claim
@@ -66,6 +67,19 @@ WRONG = {
     ),
     "a file for a run folder": (["--run_dir=../file"], 2, "--run_dir=../file", "is a file"),
     "a run folder below a file": (["--run_dir=../file/x"], 1, "--run_dir=../file/x", "another"),
+    "a cache that cannot be written": (
+        ["--cache_dir=/proc/cache"],
+        1,
+        "--cache_dir=/proc/cache",
+        "another folder",
+    ),
+    "a flagfile without --flagfile": (["celeba.cfg"], 2, "'celeba.cfg'", "--flagfile=celeba.cfg"),
+    "a misspelled flagfile": (
+        ["--flagfile=celebA.cfg"],
+        2,
+        "celebA.cfg",
+        "did you mean celeba.cfg",
+    ),
     "no weights file": (["--encoder_weights=w.h5"], 2, "--encoder_weights=w.h5", "none"),
     "no VGG16 file": (["--perceptual_weights=v.h5"], 2, "--perceptual_weights=v.h5", "hed"),
     "no backbone": (["--backbone=b"], 2, "--backbone=", "backbone.cfg"),
@@ -173,6 +187,21 @@ def test_the_remedies_for_lfw_work(command, trained, tmp_path, tiny):
     tasks = "--tasks=gender=Male,age=age_group,expression=Smiling"
     code, out, err = command("evaluate", *flags.split(), tasks, tiny[-1])
     assert code == 0 and "gender" in out, err
+
+
+def test_train_store_in_a_cache_that_cannot_be_written_is_used(tmp_path, monkeypatch):
+    write_celeba(tmp_path / "celeba", count=20)
+    flags = ["--dataset=celeba", f"--data_dir={tmp_path / 'celeba'}", "--image_size=32"]
+    data = parse("prepare", [*flags, f"--cache_dir={tmp_path / 'cache'}"]).data
+    prepare.prepare_data(data)
+
+    def read_only(*_, dir, **options):
+        raise PermissionError(13, "Permission denied", str(dir))
+
+    monkeypatch.setattr("tempfile.TemporaryFile", read_only)
+    prepare.check_source(data)
+    with pytest.raises(RunError, match="cannot write there: Permission denied; give another"):
+        prepare.check_source(dataclasses.replace(data, image_size=64))
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict", "audit", "export"])
