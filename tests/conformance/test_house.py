@@ -166,6 +166,24 @@ def test_no_registry_host_and_no_path_of_one_machine():
     assert found == []
 
 
+def test_extras_are_installed_by_one_command_everywhere():
+    """The package is on no registry: its name there could be anybody's."""
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    extras = set(re.findall(r'^        "(\w+)": \[', setup, re.MULTILINE))
+    assert {"serving", "onnx", "perceptual", "test"} <= extras
+    sources = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    sources += (ROOT / "tf_mtl_privacy").rglob("*.py")
+    named = set()
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert f"{'tf_mtl_privacy'}[" not in text, path
+        found = re.findall(r"pip install (\S+)\[(\w+)\]", text)
+        assert {place for place, _ in found} <= {"'."}, path
+        named |= {extra for _, extra in found}
+        named |= set(re.findall(r"install_command\([\"'](\w+)", text))
+    assert {"serving", "onnx", "perceptual"} <= named <= extras
+
+
 def test_every_flag_that_pages_name_exists():
     unknown = [
         f"{page.name}: --{name}"

@@ -34,7 +34,7 @@ class ExportOptions(CommonOptions):
     onnx: bool = option(
         False,
         "Also write an ONNX file of the attributes, with its accuracy on test rows beside the "
-        "run's; needs the packages of tf_mtl_privacy[onnx].",
+        "run's; needs the packages of pip install '.[onnx]'.",
     )
 
     def __post_init__(self) -> None:
