@@ -6,13 +6,16 @@ import urllib.error
 from pathlib import Path
 
 import keras
+import numpy as np
 import pytest
 
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import Config, DataConfig, LossConfig, ModelConfig, TrainConfig
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import write_json
+from tf_mtl_privacy.models.encoder import build_encoder
 from tf_mtl_privacy.start_files import check_start_files, fetch_failure, imagenet_file
+from tf_mtl_privacy.training.perceptual import PerceptualLoss
 
 MAKERS = {
     "resnet50": keras.applications.ResNet50,
@@ -146,3 +149,42 @@ def test_stl_needs_no_perceptual_weights(offline):
     stl = Config(train=TrainConfig(model="stl"), loss=LossConfig(perceptual_weights="imagenet"))
     check_start_files(stl)
     assert offline == []
+
+
+def unreachable(fname, origin, **options):
+    raise Exception(f"URL fetch failure on {origin}: None -- [Errno -2] Name or service not known")
+
+
+@pytest.mark.parametrize("cached", [False, True])
+@pytest.mark.parametrize("flag", ["encoder_weights", "perceptual_weights"])
+def test_imagenet_weights_that_keras_cannot_fetch(monkeypatch, keras_home, flag, cached):
+    """A cached file that is damaged is fetched again by Keras, which fails as well."""
+    name = "mobilenet_v2" if flag == "encoder_weights" else "vgg16"
+    path, url = imagenet_file(name)
+    if cached:
+        path.parent.mkdir(parents=True)
+        path.write_text("damaged")
+    monkeypatch.setattr(keras.src.utils.file_utils, "get_file", unreachable)
+    with pytest.raises(RunError) as error:
+        if flag == "encoder_weights":
+            build_encoder(ModelConfig(encoder=name, encoder_weights="auto"), 64, seed=0)
+        else:
+            PerceptualLoss("imagenet")
+    there = "is not the file that Keras expects" if cached else "is not there"
+    assert f"--{flag}=imagenet: {path} {there} and {url} cannot be fetched" in str(error.value)
+    assert "([Errno -2] Name or service not known)" in str(error.value)
+
+
+def test_encoder_weights_file_that_keras_would_have_cached_is_a_remedy(tmp_path):
+    """What the refusal names as a remedy: such a file, given by its path."""
+    donor = keras.applications.MobileNetV2(
+        include_top=False, weights=None, input_tensor=keras.Input((64, 64, 3))
+    )
+    path = tmp_path / "mobilenet_v2.weights.h5"
+    donor.save_weights(path)
+    options = ModelConfig(encoder="mobilenet_v2", encoder_weights=str(path), feature_stride=8)
+    encoder = build_encoder(options, 64, seed=0)
+    for name in ("Conv1", "block_5_project"):
+        np.testing.assert_array_equal(
+            encoder.get_layer(name).get_weights()[0], donor.get_layer(name).get_weights()[0]
+        )

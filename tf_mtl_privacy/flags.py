@@ -193,10 +193,11 @@ def _options(verb: str, command: Verb, explicit: dict[str, Any], positional: lis
                 "folder of them"
             )
     elif positional:
-        given = positional[0]
-        hint = f"did you mean --flagfile={given}?" if given.endswith(".cfg") else ""
-        hint = hint or f"{verb} takes --name=value only"
-        raise UsageError(f"{given!r}: unexpected argument; {hint}")
+        first = positional[0]
+        hint = f"{verb} takes --name=value only"
+        if first.endswith(".cfg"):
+            hint = f"did you mean --flagfile={first}?"
+        raise UsageError(f"{first!r}: unexpected argument; {hint}")
     return command.options(**given)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -93,10 +94,12 @@ def _application(name: str, x: Any, imagenet: bool) -> keras.Model:
         "resnet50": keras.applications.ResNet50,
         "mobilenet_v2": keras.applications.MobileNetV2,
     }[name]
+    weights = "imagenet" if imagenet else None
     try:
-        return make(
-            include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, name=name
-        )
+        with warnings.catch_warnings():
+            # MobileNetV2 says of every input that its weights are those of 224 pixels.
+            warnings.filterwarnings("ignore", message="`input_shape` is undefined")
+            return make(include_top=False, weights=weights, input_tensor=x, name=name)
     except Exception as error:
         if not imagenet:
             raise

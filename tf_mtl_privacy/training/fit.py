@@ -57,7 +57,8 @@ def fit(
     Args:
         config: what to train, on what, for how long.
         dataset: rows and labels; None opens (and prepares) the one that `config.data` names.
-        run_dir: the run's folder. A finished run is loaded, not trained again.
+        run_dir: the run's folder. A finished run is loaded, not trained again. Where it fails
+            before anything was trained, what it has made there is removed.
         log_images: show a few originals and restored images in TensorBoard. Synthetic faces are
             always shown; pictures of real people only when this is True.
         test_key: for tests: fixes sampling and noise of private updates, which voids every
@@ -71,9 +72,11 @@ def fit(
             on its arguments alone.
 
     Raises:
-        UsageError: the folder holds another run, the data cannot be trained on, or
+        UsageError: the folder holds another run, weights or a backbone are missing, the data
+            cannot be trained on, Keras is set to something else than float32 and channels last, or
             `--keep=best` without a check.
-        RunError: a file cannot be written, a loss is not finite.
+        RunError: a file cannot be written, ImageNet weights cannot be fetched, a loss is not
+            finite.
         KeyboardInterrupt: Ctrl-C; the run can be gone on with.
     """
     with folders.claim(run_dir, config) as folder:
