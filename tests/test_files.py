@@ -111,6 +111,69 @@ def test_in_a_log_file_progress_is_plain_lines_with_rate_and_time_left(monkeypat
     ]
 
 
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+def lines_of(monkeypatch, seconds, total=79, **options):
+    """What a log shows where the updates take these seconds."""
+    clock = [100.0]
+    monkeypatch.setattr("tf_mtl_privacy.progress.time.monotonic", lambda: clock[0])
+    log = io.StringIO()
+    with Progress(total, "business 1/4", stream=log) as progress:
+        for taken in seconds:
+            clock[0] += taken
+            progress.update(**options)
+    return log.getvalue().splitlines()
+
+
+def test_progress_first_step_that_compiles_has_no_time_left(monkeypatch):
+    # 30 s of compiling, then 0.25 s a step: by the plain mean there were 2340 s left at first.
+    lines = lines_of(monkeypatch, [30.0, *[0.25] * 78], note="loss 0.500")
+    assert lines == [
+        "business 1/4: 1/79 steps loss 0.500",
+        # 60 steps in 15 s after the first one; 18 are left.
+        "business 1/4: 61/79 steps, 4.0 steps/s, 4 s left loss 0.500",
+    ]
+
+
+def test_progress_units_that_were_there_already_do_not_count(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("tf_mtl_privacy.progress.time.monotonic", lambda: clock[0])
+    log = io.StringIO()
+    with Progress(10, "attackers", "attackers", stream=log) as progress:
+        clock[0] = 1.0
+        progress.update(3, timed=False)
+        clock[0] = 20.0
+        progress.update()
+        clock[0] = 40.0
+        progress.update(2)
+    # Two units in the 20 s after the first that was worked on; four are left.
+    assert log.getvalue().splitlines() == [
+        "attackers: 4/10 attackers",
+        "attackers: 6/10 attackers, 6.0 attackers/min, 40 s left",
+    ]
+
+
+def test_progress_bar_shows_no_time_left_before_the_second_step(monkeypatch):
+    clock = [1000.0]
+    monkeypatch.setattr("tf_mtl_privacy.progress.time.time", lambda: clock[0])
+    monkeypatch.setattr("tqdm.std.time", lambda: clock[0])
+    terminal = Terminal()
+    with Progress(79, "business 1/4", stream=terminal) as progress:
+        clock[0] += 30.0
+        progress.update()
+        first = terminal.getvalue().rpartition("\r")[2]
+        for _ in range(40):
+            clock[0] += 0.25
+            progress.update()
+        later = terminal.getvalue().rpartition("\r")[2]
+    assert "1/79" in first and "<?" in first, first
+    # 38 steps of 0.25 s are left.
+    assert "41/79" in later and "<00:09" in later and "4.00 steps/s" in later, later
+
+
 def test_the_newest_version_is_the_highest_number_that_has_the_file(tmp_path):
     for name in ("2", "10", "011", "12", "later"):
         (tmp_path / name).mkdir()

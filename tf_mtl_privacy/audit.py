@@ -26,6 +26,7 @@ from tf_mtl_privacy.config import AUDIT_FILE, AUDIT_FOLDER, CONFIG_FILE, DataCon
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import check_writable, private_dir, write_json
 from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.formats import duration
 from tf_mtl_privacy.reporting.terminal import show
@@ -160,6 +161,7 @@ def audit_exported(
 def main(parsed: Parsed) -> int:
     """Audits, prints a table, and answers 3 where a claim is contradicted."""
     options: AuditOptions = parsed.options
+    check_source(parsed.data)
     cli.load_tensorflow()
     if options.saved_model:
         audit = audit_exported(

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import importlib
+import json
 import os
 import signal
 import sys
@@ -16,13 +17,20 @@ import threading
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.flags import HelpRequested, Parsed, parse
+from tf_mtl_privacy.start_files import keras_home
 
 OK, FAILURE, USAGE, CONTRADICTED, INTERRUPTED = 0, 1, 2, 3, 130
 DEBUG_VARIABLE = "TF_MTL_PRIVACY_DEBUG"
+# Settings of Keras: what is needed here, then what else Keras takes.
+_KERAS: dict[str, tuple[Any, ...]] = {
+    "floatx": ("float32", "float16", "float64"),
+    "image_data_format": ("channels_last", "channels_first"),
+    "epsilon": (1e-7,),
+}
 Main = Callable[[Parsed], int | None]
 
 
@@ -46,6 +54,7 @@ def execute(verb: str, main: Main, argv: Sequence[str]) -> int:
     debug = _asks_for_debug(argv) or bool(os.environ.get(DEBUG_VARIABLE))
     # What commands write is about people, also what libraries write for them.
     umask = os.umask(0o077)
+    parsed: Parsed | None = None
     try:
         with _TerminateAsInterrupt():
             parsed = parse(verb, argv)
@@ -59,7 +68,7 @@ def execute(verb: str, main: Main, argv: Sequence[str]) -> int:
         _discard_output()
         return FAILURE
     except KeyboardInterrupt:
-        return _report("interrupted; the same command continues where it stopped", INTERRUPTED)
+        return _report(_interrupted(parsed), INTERRUPTED)
     except Exception as error:
         if debug:
             traceback.print_exc()
@@ -67,6 +76,13 @@ def execute(verb: str, main: Main, argv: Sequence[str]) -> int:
         return _report(f"error: {message}", code)
     finally:
         os.umask(umask)
+
+
+def _interrupted(parsed: Parsed | None) -> str:
+    """The line after Ctrl-C; what is kept depends on the command and on how far it came."""
+    if parsed is None:
+        return "interrupted"
+    return f"interrupted; {parsed.options.after_interrupt()}"
 
 
 def _asks_for_debug(argv: Sequence[str]) -> bool:
@@ -81,8 +97,13 @@ def load_tensorflow() -> None:
     """Imports TensorFlow and keeps what its libraries write while they load off the terminal.
 
     They write straight to the file descriptor, before any log level of theirs is read. If the
-    import fails, all of it is shown.
+    import fails, all of it is shown. Settings of the user's keras.json that would change the
+    networks are replaced for this process.
+
+    Raises:
+        UsageError: a keras.json that Keras itself refuses.
     """
+    settings = _foreign_settings()
     sys.stderr.flush()
     terminal = os.dup(2)
     try:
@@ -90,6 +111,10 @@ def load_tensorflow() -> None:
             os.dup2(kept.fileno(), 2)
             try:
                 importlib.import_module("tensorflow")
+                if settings:
+                    keras = importlib.import_module("keras")
+                    for name in settings:
+                        getattr(keras.config, f"set_{name}")(_KERAS[name][0])
             except BaseException:
                 kept.seek(0)
                 os.write(terminal, kept.read())
@@ -98,6 +123,28 @@ def load_tensorflow() -> None:
                 os.dup2(terminal, 2)
     finally:
         os.close(terminal)
+
+
+def _foreign_settings() -> list[str]:
+    """Names of the settings in keras.json that are not those that the networks are built for."""
+    path = keras_home() / "keras.json"
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        # Keras does without it as well.
+        return []
+    different = []
+    for name, allowed in _KERAS.items():
+        value = found.get(name, allowed[0]) if isinstance(found, dict) else found
+        # Of epsilon Keras takes any float.
+        if value not in allowed and not (name == "epsilon" and isinstance(value, float)):
+            raise UsageError(
+                f"{path}: {name}={value!r:.40}: Keras expects one of {allowed}; correct or remove "
+                "the file"
+            )
+        if value != allowed[0]:
+            different.append(name)
+    return different
 
 
 def _explain(error: Exception) -> tuple[str, int]:

@@ -9,3 +9,8 @@ class UsageError(ValueError):
 
 class RunError(RuntimeError):
     """The request was right and could not be carried out. Exit code 1."""
+
+
+def install_command(extra: str) -> str:
+    """Returns what to do where a package of one of setup.py's extras is missing."""
+    return f"in the project's folder run pip install '.[{extra}]'"

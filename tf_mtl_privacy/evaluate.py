@@ -14,6 +14,7 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.own_rows import PLACES, own_dataset, refuse_trained_rows, seen_people
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
@@ -133,6 +134,7 @@ def results_path(
 
 def main(parsed: Parsed) -> int:
     """Evaluates, and prints the table."""
+    check_source(parsed.data)
     cli.load_tensorflow()
     run_dir, split = parsed.options.run_dir, parsed.options.split
     results, path = _evaluate_and_write(

@@ -39,7 +39,9 @@ def help_text(verb: str, full: bool = False) -> str:
 def _describe(field: dataclasses.Field[Any], full: bool) -> str:
     text = field.metadata["help"]
     if not full:
-        return _entry(field.name, text.split(". ")[0].split("; ")[0], "")
+        choices = field.metadata.get("choices")
+        details = f"({', '.join(choices)})" if choices else ""
+        return _entry(field.name, text.split(". ")[0].split("; ")[0].rstrip("."), details)
     allowed = expectation(field) or {bool: "true or false", str: "text"}.get(type(field.default))
     default = ",".join(field.default) if isinstance(field.default, tuple) else field.default
     details = f"({allowed}; default {default!r})" if allowed else f"(default {default!r})"

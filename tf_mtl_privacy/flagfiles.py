@@ -6,6 +6,7 @@ also looked for beside the including file and among the shipped configurations.
 
 from __future__ import annotations
 
+import difflib
 import importlib.resources
 import os
 from collections.abc import Sequence
@@ -84,8 +85,10 @@ def _find(name: str, folder: Path | None, origin: str) -> Path:
     for candidate in candidates:
         if candidate.is_file():
             return candidate.resolve()
+    close = difflib.get_close_matches(path.name, list(configs), n=1)
+    hint = f"did you mean {close[0]}? " if close else ""
     raise UsageError(
-        f"--flagfile={name}{place}: no such file; shipped ones are " + ", ".join(configs)
+        f"--flagfile={name}{place}: no such file; {hint}shipped ones are " + ", ".join(configs)
     )
 
 

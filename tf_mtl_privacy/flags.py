@@ -86,7 +86,7 @@ def parse(verb: str, argv: Sequence[str]) -> Parsed:
     explicit = {name: values[name].value for name in values if values[name].present}
     explicit |= _absolute(explicit)
     options = _options(verb, command, explicit, positional)
-    config, other_data = _configuration(command, options, explicit)
+    config, other_data = _configuration(verb, command, options, explicit)
     return Parsed(config, options, frozenset(explicit), other_data)
 
 
@@ -188,14 +188,21 @@ def _options(verb: str, command: Verb, explicit: dict[str, Any], positional: lis
     if command.positional:
         given[command.positional] += tuple(positional)
         if not given[command.positional]:
-            raise UsageError(f"{verb} needs at least one --{command.positional}=PATH")
+            raise UsageError(
+                f"{verb} needs at least one --{command.positional}=PATH, a picture's file or a "
+                "folder of them"
+            )
     elif positional:
-        raise UsageError(f"{positional[0]!r}: unexpected argument; {verb} takes --name=value only")
+        first = positional[0]
+        hint = f"{verb} takes --name=value only"
+        if first.endswith(".cfg"):
+            hint = f"did you mean --flagfile={first}?"
+        raise UsageError(f"{first!r}: unexpected argument; {hint}")
     return command.options(**given)
 
 
 def _configuration(
-    command: Verb, options: Any, explicit: dict[str, Any]
+    verb: str, command: Verb, options: Any, explicit: dict[str, Any]
 ) -> tuple[Config, DataConfig | None]:
     """The configuration to use, and the data to evaluate on where it is another."""
     # Predictions of a server need no run.
@@ -209,8 +216,8 @@ def _configuration(
             explicit = explicit | {"model": "stl"}
         return _override(base, explicit), None
     exported = getattr(options, "saved_model", "")
-    if not exported and not Path(options.run_dir).is_dir():
-        raise UsageError(f"--run_dir={options.run_dir}: no such folder; give that of a run")
+    if not exported:
+        _check_run_dir(verb, options, "run_dir" in explicit)
     config = exported_config(exported, explicit) if exported else _load("run_dir", options.run_dir)
     names = {field.name for field in dataclasses.fields(DataConfig)} & set(explicit)
     if not names:
@@ -220,6 +227,29 @@ def _configuration(
         fresh = {field.name: field.default for field in dataclasses.fields(DataConfig)}
         changes = {name: fresh[name] for name in _TIED_TO_DATASET} | changes
     return config, dataclasses.replace(config.data, **changes)
+
+
+def _check_run_dir(verb: str, options: Any, is_given: bool) -> None:
+    """Refuses a run folder that is none, by what was given and what else could be."""
+    folder = Path(options.run_dir)
+    others = {
+        "server": ", or --server=http://HOST:PORT of a served model",
+        "saved_model": ", or --saved_model=FOLDER of an exported model",
+    }
+    other = "".join(text for name, text in others.items() if hasattr(options, name))
+    if not is_given and not folder.is_dir():
+        raise UsageError(
+            f"{verb} needs a trained run: give --run_dir=RUN_DIR{other} ({folder}, where train "
+            "writes without --run_dir, does not exist)"
+        )
+    if not folder.is_dir():
+        problem = "is a file" if folder.exists() else "no such folder"
+        raise UsageError(f"--run_dir={folder}: {problem}; give the folder of a trained run{other}")
+    if not (folder / CONFIG_FILE).is_file():
+        raise UsageError(
+            f"--run_dir={folder}: is not a run folder (no {CONFIG_FILE}); give the --run_dir that "
+            f"train wrote to{other}"
+        )
 
 
 def _load(flag: str, given: str) -> Config:

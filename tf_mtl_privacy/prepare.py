@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.terminal import show
 
@@ -15,6 +18,36 @@ if TYPE_CHECKING:
     from tf_mtl_privacy.data.store import Store
 
 _SHOWN = 3
+
+
+def check_source(data: DataConfig) -> None:
+    """Makes sure that a data set can be prepared or is prepared, without preparing it.
+
+    Raises:
+        UsageError: the folder is missing or not in the official layout. Of tfds, which loads
+            TensorFlow, only the folder is looked at.
+        RunError: there is no store, and none can be written.
+    """
+    from tf_mtl_privacy.data.opening import cache_folder, open_source
+    from tf_mtl_privacy.data.preparing import store_folder
+    from tf_mtl_privacy.data.store import META
+
+    if data.dataset.startswith("tfds:"):
+        if not Path(data.data_dir).expanduser().is_dir():
+            raise UsageError(f"--data_dir={data.data_dir}: no such folder")
+        return
+    source, cache = open_source(data), cache_folder(data)
+    try:
+        there = next(folder for folder in (cache, *cache.parents) if folder.exists())
+        with tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        # Somebody else's store can be read all the same.
+        if not (store_folder(source, cache) / META).exists():
+            raise RunError(
+                f"--cache_dir={cache}: cannot write there: {error.strerror or error}; give another "
+                "folder"
+            ) from error
 
 
 def prepare_data(

@@ -28,7 +28,7 @@ class Progress:
         self._stream = stream or sys.stderr
         self._label, self._unit, self._total = label, unit, total
         self._done, self._started, self._printed = 0, time.monotonic(), time.monotonic()
-        self._untimed = 0
+        self._untimed, self._is_timing = 0, False
         self._note = ""
         self._bar: Any = None
         if self._stream.isatty():
@@ -51,27 +51,44 @@ class Progress:
     def update(self, count: int = 1, note: str = "", *, timed: bool = True) -> None:
         """Adds `count` finished units; `note` (a few figures) replaces the one shown.
 
-        Units with `timed=False` were there already: they do not count for the rate.
+        Rate and time left are those of the units after the first update, which may have compiled a
+        graph; there are none before the second. Units with `timed=False` were there already and do
+        not count either.
         """
         self._done += count
-        self._untimed += 0 if timed else count
         self._note = note or self._note
-        if self._bar is not None:
-            self._bar.set_postfix_str(self._note, refresh=False)
-            self._bar.initial = self._untimed
-            self._bar.update(count)
-            return
         now = time.monotonic()
-        if now - self._printed >= _SECONDS_BETWEEN_LINES:
+        is_first = timed and count > 0 and not self._is_timing
+        self._untimed += count if is_first or not timed else 0
+        if is_first:
+            self._is_timing, self._started = True, now
+        if self._bar is not None:
+            self._update_bar(count, restart=is_first)
+        elif now - self._printed >= _SECONDS_BETWEEN_LINES:
             self._printed = now
-            rate = (self._done - self._untimed) / max(now - self._started, 1e-9)
-            left = (self._total - self._done) / max(rate, 1e-9)
-            print(
-                f"{self._label}: {self._done}/{self._total} {self._unit}, "
-                f"{_speed(rate, self._unit)}, {left:.0f} s left {self._note}".rstrip(),
-                file=self._stream,
-                flush=True,
-            )
+            parts = [f"{self._label}: {self._done}/{self._total} {self._unit}", *self._times(now)]
+            print(f"{', '.join(parts)} {self._note}".rstrip(), file=self._stream, flush=True)
+
+    def _update_bar(self, count: int, restart: bool) -> None:
+        bar = self._bar
+        bar.set_postfix_str(self._note, refresh=False)
+        bar.initial = self._untimed
+        if restart:
+            # As if the bar had begun here: this update's time is in no rate.
+            bar.n = bar.last_print_n = self._done
+            bar.start_t = bar.last_print_t = time.time()
+            bar.refresh()
+        else:
+            bar.update(count)
+
+    def _times(self, now: float) -> list[str]:
+        """Rate and time left in words, or an empty list where nothing was timed yet."""
+        timed = self._done - self._untimed
+        if not timed:
+            return []
+        rate = timed / max(now - self._started, 1e-9)
+        left = (self._total - self._done) / rate
+        return [_speed(rate, self._unit), f"{left:.0f} s left"]
 
 
 def _speed(rate: float, unit: str) -> str:

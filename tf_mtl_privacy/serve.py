@@ -1,4 +1,4 @@
-"""Serves an exported model on this machine: `python -m tf_mtl_privacy.serve --export_dir=..`.
+"""Serves an exported model on this machine: `python -m tf_mtl_privacy.serve --export_dir=DIR`.
 
 It stands in for TensorFlow Serving on machines without it.
 """
@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING
 
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.contract import EXTRA_FOLDER, LABELS_FILE
-from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.errors import RunError, UsageError, install_command
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.terminal import show
-from tf_mtl_privacy.serving.version_folder import versions
+from tf_mtl_privacy.serving.version_folder import no_version, versions
 from tf_mtl_privacy.verbs.serve import ServeOptions
 
 if TYPE_CHECKING:
@@ -31,6 +31,8 @@ def main(parsed: Parsed) -> int:
     folder = Path(options.export_dir)
     if not folder.is_dir():
         raise UsageError(f"--export_dir={folder}: no such folder")
+    if not versions(folder):
+        raise UsageError(no_version(folder))
     _require_packages()
 
     # Loaded here: wrong flags must be told before.
@@ -61,7 +63,7 @@ def _require_packages() -> None:
             importlib.import_module(name)
         except ImportError as error:
             raise RunError(
-                f"the package {name} is missing: pip install 'tf_mtl_privacy[serving]'"
+                f"the package {name} is missing: {install_command('serving')}"
             ) from error
 
 

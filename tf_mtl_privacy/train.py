@@ -1,4 +1,4 @@
-"""`python -m tf_mtl_privacy.train`: trains a run, or goes on with it, and evaluates it."""
+"""Trains a run, or continues it, and evaluates it: `python -m tf_mtl_privacy.train`."""
 
 from __future__ import annotations
 
@@ -7,16 +7,21 @@ import sys
 from tqdm import tqdm
 
 from tf_mtl_privacy import cli
+from tf_mtl_privacy.config.run import FOR_EVALUATION_ONLY
+from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic
 from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.privacy_text import privacy_text
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.start_files import check_start_files
 
 
 def main(parsed: Parsed) -> int:
     """Trains, evaluates on test rows, prints one table."""
+    _look_first(parsed)
     cli.load_tensorflow()
     from tf_mtl_privacy.evaluate import evaluate_run, results_path
     from tf_mtl_privacy.evaluation.probes.check import fresh_check
@@ -43,6 +48,19 @@ def main(parsed: Parsed) -> int:
     )
     show(results_table(results, run_files(run_dir, results_path(run_dir, data, data).name)))
     return cli.OK
+
+
+def _look_first(parsed: Parsed) -> None:
+    """Refuses at once what is missing: loading TensorFlow and preparing data take time."""
+    from tf_mtl_privacy.training.run_dir import claim, has_finished
+
+    config = parsed.config
+    if config.data.dataset == "lfw":
+        raise UsageError(FOR_EVALUATION_ONLY)
+    with claim(parsed.options.run_dir, config) as folder:
+        check_source(config.data)
+        if not has_finished(folder):
+            check_start_files(config)
 
 
 def _say(text: str) -> None:

@@ -1,6 +1,7 @@
 """Exit codes and the one line per error, in this process and in one of its own."""
 
 import errno
+import json
 import os
 import resource
 import signal
@@ -115,6 +116,47 @@ def test_another_keras_backend_is_refused(capsys, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert cli.execute("train", lambda parsed: None, []) == 2
     assert "KERAS_BACKEND=jax" in capsys.readouterr().err
+
+
+SETTINGS = """
+import json, sys
+from tf_mtl_privacy import cli
+def main(parsed):
+    cli.load_tensorflow()
+    import keras
+    from tf_mtl_privacy.models.keras_settings import check_keras_settings
+    check_keras_settings()
+    print(keras.config.floatx(), keras.config.image_data_format(), keras.config.epsilon(),
+          keras.layers.Dense(1).dtype_policy.name, keras.layers.Conv2D(1, 1).data_format)
+cli.run("train", main, [])
+"""
+
+
+def test_settings_of_keras_json_do_not_reach_the_networks(python, tmp_path):
+    settings = {
+        "floatx": "float16",
+        "image_data_format": "channels_first",
+        "epsilon": 0.5,
+        "backend": "jax",
+    }
+    (tmp_path / "keras.json").write_text(json.dumps(settings))
+    environment = {"KERAS_HOME": str(tmp_path)}
+    done = python("-c", SETTINGS, env=environment)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["float32", "channels_last", "1e-07", "float32", "channels_last"]
+    # The user's file is the user's.
+    assert json.loads((tmp_path / "keras.json").read_text()) == settings
+
+
+@pytest.mark.parametrize(
+    "content", ['{"floatx": "bfloat16"}', '{"image_data_format": "nhwc"}', '{"epsilon": 1}', "[1]"]
+)
+def test_keras_json_that_keras_refuses_is_named(capsys, monkeypatch, tmp_path, content):
+    (tmp_path / "keras.json").write_text(content)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    assert cli.execute("train", lambda parsed: cli.load_tensorflow(), []) == 2
+    line = capsys.readouterr().err
+    assert str(tmp_path / "keras.json") in line and line.count("\n") == 1
 
 
 def test_threads_are_set_before_tensorflow_is_loaded(monkeypatch):

@@ -50,7 +50,8 @@ def test_a_trained_run_is_exported_and_the_next_one_is_version_2(trained, tmp_pa
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--export_dir=out"], "--run_dir=runs/default: no such folder"),
+        (["--export_dir=out"], "export needs a trained run: give --run_dir=RUN_DIR"),
+        (["--export_dir=out", "--run_dir=r"], "--run_dir=r: no such folder"),
         ([], "--export_dir=: expected a folder"),
         (["--export_dir=out", "--name=a b"], "--name=a b: expected letters"),
         (["--export_dir=out", "--version=-1"], "--version=-1: expected >= 0"),

@@ -1,12 +1,15 @@
 """Flags and flagfiles: where files are found, what wins, what is refused and how it is said."""
 
+import dataclasses
 import json
+import re
 
 import pytest
 
 from tests.cli.parsing import in_an_empty_folder, refused, train  # noqa: F401
-from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config import Config, section_types
 from tf_mtl_privacy.flags import HelpRequested, parse
+from tf_mtl_privacy.verbs import VERBS
 
 
 def test_without_flags_everything_has_its_default():
@@ -229,3 +232,22 @@ def test_help_comes_before_errors():
         train("--helpfull")
     assert "--target_epsilon_pretrain" in str(short.value) and "default 0.4" in str(full.value)
     assert "one of compact, resnet50, mobilenet_v2" in str(full.value)
+
+
+@pytest.mark.parametrize("verb", sorted(VERBS))
+def test_help_lists_the_choices_of_every_option_that_has_some(verb):
+    with pytest.raises(HelpRequested) as shown:
+        parse(verb, ["--help"])
+    text = str(shown.value)
+    command = VERBS[verb]
+    owners = [command.options, *(section_types()[name] for name in command.sections)]
+    fields = [field for owner in owners for field in dataclasses.fields(owner)]
+    for field in fields:
+        choices = field.metadata.get("choices")
+        if choices:
+            # Its own entry, and not where another option's text names it.
+            entry = re.search(rf"\n  --{field.name}\s(.*?)(\n  --|\n\n)", text, re.DOTALL)
+            assert f"({', '.join(choices)})" in " ".join(entry[1].split()), field.name
+    with_choices = {field.name for field in fields if field.metadata.get("choices")}
+    if verb == "train":
+        assert {"model", "encoder", "mask_fill", "probe"} <= with_choices

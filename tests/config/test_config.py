@@ -202,3 +202,51 @@ def test_budgets_and_noise_that_do_not_go_together(options, words):
 def test_budgets_and_noise_that_do(options):
     config = PrivacyConfig(**options)
     assert all(getattr(config, name) == value for name, value in options.items())
+
+
+@pytest.mark.parametrize(
+    ("options", "encoder", "perceptual"),
+    [
+        ({"encoder": "resnet50"}, "imagenet", "imagenet"),
+        ({"encoder": "mobilenet_v2"}, "imagenet", "imagenet"),
+        ({"encoder": "compact"}, "none", "none"),
+        ({"encoder": "resnet50", "backbone": "runs/b"}, "none", "none"),
+        ({"encoder": "resnet50", "encoder_weights": "none"}, "none", "none"),
+        ({"encoder": "resnet50", "encoder_weights": "w.h5"}, "w.h5", "none"),
+    ],
+)
+def test_automatic_weights_follow_the_encoder(options, encoder, perceptual):
+    model = ModelConfig(**{"encoder_weights": "auto", **options})
+    config = Config(model=model, loss=LossConfig(perceptual_weights="auto"))
+    assert config.model.effective_encoder_weights == encoder
+    assert config.effective_perceptual_weights == perceptual
+    assert model.has_start == (encoder != "none" or bool(model.backbone))
+    # What was given counts as given.
+    for name in ("none", "hed", "imagenet"):
+        loss = LossConfig(perceptual_weights=name)
+        assert Config(model=model, loss=loss).effective_perceptual_weights == name
+
+
+def test_compact_encoder_names_all_flags_of_another_encoder_at_once():
+    with pytest.raises(UsageError) as error:
+        ModelConfig(encoder="compact", encoder_weights="imagenet", feature_stride=32)
+    assert "--feature_stride=32" in str(error.value)
+    assert "--encoder_weights=imagenet" in str(error.value)
+    assert "--encoder_weights=none" in str(error.value)
+
+
+@pytest.mark.parametrize("size", [32, 72, 96])
+def test_image_sizes_of_pretrained_encoders(size):
+    # The compact encoder takes all of them.
+    Config(data=DataConfig(image_size=size))
+    if size == 96:
+        Config(data=DataConfig(image_size=size), model=ModelConfig(encoder="resnet50"))
+        return
+    with pytest.raises(UsageError, match=f"--image_size={size}: resnet50 takes multiples of 32"):
+        Config(data=DataConfig(image_size=size), model=ModelConfig(encoder="resnet50"))
+
+
+def test_lfw_is_for_evaluation_only():
+    with pytest.raises(UsageError, match=r"tf_mtl_privacy\.evaluate .*--dataset=lfw") as error:
+        Config(data=DataConfig(dataset="lfw", data_dir="x"))
+    assert "stl" not in str(error.value)

@@ -8,6 +8,7 @@ from tests.training.tiny import EPOCHS, tiny_arrays, tiny_config
 from tf_mtl_privacy.config import Config, ModelConfig, RemovalConfig, TrainConfig
 from tf_mtl_privacy.config.notes import notes
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.training.fit import fit
 
 ALL = {"mask": "learned", "erasure": "leace", "feature_noise": 0.5}
@@ -53,6 +54,23 @@ def test_an_erasure_that_nothing_would_fit_is_refused():
     )
     of("mtl_adv", {"erasure": "leace"}, adversarial_epochs=1)
     of("mtl_dp", {"erasure": "leace"}, adversarial_epochs=0)
+
+
+def celeba(*flags):
+    return notes(parse("train", ["--flagfile=celeba.cfg", "--data_dir=x", *flags]).config)
+
+
+def test_step_sizes_of_another_encoder_are_told():
+    assert celeba() == []
+    small, off = celeba("--encoder=compact")
+    assert "--learning_rate=0.0001 is small (0.001 is usual)" in small and "compact.cfg" in small
+    assert "--perceptual_weights=auto" in off
+    # The remedy is one.
+    assert celeba("--flagfile=compact.cfg") == []
+    (small,) = celeba("--encoder_weights=none", "--perceptual_weights=none")
+    assert "compact.cfg" not in small
+    assert celeba("--encoder_weights=w.h5", "--perceptual_weights=hed") == []
+    assert len(celeba("--encoder=compact", "--model=stl")) == 1
 
 
 def test_they_are_said_before_anything_is_trained(tmp_path):

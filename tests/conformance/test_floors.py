@@ -9,7 +9,9 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "tf_mtl_privacy"
 # Every other module directly in the package is a command or its plumbing: floor 5.
 FLOORS = {
-    **dict.fromkeys(("config", "contract", "types", "errors", "files", "progress"), 0),
+    **dict.fromkeys(
+        ("config", "contract", "types", "errors", "files", "progress", "start_files"), 0
+    ),
     **dict.fromkeys(("data", "models", "privacy"), 1),
     "training": 2,
     "evaluation": 3,

@@ -162,7 +162,8 @@ def test_celeba_has_the_paper_s_numbers():
     assert train.stop_business == "gender=0.95,age=0.80"
     assert (train.stop_change, train.stop_epochs) == (0.01, 5)
     assert (train.stop_privacy, train.stop_membership, train.stop_psnr) == (0.15, 0.10, 32)
-    assert (config.model.encoder, config.model.encoder_weights) == ("resnet50", "imagenet")
+    model = config.model
+    assert (model.encoder, model.effective_encoder_weights) == ("resnet50", "imagenet")
     assert config.data.image_size == 128
 
 
@@ -189,6 +190,24 @@ def test_no_registry_host_and_no_path_of_one_machine():
         if needle in text
     ]
     assert found == []
+
+
+def test_extras_are_installed_by_one_command_everywhere():
+    """The package is on no registry: its name there could be anybody's."""
+    setup = (ROOT / "setup.py").read_text(encoding="utf-8")
+    extras = set(re.findall(r'^        "(\w+)": \[', setup, re.MULTILINE))
+    assert {"serving", "onnx", "perceptual", "test"} <= extras
+    sources = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+    sources += (ROOT / "tf_mtl_privacy").rglob("*.py")
+    named = set()
+    for path in sources:
+        text = path.read_text(encoding="utf-8")
+        assert f"{'tf_mtl_privacy'}[" not in text, path
+        found = re.findall(r"pip install (\S+)\[(\w+)\]", text)
+        assert {place for place, _ in found} <= {"'."}, path
+        named |= {extra for _, extra in found}
+        named |= set(re.findall(r"install_command\([\"'](\w+)", text))
+    assert {"serving", "onnx", "perceptual"} <= named <= extras
 
 
 def test_every_flag_that_pages_name_exists():

@@ -32,7 +32,9 @@ def test_one_request_for_each_signature_and_each_is_answered(exported, loaded):
 
 def test_without_the_stubs_it_says_what_is_missing(monkeypatch):
     monkeypatch.setattr(warmup.importlib, "import_module", _missing)
-    with pytest.raises(RunError, match=r"tensorflow-serving-api is missing.*\[serving\]"):
+    with pytest.raises(
+        RunError, match=r"tensorflow-serving-api is missing.*pip install '\.\[serving\]'"
+    ):
         warmup.require_stubs()
 
 

@@ -8,7 +8,7 @@ from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.phase import Batches, drawn, perceptual_weights
+from tf_mtl_privacy.training.phase import Batches, drawn
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.private_updates import private_plan
 from tf_mtl_privacy.training.record import RunRecord
@@ -114,7 +114,7 @@ def test_the_discriminator_reads_features_and_labels_of_the_same_rows(tmp_path):
 def test_a_perceptual_loss_that_nothing_uses_is_off(model, weight, used):
     config = tiny_config(model)
     loss = dataclasses.replace(config.loss, perceptual_weights="hed", perceptual_weight=weight)
-    assert perceptual_weights(dataclasses.replace(config, loss=loss)) == used
+    assert dataclasses.replace(config, loss=loss).effective_perceptual_weights == used
 
 
 def test_leftover_features_are_deleted_even_if_another_process_made_them(tmp_path):

@@ -1,55 +1,183 @@
-"""Whose a run folder is, and what a refused request leaves in it."""
+"""Whose a run folder is, and what a start that failed leaves in it."""
 
 import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
 
 import pytest
 
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.training.run_dir import RunLabels, claim, read_labels, write_labels
+from tf_mtl_privacy.privacy.accounting_events import Mechanism
+from tf_mtl_privacy.privacy.ledger import Ledger
+from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
+from tf_mtl_privacy.training.run_dir import (
+    RunLabels,
+    claim,
+    has_started,
+    read_labels,
+    write_labels,
+)
 
 LABELS = RunLabels({"gender": ("f", "m")}, ("a", "b", "c"), "print", "synthetic_faces")
 KEPT = {"config.json", "labels.json"}
+ERRORS = [UsageError("--delta"), RunError("no weights"), OSError("disk"), KeyboardInterrupt()]
 
 
 def held(run_dir):
-    return {path.name for path in run_dir.iterdir()} & KEPT
+    return {path.name for path in run_dir.iterdir()}
 
 
-def stop(run_dir, error, checkpoint="", config=None):
-    """A request that ends with this error once it has written its labels."""
+def stop(run_dir, error, *files, config=None):
+    """A start that ends with this error once it has written its labels and these files."""
     with pytest.raises(type(error)), claim(run_dir, config or tiny_config()) as folder:
         write_labels(folder, LABELS)
-        if checkpoint:
-            (folder / checkpoint).parent.mkdir(parents=True)
-            (folder / checkpoint).touch()
+        for name in files:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (folder / name).touch()
         raise error
 
 
-def test_a_refused_request_leaves_the_folder_to_the_corrected_one(tmp_path):
-    stop(tmp_path, UsageError("--delta"))
-    assert not held(tmp_path)
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_claim_start_that_fails_leaves_nothing(tmp_path, error):
+    folder = tmp_path / "runs" / "deep" / "run"
+    stop(folder, error, "metrics.jsonl", "tensorboard/events", "features/a.npy", "tasks/age/x")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
+def test_claim_start_that_fails_keeps_what_was_there(tmp_path, error):
+    for name in ("notes.txt", "tensorboard/mine", "checkpoints/.keep", "models/mine.h5"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("mine")
+    tmp_path.chmod(0o700)
+    (tmp_path / "checkpoints" / ".keep").unlink()
+    before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+    stop(tmp_path, error, "tensorboard/events")
+    after = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
+    # In a folder of the user's nothing is removed, not even what was added to it.
+    assert after == before | {tmp_path / "tensorboard" / "events": ""}
+
+
+def test_claim_corrected_command_is_accepted(tmp_path):
+    stop(tmp_path, RunError("no weights"))
     corrected = tiny_config("mtl_dp")
     with claim(tmp_path, corrected) as folder:
         write_labels(folder, dataclasses.replace(LABELS, data_fingerprint="another"))
-    assert held(tmp_path) == KEPT
-    with pytest.raises(UsageError), claim(tmp_path, tiny_config()):
-        pass
-    assert held(tmp_path) == KEPT, "those of the run that began there"
+        (folder / "training.json").touch()
+    assert held(tmp_path) > KEPT
+    with pytest.raises(UsageError, match="--model=mtl_dp, not mtl_adv_dp"):
+        stop(tmp_path, RunError("no weights"), config=tiny_config("mtl_adv_dp"))
+    assert held(tmp_path) > KEPT, "those of the run that finished there"
 
 
 @pytest.mark.parametrize("checkpoint", ["checkpoints/index", "tasks/gender/checkpoints/index"])
-def test_a_run_with_a_checkpoint_keeps_what_it_is(tmp_path, checkpoint):
+def test_claim_run_with_a_checkpoint_is_kept(tmp_path, checkpoint):
     stop(tmp_path, UsageError("--late"), checkpoint)
-    assert held(tmp_path) == KEPT
+    assert held(tmp_path) > KEPT and has_started(tmp_path)
 
 
-def test_a_failure_that_is_not_the_request_s_fault_keeps_what_it_is(tmp_path):
-    stop(tmp_path, RunError("disk full"))
-    assert held(tmp_path) == KEPT
-    # The next process finds the run there; it did not make it.
-    stop(tmp_path, UsageError("--data_dir"))
-    assert held(tmp_path) == KEPT
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.training import test_run_dir as t
+with t.claim(sys.argv[1], t.tiny_config()) as folder:
+    t.write_labels(folder, t.LABELS)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def kill(run_dir):
+    """A start that is killed as soon as it has written its labels."""
+    done = subprocess.run([sys.executable, "-c", KILLED, str(run_dir)], capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert held(run_dir) > KEPT
+
+
+def test_claim_after_a_killed_start_accepts_another_command(tmp_path, repo_root, monkeypatch):
+    monkeypatch.chdir(repo_root)
+    run_dir = tmp_path / "run"
+    kill(run_dir)
+    corrected = tiny_config("mtl_dp")
+    with claim(run_dir, corrected) as folder:
+        # The data may have been corrected as well.
+        write_labels(folder, dataclasses.replace(LABELS, data_fingerprint="another"))
+        (folder / "training.json").touch()
+    saved = json.loads((run_dir / "config.json").read_text())
+    assert saved["train"]["model"] == "mtl_dp"
+    kill_again = tmp_path / "second"
+    kill(kill_again)
+    # Written by the user since: it is theirs.
+    config = json.loads((kill_again / "config.json").read_text())
+    config["train"]["seed"] = 77
+    (kill_again / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UsageError, match="--seed=77"):
+        stop(kill_again, RunError(""))
+    assert json.loads((kill_again / "config.json").read_text())["train"]["seed"] == 77
+
+
+def test_claim_configuration_written_by_hand_is_not_replaced(tmp_path):
+    tmp_path.chmod(0o700)
+    text = json.dumps(tiny_config("mtl_dp").to_dict())
+    (tmp_path / "config.json").write_text(text)
+    for _ in range(2):
+        with pytest.raises(UsageError, match="holds a run with --model=mtl_dp"):
+            stop(tmp_path, RunError(""), config=tiny_config("stl"))
+        stop(tmp_path, RunError("no weights"), config=tiny_config("mtl_dp"))
+        assert held(tmp_path) == {"config.json"}
+        assert (tmp_path / "config.json").read_text() == text
+
+
+@pytest.mark.parametrize(("updates", "kept"), [(0, False), (3, True)])
+def test_claim_ledger_that_counts_updates_is_kept(tmp_path, updates, kept):
+    header = LedgerHeader({"discriminator": Mechanism(1.0, 0.1)}, 1.0, 0)
+    with pytest.raises(RunError), claim(tmp_path / "run", tiny_config()) as folder:
+        (folder / "checkpoints").mkdir()
+        with Ledger(folder / "checkpoints", header) as ledger:
+            if updates:
+                ledger.reserve("discriminator", updates)
+        raise RunError("loss is NaN")
+    assert (tmp_path / "run" / "checkpoints" / "ledger.jsonl").exists() == kept
+
+
+def test_claim_ledger_that_cannot_be_read_is_kept(tmp_path):
+    with pytest.raises(RunError), claim(tmp_path, tiny_config()) as folder:
+        (folder / "checkpoints").mkdir()
+        (folder / "checkpoints" / "ledger.jsonl").write_text("damaged\n")
+        raise RunError("")
+    assert (tmp_path / "checkpoints" / "ledger.jsonl").exists()
+
+
+def test_claim_folder_in_use_is_refused_and_left_alone(tmp_path):
+    with claim(tmp_path, tiny_config()) as folder:
+        with (
+            pytest.raises(RunError, match="in use by another process"),
+            claim(tmp_path, tiny_config()),
+        ):
+            pass
+        assert held(folder) == {".lock", "config.json"}
+        (folder / "training.json").touch()
+
+
+@pytest.mark.parametrize("place", ["file", "file/below"])
+def test_claim_file_instead_of_a_folder_is_refused(tmp_path, place):
+    (tmp_path / "file").write_text("mine")
+    with (
+        pytest.raises((UsageError, RunError), match=f"--run_dir={tmp_path / place}.*give a"),
+        claim(tmp_path / place, tiny_config()),
+    ):
+        pass
+    assert held(tmp_path) == {"file"} and (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_claim_folder_without_permission_is_refused(tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(RunError, match="cannot write"), claim(tmp_path / "run", tiny_config()):
+        pass
 
 
 def test_labels_say_where_the_rows_are_from(tmp_path):

@@ -126,7 +126,9 @@ def test_weights_beyond_use_are_never_saved(tmp_path, value):
     model, _ = two_checkpoints(tmp_path)
     checkpoints = Checkpoints(tmp_path, {"model": model.variables})
     model.variables[0].assign(np.full((2, 3), value))
-    with pytest.raises(RunError, match="no longer finite"):
+    with pytest.raises(RunError, match=r"no longer finite.*the last good checkpoint is kept"):
         checkpoints.save({"step": 3})
+    with pytest.raises(RunError, match=r"no longer finite.*no checkpoint was written yet"):
+        Checkpoints(tmp_path / "new", {"model": model.variables}).save({"step": 1})
     assert checkpoints.restore() == {"step": 2}
     np.testing.assert_array_equal(numbers(model.variables)[0], np.full((2, 3), 7.0))

@@ -39,7 +39,9 @@ class LossConfig:
         1.0, "Weight of the perceptual loss inside the restoration loss.", low=0
     )
     perceptual_weights: str = option(
-        "none", "VGG16 weights of the perceptual loss: 'none' (off), 'imagenet', 'hed', or a file."
+        "none",
+        "VGG16 weights of the perceptual loss: 'none' (off), 'imagenet', 'hed', a file, or 'auto'; "
+        "'auto' is 'imagenet' where the encoder starts from ImageNet weights, else 'none'.",
     )
 
     def __post_init__(self) -> None:

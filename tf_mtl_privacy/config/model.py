@@ -16,7 +16,10 @@ class ModelConfig:
         "compact", "Encoder architecture.", choices=("compact", "resnet50", "mobilenet_v2")
     )
     encoder_weights: str = option(
-        "none", "Pre-trained encoder weights: 'none', 'imagenet', or a .weights.h5 file."
+        "none",
+        "Pre-trained encoder weights: 'none', 'imagenet', a .weights.h5 file, or 'auto'; 'auto' is "
+        "'imagenet' for the encoders that have such weights, 'none' for 'compact' and with "
+        "--backbone.",
     )
     backbone: str = option(
         "",
@@ -61,14 +64,11 @@ class ModelConfig:
         check_options(self)
         if self.feature_stride not in (4, 8, 16, 32):
             raise UsageError(f"--feature_stride={self.feature_stride}: expected 4, 8, 16 or 32")
-        if self.encoder == "compact" and self.feature_stride > 16:
-            raise UsageError("--feature_stride=32: the compact encoder has strides 4, 8 and 16")
-        if self.encoder == "compact" and self.encoder_weights == "imagenet":
-            raise UsageError("--encoder_weights=imagenet: there are none for the compact encoder")
-        if self.backbone and self.encoder_weights != "none":
+        self._check_compact()
+        if self.backbone and self.effective_encoder_weights != "none":
             raise UsageError(
                 f"--backbone={self.backbone}: gives the encoder's weights; leave out "
-                f"--encoder_weights={self.encoder_weights}"
+                f"--encoder_weights={self.encoder_weights}, or give --encoder_weights=none"
             )
         if self.freeze_backbone and not self.has_start:
             raise UsageError(
@@ -76,7 +76,32 @@ class ModelConfig:
                 "be used frozen"
             )
 
+    def _check_compact(self) -> None:
+        """Names all flags at once that were meant for another encoder."""
+        if self.encoder != "compact":
+            return
+        wrong = []
+        if self.feature_stride > 16:
+            wrong.append(
+                f"--feature_stride={self.feature_stride}: the compact encoder has strides 4, 8 and "
+                "16, give one of them"
+            )
+        if self.encoder_weights == "imagenet":
+            wrong.append(
+                "--encoder_weights=imagenet: there are none for the compact encoder, give "
+                "--encoder_weights=none"
+            )
+        if wrong:
+            raise UsageError("; ".join(wrong))
+
+    @property
+    def effective_encoder_weights(self) -> str:
+        """'none', 'imagenet' or a file: the weights as given, or what 'auto' stands for."""
+        if self.encoder_weights != "auto":
+            return self.encoder_weights
+        return "none" if self.encoder == "compact" or self.backbone else "imagenet"
+
     @property
     def has_start(self) -> bool:
         """Whether the encoder starts from weights that were trained before."""
-        return bool(self.backbone) or self.encoder_weights != "none"
+        return bool(self.backbone) or self.effective_encoder_weights != "none"

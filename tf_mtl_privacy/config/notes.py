@@ -1,16 +1,17 @@
-"""What a run's configuration asks for and does not get, or gets without having asked."""
+"""Notes on a configuration: options without effect, and effects that were not asked for."""
 
 from __future__ import annotations
 
 from tf_mtl_privacy.config.run import Config
+from tf_mtl_privacy.config.train import TrainConfig
 
 
 def notes(config: Config) -> list[str]:
-    """One line each, for people, before a run begins; nothing where there is nothing to say.
+    """Returns lines to print before a run begins, or an empty list.
 
-    Two things are no mistakes, and change what a run's figures mean: options of removal beside a
-    model that plays no game, as where a flagfile is shared by all models; and features that carry
-    the picture as it is.
+    None of this is an error, and all of it changes the meaning of a run's figures: removal options
+    without an adversarial game, as where models share a flagfile; features that contain the
+    picture; step sizes and losses of a flagfile that was written for another encoder.
     """
     removal, found = config.removal, []
     given = {
@@ -26,4 +27,24 @@ def notes(config: Config) -> list[str]:
         )
     if config.model.pixel_path and not config.removal_in_force.has_mask:
         found.append("note: --pixel_path without a mask: the features contain the picture itself")
+    return found + _of_another_encoder(config)
+
+
+def _of_another_encoder(config: Config) -> list[str]:
+    found, train, usual = [], config.train, TrainConfig()
+    if not config.model.has_start and train.learning_rate < usual.learning_rate:
+        line = (
+            f"note: the encoder starts from random weights, for which --learning_rate="
+            f"{train.learning_rate:g} is small ({usual.learning_rate:g} is usual)"
+        )
+        compact = config.model.encoder == "compact"
+        hint = "; --flagfile=compact.cfg after the others has the values of the compact encoder"
+        found.append(line + hint * compact)
+    asked = train.has_discriminator and config.loss.perceptual_weight > 0
+    is_off = config.effective_perceptual_weights == "none"
+    if asked and config.loss.perceptual_weights == "auto" and is_off:
+        found.append(
+            "note: --perceptual_weights=auto: no perceptual loss, because the encoder does not "
+            "start from ImageNet weights"
+        )
     return found

@@ -15,6 +15,10 @@ from tf_mtl_privacy.config.removal import RemovalConfig
 from tf_mtl_privacy.config.train import TrainConfig
 from tf_mtl_privacy.errors import UsageError
 
+FOR_EVALUATION_ONLY = (
+    "--dataset=lfw: is for evaluation only, it has no training rows; train on other data, then run "
+    "python -m tf_mtl_privacy.evaluate --run_dir=RUN_DIR --dataset=lfw --data_dir=FOLDER"
+)
 # Names of files in a run folder, for all who write or read them.
 CONFIG_FILE, LABELS_FILE = "config.json", "labels.json"
 RESULTS_FILE, AUDIT_FILE, METRICS_FILE = "results.json", "audit.json", "metrics.jsonl"
@@ -52,9 +56,12 @@ class Config:
                 f"--feature_stride={self.model.feature_stride}: must divide "
                 f"--image_size={self.data.image_size}"
             )
-        if self.model.encoder != "compact" and self.data.image_size < 64:
+        if self.model.encoder != "compact" and (
+            self.data.image_size < 64 or self.data.image_size % 32
+        ):
             raise UsageError(
-                f"--image_size={self.data.image_size}: {self.model.encoder} needs at least 64"
+                f"--image_size={self.data.image_size}: {self.model.encoder} takes multiples of 32 "
+                "from 64"
             )
         if self.privacy.dp_scope == "all":
             self._check_everything_private()
@@ -63,6 +70,8 @@ class Config:
         for flag in ("gate_business", "stop_business"):
             self._check_goals(flag)
         if self.train.has_discriminator and self.data.effective_private_label == "none":
+            if self.data.dataset == "lfw":
+                raise UsageError(FOR_EVALUATION_ONLY)
             raise UsageError(
                 f"--model={self.train.model} needs a private label: give --private_label, or train "
                 "--model=stl"
@@ -167,8 +176,8 @@ class Config:
             )
 
         for flag, value in (
-            ("encoder_weights", self.model.encoder_weights),
-            ("perceptual_weights", self.loss.perceptual_weights),
+            ("encoder_weights", self.model.effective_encoder_weights),
+            ("perceptual_weights", self.effective_perceptual_weights),
         ):
             if value not in ("none", "imagenet", "hed") and not self.privacy.public_weights:
                 raise UsageError(
@@ -180,6 +189,16 @@ class Config:
     def removal_in_force(self) -> RemovalConfig:
         """What removes information in this run: a model without the game has none of it."""
         return self.removal if self.train.is_adversarial else RemovalConfig()
+
+    @property
+    def effective_perceptual_weights(self) -> str:
+        """'none', 'imagenet', 'hed' or a file; 'none' where nothing uses the perceptual loss."""
+        loss = self.loss
+        if not self.train.has_discriminator or not loss.perceptual_weight:
+            return "none"
+        if loss.perceptual_weights != "auto":
+            return loss.perceptual_weights
+        return "imagenet" if self.model.effective_encoder_weights == "imagenet" else "none"
 
     @property
     def freezes_backbone(self) -> bool:

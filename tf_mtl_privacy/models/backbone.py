@@ -9,41 +9,16 @@ from typing import Any
 
 import keras
 
-from tf_mtl_privacy.config import CONFIG_FILE, LABELS_FILE, Config
+from tf_mtl_privacy.config import LABELS_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.models.mask import PREFIX as MASK
 from tf_mtl_privacy.models.weights import LayerWeights, assign_weights, misfit, read_weights
+from tf_mtl_privacy.start_files import backbone_config, weights_file
 
 ADAPTER = "adapter_"
 # Weights that are fetched or come with a package, trained on published data.
 _SHIPPED = ("none", "imagenet", "hed")
-
-
-def backbone_config(run_dir: str | os.PathLike[str]) -> Config:
-    """The configuration of the run whose encoder is to be used.
-
-    Raises:
-        UsageError: the folder is not that of a finished multi-task run of this package.
-    """
-    folder = Path(run_dir)
-    if not (folder / CONFIG_FILE).is_file():
-        raise UsageError(
-            f"--backbone={folder}: is not a run folder (no {CONFIG_FILE}); make one with "
-            f"python -m tf_mtl_privacy.train --flagfile=backbone.cfg --run_dir={folder}"
-        )
-    try:
-        config = Config.from_dict(read_json(folder / CONFIG_FILE))
-    except (RunError, UsageError) as error:
-        raise UsageError(f"--backbone={folder}: {error}") from error
-    if config.train.model == "stl":
-        raise UsageError(
-            f"--backbone={folder}: a single-task run has an encoder per task; give a run of "
-            "another --model"
-        )
-    if not _weights_file(folder, "encoder").is_file():
-        raise UsageError(f"--backbone={folder}: its training is not finished")
-    return config
 
 
 def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None:
@@ -91,7 +66,7 @@ def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) 
     """
     started = []
     for name, model in heads.items():
-        if _weights_file(run_dir, name).is_file():
+        if weights_file(run_dir, name).is_file():
             found = _read(run_dir, name)
             if not misfit(model, found, allow_extra=name == "business"):
                 assign_weights(model, found)
@@ -110,13 +85,13 @@ def public_source(config: Config, *, given: bool = False) -> str:
         UsageError: the backbone's run was trained on data that is not public: anything but
             synthetic faces, or the same synthetic faces as the run's own.
     """
-    perceptual = config.loss.perceptual_weights
+    perceptual = config.effective_perceptual_weights
     beside = "" if perceptual in _SHIPPED else f"; {_stated(perceptual)}"
     if config.model.backbone:
         return _public_run(config, given) + beside
-    if config.model.encoder_weights == "imagenet":
+    if config.model.effective_encoder_weights == "imagenet":
         return "ImageNet weights" + beside
-    return _stated(config.model.encoder_weights) + beside
+    return _stated(config.model.effective_encoder_weights) + beside
 
 
 def _stated(path: str) -> str:
@@ -140,8 +115,11 @@ def _public_run(config: Config, given: bool) -> str:
             f"--backbone={run_dir}: was trained on {what}, so its weights are not public; with "
             "--dp_scope=all give one that was trained on synthetic_faces"
         )
-    started = theirs.model.backbone or theirs.model.encoder_weights not in ("none", "imagenet")
-    if started or theirs.loss.perceptual_weights not in _SHIPPED:
+    started = theirs.model.backbone or theirs.model.effective_encoder_weights not in (
+        "none",
+        "imagenet",
+    )
+    if started or theirs.effective_perceptual_weights not in _SHIPPED:
         raise UsageError(
             f"--backbone={run_dir}: itself started from other weights, of which nothing is known; "
             "give a run that started from none"
@@ -154,7 +132,7 @@ def _public_run(config: Config, given: bool) -> str:
             f"--backbone={run_dir}: was trained on the faces that this run trains on; train it "
             "with --synthetic_stream=backbone or another --data_seed"
         )
-    digest = _digest(_weights_file(run_dir, "encoder"))
+    digest = _digest(weights_file(run_dir, "encoder"))
     return (
         "an encoder trained on synthetic faces, which are drawn and of nobody (weights' SHA-256 "
         f"{digest})"
@@ -168,12 +146,8 @@ def _digest(path: str | os.PathLike[str]) -> str:
         raise UsageError(f"{path}: cannot be read: {error.strerror or error}") from error
 
 
-def _weights_file(run_dir: str | os.PathLike[str], name: str) -> Path:
-    return Path(run_dir) / "models" / f"{name}.weights.h5"
-
-
 def _read(run_dir: str | os.PathLike[str], name: str) -> LayerWeights:
-    path = _weights_file(run_dir, name)
+    path = weights_file(run_dir, name)
     try:
         return read_weights(path)
     except ValueError as error:

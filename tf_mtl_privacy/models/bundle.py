@@ -16,6 +16,7 @@ from tf_mtl_privacy.models.backbone import start_heads
 from tf_mtl_privacy.models.business import build_business
 from tf_mtl_privacy.models.discriminator import configured_discriminator
 from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.keras_settings import check_keras_settings
 from tf_mtl_privacy.models.restorer import build_restorer
 from tf_mtl_privacy.models.weights import assign_weights, misfit, read_weights, save_weights
 
@@ -56,9 +57,11 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
         private_classes: K, at least 2 unless the model is 'stl'.
 
     Raises:
-        UsageError: a number of classes below 2, or an encoder that cannot be built as asked.
+        UsageError: a number of classes below 2, an encoder that cannot be built as asked, or
+            settings of Keras that its layers would take over (`check_keras_settings`).
         RunError: ImageNet weights could not be fetched.
     """
+    check_keras_settings()
     _check_classes(config, task_classes, private_classes)
     model, seed = config.model, config.train.seed
     model = dataclasses.replace(model, freeze_backbone=config.freezes_backbone)

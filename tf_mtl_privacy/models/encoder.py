@@ -79,8 +79,8 @@ def build_encoder(
     encoder = keras.Model(inputs, x, name="encoder")
     if config.backbone:
         load_backbone(encoder, config.backbone)
-    if config.encoder_weights not in ("none", "imagenet"):
-        load_encoder_weights(encoder, config.encoder_weights, config.encoder)
+    if config.effective_encoder_weights not in ("none", "imagenet"):
+        load_encoder_weights(encoder, config.effective_encoder_weights, config.encoder)
     return encoder
 
 
@@ -102,6 +102,6 @@ def _backbone(config: ModelConfig, inputs: Any, image_size: int, seed: int) -> A
         name=config.encoder,
         stride=config.feature_stride,
         image_size=image_size,
-        imagenet=config.encoder_weights == "imagenet",
+        imagenet=config.effective_encoder_weights == "imagenet",
         seed=seed,
     )

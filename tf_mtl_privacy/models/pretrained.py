@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import keras
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.models.weights import assign_weights, misfit, read_weights
+from tf_mtl_privacy.start_files import fetch_failure, imagenet_problem
 
 # Stride -> the last layer that has it.
 TAPS = {
@@ -92,21 +94,17 @@ def _application(name: str, x: Any, imagenet: bool) -> keras.Model:
         "resnet50": keras.applications.ResNet50,
         "mobilenet_v2": keras.applications.MobileNetV2,
     }[name]
+    weights = "imagenet" if imagenet else None
     try:
-        return make(
-            include_top=False, weights="imagenet" if imagenet else None, input_tensor=x, name=name
-        )
+        with warnings.catch_warnings():
+            # MobileNetV2 says of every input that its weights are those of 224 pixels.
+            warnings.filterwarnings("ignore", message="`input_shape` is undefined")
+            return make(include_top=False, weights=weights, input_tensor=x, name=name)
     except Exception as error:
         if not imagenet:
             raise
-        raise RunError(
-            f"--encoder_weights=imagenet: cannot fetch the weights of {name} "
-            f"({_first_line(error)}); give a local file instead"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]
+        reason = fetch_failure(error)
+        raise RunError(imagenet_problem("encoder_weights", name, reason)) from error
 
 
 def _reset(model: keras.Model, name: str, seed: int) -> None:

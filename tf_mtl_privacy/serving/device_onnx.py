@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 
-from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.errors import RunError, install_command
 from tf_mtl_privacy.serving.device import (
     INPUT,
     Array,
@@ -29,9 +29,7 @@ def require_onnx() -> None:
     """
     for package in _PACKAGES:
         if importlib.util.find_spec(package) is None:
-            raise RunError(
-                f"--onnx needs the package {package}: python -m pip install 'tf_mtl_privacy[onnx]'"
-            )
+            raise RunError(f"--onnx needs the package {package}: {install_command('onnx')}")
 
 
 def onnx_file(run: SavedRun) -> bytes:

@@ -26,6 +26,15 @@ def versions(export_dir: str | os.PathLike[str]) -> list[int]:
     return [int(path.name) for path in numbered(export_dir)]
 
 
+def no_version(export_dir: str | os.PathLike[str]) -> str:
+    """Returns the line about a folder in which a server finds no version."""
+    folder = Path(export_dir)
+    return (
+        f"--export_dir={folder}: expected a folder with a version in it, such as {folder / '1'}, "
+        "as python -m tf_mtl_privacy.export writes it"
+    )
+
+
 def publish(
     export_dir: str | os.PathLike[str], version: int, write: Callable[[Path, int], None]
 ) -> Path:

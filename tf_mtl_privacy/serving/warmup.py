@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.contract import DEFAULT_SIGNATURE, IMAGE_BYTES, IMAGES
-from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.errors import RunError, install_command
 
 
 def require_stubs() -> None:
@@ -27,8 +27,8 @@ def require_stubs() -> None:
         importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
     except ImportError as error:
         raise RunError(
-            "the package tensorflow-serving-api is missing, which the warm-up requests need: pip "
-            "install 'tf_mtl_privacy[serving]'"
+            "the package tensorflow-serving-api is missing, which the warm-up requests need: "
+            f"{install_command('serving')}"
         ) from error
 
 

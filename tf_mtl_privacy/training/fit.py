@@ -20,6 +20,7 @@ from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.models.mask import switch_mask
 from tf_mtl_privacy.models.noise import count_draws, draw_anew
 from tf_mtl_privacy.privacy.keys import SecretKey, key_for_tests, secret_key
+from tf_mtl_privacy.start_files import check_start_files
 from tf_mtl_privacy.training import run_dir as folders
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.checks import Checks
@@ -56,7 +57,8 @@ def fit(
     Args:
         config: what to train, on what, for how long.
         dataset: rows and labels; None opens (and prepares) the one that `config.data` names.
-        run_dir: the run's folder. A finished run is loaded, not trained again.
+        run_dir: the run's folder. A finished run is loaded, not trained again. Where it fails
+            before anything was trained, what it has made there is removed.
         log_images: show a few originals and restored images in TensorBoard. Synthetic faces are
             always shown; pictures of real people only when this is True.
         test_key: for tests: fixes sampling and noise of private updates, which voids every
@@ -70,14 +72,18 @@ def fit(
             on its arguments alone.
 
     Raises:
-        UsageError: the folder holds another run, the data cannot be trained on, or
+        UsageError: the folder holds another run, weights or a backbone are missing, the data
+            cannot be trained on, Keras is set to something else than float32 and channels last, or
             `--keep=best` without a check.
-        RunError: a file cannot be written, a loss is not finite.
+        RunError: a file cannot be written, ImageNet weights cannot be fetched, a loss is not
+            finite.
         KeyboardInterrupt: Ctrl-C; the run can be gone on with.
     """
     with folders.claim(run_dir, config) as folder:
         if not (folder / folders.STATUS_FILE).exists():
             check_keeping(config, checked=check is not None)
+            # Before the data, which may take long to prepare.
+            check_start_files(config)
             for note in notes(config):
                 report(note)
             given = dataset is not None

@@ -199,7 +199,8 @@ class Loop:
                 raise
             raise RunError(
                 f"gradients overflow at step {self._record.step + 1} of epoch "
-                f"{self._record.epoch + 1} of phase {phase.name}; the last good checkpoint is kept"
+                f"{self._record.epoch + 1} of phase {phase.name}; "
+                f"{self._checkpoints.kept()}"
             ) from error
 
     def _inputs(self, phase: Phase) -> Iterator[Any]:
@@ -212,8 +213,8 @@ class Loop:
             if not math.isfinite(value):
                 raise RunError(
                     f"{name} is {value} at step {self._record.step + 1} of epoch "
-                    f"{self._record.epoch + 1} of phase {phase.name}; the last good checkpoint is "
-                    "kept: start the run again with a smaller learning rate in a new run folder"
+                    f"{self._record.epoch + 1} of phase {phase.name}; {self._checkpoints.kept()}: "
+                    "start the run again with a smaller learning rate in a new run folder"
                 )
 
     def _book_time(self) -> None:

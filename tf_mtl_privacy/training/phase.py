@@ -180,12 +180,6 @@ class KeptFeatures:
         shutil.rmtree(self._folder, ignore_errors=True)
 
 
-def perceptual_weights(config: Config) -> str:
-    """The weights of the perceptual loss as far as there is one: 'none' where nothing uses it."""
-    used = config.train.has_discriminator and config.loss.perceptual_weight > 0
-    return config.loss.perceptual_weights if used else "none"
-
-
 def adversarial_rate(config: Config, rows: int) -> Any:
     """The joint phase's step size: a number, or a schedule of Keras over its planned steps."""
     train = config.train

@@ -29,7 +29,6 @@ from tf_mtl_privacy.training.phase import (
     Phase,
     adversarial_rate,
     drawn,
-    perceptual_weights,
     phase,
 )
 from tf_mtl_privacy.training.private_updates import PrivatePlan
@@ -98,7 +97,7 @@ class Phases:
         )
         self._business_step = steps.make_business_step(bundle, optimizers["business"])
         restoration = steps.make_restoration_loss(
-            config.loss, PerceptualLoss(perceptual_weights(config))
+            config.loss, PerceptualLoss(config.effective_perceptual_weights)
         )
         game = self._discriminators
         if bundle.restorer is not None:

@@ -26,7 +26,6 @@ from tf_mtl_privacy.training.phase import (
     Phase,
     adversarial_rate,
     drawn,
-    perceptual_weights,
 )
 from tf_mtl_privacy.training.private_optimizers import private_adam
 from tf_mtl_privacy.training.private_updates import PrivatePlan
@@ -104,7 +103,9 @@ class PrivatePhases:
 
     def _make_steps(self) -> dict[str, Callable[[tf.Tensor, Batch], Any]]:
         config, optimizers, adapter = self._config, self.private_optimizers, self._adapter
-        restoration = make_restoration_loss(config.loss, PerceptualLoss(perceptual_weights(config)))
+        restoration = make_restoration_loss(
+            config.loss, PerceptualLoss(config.effective_perceptual_weights)
+        )
         encoder = private_steps.make_private_encoder_step(
             self._discriminator,
             self._restorer,

@@ -55,8 +55,8 @@ class Checkpoints:
         """
         if not bool(tf.math.is_finite(tf.linalg.global_norm(self._floats))):
             raise RunError(
-                "the networks' weights are no longer finite numbers; the last good checkpoint is "
-                "kept: start the run again with a smaller learning rate in a new run folder"
+                f"the networks' weights are no longer finite numbers; {self.kept()}: start the run "
+                "again with a smaller learning rate in a new run folder"
             )
         self._record.assign(json.dumps(record))
         try:
@@ -66,6 +66,12 @@ class Checkpoints:
             raise RunError(
                 f"cannot write a checkpoint to {self._manager.directory}: {reason}"
             ) from error
+
+    def kept(self) -> str:
+        """Returns what a failure leaves to go on from, in words."""
+        if self._newest_first():
+            return "the last good checkpoint is kept"
+        return "no checkpoint was written yet"
 
     def restore(self) -> dict[str, Any] | None:
         """Puts back the newest whole checkpoint and returns its record, or None without any.

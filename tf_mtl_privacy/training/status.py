@@ -8,7 +8,6 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.models.bundle import Bundle, parameter_counts
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.dp_status import dp_status
-from tf_mtl_privacy.training.phase import perceptual_weights
 from tf_mtl_privacy.training.record import RunRecord
 
 
@@ -42,7 +41,7 @@ def training_status(
             "kept_epoch": record.kept.get("epoch"),
             "in_loop": _in_loop(record),
             "parameters": parameter_counts(bundle),
-            "perceptual_loss": perceptual_weights(config),
+            "perceptual_loss": config.effective_perceptual_weights,
         },
         "dp": dp,
     }

@@ -64,3 +64,14 @@ class AuditOptions(CommonOptions):
                 f"--shadows={self.shadows}: shadows are trained as the run was; leave it out with "
                 "--saved_model"
             )
+
+    def after_interrupt(self) -> str:
+        """See `CommonOptions`."""
+        from tf_mtl_privacy.evaluation.probes.settings import SETTINGS
+
+        trains_shadows = self.shadows > 0 or (self.setting == "thorough" and self.shadows)
+        parts = ["shadow models"] * bool(trains_shadows)
+        parts += ["attackers of the private label"] * SETTINGS[self.setting].kept
+        if self.saved_model or not parts:
+            return super().after_interrupt()
+        return f"finished {' and '.join(parts)} are kept; the same command does the rest again"

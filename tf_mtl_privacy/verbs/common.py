@@ -25,3 +25,7 @@ class CommonOptions:
                 raise UsageError(f"--{name}={value!r}: expected a path without blanks around it")
         if getattr(self, "run_dir", None) == "":
             raise UsageError("--run_dir=: expected a folder")
+
+    def after_interrupt(self) -> str:
+        """Returns what the same command does after Ctrl-C, for the line that ends this one."""
+        return "the same command begins again"

@@ -34,13 +34,15 @@ class ExportOptions(CommonOptions):
     onnx: bool = option(
         False,
         "Also write an ONNX file of the attributes, with its accuracy on test rows beside the "
-        "run's; needs the packages of tf_mtl_privacy[onnx].",
+        "run's; needs the packages of pip install '.[onnx]'.",
     )
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.export_dir.strip():
-            raise UsageError(f"--export_dir={self.export_dir}: expected a folder")
+            raise UsageError(
+                f"--export_dir={self.export_dir}: expected a folder (to write the model to)"
+            )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
             raise UsageError(
                 f"--name={self.name}: expected letters, digits, _ and - only (it is part of "

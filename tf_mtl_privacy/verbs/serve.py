@@ -46,9 +46,15 @@ class ServeOptions(CommonOptions):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.export_dir.strip():
-            raise UsageError(f"--export_dir={self.export_dir}: expected a folder")
+            raise UsageError(
+                f"--export_dir={self.export_dir}: expected a folder (the one that export wrote)"
+            )
         for name in ("port", "grpc_port"):
             if getattr(self, name) > 65535:
                 raise UsageError(f"--{name}={getattr(self, name)}: expected a port, <= 65535")
         if self.port and self.port == self.grpc_port:
             raise UsageError(f"--grpc_port={self.grpc_port}: expected another one than --port")
+
+    def after_interrupt(self) -> str:
+        """See `CommonOptions`."""
+        return "no server was started"

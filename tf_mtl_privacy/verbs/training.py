@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 from tf_mtl_privacy.config.options import option
 from tf_mtl_privacy.errors import UsageError
@@ -24,6 +25,11 @@ class PrepareOptions(CommonOptions):
     verify: bool = option(False, "Read the whole store and compare it with its checksum.")
     workers: int = option(0, "Threads that decode images; 0 means one per core.", low=0)
 
+    def after_interrupt(self) -> str:
+        """See `CommonOptions`."""
+        command = "the same command without --force" if self.force else "the same command"
+        return f"{command} continues with the pictures that are left"
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainOptions(CommonOptions):
@@ -36,6 +42,24 @@ class TrainOptions(CommonOptions):
         "Write pictures of real people to TensorBoard; synthetic faces are always written.",
     )
     probe: str = option("fast", _PROBE_HELP, choices=_PROBES)
+
+    def after_interrupt(self) -> str:
+        """See `CommonOptions`."""
+        from tf_mtl_privacy.training.run_dir import has_checkpoint, has_finished
+
+        folder = Path(self.run_dir)
+        if has_finished(folder):
+            kept = ", and finished attackers are kept" if _keeps_attackers(self.probe) else ""
+            return f"the run is trained; the same command only evaluates it{kept}"
+        if has_checkpoint(folder):
+            return "the same command continues from the last checkpoint"
+        return "there is no checkpoint yet; the same command begins again"
+
+
+def _keeps_attackers(probe: str) -> bool:
+    from tf_mtl_privacy.evaluation.probes.settings import SETTINGS
+
+    return probe in SETTINGS and SETTINGS[probe].kept
 
 
 def check_split(split: str, probe: str) -> None:
@@ -74,6 +98,12 @@ class EvaluateOptions(CommonOptions):
         if self.removal_off and self.probe == "none":
             raise UsageError(f"--removal_off={self.removal_off}: expected --probe=fast beside it")
 
+    def after_interrupt(self) -> str:
+        """See `CommonOptions`."""
+        if _keeps_attackers(self.probe):
+            return "finished attackers are kept; the same command evaluates the run with the others"
+        return super().after_interrupt()
+
 
 @dataclasses.dataclass(frozen=True)
 class PredictOptions(CommonOptions):
@@ -104,3 +134,7 @@ class PredictOptions(CommonOptions):
             from tf_mtl_privacy.serving.client.addresses import check_server
 
             check_server(self.server, self.model_name)
+
+    def after_interrupt(self) -> str:
+        """See `CommonOptions`."""
+        return "no table was written; the same command begins again"

@@ -40,6 +40,10 @@ def classify(value, form="instances"):
 
 
 GOOD = png(pixels(1)[0])
+TEXT = base64.b64encode(GOOD).decode()
+# How every refusal says what to send.
+B64 = '{"b64": "<base64 of the file>"}'
+FORM = b"--x\r\nContent-Disposition: form-data; name=file\r\n\r\n" + GOOD + b"\r\n--x--\r\n"
 PIXELS = pixels(1).tolist()
 BAD = {
     "not an image": (file_of(b"hello"), 400, "not a JPEG, PNG or BMP picture"),
@@ -82,6 +86,34 @@ BAD = {
     "unknown signature": ('{"signature_name": "x", "instances": [1]}', 400, "not found in"),
     "signature of a number": ('{"signature_name": 3, "instances": [1]}', 400, "a string"),
     "too large": ("x" * (2**20 + 1), 413, "larger than 1 MiB"),
+    "base64 without b64": (json.dumps({"instances": [TEXT]}), 400, B64),
+    "base64 without b64, by name": (json.dumps({"instances": [{"image_bytes": TEXT}]}), 400, B64),
+    "base64 without b64, columns": (json.dumps({"inputs": [TEXT]}), 400, B64),
+    "base64 of a JPEG without b64": (
+        json.dumps({"instances": [base64.b64encode(b"\xff\xd8\xff\xe0" + bytes(99)).decode()]}),
+        400,
+        B64,
+    ),
+    "base64 twice": (file_of(TEXT.encode()), 400, B64),
+    "a data URL": (json.dumps({"instances": [f"data:image/png;base64,{TEXT}"]}), 400, B64),
+    "a data URL in b64": (
+        json.dumps({"instances": [{"b64": f"data:image/png;base64,{TEXT}"}]}),
+        400,
+        "before the comma",
+    ),
+    "base64 with line breaks": (
+        json.dumps({"instances": [{"b64": TEXT[:60] + "\n" + TEXT[60:]}]}),
+        400,
+        "without line breaks",
+    ),
+    "base64 for URLs": ('{"instances": [{"b64": "_9j_4A-_"}]}', 400, "with + and /"),
+    "a file's name": (json.dumps({"instances": ["photos/me.jpg"]}), 400, "the file's content"),
+    "an address": (json.dumps({"instances": ["https://a.org/x"]}), 400, "the file's content"),
+    "another key for b64": (json.dumps({"instances": [{"base64": TEXT}]}), 400, B64),
+    "the picture itself": (GOOD, 400, B64),
+    "a form": (FORM, 400, B64),
+    "a file for pixels": (classify([{"b64": TEXT}]), 400, "serving_default"),
+    "base64 for pixels": (classify([TEXT]), 400, "serving_default"),
 }
 
 
@@ -97,6 +129,17 @@ def test_bad_requests_have_a_reason_and_the_next_one_works(http, case):
     body, status, words = BAD[case]
     check_refusal(http.post("/v1/models/toy:predict", content=body), status, words)
     assert http.post("/v1/models/toy:predict", content=file_of(GOOD)).status_code == 200
+
+
+@pytest.mark.parametrize("case", ["words", "not an image", "empty file", "1x1", "truncated"])
+def test_hints_are_not_given_for_other_faults(http, case):
+    answer = http.post("/v1/models/toy:predict", content=BAD[case][0])
+    assert "b64" not in answer.json()["error"] and "serving_default" not in answer.json()["error"]
+
+
+def test_the_hint_s_remedy_works(http):
+    body = json.dumps({"instances": [json.loads(B64.replace("<base64 of the file>", TEXT))]})
+    assert http.post("/v1/models/toy:predict", content=body).status_code == 200
 
 
 @pytest.mark.parametrize(

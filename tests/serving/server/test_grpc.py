@@ -1,5 +1,6 @@
 """gRPC by the official stubs: predictions, metadata and status, and the codes of refusals."""
 
+import base64
 import threading
 
 import grpc
@@ -46,6 +47,13 @@ def test_pixels_and_files(stub):
         for task, values in expected(images).items():
             found = tf.make_ndarray(answer.outputs[f"{task}_probabilities"])
             np.testing.assert_allclose(found, values, atol=1e-6)
+
+
+def test_base64_text_has_a_hint(stub):
+    text = base64.b64encode(png(pixels(1)[0]))
+    code, details = refused(stub, request_of("", image_bytes=[text]))
+    assert code == "INVALID_ARGUMENT"
+    assert "base64 text" in details and "over gRPC the file's bytes" in details
 
 
 def test_an_output_filter(stub):

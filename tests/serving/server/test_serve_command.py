@@ -1,6 +1,7 @@
 """`serve` as a command: what it says, how it ends, and what it refuses."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -10,6 +11,7 @@ import httpx
 import pytest
 
 from tests.serving.server.toy import pixels
+from tf_mtl_privacy import cli
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.flags import HelpRequested, parse
 from tf_mtl_privacy.serve import main
@@ -88,6 +90,25 @@ def test_wrong_flags(flags, words):
     with pytest.raises(UsageError) as refused:
         main(parse("serve", flags))
     assert words in str(refused.value)
+
+
+def test_serve_folder_without_a_version_is_refused_before_tensorflow_is_loaded(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(cli, "load_tensorflow", lambda: pytest.fail("too early"))
+    with pytest.raises(UsageError, match=r"such as .*/1, as python -m tf_mtl_privacy\.export"):
+        main(parse("serve", [f"--export_dir={tmp_path}"]))
+
+
+@pytest.mark.parametrize("package", ["fastapi", "grpc"])
+def test_serve_missing_package_names_readme_s_command(repo_root, tmp_path, monkeypatch, package):
+    (tmp_path / "1").mkdir()
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(RunError, match=f"the package {package} is missing") as error:
+        main(parse("serve", [f"--export_dir={tmp_path}"]))
+    (command,) = re.findall(r"pip install '\.\[serving\]'", str(error.value))
+    for page in ("README.md", "docs/serving.md", "docs/export.md", "docs/api/serving.md"):
+        assert command in (repo_root / page).read_text(), page
 
 
 def test_help_says_what_it_stands_in_for():

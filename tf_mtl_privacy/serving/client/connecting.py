@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlsplit
 
-from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.errors import RunError, install_command
 from tf_mtl_privacy.serving.client.addresses import check_server
 from tf_mtl_privacy.serving.client.predictor import Predictor
 
@@ -35,5 +35,5 @@ def connect(server: str, model_name: str, version: int | None = None, **options:
         return RestPredictor(server, model_name, version, **options)
     except ImportError as error:
         raise RunError(
-            f"the package {error.name} is missing: pip install 'tf_mtl_privacy[serving]'"
+            f"the package {error.name} is missing: {install_command('serving')}"
         ) from error

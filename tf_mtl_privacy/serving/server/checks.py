@@ -1,4 +1,4 @@
-"""Whether what a request holds is what the signature takes, before the model sees any of it."""
+"""Checks that a request holds what the signature takes, before the model sees any of it."""
 
 from __future__ import annotations
 
@@ -10,26 +10,30 @@ import tensorflow as tf
 
 from tf_mtl_privacy.contract import IMAGE_BYTES
 from tf_mtl_privacy.data.headers import BadPicture, read_header
+from tf_mtl_privacy.serving.server.hints import AS_JSON, picture_hint, with_hint
 from tf_mtl_privacy.serving.server.limits import Limits
 from tf_mtl_privacy.serving.server.model import Array, Tensor
 from tf_mtl_privacy.serving.server.refusal import invalid, quoted
 
 
 def check_keys(given: set[str], wanted: Mapping[str, Tensor]) -> None:
-    """Whether exactly the wanted inputs are there.
+    """Checks that exactly the wanted inputs are there.
 
     Raises:
         Refusal: one is missing, or there is one too many.
     """
     if given != set(wanted):
-        raise invalid(
+        text = (
             f"expected the inputs {', '.join(sorted(wanted))}, not "
             f"{', '.join(quoted(name) for name in sorted(given)[:8]) or 'none'}"
         )
+        # Such as {"base64": ..} for {"b64": ..}.
+        is_file = set(wanted) == {IMAGE_BYTES} and len(given) == 1
+        raise invalid(with_hint(text, f"a picture in JSON is {AS_JSON}" if is_file else ""))
 
 
 def check_shape(name: str, shape: tuple[int, ...], wanted: Tensor) -> None:
-    """Whether a shape is one that the signature takes.
+    """Checks that a shape is one that the signature takes.
 
     Raises:
         Refusal: it is not.
@@ -43,7 +47,7 @@ def check_shape(name: str, shape: tuple[int, ...], wanted: Tensor) -> None:
 
 
 def check_range(name: str, least: int, most: int, kind: Any) -> None:
-    """Whether whole numbers from `least` to `most` fit into the NumPy integer type `kind`.
+    """Checks that whole numbers from `least` to `most` fit into the NumPy integer type `kind`.
 
     Raises:
         Refusal: they do not.
@@ -54,7 +58,7 @@ def check_range(name: str, least: int, most: int, kind: Any) -> None:
 
 
 def check_rows(inputs: Mapping[str, Array], limits: Limits) -> int:
-    """The number of rows that all inputs share.
+    """Returns the number of rows that all inputs share.
 
     Raises:
         Refusal: they differ, there is none, or there are too many.
@@ -69,7 +73,7 @@ def check_rows(inputs: Mapping[str, Array], limits: Limits) -> int:
 
 
 def check_pictures(inputs: Mapping[str, Array], limits: Limits) -> None:
-    """Whether encoded pictures are ones that may be decoded, by their headers.
+    """Checks by their headers that encoded pictures may be decoded.
 
     Raises:
         Refusal: one is not a JPEG, PNG or BMP, is cut short, too small or too large, or all of
@@ -83,7 +87,8 @@ def check_pictures(inputs: Mapping[str, Array], limits: Limits) -> None:
         try:
             header = read_header(content, with_pnm=False)
         except BadPicture as error:
-            raise invalid(f"picture {row}: {error}") from None
+            text = with_hint(f"picture {row}: {error}", picture_hint(content))
+            raise invalid(text) from None
         pixels += header.height * header.width
     if pixels > limits.pixels:
         raise invalid(
@@ -93,5 +98,5 @@ def check_pictures(inputs: Mapping[str, Array], limits: Limits) -> None:
 
 
 def is_string(tensor: Tensor) -> bool:
-    """Whether a tensor holds bytes."""
+    """Returns True if a tensor holds bytes."""
     return tensor.dtype == tf.string

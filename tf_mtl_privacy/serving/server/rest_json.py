@@ -16,6 +16,12 @@ from typing import Any
 import numpy as np
 
 from tf_mtl_privacy.serving.server.checks import check_keys, check_range, is_string
+from tf_mtl_privacy.serving.server.hints import (
+    base64_hint,
+    body_hint,
+    number_hint,
+    with_hint,
+)
 from tf_mtl_privacy.serving.server.limits import Limits
 from tf_mtl_privacy.serving.server.model import Array, Tensor
 from tf_mtl_privacy.serving.server.refusal import invalid, quoted
@@ -31,9 +37,11 @@ def parse(body: bytes) -> dict[str, Any]:
         found = json.loads(body)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
-        raise invalid(f"JSON Parse error: the body is not JSON ({place})") from None
+        text = f"JSON Parse error: the body is not JSON ({place})"
+        raise invalid(with_hint(text, body_hint(body))) from None
     except (ValueError, RecursionError):
-        raise invalid("JSON Parse error: the body is not JSON that can be read") from None
+        text = "JSON Parse error: the body is not JSON that can be read"
+        raise invalid(with_hint(text, body_hint(body))) from None
     if not isinstance(found, dict):
         raise invalid(f"JSON Parse error: expected an object, not {quoted(found)}")
     return found
@@ -139,7 +147,8 @@ def _plain_numbers(name: str, value: Any, wanted: Tensor) -> Array:
     if not set(map(type, level)) <= {int, float, bool}:
         if any(isinstance(item, list) for item in level):
             raise ValueError
-        raise invalid(f"{name}: expected values of type {wanted.dtype.name}")
+        text = f"{name}: expected values of type {wanted.dtype.name}"
+        raise invalid(with_hint(text, number_hint(value)))
     return np.array(value)
 
 
@@ -153,7 +162,8 @@ def _strings(name: str, value: Any) -> Any:
     try:
         return base64.b64decode(value["b64"], validate=True)
     except (binascii.Error, ValueError) as error:
-        raise invalid(f"{name}: invalid base64 ({error})") from None
+        text = f"{name}: invalid base64 ({error})"
+        raise invalid(with_hint(text, base64_hint(value["b64"]))) from None
 
 
 def _numbers(name: str, found: Array, kind: Any) -> Array:

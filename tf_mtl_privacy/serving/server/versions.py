@@ -9,7 +9,7 @@ from pathlib import Path
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.serving.server.model import Model
 from tf_mtl_privacy.serving.server.refusal import Code, Refusal
-from tf_mtl_privacy.serving.version_folder import versions
+from tf_mtl_privacy.serving.version_folder import no_version, versions
 
 
 class Versions:
@@ -37,10 +37,7 @@ class Versions:
         self._prepare, self._tell = prepare, tell
         found = versions(folder)
         if not found:
-            raise UsageError(
-                f"--export_dir={folder}: expected a folder with a version in it, such as "
-                f"{folder / '1'}, as python -m tf_mtl_privacy.export writes it"
-            )
+            raise UsageError(no_version(folder))
         self._refused: set[int] = set()
         self._newest = self._load(found[-1])
 
