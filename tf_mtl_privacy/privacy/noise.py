@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from tf_mtl_privacy.privacy.keys import NotCopied
+
 _KEY_BYTES = 16
 
 
-class SecretNoise:
+class SecretNoise(NotCopied):
     """Normal draws, Philox4x32-10 (Salmon et al. 2011) turned normal by Box and Muller (1958).
 
     The operating system gives 128 secret bits: Philox's 64-bit key, and the upper half of its
