@@ -36,6 +36,24 @@ def test_the_ten_lines_of_the_page_train_a_classifier(repo_root, bench):
     assert names["optimizer"].void is None
 
 
+def test_the_page_s_train_step_trains_in_fit(repo_root, bench):
+    images, labels, _, _ = bench["digits"]()
+    layers = [keras.Input((64,)), keras.layers.Dense(10)]
+    names = {
+        "keras": keras,
+        "tf": tf,
+        "model": keras.Sequential(layers),
+        "loss": keras.losses.SparseCategoricalCrossentropy(from_logits=True, reduction="none"),
+        "images": images[:256],
+        "labels": labels[:256],
+    }
+    before = [v.numpy() for v in names["model"].trainable_variables]
+    exec(example(repo_root / "docs" / "dp-optimizer.md", "train_step"), names)
+    assert names["trained"].private.iterations == 256 / 32
+    after = [v.numpy() for v in names["model"].trainable_variables]
+    assert all((old != new).any() for old, new in zip(before, after, strict=True))
+
+
 def test_the_page_s_trial_takes_encoder_and_loss_and_finds_what_mixes_rows(repo_root):
     code = example(repo_root / "docs" / "dp-optimizer.md", "assert_rows_independent")
     names = {

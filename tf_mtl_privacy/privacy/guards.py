@@ -1,11 +1,13 @@
-"""What would make a clipping bound or an epsilon untrue, found before training and refused."""
+"""Validates that a model and its settings are compatible with DP-SGD."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
+import numbers
+from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 
 from tf_mtl_privacy.errors import UsageError
 
@@ -16,6 +18,10 @@ _WITH_AXIS = (
     keras.layers.UnitNormalization,
     keras.layers.Softmax,
 )
+# Squares of the clip norm and of the noise's standard deviation are formed in float32, whose
+# range is 1e-38 to 3e38: outside these bounds the noise is rounded to zero or to infinity.
+_MIN_SCALE, _MAX_SCALE = 1e-15, 1e18
+_KEY_BITS = 128
 
 
 def check_mechanism(
@@ -23,40 +29,188 @@ def check_mechanism(
     noise_multiplier: float,
     expected_batch_size: float | None,
     allow_zero_noise: bool,
+    noise_key: int | None = None,
 ) -> None:
     """Refuses numbers that give no privacy.
 
+    Args:
+        l2_norm_clip: C, in [1e-15, 1e18].
+        noise_multiplier: z >= 0; z C in [1e-15, 1e18], or 0.
+        expected_batch_size: at least 1e-15, or None.
+        allow_zero_noise: accepts `noise_multiplier=0`.
+        noise_key: in [0, 2^128), or None.
+
     Raises:
-        UsageError: a clip norm that is not finite and > 0; noise that is not finite, < 0, or 0
-            without `allow_zero_noise`; an expected batch size that is not finite and > 0.
+        UsageError: a value outside its range or not a number; `noise_multiplier=0` without
+            `allow_zero_noise`.
     """
-    if not (math.isfinite(l2_norm_clip) and l2_norm_clip > 0):
+    check_number("l2_norm_clip", l2_norm_clip)
+    check_number("noise_multiplier", noise_multiplier)
+    if not l2_norm_clip > 0:
         raise UsageError(f"l2_norm_clip={l2_norm_clip}: expected > 0 and finite")
-    if not (math.isfinite(noise_multiplier) and noise_multiplier >= 0):
+    if not noise_multiplier >= 0:
         raise UsageError(f"noise_multiplier={noise_multiplier}: expected > 0 and finite")
     if noise_multiplier == 0 and not allow_zero_noise:
         raise UsageError(
             "noise_multiplier=0: expected > 0; zero noise is not private and needs "
             "allow_zero_noise=True"
         )
-    size = expected_batch_size
-    if size is not None and not (math.isfinite(size) and size > 0):
-        raise UsageError(f"expected_batch_size={size}: expected > 0 and finite")
+    if not _MIN_SCALE <= l2_norm_clip <= _MAX_SCALE:
+        raise UsageError(
+            f"l2_norm_clip={l2_norm_clip}: expected {_MIN_SCALE:g} to {_MAX_SCALE:g}, the range "
+            "in which float32 holds squared norms"
+        )
+    stddev = float(l2_norm_clip) * float(noise_multiplier)
+    if noise_multiplier and not _MIN_SCALE <= stddev <= _MAX_SCALE:
+        raise UsageError(
+            f"noise_multiplier={noise_multiplier}: times l2_norm_clip={l2_norm_clip} it is "
+            f"{stddev:g}; expected {_MIN_SCALE:g} to {_MAX_SCALE:g}, the range in which float32 "
+            "noise is neither zero nor infinite"
+        )
+    if expected_batch_size is not None:
+        check_number("expected_batch_size", expected_batch_size, _MIN_SCALE)
+    if noise_key is not None and not (
+        isinstance(noise_key, numbers.Integral) and 0 <= noise_key < 2**_KEY_BITS
+    ):
+        raise UsageError(f"noise_key={noise_key!r}: expected an integer in [0, 2^{_KEY_BITS})")
+
+
+def check_number(name: str, value: Any, low: float = -math.inf, high: float = math.inf) -> None:
+    """Refuses a hyperparameter that is not a finite number in [low, high].
+
+    Args:
+        name: the argument's name.
+        value: an int, float or NumPy scalar.
+        low: least allowed value.
+        high: greatest allowed value.
+
+    Raises:
+        UsageError: not a number, not finite in float32, or out of range.
+    """
+    if isinstance(value, bool) or not isinstance(value, numbers.Real):
+        raise UsageError(f"{name}={value!r}: expected a number")
+    with np.errstate(over="ignore"):
+        finite = bool(np.isfinite(np.float32(value)))
+    if not (finite and low <= float(value) <= high):
+        wanted = "finite"
+        if low > -math.inf:
+            wanted += f", at least {low:g}"
+        if high < math.inf:
+            wanted += f", at most {high:g}"
+        raise UsageError(f"{name}={value}: expected {wanted}")
 
 
 def check_model(model: keras.Model) -> None:
     """Refuses a model whose private gradient clipping would not bound, or would leave out.
 
     Raises:
-        UsageError: nothing to train; a layer that mixes examples, computes in anything but
-            float32, or adds a loss or a constraint, which a private update would not see.
+        UsageError: no Keras 3 model; nothing to train; a layer that mixes examples, computes in
+            anything but float32, or adds a loss or a constraint, which a private update would not
+            see.
     """
+    _check_kind(model)
     if not model.trainable_variables:
         raise UsageError(f"model {model.name}: has no trainable weights (is it built?)")
     for layer in model._flatten_layers(include_self=False, recursive=True):
         _check_mixing(layer)
         _check_precision(layer)
         _check_extras(layer)
+    for variable in model.trainable_variables:
+        for extra in ("regularizer", "constraint"):
+            if getattr(variable, extra, None) is not None:
+                raise UsageError(
+                    f"weight {variable.path} has a {extra}: a private update would not see it; "
+                    "leave it out, or add it to the per-example loss"
+                )
+
+
+def check_losses(model: keras.Model) -> None:
+    """Refuses a model in which the last pass called `add_loss`; to be asked after a pass.
+
+    Raises:
+        UsageError: a layer added a loss, which a private update would not see.
+    """
+    if model.losses:
+        raise UsageError(
+            f"model {model.name}: a layer calls add_loss, which a private update would not see; "
+            "leave it out, or add it to the per-example loss"
+        )
+
+
+class Structure(NamedTuple):
+    """What of a model must stay as it was when its optimizer was made.
+
+    Attributes:
+        layers: each layer, in the model's order, and its `trainable` flag.
+        weights: the trainable weights, in the model's order.
+    """
+
+    layers: list[tuple[Any, bool]]
+    weights: list[Any]
+
+    @classmethod
+    def of(cls, model: keras.Model) -> Structure:
+        """Reads the structure of a built model."""
+        layers = model._flatten_layers(include_self=True, recursive=True)
+        return cls(
+            [(layer, bool(layer.trainable)) for layer in layers], list(model.trainable_variables)
+        )
+
+    def check(self, model: keras.Model) -> None:
+        """Compares with the model of now.
+
+        Slots, clipping backend and checks belong to the weights and layers that an optimizer was
+        made with: it would go on training a weight that was frozen since, leave out one that was
+        unfrozen, and let a BatchNormalization that was unfrozen keep statistics without noise.
+
+        Raises:
+            UsageError: a layer came, went or changed its `trainable` flag, or the trainable
+                weights differ.
+        """
+        now = Structure.of(model)
+        change = self._change(now)
+        if change:
+            raise UsageError(
+                f"model {model.name}: {change} after the optimizer was made; make a new optimizer "
+                "for it"
+            )
+
+    def _change(self, now: Structure) -> str | None:
+        before = {id(layer): flag for layer, flag in self.layers}
+        after = {id(layer) for layer, _ in now.layers}
+        for layer, flag in now.layers:
+            if id(layer) not in before:
+                return f"layer {layer.name} was added"
+            if flag != before[id(layer)]:
+                return f"layer {layer.name} was {'unfrozen' if flag else 'frozen'}"
+        for layer, _ in self.layers:
+            if id(layer) not in after:
+                return f"layer {layer.name} was removed"
+        old, new = ({id(weight) for weight in each.weights} for each in (self, now))
+        for weight in now.weights:
+            if id(weight) not in old:
+                return f"weight {weight.path} became trainable"
+        for weight in self.weights:
+            if id(weight) not in new:
+                return f"weight {weight.path} is no longer trainable"
+        if [id(w) for w in self.weights] != [id(w) for w in now.weights]:
+            return "the order of its weights changed"
+        return None
+
+
+def _check_kind(model: Any) -> None:
+    if isinstance(model, keras.Model):
+        return
+    if any(base.__module__.split(".")[0] == "tf_keras" for base in type(model).__mro__):
+        raise UsageError(
+            "model: this is a tf_keras (Keras 2) model; private training needs a Keras 3 model, "
+            "built with `import keras`"
+        )
+    raise UsageError(
+        f"model={model!r:.80}: expected a keras.Model; the first argument of DPAdam and DPSGD is "
+        "the model they train, as in DPAdam(model, learning_rate=1e-3, l2_norm_clip=1.0, "
+        "noise_multiplier=1.0)"
+    )
 
 
 def _check_mixing(layer: Any) -> None:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.clipping.vectorized import draws_random_numbers
+from tf_mtl_privacy.privacy.guards import check_losses
 
 TOLERANCE = 1e-6
 _TRIAL_ROWS = 3
@@ -68,7 +69,8 @@ def check_rows_by_trial(model: keras.Model) -> None:
     unknown sizes or are not float32 are not tried.
 
     Raises:
-        UsageError: a row's outputs, or what a layer keeps, depend on the rows beside it.
+        UsageError: a row's outputs, or what a layer keeps, depend on the rows beside it; a layer
+            calls `add_loss`.
     """
     specs = getattr(model, "inputs", None)
     if not specs or any(None in s.shape[1:] or s.dtype != "float32" for s in specs):
@@ -95,6 +97,7 @@ def check_rows_by_trial(model: keras.Model) -> None:
         return np.concatenate(seen)
 
     alone = outputs(rows)
+    check_losses(model)
     for what, batch in _variants(rows):
         _compare(model, what, alone, outputs(batch), TOLERANCE)
 

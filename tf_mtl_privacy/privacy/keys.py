@@ -10,14 +10,30 @@ from __future__ import annotations
 import hashlib
 import hmac
 import os
-from typing import NoReturn
+from typing import NoReturn, SupportsIndex
 
 import numpy as np
 
 _BYTES = 32
 
 
-class SecretKey:
+class NotCopied:
+    """Refuses to copy or pickle an object that draws from a secret key.
+
+    A copy would draw the same noise as the original, so that one could be subtracted from the
+    other; a pickle would write the key.
+    """
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        raise TypeError(
+            f"{type(self).__name__}: holds a secret key, which is never written and never copied; "
+            "make a new one"
+        )
+
+
+class SecretKey(NotCopied):
     """256 secret bits, from which independent streams are derived by name and number."""
 
     __slots__ = ("_material", "is_test")
@@ -58,9 +74,6 @@ class SecretKey:
 
     def __repr__(self) -> str:
         return f"SecretKey(is_test={self.is_test})"
-
-    def __reduce__(self) -> NoReturn:
-        raise TypeError("a secret key is never written")
 
 
 def secret_key() -> SecretKey:

@@ -11,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.keys import NotCopied
 from tf_mtl_privacy.privacy.noise_tail import MAX_WEIGHTS
 
 _KEY_BYTES = 16
@@ -20,7 +21,7 @@ _GRID_BITS = 24
 _DIRECTION_BITS = 12
 
 
-class SecretNoise:
+class SecretNoise(NotCopied):
     """Normal draws, Philox4x32-10 (Salmon et al. 2011) turned normal by Box and Muller (1958).
 
     The operating system gives 128 secret bits: Philox's 64-bit key, and the upper half of its

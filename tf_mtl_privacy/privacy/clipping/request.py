@@ -42,6 +42,7 @@ class Request:
 
         Raises:
             UsageError: they are not one value per example.
+            tf.errors.InvalidArgumentError: the same, where the number is known only when it runs.
         """
         losses = tf.convert_to_tensor(self.per_example_loss(outputs))
         rows = tf.nest.flatten(self.inputs)[0]
@@ -50,6 +51,14 @@ class Request:
                 f"per_example_loss gave shape {losses.shape} for a batch of {rows.shape[0]}: "
                 "expected [batch], one value per example; a reduced loss cannot be clipped"
             )
+        if losses.shape[0] is None or rows.shape[0] is None:
+            same = tf.debugging.assert_equal(
+                tf.shape(losses)[0],
+                tf.shape(rows)[0],
+                "per_example_loss: expected one value per example, not a reduced loss",
+            )
+            with tf.control_dependencies([same]):
+                losses = tf.identity(losses)
         if self.mask is None:
             return losses
         return tf.where(self.mask, losses, tf.zeros_like(losses))
@@ -87,6 +96,48 @@ class Clipped(NamedTuple):
     losses: tf.Tensor
     sums: list[tf.Tensor]
     skipped: tf.Tensor
+
+
+def clip_any_batch(backend: Callable[[Request], Clipped], request: Request) -> Clipped:
+    """Clips and sums a batch of any number of rows, 0 included.
+
+    Layers, gradients of layers and Jacobians fail in many ways on tensors without rows. A batch
+    that is, or may be, empty gets one masked row of zeros where it is empty; the loss does not
+    see it.
+
+    Args:
+        backend: takes batches of at least one row.
+        request: a batch of `B` >= 0 rows.
+    """
+    first = tf.nest.flatten(request.inputs)[0]
+    if first.shape[0]:
+        return backend(request)
+    rows, extra = 0, 1
+    if first.shape[0] is None:
+        rows = tf.shape(first)[0]
+        extra = tf.cast(tf.equal(rows, 0), tf.int32)
+
+    def padded(value: tf.Tensor) -> tf.Tensor:
+        shape = tf.concat([[extra], tf.shape(value)[1:]], 0)
+        return tf.concat([value, tf.zeros(shape, value.dtype)], 0)
+
+    def loss(outputs: Any) -> tf.Tensor:
+        real = tf.nest.map_structure(lambda part: part[:rows], outputs)
+        losses = tf.convert_to_tensor(request.per_example_loss(real))
+        return padded(losses) if losses.shape.rank == 1 else losses
+
+    mask = tf.ones([rows], tf.bool) if request.mask is None else request.mask
+    clipped = backend(
+        dataclasses.replace(
+            request,
+            inputs=tf.nest.map_structure(padded, request.inputs),
+            per_example_loss=loss,
+            mask=padded(mask),
+        )
+    )
+    losses = clipped.losses[:rows]
+    losses.set_shape([first.shape[0]])
+    return clipped._replace(losses=losses)
 
 
 class Factors(NamedTuple):

@@ -1,4 +1,8 @@
-"""Per-example gradients of any row-wise Keras model, all at once; costs memory rows x weights."""
+"""Per-example gradients of any row-wise Keras model; costs memory rows x weights.
+
+All rows at once by `tf.vectorized_map` where that is known to be right, else one row after the
+other; see `vectorizable`.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ from tf_mtl_privacy.privacy.clipping.request import (
     count_skipped,
     mark,
 )
+from tf_mtl_privacy.privacy.clipping.vectorizable import unsafe_operations
 
 
 def clipped_sum(request: Request) -> Clipped:
@@ -50,7 +55,7 @@ def draws_random_numbers(model: keras.Model) -> bool:
 
 
 def _by_rows(request: Request) -> tuple[tf.Tensor, list[tf.Tensor]]:
-    """Each row by itself through the model, vectorised over rows.
+    """Each row by itself through the model.
 
     The loss may hold labels of the whole batch, so its gradient at the outputs is taken first.
     """
@@ -76,7 +81,11 @@ def _by_rows(request: Request) -> tuple[tf.Tensor, list[tf.Tensor]]:
         # An Embedding's gradient is sparse.
         return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
-    return losses, tf.vectorized_map(one, (request.inputs, deltas))
+    rows = (request.inputs, deltas)
+    if not unsafe_operations(one, rows):
+        return losses, tf.vectorized_map(one, rows)
+    specs = [tf.TensorSpec(v.shape, v.dtype) for v in request.variables]
+    return losses, tf.map_fn(one, rows, fn_output_signature=specs)
 
 
 def _by_jacobian(request: Request) -> tuple[tf.Tensor, list[tf.Tensor]]:
@@ -85,7 +94,9 @@ def _by_jacobian(request: Request) -> tuple[tf.Tensor, list[tf.Tensor]]:
         tape.watch(request.variables)
         losses = request.losses(request.model(request.inputs, training=request.training))
     gradients = tape.jacobian(losses, request.variables, unconnected_gradients="zero")
-    return losses, gradients
+    # With a batch of unknown size it may know no shapes.
+    pairs = zip(gradients, request.variables, strict=True)
+    return losses, [tf.reshape(gradient, [-1, *v.shape]) for gradient, v in pairs]
 
 
 def _squared_norms(gradients: list[tf.Tensor]) -> tf.Tensor:
