@@ -1,5 +1,4 @@
 import copy
-import math
 import pickle
 from fractions import Fraction
 
@@ -48,16 +47,23 @@ def test_rows_are_independent_of_each_other_and_of_the_step():
 
 
 @pytest.mark.parametrize("q", [1 / 3, 128 / 8000, 1e-7, 2.0**-40, 1.0])
-def test_the_accounted_probability_is_exactly_that_of_the_coins(q):
-    batches = PoissonBatches(np.arange(4), q, capacity=4, key=KEY)
-    stated = batches.mechanism(1.0).sampling_probability
-    assert 0 <= stated - q < 2.0**-53
-    # `Generator.random` gives k 2^-53: so many k are below q, by whole numbers.
-    below = Fraction(q) * 2**53
-    assert Fraction(stated) == Fraction(math.ceil(below), 2**53)
-    # The last k that is drawn and the first that is not.
-    last = np.array([(math.ceil(below) - 1) * 2.0**-53, math.ceil(below) * 2.0**-53])
-    assert (last < stated).tolist() == [True, False]
+def test_rows_are_never_drawn_more_often_than_is_accounted_for(q, monkeypatch):
+    batches = PoissonBatches(np.arange(2), q, capacity=2, key=KEY)
+    assert batches.mechanism(1.0).sampling_probability == q
+    # `Generator.random` gives k 2^-53, each k < 2^53 alike: find how many of them draw a row.
+    coin = {}
+
+    class Generator:
+        def random(self, size):
+            return np.full(size, coin["k"] * 2.0**-53)
+
+    monkeypatch.setattr(SecretKey, "generator", lambda *_: Generator())
+    low, high = 0, 2**53
+    while low < high:
+        coin["k"] = (low + high) // 2
+        drawn = batches.batch(0, 0)[1].all()
+        low, high = (coin["k"] + 1, high) if drawn else (low, coin["k"])
+    assert Fraction(low, 2**53) <= Fraction(q) < Fraction(low + 1, 2**53)
 
 
 def test_a_batch_is_padded_to_its_capacity():

@@ -57,11 +57,10 @@ class PoissonBatches:
             raise UsageError("Poisson sampling needs at least one row")
         if not 0 < sampling_probability <= 1:
             raise UsageError(f"sampling_probability={sampling_probability}: expected in (0, 1]")
-        q = _of_coins(sampling_probability)
         if capacity is None:
             if not 0 < overflow_probability < 1:
                 raise UsageError(f"overflow_probability={overflow_probability}: expected in (0, 1)")
-            capacity = capacity_for(len(rows), q, overflow_probability)
+            capacity = capacity_for(len(rows), sampling_probability, overflow_probability)
         if capacity < 1:
             raise UsageError(f"capacity={capacity}: expected > 0")
         self._rows = np.asarray(rows, np.int64)
@@ -69,7 +68,7 @@ class PoissonBatches:
             raise UsageError(
                 "Poisson sampling: a row number is there twice, which doubles its part"
             )
-        self._probability, self._capacity, self._key = q, capacity, key
+        self._probability, self._capacity, self._key = sampling_probability, capacity, key
 
     @property
     def key(self) -> SecretKey:
@@ -122,7 +121,7 @@ class PoissonBatches:
         if not 0 <= step < self.steps_per_epoch or epoch < 0:
             raise IndexError(f"epoch {epoch}, step {step}: an epoch has {self.steps_per_epoch}")
         generator = self._key.generator(epoch, step)
-        drawn = self._rows[generator.random(len(self._rows)) < self._probability]
+        drawn = self._rows[generator.random(len(self._rows)) < _coin(self._probability)]
         if len(drawn) > self._capacity:
             drawn = generator.choice(drawn, self._capacity, replace=False, shuffle=False)
         rows = np.full(self._capacity, PADDING, np.int64)
@@ -130,13 +129,13 @@ class PoissonBatches:
         return rows, rows != PADDING
 
 
-def _of_coins(probability: float) -> float:
-    """The exact chance that a coin of 53 random bits is below `probability`.
+def _coin(probability: float) -> float:
+    """The largest multiple of 2^-53 that is at most `probability`.
 
-    It is what a row is drawn with, so it is what the accounting has to be told: more than what was
-    asked for by less than 1.2e-16.
+    A coin has 53 random bits and is below this with exactly this chance, which is not above the one
+    that the accounting is told. Below `probability` itself it would be a little more often.
     """
-    return math.ceil(probability * 2.0**53) / 2.0**53
+    return math.floor(probability * 2.0**53) / 2.0**53
 
 
 def check_own_batches(samplers: Mapping[str, object]) -> None:
