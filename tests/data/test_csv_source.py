@@ -115,6 +115,16 @@ def test_identity_as_private_label_puts_everybody_on_both_sides(tmp_path):
     assert np.bincount(dataset.labels("test").private).tolist() == [2] * 4
 
 
+def test_the_old_choice_of_rows_is_named_beside_results(tmp_path):
+    rows = [{"file": f"{k}.png", "mood": str(k % 2), "identity": f"p{k % 4}"} for k in range(40)]
+    write_csv(tmp_path / "faces", rows)
+    given = {"tasks": "mood=mood", "private_label": "identity", "num_identities": 4}
+    old, new = (open_dataset(config(tmp_path, **given, split_version=v)) for v in (1, 2))
+    assert "--split_version=1" in old.notes[-1] and "epsilon of a person does not" in old.notes[-1]
+    assert not any("split_version" in note for note in new.notes)
+    assert old.rows["test"].tolist() != new.rows["test"].tolist()
+
+
 def test_images_without_a_row_are_counted(tmp_path):
     path = write_csv(tmp_path / "faces", ROWS)
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")

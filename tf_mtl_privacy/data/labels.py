@@ -113,7 +113,14 @@ def _identity(table: Table, config: DataConfig) -> tuple[np.ndarray, tuple[str, 
     private = np.where(people[position] == table.person, position, -1).astype(np.int32)
     split = table.split
     if config.dataset != "synthetic_faces":
-        split = split_by_person(private, split, config.identity_holdout, config.data_seed)
+        split = split_by_person(
+            private,
+            split,
+            config.identity_holdout,
+            config.data_seed,
+            names=table.keys,
+            version=config.split_version,
+        )
     missing = np.setdiff1d(np.arange(len(people)), private[split == 0])
     if len(missing):
         raise UsageError(
