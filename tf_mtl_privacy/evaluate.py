@@ -83,11 +83,11 @@ def _evaluate_and_write(
     used = data or run.config.data
     _check_size(run.config.data, used)
     results, dataset = _evaluate(run, open_dataset(used), used, split)
-    same = used == run.config.data or dataset.fingerprint == run.data_fingerprint
+    same = used == run.config.data or dataset.matches(run.data_fingerprint) is True
     fingerprint = "" if same else dataset.fingerprint
     path = results_path(run_dir, run.config.data, used, split, fingerprint)
     if probe == "none":
-        attackers = kept_probe(path, run, dataset.fingerprint)
+        attackers = kept_probe(path, run, dataset)
     else:
         attackers = probe_run(
             run, dataset, used, dataset.rows[split], probe, is_own=same, removal_off=removal_off

@@ -34,14 +34,14 @@ def prepare_data(
         UsageError: the data set is not there or not in its official layout.
         RunError: too many damaged images, or the store cannot be written.
     """
-    from tf_mtl_privacy.data.opening import cache_folder, open_source
+    from tf_mtl_privacy.data.opening import open_source
     from tf_mtl_privacy.data.preparing import prepare_store, store_folder
-    from tf_mtl_privacy.data.store import META, Store
+    from tf_mtl_privacy.data.store import META, Store, cache_folder
 
     if config.dataset.startswith("tfds:"):
         cli.load_tensorflow()
     source = open_source(config)
-    folder = store_folder(source, cache_folder(config))
+    folder = store_folder(source, cache_folder(config.cache_dir))
     made = force or not (folder / META).exists()
     if made:
         if config.dataset != "synthetic_faces":
@@ -64,11 +64,20 @@ def summary(
         + (f" (listed in {store.folder}/damaged.csv)" if damaged else ""),
         *(f"          {key}: {reason}" for _, key, reason in damaged[:_SHOWN]),
         f"store:    {store.folder}",
-        f"checksum: {store.checksum}{' (verified)' if verified else ''}",
+        f"checksum: {_checksum(store)}{' (verified)' if verified else ''}",
         *(f"warning:  {text}" for text in store.meta["warnings"]),
         *(f"note:     {text}" for text in dataset.notes),
     ]
     return "\n".join(lines)
+
+
+def _checksum(store: Store) -> str:
+    """The store's checksum as it may be shown around: keyed where it is of people."""
+    from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed
+
+    if store.meta["name"] == "synthetic_faces":
+        return store.checksum
+    return keyed(store.checksum, fingerprint_key(store.folder.parent))
 
 
 def main(parsed: Parsed) -> int:

@@ -111,7 +111,7 @@ def test_two_folders_of_one_kind_have_two_results(run, tmp_path):
     people = dataclasses.replace(run.config.data, dataset="lfw", data_dir="x", private_label="none")
     first = run.dataset
     for prints in ("aaaaaaaa11", "bbbbbbbb22"):
-        run.dataset = dataclasses.replace(first, fingerprint=prints)
+        run.dataset = dataclasses.replace(first, digest=prints, key_folder=None)
         evaluate_run(tmp_path, people)
     found = sorted(path.name for path in tmp_path.iterdir())
     assert found == ["results_lfw_aaaaaaaa.json", "results_lfw_bbbbbbbb.json"]

@@ -232,4 +232,4 @@ def test_bounded_people_with_the_old_choice_of_rows_are_refused():
         tiny_config(privacy={"max_images_per_person": 3}), data=DataConfig(**data)
     )
     with pytest.raises(UsageError, match=r"--split_version=1: .*person=3 gives no"):
-        with_bounded_people(config, tiny_arrays(40, person=np.arange(40) % 4))
+        with_bounded_people(config, tiny_arrays(40, person=np.arange(52) % 4))

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.array_store import ArrayStore
+from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed, stands_for
 from tf_mtl_privacy.data.labels import Labels, make_targets
 from tf_mtl_privacy.data.source import SPLITS, fingerprint
 from tf_mtl_privacy.data.splitting import limit_rows
-from tf_mtl_privacy.data.store import Pixels, Store
+from tf_mtl_privacy.data.store import Pixels, Store, cache_folder
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.types import Batch
 
@@ -44,7 +46,10 @@ class Dataset:
         landmarks: `[N, 10]` float32 pixels, see `Table`; None where there are none.
         keys: `[N]` file name or other name of the row.
         notes: what must be said beside results on this data.
-        fingerprint: hex text that changes with pixels or raw labels.
+        digest: hex text that changes with pixels or raw labels. Not to be published, unless the
+            faces are drawn: who guesses a row could check the guess.
+        key_folder: where the secret lies with which `digest` is published; None for drawn faces,
+            whose digest is no secret.
     """
 
     name: str
@@ -57,7 +62,33 @@ class Dataset:
     landmarks: np.ndarray | None = None
     keys: np.ndarray | None = None
     notes: tuple[str, ...] = ()
-    fingerprint: str = ""
+    digest: str = ""
+    key_folder: Path | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What may be published of `digest`, see `fingerprints`; empty where there is none.
+
+        Raises:
+            RunError: the secret cannot be read or made.
+        """
+        if not self.digest or self.key_folder is None:
+            return self.digest
+        return keyed(self.digest, fingerprint_key(self.key_folder))
+
+    def matches(self, recorded: str, *folders: Path) -> bool | None:
+        """Compares the data with a fingerprint that was recorded earlier.
+
+        Args:
+            recorded: a `fingerprint`, or a plain digest, as older runs have.
+            folders: where else than in `key_folder` keys may lie.
+
+        Returns:
+            Whether it is the same data; None where that takes a key that is not there.
+        """
+        if self.key_folder is None:
+            return recorded == self.digest
+        return stands_for(recorded, self.digest, (self.key_folder, *folders))
 
     @property
     def image_size(self) -> int:
@@ -119,6 +150,7 @@ class Dataset:
         person: np.ndarray | None = None,
         regions: np.ndarray | None = None,
         name: str = "arrays",
+        cache_dir: str = "",
     ) -> Dataset:
         """A data set of pictures that are already in memory.
 
@@ -132,6 +164,8 @@ class Dataset:
             person: `[N]` int number of the person, -1 where unknown.
             regions: `[N, S, S]` bool, the true sensitive region.
             name: what to call it.
+            cache_dir: folder for the secret that keys its fingerprint; empty means that of the
+                prepared stores, ~/.cache/tf_mtl_privacy.
 
         Raises:
             UsageError: shapes, dtypes or class numbers that do not fit.
@@ -150,11 +184,12 @@ class Dataset:
             rows=_rows_by_split(_column("split", split, count)),
             all_labels=Labels(labels, hidden),
             person=None if person is None else _column("person", person, count).astype(np.int64),
-            fingerprint=_array_fingerprint(store, labels, hidden, split, person),
+            digest=_array_digest(store, labels, hidden, split, person),
+            key_folder=cache_folder(cache_dir),
         )
 
 
-def _array_fingerprint(
+def _array_digest(
     store: ArrayStore,
     labels: Mapping[str, np.ndarray],
     hidden: np.ndarray,
@@ -207,7 +242,8 @@ def from_store(store: Store, config: DataConfig) -> Dataset:
         landmarks=table.landmarks,
         keys=table.keys,
         notes=(*table.notes, *_choice_notes(config, by_person)),
-        fingerprint=store.fingerprint,
+        digest=store.fingerprint,
+        key_folder=None if config.dataset == "synthetic_faces" else store.folder.parent,
     )
 
 

@@ -135,18 +135,18 @@ def _rows(
     return unseen, own_rows(dataset, test, effort, seed) if wanted else ""
 
 
-def kept_probe(path: Path, run: SavedRun, fingerprint: str) -> dict[str, Any] | None:
+def kept_probe(path: Path, run: SavedRun, dataset: Dataset) -> dict[str, Any] | None:
     """The attackers' figures that an earlier result of the same weights and data has, or None.
 
     Args:
         path: the result file, which may be missing.
         run: the run that is evaluated again.
-        fingerprint: that of the data.
+        dataset: the evaluated data.
     """
     try:
         before = read_json(path)
         found: dict[str, Any] | None = before["privacy"]["probe"]
-        same_data = before["evaluated_on"]["data_fingerprint"] == (fingerprint or None)
+        same_data = dataset.matches(before["evaluated_on"]["data_fingerprint"] or "")
         same = found is not None and found["weights"] == weights_digest(networks(run))
     except (RunError, KeyError, TypeError):
         return None
