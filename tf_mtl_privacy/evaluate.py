@@ -82,7 +82,8 @@ def _evaluate_and_write(
     private_dir(run_dir, tighten=(CONFIG_FILE,))
     used = data or run.config.data
     _check_size(run.config.data, used)
-    results, dataset = _evaluate(run, open_dataset(used), used, split)
+    opened = open_dataset(used).aligned(run.task_classes, run.private_classes)
+    results, dataset = _evaluate(run, opened, used, split)
     same = used == run.config.data or dataset.matches(run.data_fingerprint) is True
     fingerprint = "" if same else dataset.fingerprint
     path = results_path(run_dir, run.config.data, used, split, fingerprint)

@@ -32,6 +32,8 @@ _TIED_TO_DATASET = (
     "validation_rows",
     "test_rows",
     "split_version",
+    "bins",
+    "class_order",
 )
 
 # Options that name a folder, or a word or a file.

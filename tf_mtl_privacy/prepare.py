@@ -53,19 +53,22 @@ def prepare_data(
 def summary(
     store: Store, dataset: Dataset, made: bool, seconds: float, verified: bool = False
 ) -> str:
-    """What was done, in a few lines."""
+    """Says in a few lines what was done and which classes the rows have."""
+    from tf_mtl_privacy.data.class_counts import class_lines, class_warnings
+
     splits = ", ".join(f"{name} {len(rows)}" for name, rows in dataset.rows.items())
     damaged = store.meta["damaged"]
     lines = [
         f"{'prepared' if made else 'already prepared'}: {store.meta['name']}, {len(store)} rows of "
         f"{store.size}x{store.size} pixels, {seconds:.1f} s",
         f"rows:     {splits}",
+        *(f"classes:  {text}" for text in class_lines(dataset)),
         f"damaged:  {len(damaged)}"
         + (f" (listed in {store.folder}/damaged.csv)" if damaged else ""),
         *(f"          {key}: {reason}" for _, key, reason in damaged[:_SHOWN]),
         f"store:    {store.folder}",
         f"checksum: {_checksum(store)}{' (verified)' if verified else ''}",
-        *(f"warning:  {text}" for text in store.meta["warnings"]),
+        *(f"warning:  {text}" for text in (*store.meta["warnings"], *class_warnings(dataset))),
         *(f"note:     {text}" for text in dataset.notes),
     ]
     return "\n".join(lines)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_mtl_privacy.config.options import check_options, option
-from tf_mtl_privacy.config.parsing import parse_tasks
+from tf_mtl_privacy.config.parsing import parse_bins, parse_class_order, parse_tasks
 from tf_mtl_privacy.errors import UsageError
 
 # How images of people, and a part of the rows, are chosen: see `split_by_person`, `limit_rows`.
@@ -53,6 +53,16 @@ class DataConfig:
         "What must not be read: 'identity', 'iris' (synthetic_faces), "
         "'attributes:A,B' (joint code of binary attributes), another attribute's name, or 'none'; "
         "empty means the data set's usual.",
+    )
+    bins: str = option(
+        "",
+        "Makes few classes of an attribute of numbers: attribute=EDGE:EDGE[,attribute=...]; "
+        "years=18:40 gives 'below 18', '18 to 40' (40 is not in it) and '40 and above'.",
+    )
+    class_order: str = option(
+        "",
+        "Order of an attribute's classes, which is usually that of their names or numbers: "
+        "attribute=CLASS:CLASS[,attribute=...], every class once.",
     )
     num_identities: int = option(
         100, "With identity labels: the people with most images that are told apart.", low=2
@@ -121,6 +131,8 @@ class DataConfig:
                 f"--tasks=: --dataset={self.dataset} has no usual tasks; give name=attribute[,...]"
             )
         parse_tasks(self.effective_tasks)
+        parse_bins(self.bins)
+        parse_class_order(self.class_order)
         self._check_private_label()
 
     def _check_private_label(self) -> None:

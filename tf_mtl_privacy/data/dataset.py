@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.array_store import ArrayStore
+from tf_mtl_privacy.data.classes import other_order, reordered
 from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed, stands_for
 from tf_mtl_privacy.data.labels import Labels, make_targets
 from tf_mtl_privacy.data.source import SPLITS, fingerprint
@@ -89,6 +90,37 @@ class Dataset:
         if self.key_folder is None:
             return recorded == self.digest
         return stands_for(recorded, self.digest, (self.key_folder, *folders))
+
+    def aligned(
+        self, task_classes: Mapping[str, Sequence[str]], private_classes: Sequence[str]
+    ) -> Dataset:
+        """The data with class numbers as a trained model has them, where the names are the same.
+
+        Args:
+            task_classes: the model's, by task.
+            private_classes: the model's.
+
+        Returns:
+            The data set itself where nothing is to do.
+        """
+        labels, names = self.all_labels, dict(self.task_classes)
+        business, private = dict(labels.business), labels.private
+        for task, classes in task_classes.items():
+            if task in names and other_order(names[task], classes):
+                business[task] = reordered(business[task], names[task], classes)
+                names[task] = tuple(classes)
+        hidden = self.private_classes
+        if other_order(hidden, private_classes):
+            private = reordered(private, hidden, private_classes)
+            hidden = tuple(private_classes)
+        if names == self.task_classes and hidden == self.private_classes:
+            return self
+        return dataclasses.replace(
+            self,
+            task_classes=names,
+            private_classes=hidden,
+            all_labels=Labels(business, private),
+        )
 
     @property
     def image_size(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -76,14 +77,18 @@ def unpack_hint(folders: Iterable[Path], wanted: Sequence[str] = ()) -> str:
     )
 
 
-def match_names(names: Sequence[str], files: Mapping[str, int]) -> list[str]:
+def match_names(
+    names: Sequence[str], files: Mapping[str, int], *, endings: bool = True
+) -> list[str]:
     """Finds the file of each name: the one so called, else one that differs in case or ending.
 
-    CelebA's tables say `000001.jpg` also where the pictures are PNG files.
+    CelebA's tables say `000001.jpg` also where the pictures are PNG files. Letters that Unicode
+    writes in two ways (macOS has its own in file names) are the same.
 
     Args:
         names: as a table has them.
         files: names of the files there are.
+        endings: whether another ending will do.
 
     Returns:
         `[N]` names of files; a name without a file stays as it is.
@@ -93,20 +98,25 @@ def match_names(names: Sequence[str], files: Mapping[str, int]) -> list[str]:
     by_name: dict[str, str] = {}
     by_stem: dict[str, str] = {}
     for file in files:
-        by_name.setdefault(file.casefold(), file)
+        by_name.setdefault(_plain(file), file)
         by_stem.setdefault(_stem(file), file)
 
     def find(name: str) -> str:
         if name in files:
             return name
-        return by_name.get(name.casefold()) or by_stem.get(_stem(name)) or name
+        found = by_name.get(_plain(name))
+        return found or (by_stem.get(_stem(name), name) if endings else name)
 
     return [find(name) for name in names]
 
 
+def _plain(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
+
+
 def _stem(name: str) -> str:
-    stem, dot, ending = name.casefold().rpartition(".")
-    return stem if dot and "/" not in ending else name.casefold()
+    stem, dot, ending = _plain(name).rpartition(".")
+    return stem if dot and "/" not in ending else _plain(name)
 
 
 def _is_folder(path: Path) -> bool:

@@ -11,6 +11,7 @@ from typing import Any
 
 from tf_mtl_privacy.config import LABELS_FILE, Config
 from tf_mtl_privacy.config.notes import notes
+from tf_mtl_privacy.data.class_counts import class_warnings
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.fingerprints import unknown_key
 from tf_mtl_privacy.data.opening import open_dataset
@@ -93,6 +94,8 @@ def fit(
                 cache = cache_folder(config.data.cache_dir)
                 dataset = dataclasses.replace(dataset, key_folder=cache)
             check_trainable(config, dataset)
+            for text in class_warnings(dataset):
+                report(f"warning: {text}")
             labels = folders.RunLabels(
                 dataset.task_classes,
                 dataset.private_classes,
