@@ -83,6 +83,7 @@ def _evaluate_and_write(
     used = data or run.config.data
     _check_size(run.config.data, used)
     opened = open_dataset(used).aligned(run.task_classes, run.private_classes)
+    _ = opened.fingerprint  # made here: what it needs must not be missing after the work is done
     results, dataset = _evaluate(run, opened, used, split)
     same = used == run.config.data or dataset.matches(run.data_fingerprint) is True
     fingerprint = "" if same else dataset.fingerprint

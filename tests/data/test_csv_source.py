@@ -266,3 +266,15 @@ def test_an_archive_is_named_where_the_table_is_missing(tmp_path):
     path.rename(packed)
     with pytest.raises(UsageError, match=r"no file labels.csv in it; .*labels.csv.zip is there"):
         open_source(config(tmp_path))
+
+
+def test_people_who_are_written_in_several_ways_are_told(tmp_path):
+    names = ["Ann Lee", "ann lee", "bo", "7", "7.0", "nan", ""]
+    rows = [{"file": f"{k}.png", "mood": "1", "identity": name} for k, name in enumerate(names)]
+    write_csv(tmp_path / "faces", rows)
+    store = open_store(config(tmp_path))
+    assert store.meta["warnings"] == [
+        "identity: 2 people are written in several ways ('7', '7.0', say) and count as several "
+        "people, who may be in train and test",
+        "identity: 'nan' counts as a person; leave these cells empty if unknown",
+    ]

@@ -91,6 +91,6 @@ def test_data_of_another_machine_needs_the_secret_of_its_fingerprint(tmp_path):
     with pytest.raises(UsageError, match="the data of runs/x has changed"):
         check("5e" * 32)
     # What it wants next shows that the data was found to be the run's.
-    for known in (dataset.fingerprint, dataset.digest):
+    for known in (dataset.fingerprint, dataset.digest, ""):
         with pytest.raises(UsageError, match="data has no test rows"):
             check(known)

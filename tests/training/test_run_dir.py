@@ -89,3 +89,8 @@ def test_a_run_that_recorded_the_plain_digest_goes_on(tmp_path):
     assert begun(tmp_path, dataset) == dataset.digest
     with pytest.raises(RunError, match="the data has changed since the run began"):
         begun(tmp_path, tiny_arrays(21, cache_dir=str(tmp_path / "cache")))
+
+
+def test_a_run_that_does_not_know_its_data_is_taken_at_its_word(tmp_path):
+    write_labels(tmp_path, dataclasses.replace(LABELS, data_fingerprint=""))
+    assert begun(tmp_path, tiny_arrays(21, cache_dir=str(tmp_path / "cache"))) == ""

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tf_mtl_privacy.data.classes import MISSING, number_of
+from tf_mtl_privacy.data.classes import MISSING, alike, number_of
 from tf_mtl_privacy.data.dataset import Dataset
 
 # From here on classes are counted as dozens; so many are shown.
@@ -50,7 +50,7 @@ def _labels(dataset: Dataset) -> Iterator[tuple[str, tuple[str, ...], np.ndarray
 def _oddities(
     name: str, classes: tuple[str, ...], values: np.ndarray, rows: Mapping[str, np.ndarray]
 ) -> Iterator[str]:
-    for group in _alike(classes):
+    for group in alike(classes):
         yield f"the classes {_quoted(group)} differ in writing only and count as {len(group)}"
     missing = [text for text in classes if text.lower() in MISSING]
     if missing:
@@ -67,17 +67,6 @@ def _oddities(
         few = _quoted([classes[number] for number in absent[:3]])
         more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
         yield f"no training row is of the class {few}{more}"
-
-
-def _alike(classes: Sequence[str]) -> list[list[str]]:
-    """Groups of class names that are the same but for case, blanks, or how a number is written."""
-    groups: dict[object, list[str]] = {}
-    for text in classes:
-        value = number_of(text)
-        groups.setdefault(" ".join(text.casefold().split()) if value is None else value, []).append(
-            text
-        )
-    return [group for group in groups.values() if len(group) > 1]
 
 
 def _bins_offer(classes: Sequence[str], values: np.ndarray) -> str:

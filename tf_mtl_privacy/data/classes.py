@@ -81,6 +81,17 @@ def _binned(
     return found.astype(np.int32), bin_names(edges)
 
 
+def alike(classes: Sequence[str]) -> list[list[str]]:
+    """Groups of class names that are the same but for case, blanks, or how a number is written."""
+    groups: dict[object, list[str]] = {}
+    for text in classes:
+        value = number_of(text)
+        groups.setdefault(" ".join(text.casefold().split()) if value is None else value, []).append(
+            text
+        )
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def number_of(text: str) -> float | None:
     """Reads a class name as a finite number; None where it is none."""
     try:

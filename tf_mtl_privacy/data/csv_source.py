@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data.classes import MISSING, alike
 from tf_mtl_privacy.data.image_files import content_hash, images_hash, read_files, require_images
 from tf_mtl_privacy.data.layout import match_names, unpack_hint
 from tf_mtl_privacy.data.source import SPLITS, Pictures, Table, fingerprint
@@ -101,6 +102,8 @@ class CsvSource:
             person = codes.astype(np.int64)
         encoded = {name: encode(values) for name, values in columns.items()}
         extra = len(self._images.keys() - set(cells.files))
+        warnings = [f"{extra} images have no row in {TABLE_FILE}"] if extra else []
+        warnings += _odd_people(identity or [])
         names = split_names(keys, identity)
         notes: tuple[str, ...] = ()
         if split is None:
@@ -117,7 +120,7 @@ class CsvSource:
             attribute_classes={name: classes for name, (_, classes) in encoded.items()},
             person=person,
             notes=notes,
-            warnings=(f"{extra} images have no row in {TABLE_FILE}",) if extra else (),
+            warnings=tuple(warnings),
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
@@ -235,6 +238,24 @@ def encode(values: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
         classes = sorted(different)
     number = {text: code for code, text in enumerate(classes)}
     return np.array([number.get(text, -1) for text in values], np.int32), tuple(classes)
+
+
+def _odd_people(identity: list[str]) -> list[str]:
+    """Warns of names of people that are probably no others, or nobody's."""
+    names = sorted(set(identity) - {""})
+    found = []
+    groups = alike(names)
+    if groups:
+        first = ", ".join(repr(name) for name in groups[0])
+        found.append(
+            f"identity: {len(groups)} people are written in several ways ({first}, say) and count "
+            "as several people, who may be in train and test"
+        )
+    missing = [name for name in names if name.lower() in MISSING]
+    if missing:
+        first = ", ".join(repr(name) for name in missing)
+        found.append(f"identity: {first} counts as a person; leave these cells empty if unknown")
+    return found
 
 
 def _by_number(text: str) -> tuple[bool, float, str]:

@@ -92,7 +92,9 @@ def unknown_key(recorded: str, folder: Path) -> str:
     return (
         f"its fingerprint was made with the secret {key_id} of another machine or --cache_dir, "
         f"which is not in {folder}: copy {KEY_FILE} from the cache folder there to "
-        f"{folder / f'fingerprint-{key_id}.key'} and keep it private, or give that --cache_dir"
+        f"{folder / f'fingerprint-{key_id}.key'} and keep it private, or give that --cache_dir; if "
+        'it is lost and you know that the data is the same, set "data_fingerprint" in the run\'s '
+        'labels.json to ""'
     )
 
 

@@ -113,7 +113,7 @@ def check_device(run: SavedRun, dataset: Dataset, kind: str) -> None:
             f"{flag}: cannot tell if the data of {run.run_dir} is what it was trained on, as "
             + unknown_key(run.data_fingerprint, cache)
         )
-    if not same:
+    if run.data_fingerprint and not same:
         raise UsageError(
             f"{flag}: the data of {run.run_dir} has changed since it was trained; its "
             "validation and test rows are needed"

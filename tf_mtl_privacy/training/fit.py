@@ -129,6 +129,8 @@ def _fingerprint(folder: Path, config: Config, dataset: Dataset) -> str:
         return dataset.fingerprint
     recorded = folders.read_labels(folder).data_fingerprint
     cache = cache_folder(config.data.cache_dir)
+    if not recorded:
+        return recorded  # a run that does not know its data is taken at its word
     same = dataset.matches(recorded, cache)
     if same is None:
         raise RunError(

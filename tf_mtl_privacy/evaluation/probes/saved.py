@@ -28,7 +28,7 @@ from tf_mtl_privacy.training.saved_run import SavedRun
 
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
 # What must agree for two runs to hide the same thing in the same pictures.
-_SAME = ("dataset", "image_size", "data_seed", "synthetic_shift", "synthetic_correlation")
+_SAME = ("dataset", "image_size", "data_seed", "bins", "synthetic_shift", "synthetic_correlation")
 
 
 def probe_run(
