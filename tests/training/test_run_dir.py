@@ -5,6 +5,7 @@ import dataclasses
 import pytest
 
 from tests.training.tiny import tiny_arrays, tiny_config
+from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.training.fit import _fingerprint
 from tf_mtl_privacy.training.run_dir import RunLabels, claim, read_labels, write_labels
@@ -94,3 +95,17 @@ def test_a_run_that_recorded_the_plain_digest_goes_on(tmp_path):
 def test_a_run_that_does_not_know_its_data_is_taken_at_its_word(tmp_path):
     write_labels(tmp_path, dataclasses.replace(LABELS, data_fingerprint=""))
     assert begun(tmp_path, tiny_arrays(21, cache_dir=str(tmp_path / "cache"))) == ""
+
+
+def test_a_run_whose_rows_were_chosen_otherwise_names_the_flag_to_go_on(tmp_path):
+    def config(version):
+        data = DataConfig(dataset="csv", data_dir="x", tasks="mood=mood", split_version=version)
+        model = dataclasses.replace(tiny_config("stl").train, model="stl")
+        return dataclasses.replace(tiny_config("stl"), data=data, train=model)
+
+    stop(tmp_path, RunError("interrupted"), "checkpoints/index", config(1))
+    words = "--split_version=1; add that flag to go on with it"
+    with pytest.raises(UsageError, match=words), claim(tmp_path, config(2)):
+        pass
+    with claim(tmp_path, config(1)):
+        pass
