@@ -16,6 +16,7 @@ class RunError(RuntimeError):
 
     ag_pass_through = True
 
+
 def install_command(extra: str) -> str:
     """Returns what to do where a package of one of setup.py's extras is missing."""
     return f"in the project's folder run pip install '.[{extra}]'"

@@ -83,12 +83,14 @@ def _evaluate_and_write(
     private_dir(run_dir, tighten=(CONFIG_FILE,))
     used = data or run.config.data
     _check_size(run.config.data, used)
-    results, dataset = _evaluate(run, open_dataset(used), used, split)
-    same = used == run.config.data or dataset.fingerprint == run.data_fingerprint
+    opened = open_dataset(used).aligned(run.task_classes, run.private_classes)
+    _ = opened.fingerprint  # made here: what it needs must not be missing after the work is done
+    results, dataset = _evaluate(run, opened, used, split)
+    same = used == run.config.data or dataset.matches(run.data_fingerprint) is True
     fingerprint = "" if same else dataset.fingerprint
     path = results_path(run_dir, run.config.data, used, split, fingerprint)
     if probe == "none":
-        attackers = kept_probe(path, run, dataset.fingerprint)
+        attackers = kept_probe(path, run, dataset)
     else:
         attackers = probe_run(
             run, dataset, used, dataset.rows[split], probe, is_own=same, removal_off=removal_off

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config, DataConfig
+from tf_mtl_privacy.config.data import as_recorded
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import newest_version, read_json
 
@@ -30,7 +31,7 @@ def exported_config(folder: str, given: Mapping[str, Any]) -> Config:
     saved = read_json(newest / _FILE)
     known = {field.name for field in dataclasses.fields(DataConfig)}
     try:
-        data = {name: value for name, value in saved["data"].items() if name in known}
+        data = as_recorded({k: value for k, value in saved["data"].items() if k in known})
     except (KeyError, TypeError, AttributeError) as error:
         raise UsageError(f"--saved_model={folder}: {_FILE} names no data") from error
     if given.get("dataset", data.get("dataset")) != data.get("dataset"):

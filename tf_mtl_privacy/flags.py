@@ -31,6 +31,9 @@ _TIED_TO_DATASET = (
     "train_rows",
     "validation_rows",
     "test_rows",
+    "split_version",
+    "bins",
+    "class_order",
 )
 
 # Options that name a folder, or a word or a file.

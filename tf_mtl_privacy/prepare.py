@@ -67,14 +67,14 @@ def prepare_data(
         UsageError: the data set is not there or not in its official layout.
         RunError: too many damaged images, or the store cannot be written.
     """
-    from tf_mtl_privacy.data.opening import cache_folder, open_source
+    from tf_mtl_privacy.data.opening import open_source
     from tf_mtl_privacy.data.preparing import prepare_store, store_folder
-    from tf_mtl_privacy.data.store import META, Store
+    from tf_mtl_privacy.data.store import META, Store, cache_folder
 
     if config.dataset.startswith("tfds:"):
         cli.load_tensorflow()
     source = open_source(config)
-    folder = store_folder(source, cache_folder(config))
+    folder = store_folder(source, cache_folder(config.cache_dir))
     made = force or not (folder / META).exists()
     if made:
         if config.dataset != "synthetic_faces":
@@ -86,22 +86,34 @@ def prepare_data(
 def summary(
     store: Store, dataset: Dataset, made: bool, seconds: float, verified: bool = False
 ) -> str:
-    """What was done, in a few lines."""
+    """Says in a few lines what was done and which classes the rows have."""
+    from tf_mtl_privacy.data.class_counts import class_lines, class_warnings
+
     splits = ", ".join(f"{name} {len(rows)}" for name, rows in dataset.rows.items())
     damaged = store.meta["damaged"]
     lines = [
         f"{'prepared' if made else 'already prepared'}: {store.meta['name']}, {len(store)} rows of "
         f"{store.size}x{store.size} pixels, {seconds:.1f} s",
         f"rows:     {splits}",
+        *(f"classes:  {text}" for text in class_lines(dataset)),
         f"damaged:  {len(damaged)}"
         + (f" (listed in {store.folder}/damaged.csv)" if damaged else ""),
         *(f"          {key}: {reason}" for _, key, reason in damaged[:_SHOWN]),
         f"store:    {store.folder}",
-        f"checksum: {store.checksum}{' (verified)' if verified else ''}",
-        *(f"warning:  {text}" for text in store.meta["warnings"]),
+        f"checksum: {_checksum(store)}{' (verified)' if verified else ''}",
+        *(f"warning:  {text}" for text in (*store.meta["warnings"], *class_warnings(dataset))),
         *(f"note:     {text}" for text in dataset.notes),
     ]
     return "\n".join(lines)
+
+
+def _checksum(store: Store) -> str:
+    """The store's checksum as it may be shown around: keyed where it is of people."""
+    from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed
+
+    if store.meta["name"] == "synthetic_faces":
+        return store.checksum
+    return keyed(store.checksum, fingerprint_key(store.folder.parent))
 
 
 def main(parsed: Parsed) -> int:

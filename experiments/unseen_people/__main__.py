@@ -136,9 +136,7 @@ def without(dataset: Dataset, left_out: Array) -> Dataset:
     gone = np.isin(dataset.person, left_out) | (dataset.person < 0)
     rows = {name: split[~gone[split]] for name, split in dataset.rows.items()}
     parts = [rows[name].tobytes() for name in sorted(rows)]
-    return dataclasses.replace(
-        dataset, rows=rows, fingerprint=fingerprint(dataset.fingerprint, *parts)
-    )
+    return dataclasses.replace(dataset, rows=rows, digest=fingerprint(dataset.digest, *parts))
 
 
 def _tested(dataset: Dataset) -> Array:

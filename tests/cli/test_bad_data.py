@@ -4,8 +4,8 @@ import re
 
 import pytest
 
-from tests.fakes import tfds_faces
-from tests.fakes.folders import write_celeba
+from tests.fakes import celeba_variants, tfds_faces
+from tests.fakes.folders import CELEBA_ATTRIBUTES, write_celeba, write_csv
 from tests.fakes.pictures import encoded, picture
 from tf_mtl_privacy import cli, predict, prepare, train
 
@@ -123,3 +123,52 @@ def test_data_with_nothing_to_train_on(command, celeba, tmp_path):
     path.write_text(re.sub(r"(jpg) +\d", r"\1 2", path.read_text()))
     code, line = command("train", *flags(tmp_path), f"--run_dir={tmp_path / 'run'}")
     assert code == 2 and "no train rows" in line
+
+
+def test_classes_are_counted_and_what_looks_wrong_is_told(command, tmp_path):
+    rows = [
+        {
+            "file": f"{k}.png",
+            "mood": ("Glad", "glad", "sad", "nan")[k % 4],
+            "years": str(20 + k),
+            "split": ("train", "train", "validation", "test")[k % 4],
+        }
+        for k in range(48)
+    ]
+    write_csv(tmp_path / "faces", rows)
+    given = {"dataset": "csv", "data_dir": tmp_path / "faces", "tasks": "mood=mood,age=years"}
+    code, shown = command("prepare", *flags(tmp_path, **given))
+    lines = shown.splitlines()
+    assert code == 0
+    assert "classes:  mood: Glad 12, glad 12, nan 12, sad 12" in lines
+    assert "classes:  age: 20 1, 21 1, 22 1, 23 1, 24 1, 25 1, 26 1, 27 1, 28 1, 29 1, " in shown
+    warnings = [line for line in lines if line.startswith("warning:  ")]
+    assert warnings[0] == (
+        "warning:  mood: the classes 'Glad', 'glad' differ in writing only and count as 2"
+    )
+    assert any("mood: 'nan' counts as a class" in line for line in warnings)
+    assert any(
+        "age: 48 classes, all of them numbers; --bins=ATTRIBUTE=32:44:55" in line
+        for line in warnings
+    )
+    code, shown = command("prepare", *flags(tmp_path, **given, bins="years=30:60"))
+    assert "classes:  age: below 30 10, 30 to 60 30, 60 and above 8" in shown
+    code, line = command("prepare", *flags(tmp_path, **given, bins="years=60:30"))
+    assert code == 2 and "--bins=years=60:30" in line
+
+
+def test_an_archive_that_is_not_unpacked(command, celeba, tmp_path):
+    path = celeba_variants.as_zip(celeba)
+    code, line = command("prepare", *flags(tmp_path))
+    assert code == 2 and f"{path} is there and not unpacked: unpack it" in line
+
+
+@pytest.mark.parametrize("change", [celeba_variants.with_bom, celeba_variants.as_kaggle])
+def test_the_folder_above_a_celeba_that_an_editor_or_kaggle_wrote(
+    command, celeba, tmp_path, change
+):
+    change(celeba)
+    code, shown = command("prepare", *flags(tmp_path, data_dir=tmp_path))
+    assert code == 0 and "damaged:  0" in shown
+    male = int(celeba["attributes"][:, CELEBA_ATTRIBUTES.index("Male")].sum())
+    assert f"classes:  gender: not_Male {20 - male}, Male {male}" in shown

@@ -50,6 +50,22 @@ def test_celeba_to_lfw(celeba_run, loaded):
     assert (run_dir / "results.json").read_text() == before
 
 
+def test_no_file_of_the_run_has_a_digest_that_a_guess_could_be_checked_against(celeba_run):
+    (meta,) = (celeba_run / "cache").glob("celeba-*/meta.json")
+    store = json.loads(meta.read_text())
+    results = json.loads((celeba_run / "run" / "results.json").read_text())
+    mac, _, key_id = results["evaluated_on"]["data_fingerprint"].partition(".")
+    assert len(mac) == 64 and len(key_id) == 8
+    secret = (celeba_run / "cache" / "fingerprint.key").read_bytes()
+    files = [path for path in (celeba_run / "run").rglob("*") if path.is_file()]
+    assert len(files) > 10
+    for path in files:
+        content = path.read_bytes()
+        for text in (store["fingerprint"][:8], store["checksum"][:8]):
+            assert text.encode() not in content, path
+        assert secret not in content and secret.hex().encode() not in content
+
+
 def test_it_works_from_another_folder_and_a_folder_s_name_does_not_make_it_other_data(
     celeba_run, session_loaded
 ):

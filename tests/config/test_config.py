@@ -50,6 +50,26 @@ def test_round_trip_through_json():
     assert Config.from_dict({"loss": {"alpha": 0.9}}).loss.alpha == 0.9
 
 
+@pytest.mark.parametrize(
+    ("options", "version"),
+    [
+        ({"private_label": "identity"}, 1),
+        ({"train_rows": 50}, 1),
+        ({"test_rows": 50}, 1),
+        ({}, 2),
+        ({"dataset": "synthetic_faces", "private_label": "identity", "train_rows": 50}, 2),
+    ],
+)
+def test_from_dict_of_a_run_without_split_version_chooses_rows_as_then(options, version):
+    data = DataConfig(**{"dataset": "celeba", "data_dir": "x", **options})
+    saved = Config(data=data).to_dict()
+    assert saved["data"].pop("split_version") == 2
+    assert Config.from_dict(saved) == Config(data=dataclasses.replace(data, split_version=version))
+    # A section that somebody wrote by hand has the defaults of today.
+    short = {"dataset": "celeba", "data_dir": "x", **options}
+    assert Config.from_dict({"data": short}).data.split_version == 2
+
+
 @given(st.floats(0, 1e6), st.floats(0, 0.5), st.integers(1, 10**6), st.booleans())
 def test_round_trip_of_any_numbers(alpha, beta, batch_size, early_gates):
     config = Config(

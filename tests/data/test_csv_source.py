@@ -6,7 +6,10 @@ from tests.fakes.pictures import picture
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import open_dataset, open_store
 from tf_mtl_privacy.data.csv_source import encode
+from tf_mtl_privacy.data.image_files import content_hash, images_hash, list_images
 from tf_mtl_privacy.data.opening import open_source
+from tf_mtl_privacy.data.source import fingerprint
+from tf_mtl_privacy.data.splitting import SPLIT_VERSION
 from tf_mtl_privacy.errors import UsageError
 
 ROWS = [
@@ -115,6 +118,16 @@ def test_identity_as_private_label_puts_everybody_on_both_sides(tmp_path):
     assert np.bincount(dataset.labels("test").private).tolist() == [2] * 4
 
 
+def test_the_old_choice_of_rows_is_named_beside_results(tmp_path):
+    rows = [{"file": f"{k}.png", "mood": str(k % 2), "identity": f"p{k % 4}"} for k in range(40)]
+    write_csv(tmp_path / "faces", rows)
+    given = {"tasks": "mood=mood", "private_label": "identity", "num_identities": 4}
+    old, new = (open_dataset(config(tmp_path, **given, split_version=v)) for v in (1, 2))
+    assert "--split_version=1" in old.notes[-1] and "epsilon of a person does not" in old.notes[-1]
+    assert not any("split_version" in note for note in new.notes)
+    assert old.rows["test"].tolist() != new.rows["test"].tolist()
+
+
 def test_images_without_a_row_are_counted(tmp_path):
     path = write_csv(tmp_path / "faces", ROWS)
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
@@ -158,3 +171,110 @@ def test_numbers_are_sorted_as_numbers_and_text_as_text():
     assert encode(["10", "9", "", "2.5"])[1] == ("2.5", "9", "10")
     assert encode(["b", "10", "9"])[1] == ("10", "9", "b")
     assert encode(["", ""])[0].tolist() == [-1, -1]
+
+
+SPELLINGS = ["./a/0.png", "a//0.png", "a\\0.png", ".\\a\\0.png", "A/0.PNG", "a/./0.png"]
+
+
+@pytest.mark.parametrize("other", SPELLINGS)
+def test_one_picture_under_two_spellings_is_refused(tmp_path, other):
+    rows = [{"file": f"a/{k}.png", "mood": "1", "split": "train"} for k in range(3)]
+    path = write_csv(tmp_path / "faces", rows)
+    with open(path, "a") as file:
+        file.write(f"{other},1,test\r\n{other},1,train\r\n")
+    with pytest.raises(UsageError) as caught:
+        open_source(config(tmp_path)).load()
+    assert str(caught.value) == (
+        f"{path}, line 5: file {other!r}: expected a name inside the folder, once; it is the "
+        "picture of line 2 ('a/0.png'), and would count twice: remove one of the rows (1 more such "
+        "rows)"
+    )
+
+
+@pytest.mark.parametrize("other", SPELLINGS)
+def test_a_picture_is_found_by_another_spelling_and_split_as_by_its_own(tmp_path, other):
+    rows = [{"file": f"a/{k}.png", "mood": str(k % 2)} for k in range(30)]
+    path = write_csv(tmp_path / "faces", rows)
+    plain = open_dataset(config(tmp_path, tasks="mood=mood"))
+    before = path.read_text()
+    path.write_text(before.replace("a/0.png", other, 1))
+    assert path.read_text() != before
+    found = open_dataset(config(tmp_path, tasks="mood=mood"))
+    assert found.keys.tolist() == plain.keys.tolist() and found.keys[0] == "a/0.png"
+    assert found.store.meta["damaged"] == [] and found.store.meta["warnings"] == []
+    for split, numbers in plain.rows.items():
+        assert found.rows[split].tolist() == numbers.tolist()
+
+
+@pytest.mark.parametrize("name", ["C:\\faces\\0.png", "\\faces\\0.png", "a\\..\\0.png", "./"])
+def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+    path = write_csv(tmp_path / "faces", ROWS)
+    with open(path, "a") as file:
+        file.write(f"{name},glad,10,ann,train\r\n")
+    with pytest.raises(UsageError, match=r"line 6: file .*: expected a name inside the folder"):
+        open_source(config(tmp_path)).load()
+
+
+@pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
+def test_one_picture_under_two_names_by_a_link_is_refused(tmp_path, link):
+    path = write_csv(tmp_path / "faces", ROWS)
+    folder = tmp_path / "faces"
+    (folder / "d.png").unlink()
+    getattr(folder / "d.png", link)(folder / "a.png")
+    with pytest.raises(UsageError, match=r"line 5: file 'd.png'.*the picture of line 2 \('a.png'"):
+        open_source(config(tmp_path)).load()
+    assert "labels.csv" in path.name
+
+
+def test_letters_that_unicode_writes_in_two_ways_are_one_name(tmp_path):
+    one, other = "caf\u00e9.png", "cafe\u0301.png"
+    path = write_csv(
+        tmp_path / "faces", [{"file": one, "mood": "1"}, {"file": "b.png", "mood": "2"}]
+    )
+    path.write_text(path.read_text().replace(one, other))
+    store = open_store(config(tmp_path, tasks="mood=mood"))
+    assert store.table.keys.tolist() == [one, "b.png"] and store.meta["damaged"] == []
+
+
+def test_names_that_are_read_as_written_keep_their_store(tmp_path):
+    """A store and a run from before names were normalised are still those of the data."""
+    path = write_csv(tmp_path / "faces", ROWS)
+    source = open_source(config(tmp_path))
+    parts = content_hash(path), images_hash(list_images(path.parent))
+    plain = fingerprint("csv", 40, "center", *parts, 0, SPLIT_VERSION)
+    assert source.fingerprint() == plain
+    path.write_text(path.read_text().replace("a.png", "./a.png"))
+    parts = content_hash(path), parts[1]
+    assert open_source(config(tmp_path)).fingerprint() != fingerprint(
+        "csv", 40, "center", *parts, 0, SPLIT_VERSION
+    )
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_order_of_classes_with_nan_does_not_depend_on_the_process(python, seed):
+    code = (
+        "from tf_mtl_privacy.data.csv_source import encode; "
+        "print(encode(['10', 'nan', '3', 'inf', '2', '1', '-inf'])[1])"
+    )
+    done = python("-c", code, env={"PYTHONHASHSEED": str(seed)})
+    assert done.stdout.strip() == "('1', '2', '3', '10', '-inf', 'inf', 'nan')", done.stderr
+
+
+def test_an_archive_is_named_where_the_table_is_missing(tmp_path):
+    path = write_csv(tmp_path / "faces", ROWS)
+    packed = path.with_name("labels.csv.zip")
+    path.rename(packed)
+    with pytest.raises(UsageError, match=r"no file labels.csv in it; .*labels.csv.zip is there"):
+        open_source(config(tmp_path))
+
+
+def test_people_who_are_written_in_several_ways_are_told(tmp_path):
+    names = ["Ann Lee", "ann lee", "bo", "7", "7.0", "nan", ""]
+    rows = [{"file": f"{k}.png", "mood": "1", "identity": name} for k, name in enumerate(names)]
+    write_csv(tmp_path / "faces", rows)
+    store = open_store(config(tmp_path))
+    assert store.meta["warnings"] == [
+        "identity: 2 people are written in several ways ('7', '7.0', say) and count as several "
+        "people, who may be in train and test",
+        "identity: 'nan' counts as a person; leave these cells empty if unknown",
+    ]

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 
 import numpy as np
@@ -122,6 +123,153 @@ def test_each_person_is_split_anew_by_the_stated_shares():
     assert split[1:38].tolist() == [2] * 37  # the argument is not touched
     np.testing.assert_array_equal(result, split_by_person(private, split, 0.2, seed=3))
     assert (result != split_by_person(private, split, 0.2, seed=4)).any()
+
+
+def people_and_files(people=60, images=20):
+    person = np.repeat(np.arange(people), images).astype(np.int32)
+    names = np.array([f"{k:06d}.jpg" for k in range(len(person))])
+    order = np.random.default_rng(5).permutation(len(person))
+    return person[order], names[order]
+
+
+def test_split_by_person_removing_anybody_moves_no_row_of_others():
+    person, names = people_and_files()
+    split = np.zeros(len(person), np.int8)
+    whole = split_by_person(person, split, 0.2, 3, names=names)
+    for gone in range(60):
+        rest = person != gone
+        # Classes are numbered anew where somebody is missing, as `make_targets` does it.
+        number = np.unique(person[rest], return_inverse=True)[1].astype(np.int32)
+        found = split_by_person(number, split[rest], 0.2, 3, names=names[rest])
+        np.testing.assert_array_equal(found, whole[rest])
+    # The order of the table is no matter, either.
+    turned = split_by_person(person[::-1], split, 0.2, 3, names=names[::-1])
+    np.testing.assert_array_equal(turned[::-1], whole)
+
+
+def test_split_by_person_takes_images_without_regard_to_their_place():
+    person, names = people_and_files(people=400)
+    whole = split_by_person(person, np.zeros(len(person), np.int8), 0.2, 3, names=names)
+    for side, share in ((0, 0.7), (1, 0.1), (2, 0.2)):
+        # 20 images: 4 for testing, 2 for validation. Of the first half of the file names, a
+        # hypergeometric number: its variance is below the binomial one.
+        first = whole[np.argsort(names)][:4000] == side
+        deviation = np.sqrt(4000 * share * (1 - share))
+        assert abs(first.sum() - 4000 * share) < 4 * deviation
+        assert (whole == side).sum() == 8000 * share
+
+
+def test_split_by_person_version_1_is_the_permutation_of_all_rows():
+    person, names = people_and_files(people=9, images=7)
+    split = np.zeros(63, np.int8)
+    found = split_by_person(person, split, 0.3, 11, names=names, version=1)
+    order = np.random.Generator(np.random.Philox(key=11)).permutation(63)
+    for one in range(9):
+        rows = [row for row in order if person[row] == one]
+        # 7 images: round(2.1) = 2 for testing, 1 for validation.
+        assert [found[row] for row in rows] == [2, 2, 1, 0, 0, 0, 0]
+    assert (found != split_by_person(person, split, 0.3, 11, names=names)).any()
+
+
+@pytest.mark.parametrize("with_people", [True, False])
+def test_random_split_removing_anybody_moves_no_row_of_others(with_people):
+    person, names = people_and_files()
+    who = [f"p{k}" for k in person] if with_people else None
+    whole = random_split(split_names(names, who), 2)
+    for gone in range(60):
+        rest = person != gone
+        left = None if who is None else [name for name, k in zip(who, rest, strict=True) if k]
+        np.testing.assert_array_equal(random_split(split_names(names[rest], left), 2), whole[rest])
+    # People (60) or rows (1200) are drawn with probability 0.1 for each held-out side.
+    units = 60 if with_people else 1200
+    for side in (1, 2):
+        held = (whole == side).sum() / (len(person) / units)
+        assert abs(held - 0.1 * units) < 4 * np.sqrt(0.09 * units)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_with_validation_removing_anybody_moves_no_row_of_others(seed):
+    person, names = people_and_files(people=200, images=3)
+    split = np.where(person < 50, 2, 0).astype(np.int8)
+    units = np.array(split_names(names, [f"p{k}" for k in person]))
+    whole = with_validation(split, list(units), seed)
+    assert 3 < (whole == 1).sum() / 3 < 30  # of 150 people, 15 with a deviation of 3.7
+    for gone in range(0, 200, 4):
+        rest = person != gone
+        found = with_validation(split[rest], list(units[rest]), seed)
+        np.testing.assert_array_equal(found, whole[rest])
+
+
+def test_limit_rows_without_a_person_keeps_the_others():
+    person, names = people_and_files()
+    rows = np.arange(len(person))
+    for label in (np.full(len(person), -1, np.int32), person):
+        whole = set(names[limit_rows(rows, label, 300, 4, names=names)])
+        for gone in range(0, 60, 7):
+            rest = person != gone
+            found = limit_rows(np.arange(rest.sum()), label[rest], 300, 4, names=names[rest])
+            left = whole - set(names[person == gone])
+            # What the person leaves is filled up; nobody else goes.
+            assert left < set(names[rest][found]) and len(found) == 300
+
+
+def test_limit_rows_version_1_is_the_permutation_of_the_rows():
+    rows = np.arange(100, 200)
+    found = limit_rows(rows, np.full(300, -1), 30, 6, version=1)
+    order = np.random.Generator(np.random.Philox(key=[6, 1])).permutation(100)
+    assert found.tolist() == sorted(100 + order[:30])
+    assert (found != limit_rows(rows, np.full(300, -1), 30, 6)).any()
+
+
+def without(rows, gone):
+    keep = rows.person != gone
+    return dataclasses.replace(
+        rows,
+        keys=rows.keys[keep],
+        split=rows.split[keep],
+        person=rows.person[keep],
+        attributes={name: values[keep] for name, values in rows.attributes.items()},
+    )
+
+
+def test_identity_without_one_of_the_chosen_people_moves_only_who_takes_the_place():
+    person, names = people_and_files(people=30)
+    keep = np.ones(len(person), bool)
+    # Person k has k images less, so the 20 chosen are known.
+    for k in range(15):
+        keep[np.flatnonzero(person == k)[:k]] = False
+    person, names = person[keep], names[keep]
+    rows = table(
+        keys=names,
+        split=np.random.default_rng(1).integers(0, 3, len(person)).astype(np.int8),
+        person=person.astype(np.int64),
+        attributes={"Male": np.zeros(len(person), np.int32)},
+        attribute_classes={"Male": ("not_Male", "Male")},
+    )
+    asked = config(private_label="identity", num_identities=20)
+    whole = make_targets(rows, asked).split
+    for gone in range(30):
+        found = make_targets(without(rows, gone), asked).split
+        moved = set(person[person != gone][found != whole[person != gone]])
+        # People 15 to 29 have most images, then 0 to 4; person 5 is the next.
+        assert moved <= ({5} if gone < 5 or gone >= 15 else set())
+
+
+def test_identity_of_an_old_run_is_split_as_it_was():
+    person, names = people_and_files(people=8)
+    rows = table(
+        keys=names,
+        split=np.zeros(len(person), np.int8),
+        person=person.astype(np.int64),
+        attributes={"Male": np.zeros(len(person), np.int32)},
+        attribute_classes={"Male": ("not_Male", "Male")},
+    )
+    asked = config(private_label="identity", num_identities=8, data_seed=2)
+    old = make_targets(rows, dataclasses.replace(asked, split_version=1)).split
+    np.testing.assert_array_equal(
+        old, split_by_person(person, rows.split, 0.2, 2, names=names, version=1)
+    )
+    assert (old != make_targets(rows, asked).split).any()
 
 
 def test_identity_labels_name_people_and_leave_the_others_unknown():

@@ -114,3 +114,57 @@ def test_the_usual_crop_is_the_inner_187_pixels(tmp_path):
 
 def decoded(row):
     return decode_content(encoded(picture(row, 250, 250), "JPEG", quality=92))
+
+
+def changed(tmp_path, kind):
+    """LFW as people have it -> the folder to name."""
+    path = write_lfw(tmp_path / "faces")
+    root = path.parent
+    if kind == "png":
+        for old in sorted(root.glob("lfw/*/*.jpg")):
+            row = sorted(root.glob("lfw/*/*.*")).index(old)
+            old.with_suffix(".png").write_bytes(encoded(picture(row, 250, 250), "PNG"))
+            old.unlink()
+    elif kind == "quoted":
+        lines = [line.split("\t") for line in path.read_text().splitlines()[2:]]
+        rows = ["\t".join(f'"{cell}"' for cell in cells) for cells in lines]
+        path.write_text("\n".join([*path.read_text().splitlines()[:2], *rows]) + "\n")
+    elif kind in ("csv", "semicolon"):
+        lines = path.read_text().splitlines()[1:]
+        mark = "," if kind == "csv" else ";"
+        text = "\n".join(line.removeprefix("#\t").replace("\t", mark) for line in lines)
+        path.unlink()
+        path.with_suffix(".csv").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    elif kind == "pictures":
+        return root / "lfw"
+    elif kind == "above":
+        (tmp_path / "above").mkdir()
+        root.rename(tmp_path / "above" / "lfw-dataset")
+        return tmp_path / "above"
+    return root
+
+
+@pytest.mark.parametrize(
+    "kind", ["as it is", "png", "quoted", "csv", "semicolon", "pictures", "above"]
+)
+def test_people_have_it_otherwise(tmp_path, kind):
+    root = changed(tmp_path, kind)
+    dataset = open_dataset(config(tmp_path, data_dir=str(root)))
+    labels = dataset.labels("test")
+    assert labels.business["gender"].tolist() == [1, 0, 1, 1]
+    assert labels.business["age"].tolist() == [1, 1, 0, 0]
+    assert dataset.person.tolist() == [0, 0, 1, 2]
+    assert dataset.keys.tolist()[3] == "Cy_Young_Jr/Cy_Young_Jr_0001.jpg"
+    assert dataset.store.meta["damaged"] == [] and dataset.store.meta["warnings"] == []
+    for row in range(4):
+        expected = prepare_pixels(picture(row, 250, 250)[31:218, 31:218], 32, "none").numpy()
+        assert np.abs(dataset.store.images(np.array([row]))[0].astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize("name", ["lfw.tgz", "lfw-deepfunneled.tgz", "archive.zip"])
+def test_an_archive_that_is_not_unpacked_is_named(tmp_path, name):
+    (tmp_path / "faces").mkdir()
+    (tmp_path / "faces" / name).write_bytes(b"x")
+    with pytest.raises(UsageError, match=r"no lfw/Person_Name") as caught:
+        open_source(config(tmp_path))
+    assert f"; {tmp_path / 'faces' / name} is there and not unpacked" in str(caught.value)

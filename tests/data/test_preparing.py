@@ -208,3 +208,18 @@ def test_the_checksum_does_not_depend_on_the_number_of_threads(tmp_path):
         prepare_store(MemorySource(ROWS), folder, max_damaged=0.0, workers=workers)
     one, three = (Store(tmp_path / "c" / str(workers)) for workers in (1, 3))
     assert one.checksum == three.checksum
+
+
+def test_pictures_that_are_there_twice_are_told(tmp_path, caplog):
+    source = MemorySource(12, damaged={5: "broken", 8: "broken"})
+    # Rows 0 and 3 are of the first split, row 7 of the second; damaged ones are all black.
+    source.pixels[[3, 7]] = source.pixels[0]
+    source.pixels[10] = source.pixels[4]
+    prepare_store(source, tmp_path / "c" / "s", max_damaged=0.5)
+    text = (
+        "3 pictures are the same as an earlier one under another name, 1 of them in another split "
+        "(7.png and 0.png, say): they count twice"
+    )
+    assert Store(tmp_path / "c" / "s").meta["warnings"] == [text] and text in caplog.text
+    prepare_store(MemorySource(12), tmp_path / "c" / "other", max_damaged=0.0)
+    assert Store(tmp_path / "c" / "other").meta["warnings"] == []

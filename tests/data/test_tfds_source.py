@@ -4,9 +4,12 @@ import pytest
 from tests.fakes import tfds_faces
 from tests.fakes.pictures import picture
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data import open_dataset, preparing
+from tf_mtl_privacy.data import open_dataset, preparing, tfds_source
+from tf_mtl_privacy.data.headers import PREPROCESS_VERSION
 from tf_mtl_privacy.data.opening import open_source
 from tf_mtl_privacy.data.preprocess import prepare_pixels
+from tf_mtl_privacy.data.source import fingerprint
+from tf_mtl_privacy.data.splitting import SPLIT_VERSION
 from tf_mtl_privacy.errors import UsageError
 
 
@@ -84,3 +87,39 @@ def test_an_unknown_attribute_lists_what_is_there(data_dir, tmp_path):
 def test_identities_are_not_there(data_dir, tmp_path):
     with pytest.raises(UsageError, match="has no identities"):
         open_dataset(config(data_dir, tmp_path, private_label="identity"))
+
+
+def test_whole_numbers_are_labels_with_their_values_for_names(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds_source, "_MOST_NUMBERS", 8)
+    tfds_faces.write(tmp_path / "tfds", numbers=True)
+    asked = {"tasks": "age=years,place=room", "private_label": "mood"}
+    dataset = open_dataset(config(tmp_path / "tfds", tmp_path, **asked))
+    assert dataset.task_classes == {"age": ("-1", "20", "30", "50"), "place": ("7", "8")}
+    for split, count in tfds_faces.SIZES.items():
+        labels = dataset.labels(split).business
+        # 30, 20, 50, -1 by turns are the classes 2, 1, 3, 0.
+        assert labels["age"].tolist() == [(2, 1, 3, 0)[k % 4] for k in range(count)]
+        assert labels["place"].tolist() == [k % 2 for k in range(count)]
+    # 3 k of nine rows: a number of the row and no label.
+    assert dataset.store.meta["warnings"] == [
+        "row left out: 9 different whole numbers are no label"
+    ]
+    with pytest.raises(UsageError, match=r"there are: Male, Smiling, mood, room, years"):
+        open_dataset(config(tmp_path / "tfds", tmp_path, tasks="age=row", private_label="mood"))
+    binned = config(tmp_path / "tfds", tmp_path, **asked, bins="years=0:25")
+    assert open_dataset(binned).task_classes["age"] == ("below 0", "0 to 25", "25 and above")
+
+
+def test_a_run_that_asks_for_no_whole_number_keeps_its_store(tmp_path):
+    tfds_faces.write(tmp_path / "tfds", numbers=True)
+    source = open_source(config(tmp_path / "tfds", tmp_path))
+    info = source._builder.info
+    shards = [
+        (name, info.splits[name].num_bytes, list(info.splits[name].shard_lengths))
+        for name in tfds_faces.SIZES
+    ]
+    versions = (PREPROCESS_VERSION, SPLIT_VERSION)
+    plain = fingerprint("fake_faces/1.0.0", 32, "center", versions, shards, 0)
+    assert source.fingerprint() == plain
+    asking = open_source(config(tmp_path / "tfds", tmp_path, tasks="age=years"))
+    assert asking.fingerprint() != plain

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from tf_mtl_privacy.config import Config, DataConfig, TrainConfig
+from tf_mtl_privacy.data import Labels
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluate import evaluate_run, results_path
 from tf_mtl_privacy.models.bundle import Bundle
@@ -76,6 +77,27 @@ def test_what_is_different_and_noted_stands_in_the_result(run, tmp_path):
     assert set(found["utility"]["gender"]["recall"]) == {"female", "male"}
 
 
+def test_data_that_sorts_the_same_classes_otherwise_gives_the_same_result(run, tmp_path):
+    before = evaluate_run(tmp_path)
+    data = run.dataset
+    labels = dict(data.all_labels.business)
+    # 'female', 'male' as 'male', 'female', with the numbers that belong to them.
+    assert data.task_classes["gender"] == ("female", "male")
+    labels["gender"] = np.where(labels["gender"] >= 0, 1 - labels["gender"], -1).astype(np.int32)
+    count = len(data.private_classes)
+    private = data.all_labels.private
+    private = np.where(private >= 0, count - 1 - private, -1).astype(np.int32)
+    run.dataset = dataclasses.replace(
+        data,
+        task_classes={**data.task_classes, "gender": ("male", "female")},
+        private_classes=data.private_classes[::-1],
+        all_labels=Labels(labels, private),
+    )
+    found = evaluate_run(tmp_path)
+    assert found["utility"] == before["utility"] and found["privacy"] == before["privacy"]
+    assert found["evaluated_on"]["notes"] == []
+
+
 def test_single_task_networks_each_answer_for_their_own_task(run, tmp_path):
     import keras
 
@@ -111,7 +133,7 @@ def test_two_folders_of_one_kind_have_two_results(run, tmp_path):
     people = dataclasses.replace(run.config.data, dataset="lfw", data_dir="x", private_label="none")
     first = run.dataset
     for prints in ("aaaaaaaa11", "bbbbbbbb22"):
-        run.dataset = dataclasses.replace(first, fingerprint=prints)
+        run.dataset = dataclasses.replace(first, digest=prints, key_folder=None)
         evaluate_run(tmp_path, people)
     found = sorted(path.name for path in tmp_path.iterdir())
     assert found == ["results_lfw_aaaaaaaa.json", "results_lfw_bbbbbbbb.json"]

@@ -65,6 +65,37 @@ def test_data_that_has_changed_is_refused(data, tmp_path):
     assert check(data, "", data)[0] is not None
 
 
+def test_an_older_run_that_has_the_plain_digest_is_still_known(data, tmp_path):
+    trained_on = open_dataset(data).digest
+    assert check(data, trained_on, data)[0] is not None
+    other = dataclasses.replace(data, private_label="none")
+    assert check(data, trained_on, other)[0] is not None
+    write_csv(tmp_path / "faces", table(61))
+    with pytest.raises(RunError, match=f"--dataset=csv .*then {trained_on[:8]}.*train again"):
+        check(data, trained_on, data)
+
+
+def test_a_run_of_another_machine_needs_the_secret_of_its_fingerprint(data, tmp_path):
+    there = dataclasses.replace(data, cache_dir=str(tmp_path / "there"))
+    trained_on = open_dataset(there).fingerprint
+    # The run's configuration names a folder that is not on this machine.
+    own = dataclasses.replace(data, cache_dir=str(tmp_path / "not here"))
+    for used in (data, dataclasses.replace(data, private_label="identity", num_identities=6)):
+        with pytest.raises(RunError, match="cannot tell if this is the data") as caught:
+            check(own, trained_on, used)
+        line = str(caught.value)
+        wanted = tmp_path / "cache" / f"fingerprint-{trained_on[65:]}.key"
+        assert f"copy fingerprint.key from the cache folder there to {wanted}" in line
+        assert "\n" not in line
+    # With the earlier folder at hand, or the key copied, it goes on.
+    assert check(there, trained_on, data)[0] is not None
+    wanted.write_bytes((tmp_path / "there" / "fingerprint.key").read_bytes())
+    assert check(own, trained_on, data)[0] is not None
+    write_csv(tmp_path / "faces", table(61))
+    with pytest.raises(RunError, match="not the data that the run was trained on"):
+        check(own, trained_on, data)
+
+
 def test_another_private_label_must_not_bring_training_rows_into_the_test(data):
     own = open_dataset(data)
     identity = dataclasses.replace(data, private_label="identity", num_identities=6)

@@ -10,6 +10,7 @@ from tests.fakes.pictures import picture
 
 SIZES = {"train": 9, "validation": 4, "test": 5}
 MOODS = ["calm", "glad", "sad"]
+YEARS = (30, 20, 50, -1)
 
 
 def example(split: str, k: int) -> dict:
@@ -22,18 +23,31 @@ def example(split: str, k: int) -> dict:
     }
 
 
-def write(data_dir: Path, name: str = "fake_faces", sizes: dict[str, int] | None = None) -> None:
-    """Writes the data set as tensorflow-datasets itself lays it out."""
+def write(
+    data_dir: Path,
+    name: str = "fake_faces",
+    sizes: dict[str, int] | None = None,
+    numbers: bool = False,
+) -> None:
+    """Writes the data set as tensorflow-datasets itself lays it out.
+
+    `numbers` adds whole numbers: `years` (20, 30, 50 or -1 by row), `info/room` (a byte), `row`.
+    """
+    whole = {"years": np.int64, "info": {"room": np.uint8}, "row": np.int32}
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(218, 178, 3), encoding_format="png"),
             "attributes": {"Male": np.bool_, "Smiling": np.bool_},
             "mood": tfds.features.ClassLabel(names=MOODS),
+            **(whole if numbers else {}),
         }
     )
 
+    def numbered(k: int) -> dict:
+        return {"years": YEARS[k % 4], "info": {"room": k % 2 + 7}, "row": 3 * k}
+
     def dataset(split: str, count: int) -> tf.data.Dataset:
-        rows = [example(split, k) for k in range(count)]
+        rows = [example(split, k) | (numbered(k) if numbers else {}) for k in range(count)]
         return tf.data.Dataset.from_generator(
             lambda: iter(rows), output_signature=features.get_tensor_spec()
         )

@@ -249,6 +249,14 @@ def test_runs_on_other_data_are_noticed(tmp_path):
     assert any("NOT on the same data" in note for note in model_table(tmp_path)["notes"])
 
 
+def test_runs_whose_fingerprints_have_other_secrets_cannot_be_compared(tmp_path):
+    one, other = "ab" * 32 + ".00000001", "cd" * 32 + ".00000002"
+    ours = results(evaluated_on__data_fingerprint=one)
+    write_table(tmp_path, results("stl", evaluated_on__data_fingerprint=other), ours)
+    notes = [note for note in model_table(tmp_path)["notes"] if "same data" in note]
+    assert len(notes) == 1 and notes[0].startswith("it cannot be told if the runs are on the same")
+
+
 def test_text_is_narrow_and_json_has_no_surprises(tmp_path):
     table = three_seeds(tmp_path)
     lines = model_table_text(table).splitlines()

@@ -1,15 +1,20 @@
 """Files for devices answer about as the run itself, and say how far they do not."""
 
+import types
+
 import numpy as np
 import onnx
 import pytest
 
 from tests.fakes.pictures import picture
 from tests.serving.runs import TASKS
+from tests.training.tiny import tiny_arrays
+from tf_mtl_privacy.config import Config, DataConfig
+from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.serving import device_onnx
 from tf_mtl_privacy.serving.device import compared
-from tf_mtl_privacy.serving.device_files import DEVICES, check_run
+from tf_mtl_privacy.serving.device_files import DEVICES, check_device, check_run
 from tf_mtl_privacy.training.predict_images import predict_images
 
 IMAGES = np.stack([picture(seed, 32, 32) for seed in range(12)])
@@ -68,3 +73,24 @@ def test_the_comparison_by_hand():
     assert found["device"]["accuracy"] == pytest.approx(2 / 3) and found["device"]["n"] == 3
     assert found["original"]["accuracy"] == 1.0
     assert found["agreement"] == 0.75
+
+
+def test_data_of_another_machine_needs_the_secret_of_its_fingerprint(tmp_path):
+    dataset = tiny_arrays(20, cache_dir=str(tmp_path / "here"))
+    config = Config(DataConfig(cache_dir=str(tmp_path / "gone")))
+    key = fingerprint_key(tmp_path / "there")
+
+    def check(recorded):
+        run = types.SimpleNamespace(
+            run_dir="runs/x", config=config, data_fingerprint=recorded, bundle=None
+        )
+        check_device(run, dataset, "float16")
+
+    with pytest.raises(UsageError, match=r"cannot tell if the data of runs/x .*fingerprint.key"):
+        check(keyed(dataset.digest, key))
+    with pytest.raises(UsageError, match="the data of runs/x has changed"):
+        check("5e" * 32)
+    # What it wants next shows that the data was found to be the run's.
+    for known in (dataset.fingerprint, dataset.digest, ""):
+        with pytest.raises(UsageError, match="data has no test rows"):
+            check(known)

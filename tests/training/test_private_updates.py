@@ -7,6 +7,7 @@ import pytest
 
 from tests.privacy.reference import reference_epsilon
 from tests.training.tiny import tiny_arrays, tiny_config
+from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.keys import key_for_tests
 from tf_mtl_privacy.training import private_updates
@@ -222,3 +223,13 @@ def test_people_who_are_not_known_cannot_be_bounded():
     person = np.where(np.arange(52) == 7, -1, 0)
     with pytest.raises(UsageError, match="1 of 40 rows do not say whose"):
         with_bounded_people(config, tiny_arrays(40, person=person))
+
+
+def test_bounded_people_with_the_old_choice_of_rows_are_refused():
+    data = {"dataset": "csv", "data_dir": "x", "tasks": "gender=Male", "split_version": 1}
+    data["private_label"] = "hat"
+    config = dataclasses.replace(
+        tiny_config(privacy={"max_images_per_person": 3}), data=DataConfig(**data)
+    )
+    with pytest.raises(UsageError, match=r"--split_version=1: .*person=3 gives no"):
+        with_bounded_people(config, tiny_arrays(40, person=np.arange(52) % 4))

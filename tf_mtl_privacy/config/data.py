@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Mapping
+from typing import Any
 
 from tf_mtl_privacy.config.options import check_options, option
-from tf_mtl_privacy.config.parsing import parse_tasks
+from tf_mtl_privacy.config.parsing import parse_bins, parse_class_order, parse_tasks
 from tf_mtl_privacy.errors import UsageError
 
+# How images of people, and a part of the rows, are chosen: see `split_by_person`, `limit_rows`.
+PERSON_SPLIT_VERSION = 2
 DATASETS = ("synthetic_faces", "celeba", "lfw", "csv", "tfds:NAME")
 # A task is written name=attribute; these are used when --tasks is empty.
 DEFAULT_TASKS = {
@@ -50,6 +54,16 @@ class DataConfig:
         "'attributes:A,B' (joint code of binary attributes), another attribute's name, or 'none'; "
         "empty means the data set's usual.",
     )
+    bins: str = option(
+        "",
+        "Makes few classes of an attribute of numbers: attribute=EDGE:EDGE[,attribute=...]; "
+        "years=18:40 gives 'below 18', '18 to 40' (40 is not in it) and '40 and above'.",
+    )
+    class_order: str = option(
+        "",
+        "Order of an attribute's classes, which is usually that of their names or numbers: "
+        "attribute=CLASS:CLASS[,attribute=...], every class once.",
+    )
     num_identities: int = option(
         100, "With identity labels: the people with most images that are told apart.", low=2
     )
@@ -62,7 +76,15 @@ class DataConfig:
     train_rows: int = option(0, "Rows to train on; 0 means all there are.", low=0)
     validation_rows: int = option(0, "Rows to validate on; 0 means all.", low=0)
     test_rows: int = option(0, "Rows to test on; 0 means all.", low=0)
-    data_seed: int = option(0, "Seed of synthetic faces and of splits by identity.", low=0)
+    data_seed: int = option(0, "Seed of synthetic faces and of splits.", low=0)
+    split_version: int = option(
+        PERSON_SPLIT_VERSION,
+        "How --private_label=identity and --train_rows choose rows: 2 by a hash of each row's own "
+        "name; 1 by a permutation of all rows, as in runs made before this option. It is kept "
+        "with a run and need not be given.",
+        low=1,
+        high=PERSON_SPLIT_VERSION,
+    )
     synthetic_shift: str = option(
         "none",
         "Shift of the synthetic faces, for cross-dataset tests.",
@@ -109,6 +131,8 @@ class DataConfig:
                 f"--tasks=: --dataset={self.dataset} has no usual tasks; give name=attribute[,...]"
             )
         parse_tasks(self.effective_tasks)
+        parse_bins(self.bins)
+        parse_class_order(self.class_order)
         self._check_private_label()
 
     def _check_private_label(self) -> None:
@@ -154,3 +178,18 @@ class DataConfig:
     def task_attributes(self) -> dict[str, str]:
         """Task name -> attribute name, in order."""
         return parse_tasks(self.effective_tasks)
+
+
+def as_recorded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """The saved data options of a run, with those that older versions did not write.
+
+    A whole section without `split_version` is of a run whose rows, where options choose among
+    them, were chosen by version 1. In a section with a few options only, absent ones have their
+    defaults.
+    """
+    is_whole = {"dataset", "data_seed", "identity_holdout"} <= set(values)
+    limits = ("train_rows", "validation_rows", "test_rows")
+    chooses = values.get("dataset") != "synthetic_faces" and (
+        values.get("private_label") == "identity" or any(values.get(name) for name in limits)
+    )
+    return ({"split_version": 1} if is_whole and chooses else {}) | dict(values)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any, get_type_hints
 
-from tf_mtl_privacy.config.data import DataConfig
+from tf_mtl_privacy.config.data import DataConfig, as_recorded
 from tf_mtl_privacy.config.game import GameConfig
 from tf_mtl_privacy.config.loss import LossConfig
 from tf_mtl_privacy.config.model import ModelConfig
@@ -245,7 +245,7 @@ class Config:
             if set(values) - names:
                 wrong = sorted(set(values) - names)[0]
                 raise UsageError(f"configuration: section {name!r} has no option {wrong!r}")
-            parts[name] = kinds[name](**values)
+            parts[name] = kinds[name](**(as_recorded(values) if name == "data" else values))
         return cls(**parts)
 
 

@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.array_store import ArrayStore
+from tf_mtl_privacy.data.classes import other_order, reordered
+from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed, stands_for
 from tf_mtl_privacy.data.labels import Labels, make_targets
 from tf_mtl_privacy.data.source import SPLITS, fingerprint
 from tf_mtl_privacy.data.splitting import limit_rows
-from tf_mtl_privacy.data.store import Pixels, Store
+from tf_mtl_privacy.data.store import Pixels, Store, cache_folder
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.types import Batch
 
 IDENTITY_NOTE = (
     "With --private_label=identity the business tasks are tested on other pictures of people seen "
-    "in training, not on new people."
+    "in training, not on new people. The choice of these people, by their numbers of images, is "
+    "taken as given: no epsilon covers it."
+)
+OLD_SPLIT_NOTE = (
+    "The rows were chosen by --split_version=1, in which one person more or less moves rows of "
+    "others: an epsilon of a person does not hold for this run, and one of a row only for the rows "
+    "as they were chosen."
 )
 
 
@@ -38,7 +47,10 @@ class Dataset:
         landmarks: `[N, 10]` float32 pixels, see `Table`; None where there are none.
         keys: `[N]` file name or other name of the row.
         notes: what must be said beside results on this data.
-        fingerprint: hex text that changes with pixels or raw labels.
+        digest: hex text that changes with pixels or raw labels. Not to be published, unless the
+            faces are drawn: who guesses a row could check the guess.
+        key_folder: where the secret lies with which `digest` is published; None for drawn faces,
+            whose digest is no secret.
     """
 
     name: str
@@ -51,7 +63,64 @@ class Dataset:
     landmarks: np.ndarray | None = None
     keys: np.ndarray | None = None
     notes: tuple[str, ...] = ()
-    fingerprint: str = ""
+    digest: str = ""
+    key_folder: Path | None = None
+
+    @property
+    def fingerprint(self) -> str:
+        """What may be published of `digest`, see `fingerprints`; empty where there is none.
+
+        Raises:
+            RunError: the secret cannot be read or made.
+        """
+        if not self.digest or self.key_folder is None:
+            return self.digest
+        return keyed(self.digest, fingerprint_key(self.key_folder))
+
+    def matches(self, recorded: str, *folders: Path) -> bool | None:
+        """Compares the data with a fingerprint that was recorded earlier.
+
+        Args:
+            recorded: a `fingerprint`, or a plain digest, as older runs have.
+            folders: where else than in `key_folder` keys may lie.
+
+        Returns:
+            Whether it is the same data; None where that takes a key that is not there.
+        """
+        if self.key_folder is None:
+            return recorded == self.digest
+        return stands_for(recorded, self.digest, (self.key_folder, *folders))
+
+    def aligned(
+        self, task_classes: Mapping[str, Sequence[str]], private_classes: Sequence[str]
+    ) -> Dataset:
+        """The data with class numbers as a trained model has them, where the names are the same.
+
+        Args:
+            task_classes: the model's, by task.
+            private_classes: the model's.
+
+        Returns:
+            The data set itself where nothing is to do.
+        """
+        labels, names = self.all_labels, dict(self.task_classes)
+        business, private = dict(labels.business), labels.private
+        for task, classes in task_classes.items():
+            if task in names and other_order(names[task], classes):
+                business[task] = reordered(business[task], names[task], classes)
+                names[task] = tuple(classes)
+        hidden = self.private_classes
+        if other_order(hidden, private_classes):
+            private = reordered(private, hidden, private_classes)
+            hidden = tuple(private_classes)
+        if names == self.task_classes and hidden == self.private_classes:
+            return self
+        return dataclasses.replace(
+            self,
+            task_classes=names,
+            private_classes=hidden,
+            all_labels=Labels(business, private),
+        )
 
     @property
     def image_size(self) -> int:
@@ -113,6 +182,7 @@ class Dataset:
         person: np.ndarray | None = None,
         regions: np.ndarray | None = None,
         name: str = "arrays",
+        cache_dir: str = "",
     ) -> Dataset:
         """A data set of pictures that are already in memory.
 
@@ -126,6 +196,8 @@ class Dataset:
             person: `[N]` int number of the person, -1 where unknown.
             regions: `[N, S, S]` bool, the true sensitive region.
             name: what to call it.
+            cache_dir: folder for the secret that keys its fingerprint; empty means that of the
+                prepared stores, ~/.cache/tf_mtl_privacy.
 
         Raises:
             UsageError: shapes, dtypes or class numbers that do not fit.
@@ -144,11 +216,12 @@ class Dataset:
             rows=_rows_by_split(_column("split", split, count)),
             all_labels=Labels(labels, hidden),
             person=None if person is None else _column("person", person, count).astype(np.int64),
-            fingerprint=_array_fingerprint(store, labels, hidden, split, person),
+            digest=_array_digest(store, labels, hidden, split, person),
+            key_folder=cache_folder(cache_dir),
         )
 
 
-def _array_fingerprint(
+def _array_digest(
     store: ArrayStore,
     labels: Mapping[str, np.ndarray],
     hidden: np.ndarray,
@@ -180,7 +253,14 @@ def from_store(store: Store, config: DataConfig) -> Dataset:
     if config.dataset != "synthetic_faces":  # drawn with just the rows asked for
         for number, (split, limit) in enumerate(limits.items()):
             seed = 3 * config.data_seed + number
-            rows[split] = limit_rows(rows[split], private, limit, seed)
+            rows[split] = limit_rows(
+                rows[split],
+                private,
+                limit,
+                seed,
+                names=table.keys,
+                version=config.split_version,
+            )
     if by_person:
         _check_people(config, private[rows["train"]], len(targets.private_classes))
     return Dataset(
@@ -193,9 +273,15 @@ def from_store(store: Store, config: DataConfig) -> Dataset:
         person=table.person,
         landmarks=table.landmarks,
         keys=table.keys,
-        notes=(*table.notes, *((IDENTITY_NOTE,) if by_person else ())),
-        fingerprint=store.fingerprint,
+        notes=(*table.notes, *_choice_notes(config, by_person)),
+        digest=store.fingerprint,
+        key_folder=None if config.dataset == "synthetic_faces" else store.folder.parent,
     )
+
+
+def _choice_notes(config: DataConfig, by_person: bool) -> tuple[str, ...]:
+    is_old = config.split_version == 1 and config.dataset != "synthetic_faces"
+    return ((IDENTITY_NOTE,) if by_person else ()) + ((OLD_SPLIT_NOTE,) if is_old else ())
 
 
 def _check_people(config: DataConfig, training: np.ndarray, people: int) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from tf_mtl_privacy.data.headers import PREPROCESS_VERSION, BadPicture
+from tf_mtl_privacy.data.layout import unpack_hint
 from tf_mtl_privacy.data.source import Pictures
 from tf_mtl_privacy.errors import UsageError
 
@@ -73,7 +74,8 @@ def require_images(folder: Path, asked: str) -> dict[str, int]:
         raise UsageError(f"{asked}: no folder {folder}")
     images = list_images(folder)
     if not images:
-        raise UsageError(f"{asked}: no picture ({', '.join(SUFFIXES)}) in {folder}")
+        hint = unpack_hint((folder, folder.parent))
+        raise UsageError(f"{asked}: no picture ({', '.join(SUFFIXES)}) in {folder}{hint}")
     return images
 
 

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data.classes import with_classes
 from tf_mtl_privacy.data.identity import choose_people, split_by_person
 from tf_mtl_privacy.data.source import Table
 from tf_mtl_privacy.errors import UsageError
@@ -41,7 +42,7 @@ def make_targets(table: Table, config: DataConfig) -> Targets:
     Raises:
         UsageError: an attribute that is not there or cannot serve, or too few people.
     """
-    tasks = config.task_attributes
+    tasks, table = config.task_attributes, with_classes(table, config)
     business = {
         task: attribute(table, name, f"--tasks={task}={name}") for task, name in tasks.items()
     }
@@ -113,7 +114,14 @@ def _identity(table: Table, config: DataConfig) -> tuple[np.ndarray, tuple[str, 
     private = np.where(people[position] == table.person, position, -1).astype(np.int32)
     split = table.split
     if config.dataset != "synthetic_faces":
-        split = split_by_person(private, split, config.identity_holdout, config.data_seed)
+        split = split_by_person(
+            private,
+            split,
+            config.identity_holdout,
+            config.data_seed,
+            names=table.keys,
+            version=config.split_version,
+        )
     missing = np.setdiff1d(np.arange(len(people)), private[split == 0])
     if len(missing):
         raise UsageError(

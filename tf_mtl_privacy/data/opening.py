@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import importlib
-import os
-from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset, from_store
 from tf_mtl_privacy.data.preparing import prepare_store, store_folder
 from tf_mtl_privacy.data.source import Source
-from tf_mtl_privacy.data.store import META, Store
+from tf_mtl_privacy.data.store import META, Store, cache_folder
 from tf_mtl_privacy.errors import RunError
 
 # Imported when asked for: synthetic faces need neither TensorFlow nor tensorflow-datasets.
@@ -36,11 +34,6 @@ def open_source(config: DataConfig) -> Source:
     return source
 
 
-def cache_folder(config: DataConfig) -> Path:
-    """Where prepared stores are kept."""
-    return Path(config.cache_dir or os.path.join("~", ".cache", "tf_mtl_privacy")).expanduser()
-
-
 def open_store(config: DataConfig, *, prepare: bool = True) -> Store:
     """Opens the store of `config`, and makes it first where it is missing.
 
@@ -49,7 +42,7 @@ def open_store(config: DataConfig, *, prepare: bool = True) -> Store:
         RunError: too many damaged images, a full disk, or `prepare` is False and there is none.
     """
     source = open_source(config)
-    folder = store_folder(source, cache_folder(config))
+    folder = store_folder(source, cache_folder(config.cache_dir))
     if not (folder / META).exists():
         if not prepare:
             raise RunError(f"no prepared store {folder}: run tf_mtl_privacy.prepare first")

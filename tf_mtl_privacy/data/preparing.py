@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import fcntl
+import hashlib
 import io
 import logging
 import os
@@ -220,9 +221,34 @@ class _Build:
             "classes": [[name, list(names)] for name, names in table.attribute_classes.items()],
             "damaged": listed,
             "notes": list(table.notes),
-            "warnings": list(table.warnings),
+            "warnings": [*table.warnings, *self._twins(split)],
         }
         write_json(self._folder / META, meta)
+
+    def _twins(self, split: np.ndarray) -> list[str]:
+        """Warns of pictures that are there under several names, and may be on both sides."""
+        if self._source.name == "synthetic_faces":
+            return []
+        shape = (self._count, self._image_bytes)
+        pixels = np.memmap(self._folder / IMAGES, np.uint8, "r", shape=shape)
+        first: dict[bytes, int] = {}
+        pairs = []
+        for row in np.flatnonzero(split != DAMAGED).tolist():
+            digest = hashlib.blake2b(pixels[row].data, digest_size=16).digest()
+            earlier = first.setdefault(digest, row)
+            if earlier != row:
+                pairs.append((earlier, row))
+        if not pairs:
+            return []
+        apart = [pair for pair in pairs if split[pair[0]] != split[pair[1]]]
+        keys = self._table.keys
+        one, other = (str(keys[row]) for row in (apart or pairs)[0])
+        text = (
+            f"{len(pairs)} pictures are the same as an earlier one under another name, {len(apart)}"
+            f" of them in another split ({other} and {one}, say): they count twice"
+        )
+        _LOG.warning("%s", text)
+        return [text]
 
 
 def _write_at(descriptor: int, data: np.ndarray, offset: int) -> None:

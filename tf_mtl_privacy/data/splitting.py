@@ -1,4 +1,4 @@
-"""Which rows are for training, validation and testing where the data set does not say."""
+"""Splits rows into training, validation and testing where the data set does not say."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from tf_mtl_privacy.config.data import PERSON_SPLIT_VERSION
 from tf_mtl_privacy.data.source import TEST, TRAIN, VALIDATION
 
 # Bumped when the same names would be split in another way.
@@ -83,28 +84,53 @@ def with_validation(split: np.ndarray, names: Sequence[str], seed: int) -> np.nd
     return result
 
 
+def name_hashes(names: Sequence[str] | np.ndarray, seed: int) -> np.ndarray:
+    """Hashes each name on its own, by BLAKE2b keyed with the seed: `[N]` float64 in [0, 1)."""
+    key = str(seed).encode()
+    digests = (
+        hashlib.blake2b(str(name).encode(), key=key, digest_size=8).digest() for name in names
+    )
+    return np.frombuffer(b"".join(digests), ">u8").astype(np.float64) / 2**64
+
+
 def _hashes(names: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
     """(number of each row's name among the different ones, hash of each of these in [0, 1))."""
     different, number = np.unique(np.asarray(names, dtype=np.str_), return_inverse=True)
-    key = str(seed).encode()
-    digests = (
-        hashlib.blake2b(name.encode(), key=key, digest_size=8).digest()
-        for name in different.tolist()
-    )
-    values = [int.from_bytes(digest, "big") / 2**64 for digest in digests]
-    return number, np.array(values, np.float64)
+    return number, name_hashes(different, seed)
 
 
-def limit_rows(rows: np.ndarray, private: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """A fixed choice of `count` of `rows` ([n] int64), ascending; 0 means all.
+def limit_rows(
+    rows: np.ndarray,
+    private: np.ndarray,
+    count: int,
+    seed: int,
+    *,
+    names: np.ndarray | None = None,
+    version: int = PERSON_SPLIT_VERSION,
+) -> np.ndarray:
+    """Chooses `count` of `rows` ([n] int64), ascending; 0 means all.
 
     Rows whose private label is known come first, one of each class in turn, so that a small
-    choice still has every class; the others follow at random. `private` is `[N]` int32; pass
-    all -1 for a plain random choice.
+    choice still has every class; the others follow. Within a class they come in the order of a
+    hash of the row's name keyed with `seed`, so that a row that goes lets in as many others as it
+    leaves room for, and the rest stays.
+
+    Args:
+        rows: `[n]` int64 row numbers.
+        private: `[N]` int32 class; all -1 for a plain random choice.
+        count: how many, >= 0.
+        seed: >= 0.
+        names: `[N]` what stays the same when other rows come or go (file names); by default the
+            row numbers.
+        version: 1 orders the rows by a permutation of all of them, as runs did before
+            `DataConfig.split_version` was recorded.
     """
     if not count or count >= len(rows):
         return rows
-    order = np.random.Generator(np.random.Philox(key=[seed, 1])).permutation(len(rows))
+    if version == 1:
+        order = np.random.Generator(np.random.Philox(key=[seed, 1])).permutation(len(rows))
+    else:
+        order = np.argsort(name_hashes(rows if names is None else names[rows], seed), kind="stable")
     label = private[rows[order]]
     by_class = np.argsort(label, kind="stable")
     starts = np.searchsorted(label[by_class], label[by_class])

@@ -19,6 +19,11 @@ _AGAIN = "make it again with tf_mtl_privacy.prepare --force"
 _COLUMNS = ("keys", "split", "attributes", "person", "landmarks")
 
 
+def cache_folder(cache_dir: str) -> Path:
+    """Where prepared stores are kept: `--cache_dir`, or where it is empty the usual folder."""
+    return Path(cache_dir or os.path.join("~", ".cache", "tf_mtl_privacy")).expanduser()
+
+
 class Pixels(Protocol):
     """What a `Dataset` reads pictures from: a `Store`, or arrays in memory."""
 

@@ -22,12 +22,17 @@ from tf_mtl_privacy.data.splitting import (
 )
 from tf_mtl_privacy.errors import UsageError
 
+# A feature with more different whole numbers than this is no label.
+_MOST_NUMBERS = 256
+
 
 class TfdsSource:
     """Rows of the splits train, validation and test, in the order they lie on disk.
 
-    The picture is the first image feature. Attributes are all class labels and booleans, also
-    those inside a nested feature (`attributes/Male` is `Male`). Other splits are left out; where
+    The picture is the first image feature. Attributes are all class labels, booleans and whole
+    numbers, also those inside a nested feature (`attributes/Male` is `Male`). Classes of whole
+    numbers are their different values; a feature that has too many of them for a label (a number
+    of the row, say) is left out with a warning. Other splits are left out; where
     there is nothing but train, rows are split 80/10/10 by their names and the data seed, and where
     only validation is missing, some of train are held out in the same way.
 
@@ -47,6 +52,8 @@ class TfdsSource:
             raise UsageError(f"--dataset={self.name}: it has no image feature")
         self._image = images[0]
         self._attributes = dict(_find_attributes(features))
+        asked = {*config.task_attributes.values(), *config.private_attributes}
+        self._asked = asked & set(self._attributes)
         there = self._builder.info.splits
         self._splits = {
             name: there[name].num_examples
@@ -67,7 +74,10 @@ class TfdsSource:
             (name, info.splits[name].num_bytes, list(info.splits[name].shard_lengths))
             for name in self._splits
         ]
-        version = (PREPROCESS_VERSION, SPLIT_VERSION)
+        version: tuple[object, ...] = (PREPROCESS_VERSION, SPLIT_VERSION)
+        # Stores and runs from before whole numbers were read go on where none is asked for.
+        if any(self._is_number(self._attributes[name]) for name in self._asked):
+            version += ("whole numbers",)
         return fingerprint(info.full_name, self.size, self._crop, version, shards, self._seed)
 
     def load(self) -> Table:
@@ -89,18 +99,30 @@ class TfdsSource:
         elif (held_out := with_validation(split, split_names(keys), self._seed)) is not None:
             split, notes = held_out, (HOLDOUT_NOTE,)
         ignored = sorted(set(self._builder.info.splits) - set(self._splits))
+        warnings = [f"splits left out: {', '.join(ignored)}"] if ignored else []
+        attributes: dict[str, np.ndarray] = {}
+        classes: dict[str, tuple[str, ...]] = {}
+        for name, path in self._attributes.items():
+            found = np.array(values[path], np.int64)
+            if not self._is_number(path):
+                attributes[name] = found.astype(np.int32)
+                classes[name] = _class_names(name, _follow(self._builder.info.features, path))
+                continue
+            different, codes = np.unique(found, return_inverse=True)
+            if len(different) > _MOST_NUMBERS:
+                warnings.append(
+                    f"{name} left out: {len(different)} different whole numbers are no label"
+                )
+                continue
+            attributes[name] = codes.astype(np.int32)
+            classes[name] = tuple(str(number) for number in different)
         return Table(
             keys=keys,
             split=split,
-            attributes={
-                name: np.array(values[path], np.int32) for name, path in self._attributes.items()
-            },
-            attribute_classes={
-                name: _class_names(name, _follow(self._builder.info.features, path))
-                for name, path in self._attributes.items()
-            },
+            attributes=attributes,
+            attribute_classes=classes,
             notes=notes,
-            warnings=(f"splits left out: {', '.join(ignored)}",) if ignored else (),
+            warnings=tuple(warnings),
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
@@ -123,6 +145,10 @@ class TfdsSource:
                 except BadPicture as error:
                     reasons[k] = str(error)
         return Pictures(images, reasons)
+
+    def _is_number(self, path: tuple[str, ...]) -> bool:
+        feature = _follow(self._builder.info.features, path)
+        return not isinstance(feature, tfds.features.ClassLabel) and _is_whole(feature)
 
     def _examples(self, name: str, part: tuple[int, int] | None, decoders: Any) -> Iterator[Any]:
         chosen: Any = name
@@ -157,10 +183,19 @@ def _find_attributes(features: Any, path: tuple[str, ...] = ()) -> Iterator[tupl
         here = (*path, key)
         if isinstance(feature, tfds.features.FeaturesDict):
             yield from _find_attributes(feature, here)
-        elif isinstance(feature, tfds.features.ClassLabel) or (
-            feature.shape == () and np.dtype(feature.np_dtype) == np.bool_
-        ):
+        elif isinstance(feature, tfds.features.ClassLabel) or _is_label(feature):
             yield key, here
+
+
+def _is_label(feature: Any) -> bool:
+    """Says if it is one boolean or one whole number."""
+    is_bool = feature.shape == () and np.dtype(feature.np_dtype) == np.bool_
+    return is_bool or _is_whole(feature)
+
+
+def _is_whole(feature: Any) -> bool:
+    """Says if it is one whole number; text and sequences have other types or shapes."""
+    return feature.shape == () and np.issubdtype(np.dtype(feature.np_dtype), np.integer)
 
 
 def _class_names(name: str, feature: Any) -> tuple[str, ...]:

@@ -52,27 +52,38 @@ def own_dataset(
         where `dataset` is other data.
 
     Raises:
-        RunError: the run's own data is not what it was trained on any more.
+        RunError: the run's own data is not what it was trained on any more, or the secret of the
+            fingerprint that would say so is not there.
     """
+    # Imported here: the flags must be read before TensorFlow is loaded.
+    from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed, stands_for, unknown_key
+    from tf_mtl_privacy.data.opening import open_dataset, open_source
+    from tf_mtl_privacy.data.store import cache_folder
+
     if used.dataset != own.dataset:
         return None
     places = {name: getattr(used, name) for name in PLACES}
     own_here = dataclasses.replace(own, **places)
-    if own_here == used and trained_on in ("", dataset.fingerprint):
+    keys = [cache_folder(config.cache_dir) for config in (used, own)]
+    if own_here == used and (not trained_on or dataset.matches(trained_on, *keys)):
         # An older run that does not know its data is taken at its word.
         return dataset
     if own.dataset == "synthetic_faces":
         # Its splits are streams of their own: other options are other pictures.
         if own_here == used:
             raise RunError(_changed(own, dataset.fingerprint, trained_on))
-        return dataset if dataset.fingerprint == trained_on else None
-    from tf_mtl_privacy.data.opening import open_dataset, open_source
-
+        return dataset if dataset.matches(trained_on) else None
     here = open_source(own_here).fingerprint()
+    same = stands_for(trained_on, here, keys)
+    if same is None:
+        raise RunError(
+            f"{_asked(own)}: cannot tell if this is the data that the run was trained on, as "
+            + unknown_key(trained_on, keys[0])
+        )
     same_place = os.path.abspath(own.data_dir) == os.path.abspath(used.data_dir)
-    if same_place and trained_on and here != trained_on:
-        raise RunError(_changed(own, here, trained_on))
-    if same_place or here == trained_on:
+    if same_place and trained_on and not same:
+        raise RunError(_changed(own, keyed(here, fingerprint_key(keys[0])), trained_on))
+    if same_place or same:
         return dataset if own_here == used else open_dataset(own_here)
     return None
 
@@ -123,9 +134,12 @@ def _names(dataset: Dataset, split: str) -> np.ndarray[Any, Any]:
 
 
 def _changed(own: DataConfig, now: str, before: str) -> str:
-    place = f" --data_dir={own.data_dir}" if own.data_dir else ""
     return (
-        f"--dataset={own.dataset}{place}: not the data that the run was trained on (fingerprint "
+        f"{_asked(own)}: not the data that the run was trained on (fingerprint "
         f"{now[:8]}, then {before[:8]}); rows may have moved between splits, so test rows may be "
         "training rows: put the data back as it was, train again, or name other data to test on"
     )
+
+
+def _asked(own: DataConfig) -> str:
+    return f"--dataset={own.dataset}" + (f" --data_dir={own.data_dir}" if own.data_dir else "")

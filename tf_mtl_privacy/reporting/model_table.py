@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE
+from tf_mtl_privacy.data.fingerprints import OTHER_KEYS, same_data
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
 from tf_mtl_privacy.reporting.model_runs import (
@@ -171,8 +172,10 @@ def _missing(
 
 def _notes(runs: Mapping[str, Mapping[int, RunFigures]], folder: Path) -> list[str]:
     notes = []
-    prints = {run.fingerprint for by_seed in runs.values() for run in by_seed.values()}
-    if len(prints) > 1:
+    same = same_data(run.fingerprint for by_seed in runs.values() for run in by_seed.values())
+    if same is None:
+        notes.append(f"it cannot be told if the runs are on the same data: {OTHER_KEYS}")
+    elif not same:
         notes.append("the runs are NOT on the same data (evaluated_on.data_fingerprint differs)")
     for model, by_seed in runs.items():
         for seed, run in by_seed.items():

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from tf_mtl_privacy.data.fingerprints import unknown_key
+from tf_mtl_privacy.data.store import cache_folder
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import private_dir, write_atomic, write_json
 from tf_mtl_privacy.progress import Progress
@@ -104,7 +106,14 @@ def check_device(run: SavedRun, dataset: Dataset, kind: str) -> None:
             ranges from or to test on.
     """
     flag = DEVICES[kind].flag
-    if dataset.fingerprint != run.data_fingerprint:
+    cache = cache_folder(run.config.data.cache_dir)
+    same = dataset.matches(run.data_fingerprint, cache)
+    if same is None:
+        raise UsageError(
+            f"{flag}: cannot tell if the data of {run.run_dir} is what it was trained on, as "
+            + unknown_key(run.data_fingerprint, cache)
+        )
+    if run.data_fingerprint and not same:
         raise UsageError(
             f"{flag}: the data of {run.run_dir} has changed since it was trained; its "
             "validation and test rows are needed"

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config import LABELS_FILE, Config
 from tf_mtl_privacy.config.notes import notes
+from tf_mtl_privacy.data.class_counts import class_warnings
 from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.data.fingerprints import unknown_key
 from tf_mtl_privacy.data.opening import open_dataset
+from tf_mtl_privacy.data.store import cache_folder
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.models.backbone import public_source
@@ -92,11 +96,16 @@ def fit(
                 public = public_source(config, given=given)
             key = secret_key() if test_key is None else key_for_tests(test_key)
             dataset = with_bounded_people(config, dataset or open_dataset(config.data))
+            if given and dataset.key_folder is not None and config.data.cache_dir:
+                cache = cache_folder(config.data.cache_dir)
+                dataset = dataclasses.replace(dataset, key_folder=cache)
             check_trainable(config, dataset)
+            for text in class_warnings(dataset):
+                report(f"warning: {text}")
             labels = folders.RunLabels(
                 dataset.task_classes,
                 dataset.private_classes,
-                dataset.fingerprint,
+                _fingerprint(folder, config, dataset),
                 "" if given else config.data.dataset,
             )
             folders.write_labels(folder, labels)
@@ -114,6 +123,27 @@ def fit(
                 status = _train(config, dataset, folder, tasks, key, show, report, check, public)
                 write_json(folder / folders.STATUS_FILE, status)
         return load_run(folder)
+
+
+def _fingerprint(folder: Path, config: Config, dataset: Dataset) -> str:
+    """The fingerprint that the run has recorded, where it is of this data; else the data's own.
+
+    Raises:
+        RunError: the secret of the recorded one is not there.
+    """
+    if not (folder / LABELS_FILE).exists():
+        return dataset.fingerprint
+    recorded = folders.read_labels(folder).data_fingerprint
+    cache = cache_folder(config.data.cache_dir)
+    if not recorded:
+        return recorded  # a run that does not know its data is taken at its word
+    same = dataset.matches(recorded, cache)
+    if same is None:
+        raise RunError(
+            f"run folder {folder}: cannot tell if the data has changed since the run began, as "
+            + unknown_key(recorded, cache)
+        )
+    return recorded if same else dataset.fingerprint
 
 
 def _train(

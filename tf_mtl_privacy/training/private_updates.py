@@ -231,11 +231,17 @@ def with_bounded_people(config: Config, dataset: Dataset) -> Dataset:
     """The data set with at most `--max_images_per_person` training rows of each person.
 
     Raises:
-        UsageError: the data does not say who is who.
+        UsageError: the data does not say who is who, or one person moves rows of others.
     """
     most = config.privacy.max_images_per_person
     if not most:
         return dataset
+    data = config.data
+    if data.split_version == 1 and data.dataset != "synthetic_faces":
+        raise UsageError(
+            f"--split_version=1: one person more or less moves rows of others, so that "
+            f"--max_images_per_person={most} gives no epsilon of a person; leave one of them out"
+        )
     rows = dataset.rows["train"]
     if dataset.person is None:
         raise UsageError(

@@ -182,6 +182,11 @@ def _check_same(folder: Path, config: Config) -> None:
         for name, value in options.items():
             before = earlier[section][name]
             # Where the stores are kept does not change what a run computes.
+            if before != value and name == "split_version":
+                raise UsageError(
+                    f"--run_dir={folder}: holds a run whose rows were chosen by --split_version="
+                    f"{before}; add that flag to go on with it, or give another --run_dir"
+                )
             if before != value and name != "cache_dir":
                 raise UsageError(
                     f"--run_dir={folder}: holds a run with --{name}={before}, not {value}; give "

@@ -52,7 +52,7 @@ def attack_exported(
         raise UsageError(
             f"--image_size={data.image_size}: the model takes pictures of {model.image_size}"
         )
-    dataset, effort = open_dataset(data), EFFORTS[setting]
+    dataset, effort = open_dataset(data).aligned(model.task_classes, ()), EFFORTS[setting]
     check_tasks(model.task_classes, dataset.task_classes)
     most = rows or effort.rows
     sides = members(dataset, most, 0), non_members(dataset, data, most, 1)

@@ -28,7 +28,7 @@ from tf_mtl_privacy.training.saved_run import SavedRun
 
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
 # What must agree for two runs to hide the same thing in the same pictures.
-_SAME = ("dataset", "image_size", "data_seed", "synthetic_shift", "synthetic_correlation")
+_SAME = ("dataset", "image_size", "data_seed", "bins", "synthetic_shift", "synthetic_correlation")
 
 
 def probe_run(
@@ -135,18 +135,18 @@ def _rows(
     return unseen, own_rows(dataset, test, effort, seed) if wanted else ""
 
 
-def kept_probe(path: Path, run: SavedRun, fingerprint: str) -> dict[str, Any] | None:
+def kept_probe(path: Path, run: SavedRun, dataset: Dataset) -> dict[str, Any] | None:
     """The attackers' figures that an earlier result of the same weights and data has, or None.
 
     Args:
         path: the result file, which may be missing.
         run: the run that is evaluated again.
-        fingerprint: that of the data.
+        dataset: the evaluated data.
     """
     try:
         before = read_json(path)
         found: dict[str, Any] | None = before["privacy"]["probe"]
-        same_data = before["evaluated_on"]["data_fingerprint"] == (fingerprint or None)
+        same_data = dataset.matches(before["evaluated_on"]["data_fingerprint"] or "")
         same = found is not None and found["weights"] == weights_digest(networks(run))
     except (RunError, KeyError, TypeError):
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from tf_mtl_privacy.data.fingerprints import OTHER_KEYS, same_data
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
 from tf_mtl_privacy.reporting.formats import MISSING
 from tf_mtl_privacy.reporting.mask_evidence import mask_line
@@ -69,7 +70,10 @@ def _access(run: ReportRun) -> str:
 def _notes(runs: Sequence[ReportRun]) -> list[str]:
     pairs = list(zip(names(runs), runs, strict=True))
     notes = [f"In brackets the difference from {names(runs)[0]}, for rates in percentage points."]
-    if len({run.figures.fingerprint for run in runs}) > 1:
+    same = same_data(run.figures.fingerprint for run in runs)
+    if same is None:
+        notes.append(f"It cannot be told if these runs are on the same data: {OTHER_KEYS}.")
+    elif not same:
         notes.append("THE RUNS ARE NOT ON THE SAME DATA (evaluated_on.data_fingerprint differs).")
     notes += filter(None, (mask_line(name, [run.figures.mask]) for name, run in pairs))
     weak = [name for name, run in pairs if run.figures.underpowered]

@@ -1,0 +1,137 @@
+"""Fingerprints of data that may be published: SHA-256 digests keyed with a secret.
+
+A plain hash of pixels and labels lets whoever guesses one row, and has the others, check the guess.
+A published fingerprint is an HMAC-SHA256 (RFC 2104) of that hash with a key that lies beside the
+prepared stores, followed by the first digits of a hash of the key, by which two machines see that
+they have different keys: `<64 hex digits>.<8 hex digits>`. Drawn faces are of nobody and anybody
+can draw them: their digest is published as it is, without a key.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+from collections.abc import Iterable
+from pathlib import Path
+
+from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.files import private_dir
+
+KEY_FILE = "fingerprint.key"
+OTHER_KEYS = (
+    "the fingerprints of their data (evaluated_on.data_fingerprint) were made with different "
+    "secrets; evaluate them with one --cache_dir"
+)
+_KEY_BYTES, _ID_DIGITS = 32, 8
+
+
+def fingerprint_key(folder: Path) -> bytes:
+    """Reads the secret of a folder of prepared stores (32 bytes); makes it where there is none.
+
+    Only the owner may read the file; permissions of others are taken away.
+
+    Raises:
+        RunError: it cannot be read or written, or is not such a file.
+    """
+    path = folder / KEY_FILE
+    if not path.exists():
+        _make_key(private_dir(folder), path)
+    return _read_key(path)
+
+
+def keyed(digest: str, key: bytes) -> str:
+    """The text to publish for `digest` (text, not empty)."""
+    mac = hmac.new(key, digest.encode(), hashlib.sha256).hexdigest()
+    return f"{mac}.{_key_id(key)}"
+
+
+def stands_for(recorded: str, digest: str, folders: Iterable[Path]) -> bool | None:
+    """Compares a recorded fingerprint with the digest of data at hand.
+
+    Args:
+        recorded: a text of `keyed`, or a plain digest, as older runs have.
+        digest: of the data at hand.
+        folders: where keys may lie: `fingerprint.key`, and copies from other machines under
+            `fingerprint-<anything>.key`.
+
+    Returns:
+        Whether they are of the same data; None where the key of `recorded` is in no folder.
+    """
+    _, _, key_id = recorded.partition(".")
+    if not key_id:
+        return recorded == digest
+    for path in _key_files(folders):
+        key = _read_key(path)
+        if _key_id(key) == key_id:
+            return hmac.compare_digest(recorded, keyed(digest, key))
+    return None
+
+
+def same_data(published: Iterable[str]) -> bool | None:
+    """Compares published fingerprints with each other; True for one or none.
+
+    Returns:
+        False where two of them are of different data; None where that cannot be told, because
+        their keys differ or some have none.
+    """
+    different = set(published)
+    by_key: dict[str, set[str]] = {}
+    for text in different:
+        by_key.setdefault(text.partition(".")[2], set()).add(text)
+    if any(len(texts) > 1 for texts in by_key.values()):
+        return False
+    return None if len(by_key) > 1 else True
+
+
+def unknown_key(recorded: str, folder: Path) -> str:
+    """Says what to do where `stands_for` gives None; `folder` is that of the prepared stores."""
+    key_id = recorded.partition(".")[2]
+    return (
+        f"its fingerprint was made with the secret {key_id} of another machine or --cache_dir, "
+        f"which is not in {folder}: copy {KEY_FILE} from the cache folder there to "
+        f"{folder / f'fingerprint-{key_id}.key'} and keep it private, or give that --cache_dir; if "
+        'it is lost and you know that the data is the same, set "data_fingerprint" in the run\'s '
+        'labels.json to ""'
+    )
+
+
+def _key_id(key: bytes) -> str:
+    return hashlib.sha256(b"id of a fingerprint key" + key).hexdigest()[:_ID_DIGITS]
+
+
+def _key_files(folders: Iterable[Path]) -> Iterable[Path]:
+    for folder in dict.fromkeys(folders):
+        with contextlib.suppress(OSError):
+            yield from sorted(folder.glob("fingerprint*.key"))
+
+
+def _make_key(folder: Path, path: Path) -> None:
+    temporary = folder / f".{KEY_FILE}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+    try:
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with open(descriptor, "wb") as file:
+            file.write(secrets.token_bytes(_KEY_BYTES))
+            file.flush()
+            os.fsync(file.fileno())
+        # A link, unlike a renaming, does not replace the key of a process that came first.
+        with contextlib.suppress(FileExistsError):
+            os.link(temporary, path)
+    except OSError as error:
+        raise RunError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _read_key(path: Path) -> bytes:
+    try:
+        if path.stat().st_mode & 0o077:
+            path.chmod(0o600)
+        key = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read {path}: {error.strerror or error}") from error
+    if len(key) != _KEY_BYTES:
+        raise RunError(f"{path} has {len(key)} bytes, not {_KEY_BYTES}: remove or restore it")
+    return key
