@@ -28,15 +28,15 @@ def check_source(data: DataConfig) -> None:
             TensorFlow, only the folder is looked at.
         RunError: there is no store, and none can be written.
     """
-    from tf_mtl_privacy.data.opening import cache_folder, open_source
+    from tf_mtl_privacy.data.opening import open_source
     from tf_mtl_privacy.data.preparing import store_folder
-    from tf_mtl_privacy.data.store import META
+    from tf_mtl_privacy.data.store import META, cache_folder
 
     if data.dataset.startswith("tfds:"):
         if not Path(data.data_dir).expanduser().is_dir():
             raise UsageError(f"--data_dir={data.data_dir}: no such folder")
         return
-    source, cache = open_source(data), cache_folder(data)
+    source, cache = open_source(data), cache_folder(data.cache_dir)
     try:
         there = next(folder for folder in (cache, *cache.parents) if folder.exists())
         with tempfile.TemporaryFile(dir=there):
