@@ -102,7 +102,10 @@ def test_a_batch_that_is_masked_altogether_adds_noise_alone(clipping, size):
     assert optimizer.skipped_rows == 0
 
 
-def test_a_mask_that_is_not_one_value_per_row_is_refused():
+@pytest.mark.parametrize("shape", [(4, 1), (), (1,), (3,), (0,)])
+def test_a_mask_that_is_not_one_value_per_row_is_refused(shape):
     model, (x, labels) = dense_network(), rows(4, (3,))
-    with pytest.raises(UsageError, match=r"mask of shape \(4, 1\)"):
-        private(model, None, "ghost").minimize(x, cross_entropy(labels), np.ones((4, 1), bool))
+    optimizer = private(model, None, "ghost")
+    with pytest.raises(UsageError, match="one value per row"):
+        optimizer.minimize(x, cross_entropy(labels), np.ones(shape, bool))
+    assert optimizer.iterations == 0

@@ -195,8 +195,12 @@ class DPOptimizer(NotCopied):
         inputs = tf.nest.map_structure(tf.convert_to_tensor, inputs)
         if mask is not None:
             mask = tf.cast(mask, tf.bool)
-            if mask.shape.rank != 1:
-                raise UsageError(f"mask of shape {mask.shape}: expected [batch], one value per row")
+            rows = tf.nest.flatten(inputs)[0].shape[:1]
+            if mask.shape.rank != 1 or not mask.shape.is_compatible_with(rows):
+                raise UsageError(
+                    f"mask of shape {mask.shape} for a batch of {rows[0]}: expected [batch], one "
+                    "value per row"
+                )
             inputs = tf.nest.map_structure(lambda part: zero_rows(mask, part), inputs)
         clipped = clip_any_batch(
             self._clipped_sum,

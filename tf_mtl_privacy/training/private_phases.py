@@ -168,7 +168,7 @@ class PrivatePhases:
         )
 
     def _set_rate(self, update: str) -> None:
-        """Follows the joint phase's schedule; the DP optimizer itself takes only numbers."""
+        """Follows the joint phase's schedule."""
         if update in ("adversarial_encoder", "adversarial_restorer") and callable(self._rate):
             optimizer = self.private_optimizers[update]
             optimizer.learning_rate = float(self._rate(optimizer.iterations))
