@@ -5,7 +5,7 @@ import io
 
 import pytest
 
-from tests.reporting.probes import whole_probe
+from tests.reporting.probes import patient, whole_probe
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
@@ -56,18 +56,22 @@ def _attackers(results):
 
 def test_fresh_attackers_stand_beside_what_guessing_gives(results):
     found = _attackers(results)
-    low, high = (f"{100 * rate:.1f}" for rate in wilson_interval(143, 1000))
-    expected = f"features: 14.3 % (95 % interval {low}–{high} %), balanced 14.3 %, by local_raw"
-    assert found.startswith(expected)
-    assert "features, own rows: 15.2 %" in found and "restored images: 13.1 %" in found
+    unseen, own = (f"{100 * wilson_interval(n, 1000)[1]:.1f} %" for n in (143, 152))
+    assert found.startswith(f"worst: 15.2 % from features (at most {own}); chance 12.5 %")
+    assert (
+        f"features: 15.2 % (at most {own}), balanced 15.2 %, by local_raw, thorough attackers of "
+        f"these, 14.3 % (at most {unseen}) learned from 6,000 unseen rows; 15.2 % (at most {own}) "
+        "learned from 5,000 rows that the encoder was trained on"
+    ) in found
+    assert "restored images: 13.1 %" in found
     assert "pixels: 99.0 %" in found and "untrained encoder: 90.0 %" in found
     assert "with removal off: 78.7 %" in found
     assert "chance 12.5 %, majority" in found
-    assert "learned from 6,000 unseen rows" in found
     assert "UNDERPOWERED" not in found
 
 
 def test_the_claim_is_of_the_figure_that_ends_higher(results):
+    results["privacy"] |= {"probe": patient(whole_probe()), "leakage": None}
     plain = _attackers(results)
     best = results["privacy"]["probe"]["restored"]["strongest"]
     # Uneven classes: the rare ones are read, which plain accuracy hardly shows.
@@ -80,7 +84,7 @@ def test_the_claim_is_of_the_figure_that_ends_higher(results):
 
 
 def test_weak_attackers_claim_nothing(results):
-    results["privacy"]["probe"] = whole_probe(pixels=400)
+    results["privacy"] |= {"probe": whole_probe(pixels=400), "leakage": None}
     found = _attackers(results)
     assert "UNDERPOWERED: NO CLAIM: the strongest attacker reads 40.0 % from pixels" in found
     results["privacy"]["probe"] = None

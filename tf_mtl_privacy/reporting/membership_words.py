@@ -21,6 +21,10 @@ TARGETS = {
 }
 
 
+# The false positive rate at which attacks are compared, as a key of audit.json.
+FALSE_POSITIVES = "0.05"
+
+
 def membership_verdict(audit: Mapping[str, Any]) -> str:
     """What the figures of membership inference are worth.
 
@@ -77,7 +81,7 @@ def same_people_note(audit: Mapping[str, Any]) -> str:
 
 
 def is_evidence(figures: Mapping[str, Any]) -> bool:
-    """Whether an attack's own figures show that it beats a guess, on average or at a few people."""
+    """Tells if an attack's own figures beat chance, on average or for a few people."""
     ends = figures.get("auc_ci95")
     rates = (figures.get("tpr_at_fpr") or {}).items()
     return bool(ends and ends[0] > 0.5) or any(
@@ -86,14 +90,14 @@ def is_evidence(figures: Mapping[str, Any]) -> bool:
 
 
 def unshown(audit: Mapping[str, Any]) -> str:
-    """What the strongest attack's figures leave open where its power is not shown; else empty.
+    """What the highest attack's figures leave open where the power is not shown; else empty.
 
     What was found needs no other run to be true: only a low figure does.
     """
-    best = (audit.get("membership") or {}).get("strongest")
-    if not best or membership_verdict(audit) != NO_POWER:
+    worst = worst_attack(audit)
+    if not worst or membership_verdict(audit) != NO_POWER:
         return ""
-    if not is_evidence(best):
+    if not is_evidence(worst[0]):
         return "a low figure is no evidence, as the attacks' power is not shown"
     if _state(audit) == NOT_SHOWN:
         return "whether that is of training is not shown, as the rows are too few to tell"
@@ -101,7 +105,7 @@ def unshown(audit: Mapping[str, Any]) -> str:
 
 
 def told_apart(audit: Mapping[str, Any]) -> str:
-    """A clause where an attack tells members from others better than a guess on average.
+    """Writes a clause where an attack tells members from others better than chance on average.
 
     That is where the interval of the area under its curve lies above a half. Of several the one
     whose interval begins highest; empty where there is none or figures are not of membership.
@@ -122,8 +126,8 @@ def told_apart(audit: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        "members of the training set can be told from others better than by a guess on average "
-        f"(AUC {auc_text(figures)}, a guess 0.5, by {named}, the highest of {len(found)} "
+        "members of the training set can be told from others better than chance on average "
+        f"(AUC {auc_text(figures)}, chance 0.5, by {named}, the highest of {len(found)} "
         f"attacks{few})"
     )
 
@@ -134,6 +138,58 @@ def attacks(membership: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[s
         for attack, figures in (membership.get(target) or {}).items():
             if isinstance(figures, Mapping) and figures.get("auc") is not None:
                 yield target, attack, figures
+
+
+def worst_attack(audit: Mapping[str, Any]) -> tuple[dict[str, Any], int] | None:
+    """Finds the attack whose figures end highest, and counts the attacks.
+
+    Returns:
+        Its figures with `target` and `attack`, and how many attacks there are, the one that the
+        other half of the rows chose included; None where there are no figures of membership.
+    """
+    membership = audit.get("membership") or {}
+    # First, so that of equal ones the chosen one is named.
+    found = [dict(best)] if (best := membership.get("strongest")) else []
+    found += [
+        {"target": target, "attack": attack, **figures}
+        for target, attack, figures in attacks(membership)
+    ]
+    if not found or membership_verdict(audit) == INVALID:
+        return None
+    names = {(figures["target"], figures["attack"]) for figures in found}
+    return max(found, key=membership_excess), len(names)
+
+
+def highest_rate(audit: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Returns the largest true positive rate at 5 % false positives, and the largest upper end.
+
+    Both are taken over all attacks of the audit; None where no attack has such a rate.
+    """
+    membership = audit.get("membership") or {}
+    found = [figures for *_, figures in attacks(membership)]
+    found += [membership["strongest"]] if membership.get("strongest") else []
+    rates = [(figures.get("tpr_at_fpr") or {}).get(FALSE_POSITIVES) or {} for figures in found]
+    known = [rate for rate in rates if rate.get("value") is not None]
+    if not known:
+        return None
+    values = [float(rate["value"]) for rate in known]
+    ends = [float(rate["ci95"][1]) for rate in known if rate.get("ci95")]
+    return max(values), max([*values, *ends])
+
+
+def membership_excess(figures: Mapping[str, Any]) -> float:
+    """Returns how far above chance an attack's figures end, in [0, 1].
+
+    It is the larger one of the Gini coefficient 2 AUC - 1 and, at 5 % false positives, the true
+    positive rate beyond 5 % as a share of 95 %; of both the upper end of the 95 % interval.
+    """
+    ends = figures.get("auc_ci95") or [figures["auc"], figures["auc"]]
+    rate = (figures.get("tpr_at_fpr") or {}).get(FALSE_POSITIVES) or {}
+    high = rate["ci95"][1] if rate.get("ci95") else rate.get("value")
+    chance = float(FALSE_POSITIVES)
+    found = [2 * ends[1] - 1]
+    found += [] if high is None else [(high - chance) / (1 - chance)]
+    return float(max(0.0, *found))
 
 
 def _state(audit: Mapping[str, Any]) -> str | None:
