@@ -56,7 +56,7 @@ def attacked(**readings):
     for name, (accuracy, upper) in readings.items():
         figures = {"name": "x", "accuracy": accuracy, "balanced_accuracy": accuracy}
         probe[name] = {"strongest": {**figures, "ci95": [0.0, upper], "n": 1000}}
-    return {"privacy": {"classes": 8, "chance": 0.125, "probe": probe}}
+    return {"model": "mtl_dp", "privacy": {"classes": 8, "chance": 0.125, "probe": probe}}
 
 
 def test_audit_is_of_a_run_with_its_configuration_and_weights(results):
@@ -229,6 +229,23 @@ def test_measurement_can_raise_a_figure_and_never_lower_it():
         others=[{"source": "kept readings", **attacked(features=(0.7, 0.72))["privacy"]["probe"]}],
     )
     assert (third["features"]["accuracy"], third["features"]["source"]) == (0.7, "kept readings")
+
+
+def test_kept_readings_of_other_settings_count():
+    results = attacked(features=(0.15, 0.17), restored=(0.2, 0.22))
+    kept = {"setting": "thorough", "rows": 16_000, "trained_on": "own", "readings": 40}
+    kept["strongest"] = {"name": "local_raw", "accuracy": 0.6, "balanced_accuracy": 0.59}
+    kept["bound"] = {"accuracy": 0.63, "balanced_accuracy": 0.62, "level": 0.95}
+    check = {"setting": "check", "strongest": kept["strongest"] | {"accuracy": 0.3}}
+    results["privacy"]["probe"]["kept_best"] = {"features": kept, "restored": check}
+    found = leakage(results)
+    assert (found["features"]["accuracy"], found["features"]["upper"]) == (0.6, 0.63)
+    assert found["features"]["source"] == "kept readings of thorough attackers"
+    assert (found["features"]["rows"], found["features"]["trained_on"]) == (16_000, "own")
+    assert found["restored"]["source"] == CHECK
+    # They do not vouch for the attackers that were sent.
+    results["privacy"]["probe"] |= {"underpowered": True, "underpowered_reasons": ["few rows"]}
+    assert leakage(results)["refused"] == ["few rows"] and leakage(results)["setting"] == "fast"
 
 
 def test_part_that_one_file_leaves_out_is_taken_from_the_other():

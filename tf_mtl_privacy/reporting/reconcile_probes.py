@@ -38,6 +38,9 @@ _ONLY_UPPER = f"{CHECK} (only its upper end is known)"
 # Options that change neither the pictures that the check in training read nor their labels.
 _SAME_VALIDATION = {*PLACES, "test_rows"}
 _LEVEL = 0.95
+# Measurements that lie closer together than this do not disagree; the larger one counts all the
+# same. A bound over more attackers is always a little wider.
+_DIFFERENT = {"read": 0.005, "upper": 0.01}
 # The entry of a target that nobody attacked.
 NOTHING = {"accuracy": None, "upper": None, "reason": "not measured"}
 
@@ -72,10 +75,17 @@ class Reading(NamedTuple):
 
 
 class _Measurement(NamedTuple):
-    """One set of attackers: where it comes from, and its `privacy.probe`."""
+    """One set of attackers.
+
+    Attributes:
+        source: where it comes from, in words.
+        probe: its readings, shaped like `privacy.probe`.
+        is_whole: if it is a whole `privacy.probe`, which says how strong its attackers are.
+    """
 
     source: str
     probe: Part
+    is_whole: bool
 
 
 def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
@@ -135,7 +145,8 @@ def leakage(
         if readings or name in earlier or any(name in m.probe for m in measurements)
     }
     worst = _worst(parts)
-    probes = [measurement.probe for measurement in measurements]
+    # Kept readings say nothing of the strength of those who made them.
+    probes = [measurement.probe for measurement in measurements if measurement.is_whole]
     strength = _strength(probes, earlier)
     refused = _refused(results, probes, parts, strength) if worst else []
     claim = None
@@ -200,12 +211,23 @@ def _measurements(
 ) -> list[_Measurement]:
     found = []
     if own:
-        found.append(_Measurement(_source(own), own))
+        found += [_Measurement(_source(own), own, is_whole=True), *_kept(own)]
     audited = (audit or {}).get("attributes")
     # A fast audit repeats what results.json has.
     if audited and audited != own:
-        found.append(_Measurement(f"{_source(audited)} of the audit", audited))
-    return found + [_Measurement(str(other["source"]), other) for other in others]
+        source = f"{_source(audited)} of the audit"
+        found += [_Measurement(source, audited, is_whole=True), *_kept(audited)]
+    return found + [_Measurement(str(other["source"]), other, is_whole=False) for other in others]
+
+
+def _kept(probe: Part) -> list[_Measurement]:
+    """Splits `kept_best`, the best kept reading of each target, by the setting that made it."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, part in (probe.get("kept_best") or {}).items():
+        setting = part.get("setting")
+        source = CHECK if setting == "check" else f"kept readings of {setting or 'some'} attackers"
+        parts.setdefault(source, {})[name] = part
+    return [_Measurement(source, part, is_whole=False) for source, part in parts.items()]
 
 
 def _source(probe: Part) -> str:
@@ -317,7 +339,7 @@ def _target(
     highest = max(readings, key=lambda reading: _largest(reading.upper, reading.read) or 0.0)
     sources = [_merged(readings, source) for source in dict.fromkeys(r.source for r in readings)]
     shown = [f"{percent(s['read'])} (at most {percent(s['upper'])})" for s in sources]
-    if len(set(shown)) > 1:
+    if any(_spread(sources, kind) > least for kind, least in _DIFFERENT.items()):
         listed = ", ".join(
             f"{source['source']} {text}" for source, text in zip(sources, shown, strict=True)
         )
@@ -343,6 +365,11 @@ def _target(
         **_trend(name, measurements),
         "readings": [{k: v for k, v in s.items() if k != "read"} for s in sources],
     }
+
+
+def _spread(sources: Sequence[Part], kind: str) -> float:
+    known = [source[kind] for source in sources if source[kind] is not None]
+    return max(known) - min(known) if known else 0.0
 
 
 def _merged(readings: Sequence[Reading], source: str | None = None) -> dict[str, Any]:
@@ -400,14 +427,26 @@ def _refused(
     if strength["underpowered"] and not reasons:
         reasons = ["the attackers are too weak, no reason given"]
     for name in GIVEN_AWAY:
-        if entry(parts, name).get("trend") == "still rising":
+        # Where attackers are underpowered, their reasons name the curves that still rise.
+        rises = entry(parts, name).get("trend") == "still rising"
+        if rises and not strength["underpowered"]:
             words = parts[name]["trend_words"] or "accuracy still rises with the attackers' rows"
             reasons.append(f"{TARGETS[name]}: {words}")
-    return [*reasons, *_impatience(results, probes)]
+    impatient = _impatience(results, probes, named=strength["underpowered"])
+    return [*reasons, *impatient]
 
 
-def _impatience(results: Mapping[str, Any], probes: Sequence[Part]) -> Iterator[str]:
-    """Refuses where a game was played and nobody tried more rows and more updates."""
+def _impatience(
+    results: Mapping[str, Any], probes: Sequence[Part], *, named: bool
+) -> Iterator[str]:
+    """Refuses where a game was played and nobody tried more rows and more updates.
+
+    Args:
+        results: the content of results.json.
+        probes: the measurements.
+        named: if underpowered attackers have given their reasons already, a curve over updates that
+            is not flat among them.
+    """
     config = Config.from_dict(results.get("config") or {})
     train = dataclasses.replace(config.train, model=results.get("model") or config.train.model)
     if not train.is_adversarial or not config.loss.plays:
@@ -420,6 +459,8 @@ def _impatience(results: Mapping[str, Any], probes: Sequence[Part]) -> Iterator[
     ]
     checked = [part for part in found if part.get("checked")]
     if any(part.get("flat") for part in checked):
+        return
+    if checked and named:
         return
     if checked:
         reason = checked[-1].get("reason") or "the learning curve over updates is not flat"
