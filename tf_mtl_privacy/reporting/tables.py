@@ -35,7 +35,7 @@ def results_table(results: Mapping[str, Any], files: Mapping[str, str] | None = 
         block("Unequal groups", _subgroups(results["subgroups"])),
         block("Training", training_lines(results["training"])),
         block("Gates (validation)", gate_lines(results["gates"])),
-        block("Stop rule (validation)", stop_lines(results["stop_rule"])),
+        block("Stop rule (validation)", stop_lines(results)),
         block("Differential privacy", dp_lines(results["dp"])),
         file_lines(files or {}),
     ]
