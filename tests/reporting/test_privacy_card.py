@@ -47,6 +47,10 @@ def test_with_everything_private_each_part_has_it(results):
     assert card["conditional"] is None and "no epsilon bounds" not in sentences(card)
     assert "conditional" not in card["summary"] + sentences(card)
     assert card["summary"].startswith("The released weights of encoder, business, restorer and")
+    # An epsilon of weights is none of what is computed from a training picture.
+    alone = "not of the features, restored image or answers for a training picture"
+    assert alone in card["summary"] and alone in " ".join(card["claims"])
+    assert alone not in str(privacy_card(results))
 
 
 def test_a_void_run_promises_nothing(results):

@@ -86,7 +86,12 @@ def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
     found = results["privacy"]["leakage"]
     assert found["worst"]["accuracy"] == 0.41 and found["features"]["accuracy"] == 0.41
     assert found["features"]["source"] == found["worst"]["source"] == CHECK
-    assert found["claim"] == {"upper": 0.437, "target": "features", "level": 0.95}
+    assert found["claim"] == {
+        "upper": 0.437,
+        "target": "features",
+        "level": 0.95,
+        "all_attackers": False,
+    }
     run = read_run(planted)
     report = build_report(run)
     tile = next(tile for tile in report.tiles if "reads the iris" in tile.title)
@@ -173,9 +178,16 @@ def test_attacker_that_was_not_chosen_counts_too():
     # A bound over all attackers and the points of a learning curve count as well.
     probe["features"]["bound"] = {"accuracy": 0.34, "balanced_accuracy": 0.35, "level": 0.9}
     probe["features"]["curve"] = [{"rows": 900, "balanced_accuracy": 0.31, "balanced_ci95": None}]
-    results["privacy"]["leakage"] = None
-    found = leakage(results)["features"]
+    results["privacy"] |= {"leakage": None, "probe": patient(probe)}
+    whole = leakage(results)
+    found = whole["features"]
     assert (found["accuracy"], found["rows"], found["upper"]) == (0.31, 900, 0.35)
+    assert whole["claim"] == {
+        "upper": 0.35,
+        "target": "features",
+        "level": 0.9,
+        "all_attackers": True,
+    }
 
 
 def test_rare_classes_count_by_balanced_accuracy():

@@ -59,8 +59,8 @@ def test_fresh_attackers_stand_beside_what_guessing_gives(results):
     unseen, own = (f"{100 * wilson_interval(n, 1000)[1]:.1f} %" for n in (143, 152))
     assert found.startswith(f"worst: 15.2 % from features (at most {own}); chance 12.5 %")
     assert (
-        f"features: 15.2 % (at most {own}), balanced 15.2 %, by local_raw, thorough attackers of "
-        f"these, 14.3 % (at most {unseen}) learned from 6,000 unseen rows; 15.2 % (at most {own}) "
+        f"features: 15.2 % (at most {own}), balanced 15.2 %, by local_raw, thorough attackers; of "
+        f"these 14.3 % (at most {unseen}) learned from 6,000 unseen rows, 15.2 % (at most {own}) "
         "learned from 5,000 rows that the encoder was trained on"
     ) in found
     assert "restored images: 13.1 %" in found

@@ -54,10 +54,15 @@ def claim_lines(found: Mapping[str, Any]) -> list[str]:
     claim, worst = found["claim"], found["worst"]
     if claim:
         words = TARGETS[claim["target"]]
+        covers = (
+            "holds for all attackers that were tried together"
+            if claim["all_attackers"]
+            else "is the largest of their intervals, not corrected for their number"
+        )
         return [
             f"claim: at most {percent(claim['upper'])} is read by these attackers, from {words} "
-            f"(the highest reading is {percent(worst['accuracy'])}; the bound covers all attackers "
-            f"that were tried, at {percent(claim['level'], 0)} confidence)"
+            f"(the highest reading is {percent(worst['accuracy'])}; the bound {covers}, at "
+            f"{percent(claim['level'], 0)} confidence)"
         ]
     if found["underpowered"]:
         return [f"UNDERPOWERED: NO CLAIM: {'; '.join(found['refused'])}"]
@@ -81,8 +86,7 @@ def _headline(privacy: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
 
 def _targets(found: Mapping[str, Any]) -> Iterator[str]:
     for words, figures in given_away(found):
-        yield f"{words}: {reading_text(figures)}"
-        yield from _by_rows(figures)
+        yield f"{words}: {reading_text(figures)}{_by_rows(figures)}"
         if figures["trend"] == "still rising":
             yield f"{words}: {figures['trend_words'] or 'still rising with more rows'}"
     attacked = {words for words, _ in given_away(found)}
@@ -96,21 +100,19 @@ def _targets(found: Mapping[str, Any]) -> Iterator[str]:
             yield f"{words}: {reading_text(figures)}"
 
 
-def _by_rows(figures: Mapping[str, Any]) -> Iterator[str]:
-    """Writes what attackers of unseen and of the encoder's own rows read, each for itself."""
+def _by_rows(figures: Mapping[str, Any]) -> str:
+    """Writes the rows that attackers learned from; of several kinds, what each of them gave."""
     parts = figures["by_rows"]
-    learned = {
-        kind: " ".join(["learned from", *_count(part), _KINDS.get(kind, "rows")])
-        for kind, part in parts.items()
+    rows = {
+        kind: " ".join([*_count(part), _KINDS.get(kind, "rows")]) for kind, part in parts.items()
     }
-    if len(parts) == 1:
-        yield f"attackers {next(iter(learned.values()))}"
-    elif parts:
-        told = [
-            f"{percent(part['accuracy'])} (at most {percent(part['upper'])}) {learned[kind]}"
-            for kind, part in parts.items()
-        ]
-        yield f"of these, {'; '.join(told)}"
+    if len(parts) < 2:
+        return "".join(f", learned from {text}" for text in rows.values())
+    told = [
+        f"{percent(part['accuracy'])} (at most {percent(part['upper'])}) learned from {rows[kind]}"
+        for kind, part in parts.items()
+    ]
+    return f"; of these {', '.join(told)}"
 
 
 def _count(part: Mapping[str, Any]) -> list[str]:

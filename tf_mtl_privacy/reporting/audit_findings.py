@@ -11,7 +11,6 @@ from tf_mtl_privacy.reporting.membership_words import (
     attack_name,
     auc_text,
     caught,
-    membership_excess,
     membership_verdict,
     unshown,
     worst_attack,
@@ -86,21 +85,22 @@ def membership(audit: Mapping[str, Any]) -> Finding | None:
     worst = worst_attack(audit)
     if not worst:
         return None
-    figures, count = worst
-    chosen = (audit.get("membership") or {}).get("strongest")
+    figures, chosen = worst.figures, (audit.get("membership") or {}).get("strongest")
     same = chosen and attack_name(chosen) == attack_name(figures)
     which = "the one that the other half chose" if same else "the highest"
     parts = [_found(figures)]
+    if attack_name(worst.auc) != attack_name(figures):
+        parts.append(f"the highest AUC is {auc_text(worst.auc)}, by {attack_name(worst.auc)}")
     if chosen and not same:
         parts.append(
             f"the attack that the other half chose, {attack_name(chosen)}: {_found(chosen)}"
         )
     what = (
         f"membership of a picture in the training set (by {attack_name(figures)}, {which} of "
-        f"{count} attacks)"
+        f"{worst.num_attacks} attacks)"
     )
     text = "; ".join(filter(None, [*parts, unshown(audit)]))
-    return Finding(what, text, membership_excess(figures), "Membership")
+    return Finding(what, text, worst.severity, "Membership")
 
 
 def power(audit: Mapping[str, Any]) -> Finding | None:

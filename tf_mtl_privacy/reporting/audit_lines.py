@@ -17,8 +17,8 @@ from tf_mtl_privacy.reporting.layout import WIDTH, block, fitted, wrapped
 from tf_mtl_privacy.reporting.membership_words import (
     attacks,
     auc_text,
-    membership_excess,
     membership_gap,
+    membership_order,
     same_people_note,
 )
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
@@ -87,8 +87,9 @@ def _attacks(membership: Mapping[str, Any]) -> list[str]:
         for cell in ("AUC", "advantage", *[f"{100 * float(rate):g} % FPR" for rate in _RATES])
     )
     lines = [head]
-    # The attack that ends highest comes first, whichever one was chosen on the other half.
-    for target, name, found in sorted(attacks(membership), key=lambda a: -membership_excess(a[2])):
+    # By the upper end at 5 % FPR, whichever attack was chosen on the other half.
+    found_most = sorted(attacks(membership), key=lambda a: membership_order(a[2]), reverse=True)
+    for target, name, found in found_most:
         cells = [f"{found['auc']:.3f}", percent(found["advantage"])]
         cells += [percent((found["tpr_at_fpr"].get(rate) or {}).get("value")) for rate in _RATES]
         label = fitted(f"{target}: {name.replace('_', ' ')}", _NAME - 1).ljust(_NAME)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tf_mtl_privacy.evaluation.membership.verdict import (
     INVALID,
@@ -97,7 +97,7 @@ def unshown(audit: Mapping[str, Any]) -> str:
     worst = worst_attack(audit)
     if not worst or membership_verdict(audit) != NO_POWER:
         return ""
-    if not is_evidence(worst[0]):
+    if not is_evidence(worst.figures):
         return "a low figure is no evidence, as the attacks' power is not shown"
     if _state(audit) == NOT_SHOWN:
         return "whether that is of training is not shown, as the rows are too few to tell"
@@ -140,13 +140,25 @@ def attacks(membership: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[s
                 yield target, attack, figures
 
 
-def worst_attack(audit: Mapping[str, Any]) -> tuple[dict[str, Any], int] | None:
-    """Finds the attack whose figures end highest, and counts the attacks.
+class WorstAttack(NamedTuple):
+    """The membership attack that finds most, of all attacks of an audit.
 
-    Returns:
-        Its figures with `target` and `attack`, and how many attacks there are, the one that the
-        other half of the rows chose included; None where there are no figures of membership.
+    Attributes:
+        figures: its figures, with `target` and `attack`: the largest upper end of the true positive
+            rate at 5 % false positives, and without such a rate of the AUC.
+        auc: the figures of the attack whose AUC ends highest, likewise; often another one.
+        num_attacks: how many attacks there are.
+        severity: how far above chance any of them ends, in [0, 1], see `membership_excess`.
     """
+
+    figures: dict[str, Any]
+    auc: dict[str, Any]
+    num_attacks: int
+    severity: float
+
+
+def worst_attack(audit: Mapping[str, Any]) -> WorstAttack | None:
+    """Finds the worst membership attack; None where no figure is of membership."""
     membership = audit.get("membership") or {}
     # First, so that of equal ones the chosen one is named.
     found = [dict(best)] if (best := membership.get("strongest")) else []
@@ -156,8 +168,34 @@ def worst_attack(audit: Mapping[str, Any]) -> tuple[dict[str, Any], int] | None:
     ]
     if not found or membership_verdict(audit) == INVALID:
         return None
-    names = {(figures["target"], figures["attack"]) for figures in found}
-    return max(found, key=membership_excess), len(names)
+    return WorstAttack(
+        max(found, key=membership_order),
+        max(found, key=_auc_end),
+        len({(figures["target"], figures["attack"]) for figures in found}),
+        max(map(membership_excess, found)),
+    )
+
+
+def membership_order(figures: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns what attacks are sorted by: upper ends of the rate at 5 % false positives and AUC."""
+    rate = (figures.get("tpr_at_fpr") or {}).get(FALSE_POSITIVES) or {}
+    high = rate["ci95"][1] if rate.get("ci95") else rate.get("value")
+    return (-1.0 if high is None else float(high)), _auc_end(figures)
+
+
+def _auc_end(figures: Mapping[str, Any]) -> float:
+    return float((figures.get("auc_ci95") or [figures["auc"], figures["auc"]])[1])
+
+
+def membership_excess(figures: Mapping[str, Any]) -> float:
+    """Returns how far above chance an attack's figures end, in [0, 1].
+
+    It is the larger one of the Gini coefficient 2 AUC - 1 and, at 5 % false positives, the true
+    positive rate beyond 5 % as a share of 95 %; of both the upper end of the 95 % interval.
+    """
+    high, area = membership_order(figures)
+    chance = float(FALSE_POSITIVES)
+    return max(0.0, 2 * area - 1, (high - chance) / (1 - chance))
 
 
 def highest_rate(audit: Mapping[str, Any]) -> tuple[float, float] | None:
@@ -175,21 +213,6 @@ def highest_rate(audit: Mapping[str, Any]) -> tuple[float, float] | None:
     values = [float(rate["value"]) for rate in known]
     ends = [float(rate["ci95"][1]) for rate in known if rate.get("ci95")]
     return max(values), max([*values, *ends])
-
-
-def membership_excess(figures: Mapping[str, Any]) -> float:
-    """Returns how far above chance an attack's figures end, in [0, 1].
-
-    It is the larger one of the Gini coefficient 2 AUC - 1 and, at 5 % false positives, the true
-    positive rate beyond 5 % as a share of 95 %; of both the upper end of the 95 % interval.
-    """
-    ends = figures.get("auc_ci95") or [figures["auc"], figures["auc"]]
-    rate = (figures.get("tpr_at_fpr") or {}).get(FALSE_POSITIVES) or {}
-    high = rate["ci95"][1] if rate.get("ci95") else rate.get("value")
-    chance = float(FALSE_POSITIVES)
-    found = [2 * ends[1] - 1]
-    found += [] if high is None else [(high - chance) / (1 - chance)]
-    return float(max(0.0, *found))
 
 
 def _state(audit: Mapping[str, Any]) -> str | None:

@@ -19,8 +19,13 @@ from tf_mtl_privacy.reporting.audit_findings import (
 )
 from tf_mtl_privacy.reporting.formats import count, percent
 from tf_mtl_privacy.reporting.membership_words import membership_gap, same_people_note, told_apart
-from tf_mtl_privacy.reporting.privacy_lines import claim_lines, epsilon, reader_lines
-from tf_mtl_privacy.reporting.privacy_text import NOT_COVERED, WEIGHTS_ALONE
+from tf_mtl_privacy.reporting.privacy_lines import (
+    WEIGHTS_ALONE,
+    claim_lines,
+    epsilon,
+    reader_lines,
+)
+from tf_mtl_privacy.reporting.privacy_text import NOT_COVERED
 from tf_mtl_privacy.reporting.reconcile_probes import (
     audit_is_of,
     given_away,
@@ -251,7 +256,7 @@ def _epsilon_sentence(dp: Mapping[str, Any]) -> str:
         return (
             f"The released weights of {_listed(list(released))} together have epsilon "
             f"{epsilon(max(released.values()))} at delta {dp['delta']:g}, for one picture. "
-            f"{WEIGHTS_ALONE}"
+            f"{WEIGHTS_ALONE[0].upper()}{WEIGHTS_ALONE[1:]}."
         )
     conditional = (dp.get("conditional") or {}).get("discriminator")
     if conditional is None:

@@ -9,11 +9,6 @@ from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS
 from tf_mtl_privacy.reporting.layout import WIDTH, wrapped
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon
 
-WEIGHTS_ALONE = (
-    "That epsilon is of the weights and of what is computed from the weights alone, not of the "
-    "features, restored image or answers for a training picture, which are made from the picture "
-    "itself."
-)
 NOT_COVERED = (
     "Not covered by any epsilon: choices by validation rows (when to stop, which settings) and "
     "what their pictures put into a discriminator (--discriminator_whitening), the "
@@ -33,8 +28,6 @@ def privacy_text(dp: Mapping[str, Any]) -> str:
         dp: the `dp` part of results.json.
     """
     parts = [_paragraph(*dp_lines(dp)), _paragraph(NOT_COVERED)]
-    if any(value is not None for value in (dp.get("released") or {}).values()):
-        parts.insert(1, _paragraph(WEIGHTS_ALONE))
     # The library knows nothing of what voids a guarantee: its figures would stand there as true.
     named = {} if dp["void"] else dp["phases"]
     for name, phase in named.items():

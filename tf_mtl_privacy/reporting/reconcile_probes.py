@@ -151,7 +151,13 @@ def leakage(
     refused = _refused(results, probes, parts, strength) if worst else []
     claim = None
     if worst and not refused:
-        claim = {"upper": worst["upper"], "target": worst["upper_target"], "level": _level(probes)}
+        target = worst["upper_target"]
+        claim = {
+            "upper": worst["upper"],
+            "target": target,
+            "level": _level(probes),
+            "all_attackers": any((probe.get(target) or {}).get("bound") for probe in probes),
+        }
     return {
         **parts,
         "worst": worst,

@@ -160,10 +160,10 @@ def _membership(audit: Mapping[str, Any] | None) -> Tile:
     worst = worst_attack(audit)
     if not worst:
         return Tile(title, _HIDDEN, same_people_note(audit))
-    figures, count = worst
+    figures = worst.figures
     left = unshown(audit)
     weak = f"; {left}" if left else ""
-    by = f"by {attack_name(figures)}, the highest of {count} attacks"
+    by = f"by {attack_name(figures)}, the highest of {worst.num_attacks} attacks"
     rates = list(caught(figures))
     if not rates:
         return Tile(title, f"AUC {auc_text(figures)}", f"{by}; chance 0.5{weak}")

@@ -15,7 +15,7 @@ from tf_mtl_privacy.reporting.membership_words import (
     attacks,
     auc_text,
     caught,
-    membership_excess,
+    membership_order,
     same_people_note,
 )
 from tf_mtl_privacy.reporting.report.document import (
@@ -93,7 +93,7 @@ def _table(membership: Mapping[str, Any]) -> Table:
         Row((TARGETS[target], attack.replace("_", " "), *_cells(figures)))
         # The attack that ends highest comes first.
         for target, attack, figures in sorted(
-            attacks(membership), key=lambda found: -membership_excess(found[2])
+            attacks(membership), key=lambda found: membership_order(found[2]), reverse=True
         )
     ]
     notes = []
