@@ -162,7 +162,7 @@ def _is_given_back(found: Mapping[str, Any]) -> bool:
 
 
 def _retrieval(found: Mapping[str, Any]) -> str:
-    """Whom or what a restored picture leads to, beside what the pictures themselves lead to."""
+    """Writes how often a restored picture is recognised, beside the pictures themselves."""
     asked = found.get("retrieval_queries") or found["images"]
     best = found.get("retrieval_of_originals")
     ceiling = (

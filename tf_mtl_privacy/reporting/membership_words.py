@@ -1,4 +1,4 @@
-"""What an audit's figures of membership inference are worth, in words."""
+"""Says in words what an audit's figures of membership inference are worth."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FALSE_POSITIVES = "0.05"
 
 
 def membership_verdict(audit: Mapping[str, Any]) -> str:
-    """What the figures of membership inference are worth.
+    """Returns the verdict on the figures of membership inference.
 
     Args:
         audit: the content of audit.json. Where it has no verdict of its own, that follows from its
@@ -90,7 +90,7 @@ def is_evidence(figures: Mapping[str, Any]) -> bool:
 
 
 def unshown(audit: Mapping[str, Any]) -> str:
-    """What the highest attack's figures leave open where the power is not shown; else empty.
+    """Says what the highest attack leaves open where its power is not shown; else empty.
 
     What was found needs no other run to be true: only a low figure does.
     """

@@ -181,7 +181,7 @@ def _weights(dp: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _content(results: Mapping[str, Any]) -> Iterator[str]:
-    """What the features are not kept from saying."""
+    """Names the information that the features are meant to carry."""
     yield (
         f"{_listed(list(results['utility']))}: what the features are made to say, about everybody "
         "whose picture is put in."
@@ -215,7 +215,7 @@ def _attackers(found: Mapping[str, Any] | None) -> Iterator[str]:
 
 
 def _members(audit: Mapping[str, Any]) -> Iterator[str]:
-    """What is known of people who were trained on."""
+    """Names findings about people who were trained on."""
     yield from filter(None, [same_people_note(audit)])
     if told := told_apart(audit):
         yield f"That a picture was trained on: {told}."

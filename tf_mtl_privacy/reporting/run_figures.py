@@ -25,7 +25,7 @@ RATE, DECIBEL, EPSILON, SECONDS = "rate", "decibel", "epsilon", "seconds"
 
 
 class Source(NamedTuple):
-    """Where a figure stands in results.json.
+    """The place of a figure in results.json.
 
     Attributes:
         title: what it is, in a few words.
@@ -84,7 +84,7 @@ class Figure(NamedTuple):
 
 
 class RunFigures(NamedTuple):
-    """What comparisons read of one run.
+    """Figures of one run for comparisons.
 
     Attributes:
         figures: name in `SOURCES` -> its figure.
@@ -207,7 +207,7 @@ def _figure(results: Mapping[str, Any], source: Source) -> Figure:
 
 
 def _walk(results: Mapping[str, Any], path: str) -> tuple[Any, str]:
-    """What stands at `path`; None where a key is missing or null, and the path of that null."""
+    """Returns the value at `path`, or None and the path of the null that ends it."""
     found: Any = results
     keys = path.split(".")
     for depth, key in enumerate(keys, start=1):

@@ -9,7 +9,7 @@ from tf_mtl_privacy.reporting.charts.canvas import BLUE, GREY, RED, canvas, png
 
 
 class Read(NamedTuple):
-    """What is read from one target: rates in [0, 1].
+    """The figures of one target, rates in [0, 1].
 
     Attributes:
         words: the target.

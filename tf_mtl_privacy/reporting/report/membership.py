@@ -34,7 +34,7 @@ _RATES = ("0.001", "0.01", "0.05")
 
 
 def audit_blocks(run: ReportRun, audit: Mapping[str, Any] | None) -> Iterator[Block]:
-    """What an audit found.
+    """Makes the blocks on an audit.
 
     Args:
         run: the run.

@@ -16,7 +16,7 @@ from tf_mtl_privacy.reporting.training_lines import direction, state_words, stop
 
 
 def training_blocks(run: ReportRun) -> Iterator[Block]:
-    """How the run was trained, on validation pictures."""
+    """Makes the blocks on training, with figures of validation pictures."""
     gates = run.results.get("gates") or {}
     if run.metrics:
         panels = curves.panels(run.metrics, gates)
