@@ -178,10 +178,12 @@ def test_attacker_that_was_not_chosen_counts_too():
     # A bound over all attackers and the points of a learning curve count as well.
     probe["features"]["bound"] = {"accuracy": 0.34, "balanced_accuracy": 0.35, "level": 0.9}
     probe["features"]["curve"] = [{"rows": 900, "balanced_accuracy": 0.31, "balanced_ci95": None}]
+    probe["restored"]["updates_curve"] = [{"updates": 9, "balanced_accuracy": 0.2}]
     results["privacy"] |= {"leakage": None, "probe": patient(probe)}
     whole = leakage(results)
     found = whole["features"]
     assert (found["accuracy"], found["rows"], found["upper"]) == (0.31, 900, 0.35)
+    assert whole["restored"]["accuracy"] == 0.2
     assert whole["claim"] == {
         "upper": 0.35,
         "target": "features",

@@ -282,7 +282,7 @@ def _of_part(part: Part, source: str, *, chosen_only: bool) -> Iterator[Reading]
         upper = _largest(bound.get("accuracy"), bound.get("balanced_accuracy"))
         attacker = str(bound.get("attacker") or "any attacker")
         yield Reading(source, attacker, None, None, upper, bound.get("trained_on"), about[1])
-    for point in part.get("curve") or ():
+    for point in [*(part.get("curve") or ()), *(part.get("updates_curve") or ())]:
         figures = {"name": "an attacker of the learning curve", "n": None, **point}
         yield _reading(source, figures, about[0], point.get("rows"))
     inner = dict(part.get("by_rows") or {})
