@@ -27,6 +27,7 @@ _NOT_CHECKED = {
     "pixels": "pixels",
     "planted": "a planted leak",
     "removal_off": "a run with removal off (--removal_off)",
+    "patience": "more updates (--probe=thorough)",
 }
 
 

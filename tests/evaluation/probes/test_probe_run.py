@@ -18,11 +18,12 @@ from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.reporting.tables import results_table
 
 TARGETS = ("features", "restored", "pixels", "untrained", "logits", "planted")
+OF_RUN = ("features", "restored", "logits")
 TASKS = {"gender": 2, "age": 4, "expression": 2}
 
 
 def neighbours_only(setting, **changes):
-    attacked = ("features", "images", "pixels", "untrained", "logits", "planted")
+    attacked = ("features", "features_again", "images", "pixels", "untrained", "logits", "planted")
     return dataclasses.replace(setting, **(dict.fromkeys(attacked, ("knn_whitened",)) | changes))
 
 
@@ -42,6 +43,7 @@ def run(tmp_path, monkeypatch, tiny_fast):
         data_fingerprint=dataset.fingerprint,
         status={"gates": {}, "stop_rule": None, "training": None, "dp": None},
         folder=tmp_path / "run",
+        run_dir=tmp_path / "run",
     )
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: found)
     monkeypatch.setitem(saved.SETTINGS, "fast", tiny_fast)
@@ -57,12 +59,36 @@ def test_a_run_is_attacked_on_every_target_and_the_figures_are_kept(run):
         best = probe[name]["strongest"]
         assert best["n"] == 24 and best["ci95"][0] <= best["accuracy"] <= best["ci95"][1]
         assert probe[name]["attackers"][best["name"]]["accuracy"] == best["accuracy"]
-        assert probe[name]["trained_on"] == "unseen"
-    assert probe["features"]["rows"] == 96 and probe["pixels"]["rows"] == 64
-    assert set(probe["features"]["attackers"]) == set(saved.SETTINGS["fast"].features)
+        kinds = probe[name]["by_rows"]
+        top = kinds[probe[name]["trained_on"]]
+        assert top.items() <= probe[name].items(), "the kind that reads more"
+        assert kinds["unseen"]["strongest"] and ("curve" in probe[name]) == (name in OF_RUN)
+        both = name in ("features", "logits")
+        assert bool(kinds["own"]["strongest"]) == both
+        # Exact, and never below the interval of any attacker.
+        ends = [kinds[k]["strongest"]["ci95"][1] for k in kinds if kinds[k]["strongest"]]
+        assert probe[name]["bound"]["accuracy"] >= max(ends)
+        count = sum(len(part.get("attackers", ())) for part in kinds.values())
+        assert probe[name]["bound"]["attackers"] == count
+    unseen, own = (probe["features"]["by_rows"][kind] for kind in ("unseen", "own"))
+    assert (unseen["rows"], own["rows"], probe["features"]["own"]) == (96, 72, own)
+    # What vouches for an attack learns from as many rows, and is tested on as many.
+    assert probe["planted"]["rows"] == 96 and probe["pixels"]["rows"] == 64
+    assert probe["restored"]["rows"] == 64
+    assert set(unseen["attackers"]) == set(saved.SETTINGS["fast"].features)
+    assert set(own["attackers"]) == set(saved.SETTINGS["fast"].features_again)
+    whole = probe["features"]["rows"]
+    sizes = [point["rows"] for point in probe["features"]["curve"]]
+    assert sizes == [whole // 4, whole // 2, whole]
+    assert probe["restored"]["trend"] == "not measured" and probe["restored"]["curve"] == []
+    assert probe["masked_pictures"]["strongest"] is None
+    assert probe["features"]["patience"]["checked"] is False
+    assert "--probe=fast does not train" in probe["features"]["patience"]["reason"]
     assert probe["setting"] == "fast" and probe["seconds"] > 0
     # 64 pictures of 32 pixels are too few for anything.
-    assert probe["underpowered"] is True and probe["not_checked"] == ["removal_off"]
+    assert probe["underpowered"] is True
+    assert probe["not_checked"] == ["removal_off", "patience"]
+    assert any("learned from 96 rows" in reason for reason in probe["underpowered_reasons"])
     assert "UNDERPOWERED: NO CLAIM" in results_table(found)
     for old, now in zip(before, run.bundle.encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(old, now)
@@ -98,9 +124,8 @@ def kept_file(run):
 
 def test_thorough_attackers_go_on_where_they_stopped(run, monkeypatch, tiny_thorough):
     names = ("knn_whitened", "logistic_standardised", "mlp_whitened")
-    setting = neighbours_only(tiny_thorough, features=names, own=(), noise=())
+    setting = neighbours_only(tiny_thorough, features=names, noise=())
     monkeypatch.setitem(saved.SETTINGS, "thorough", setting)
-    run.run_dir = run.folder
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 3)
         evaluate_run(run.folder, probe="thorough")
@@ -132,8 +157,7 @@ def with_other_labels(data):
 
 
 def test_readings_of_other_weights_or_labels_are_not_taken(run, monkeypatch, tiny_thorough):
-    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough, own=()))
-    run.run_dir = run.folder
+    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
     whole = everybody_sent(run)
     assert whole >= len(TARGETS) and everybody_sent(run) == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -168,7 +192,6 @@ DAMAGED = {
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_of_readings_is_named(run, monkeypatch, tiny_thorough, text):
     monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
-    run.run_dir = run.folder
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 1)
         evaluate_run(run.folder, probe="thorough")
@@ -179,14 +202,14 @@ def test_a_damaged_file_of_readings_is_named(run, monkeypatch, tiny_thorough, te
 
 
 def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, own=("knn_whitened",)))
+    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast))
     first = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
     own = first["features"]["own"]
     assert (own["trained_on"], own["rows"]) == ("own", 72)
     other = run.folder.parent / "other"
     found = evaluate_run(other, probe="fast", removal_off=str(run.folder))["privacy"]["probe"]
     assert found["removal_off"]["strongest"] == first["features"]["strongest"]
-    assert found["not_checked"] == []
+    assert found["not_checked"] == ["patience"]
     shifted = dataclasses.replace(run.config.data, synthetic_shift="blur")
     with pytest.raises(UsageError, match="synthetic_shift is 'none', here it is 'blur'"):
         evaluate_run(other, shifted, probe="fast", removal_off=str(run.folder))
