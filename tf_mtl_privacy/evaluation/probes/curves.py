@@ -27,7 +27,7 @@ def learning_curve(
     Rule: a curve is still rising where the last doubling gains more than its uncertainty, that is
     where the 95 % interval of the gain in balanced accuracy on the same test rows (`paired_gain`)
     lies above 0; and where the same holds from the first point to the last while the last doubling
-    gained at least half as much as the one before, so that the curve does not level off.
+    gained at least a quarter of what the one before did, so that the curve has not levelled off.
 
     Args:
         readings: by size, smallest first; each with `right`.
@@ -43,7 +43,7 @@ def learning_curve(
         curve.append({unit: int(size), **figures, **starts})
     gain, ends = paired_gain(rights[-2], rights[-1], labels)
     whole, whole_ends = paired_gain(rights[0], rights[-1], labels)
-    rising = ends[0] > 0 or (whole_ends[0] > 0 and gain >= (whole - gain) / 2)
+    rising = ends[0] > 0 or (whole_ends[0] > 0 and gain >= (whole - gain) / 4)
     low, high = (100 * end for end in ends)
     words = (
         f"{RISING if rising else FLAT}: from {sizes[-2]:,} to {sizes[-1]:,} {unit} the balanced "

@@ -19,6 +19,8 @@ from tf_mtl_privacy.evaluation.probes.kept import (
     part_digest,
     rows_digest,
     strongest_kept,
+)
+from tf_mtl_privacy.evaluation.probes.kept import (
     weights_digest as weights_digest,
 )
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows

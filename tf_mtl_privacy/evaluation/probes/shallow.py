@@ -122,7 +122,7 @@ def _probabilities(model: LogisticRegression, rows: Rows, classes: int) -> Class
 def _best(
     tries: Iterable[ClassScores], validation_labels: Array, enough: float = math.inf
 ) -> ClassScores:
-    """Returns the first of the tries that read validation rows best; none is made after `enough`."""
+    """Returns the first of the best tries on validation rows; none is made after `enough`."""
     best: tuple[float, ClassScores] | None = None
     for scores in tries:
         read = balanced_accuracy(scores.validation, validation_labels)
