@@ -122,6 +122,10 @@ def probe_summary(
         name: {**(_no_curves(name) if figures["strongest"] else {}), **figures}
         for name, figures in targets.items()
     }
+    if "own" in whole.get("features", {}):
+        # A part of `by_rows`, at the place where it was before there was `by_rows`.
+        own = whole["features"]["own"]
+        whole["features"]["own"] = {k: v for k, v in own.items() if k not in ("by_rows", "bound")}
     return {
         "setting": setting,
         "seconds": round(seconds, 1),
