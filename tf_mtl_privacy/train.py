@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
 from tf_mtl_privacy import cli
+from tf_mtl_privacy.config import AUDIT_FOLDER
 from tf_mtl_privacy.files import write_atomic
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.privacy_text import privacy_text
@@ -28,7 +30,9 @@ def main(parsed: Parsed) -> int:
         f"training {train.model} on {data.dataset} in {run_dir} (Ctrl-C stops it; the same command "
         "goes on from there)"
     )
-    check = fresh_check(parsed.config) if parsed.options.probe != "none" else None
+    check = None
+    if parsed.options.probe != "none":
+        check = fresh_check(parsed.config, folder=Path(run_dir) / AUDIT_FOLDER)
     run = fit(
         parsed.config,
         run_dir=run_dir,

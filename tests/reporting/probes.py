@@ -47,6 +47,12 @@ def whole_probe(pixels=990):
     return probe_summary("thorough", found, off, 12.3, {"fresh_probe_balanced_accuracy": 0.781}) | {
         "weights": "0123456789abcdef",
         "kept_readings": 3,
+        "kept_best": {
+            "features": {
+                **{k: found["features"][k] for k in ("strongest", "trained_on", "rows", "bound")},
+                **{"split": "test", "setting": "thorough", "readings": 2},
+            }
+        },
     }
 
 

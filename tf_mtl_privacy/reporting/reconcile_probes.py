@@ -58,6 +58,7 @@ class Reading(NamedTuple):
         upper: the higher upper end of the two, or None.
         trained_on: 'unseen', 'own', or None.
         rows: how many rows the attacker learned from, or None.
+        all_attackers: if `upper` holds for all attackers of the measurement together.
     """
 
     source: str
@@ -67,6 +68,7 @@ class Reading(NamedTuple):
     upper: float | None
     trained_on: str | None = None
     rows: int | None = None
+    all_attackers: bool = False
 
     @property
     def read(self) -> float | None:
@@ -156,7 +158,7 @@ def leakage(
             "upper": worst["upper"],
             "target": target,
             "level": _level(probes),
-            "all_attackers": any((probe.get(target) or {}).get("bound") for probe in probes),
+            "all_attackers": parts[target]["all_attackers"],
         }
     return {
         **parts,
@@ -259,6 +261,7 @@ def _readings(name: str, measurements: Sequence[_Measurement], earlier: Part) ->
                 kept["upper"],
                 kept.get("trained_on"),
                 kept.get("rows"),
+                bool(kept.get("all_attackers")),
             )
         )
     return found
@@ -281,7 +284,8 @@ def _of_part(part: Part, source: str, *, chosen_only: bool) -> Iterator[Reading]
     if bound:
         upper = _largest(bound.get("accuracy"), bound.get("balanced_accuracy"))
         attacker = str(bound.get("attacker") or "any attacker")
-        yield Reading(source, attacker, None, None, upper, bound.get("trained_on"), about[1])
+        trained_on = bound.get("trained_on")
+        yield Reading(source, attacker, None, None, upper, trained_on, about[1], all_attackers=True)
     for point in [*(part.get("curve") or ()), *(part.get("updates_curve") or ())]:
         figures = {"name": "an attacker of the learning curve", "n": None, **point}
         yield _reading(source, figures, about[0], point.get("rows"))
@@ -344,12 +348,7 @@ def _target(
     worst = max(measured, key=lambda reading: reading.read or 0.0)
     highest = max(readings, key=lambda reading: _largest(reading.upper, reading.read) or 0.0)
     sources = [_merged(readings, source) for source in dict.fromkeys(r.source for r in readings)]
-    shown = [f"{percent(s['read'])} (at most {percent(s['upper'])})" for s in sources]
-    if any(_spread(sources, kind) > least for kind, least in _DIFFERENT.items()):
-        listed = ", ".join(
-            f"{source['source']} {text}" for source, text in zip(sources, shown, strict=True)
-        )
-        told.append(f"{_NAMES[name]}: {listed}; the larger figures stand")
+    told += _disagreement(name, sources, {m.source for m in measurements if not m.is_whole})
     kinds = {
         kind: _merged([r for r in measured if r.trained_on == kind])
         for kind in dict.fromkeys(r.trained_on for r in measured)
@@ -362,6 +361,7 @@ def _target(
         "attacker": worst.attacker,
         "source": worst.source,
         "upper_source": highest.source,
+        "all_attackers": highest.all_attackers,
         "rows": worst.rows,
         "trained_on": worst.trained_on,
         "by_rows": {
@@ -371,6 +371,24 @@ def _target(
         **_trend(name, measurements),
         "readings": [{k: v for k, v in s.items() if k != "read"} for s in sources],
     }
+
+
+def _disagreement(name: str, sources: Sequence[Part], kept: set[str]) -> list[str]:
+    """Names the measurements of a target where they differ; a kept one only where it is higher."""
+    whole = [source for source in sources if source["source"] not in kept - {CHECK}]
+    ends = {kind: _largest(*(source[kind] for source in whole)) or 0.0 for kind in _DIFFERENT}
+    compared = [
+        source
+        for source in sources
+        if source in whole or any((source[kind] or 0.0) > ends[kind] for kind in _DIFFERENT)
+    ]
+    if all(_spread(compared, kind) <= least for kind, least in _DIFFERENT.items()):
+        return []
+    listed = [
+        f"{source['source']} {percent(source['read'])} (at most {percent(source['upper'])})"
+        for source in compared
+    ]
+    return [f"{_NAMES[name]}: {', '.join(listed)}; the larger figures stand"]
 
 
 def _spread(sources: Sequence[Part], kind: str) -> float:
@@ -390,6 +408,7 @@ def _merged(readings: Sequence[Reading], source: str | None = None) -> dict[str,
         "upper": _largest(*(reading.upper for reading in some), worst.read),
         "trained_on": worst.trained_on,
         "rows": worst.rows,
+        "all_attackers": max(some, key=lambda reading: reading.upper or -1.0).all_attackers,
         "read": worst.read,
     }
 
