@@ -22,13 +22,20 @@ from tf_mtl_privacy.audit_parts import (
 )
 from tf_mtl_privacy.audit_power import power_part
 from tf_mtl_privacy.audit_time import expected_seconds
-from tf_mtl_privacy.config import AUDIT_FILE, AUDIT_FOLDER, CONFIG_FILE, DataConfig
+from tf_mtl_privacy.config import (
+    AUDIT_FILE,
+    AUDIT_FOLDER,
+    CONFIG_FILE,
+    RESULTS_FILE,
+    DataConfig,
+)
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.files import check_writable, private_dir, write_json
+from tf_mtl_privacy.files import check_writable, private_dir, read_json, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.formats import duration
+from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, leakage
 from tf_mtl_privacy.reporting.terminal import show
 from tf_mtl_privacy.verbs.audit import USUAL, AuditOptions
 
@@ -115,6 +122,7 @@ def audit_run(
     audit["inversion"] = inversion_part(audited)
     write_json(path, audit)
     unfinished.unlink()
+    _raise_leakage(Path(run_dir), audit)
     return audit
 
 
@@ -181,7 +189,8 @@ def main(parsed: Parsed) -> int:
             data=parsed.other_data,
             output=options.output,
         )
-    show(audit_table(audit))
+    known = None if options.saved_model else _results_of(Path(options.run_dir), audit)
+    show(audit_table(audit, known))
     return cli.CONTRADICTED if audit["contradictions"] else cli.OK
 
 
@@ -190,6 +199,26 @@ def _about(config: dict[str, Any], seed: int | None, setting: str, name: str) ->
 
     about = {"schema_version": SCHEMA_VERSION, "setting": setting, "run_dir": name}
     return {**about, "seed": seed, "config": config, **environment()}
+
+
+def _results_of(run_dir: Path, audit: dict[str, Any]) -> dict[str, Any] | None:
+    """Reads results.json; None where it is missing or not of the audited weights."""
+    path = run_dir / RESULTS_FILE
+    results = read_json(path) if path.exists() else None
+    return results if results and audit_is_of(results, audit) else None
+
+
+def _raise_leakage(run_dir: Path, audit: dict[str, Any]) -> None:
+    """Brings what the audit's attackers read into `privacy.leakage` of results.json.
+
+    It can only raise a figure there; without this, results.json would go on stating less.
+    """
+    results = _results_of(run_dir, audit)
+    if results and results.get("privacy"):
+        found = leakage(results, audit)
+        if found != results["privacy"].get("leakage"):
+            results["privacy"]["leakage"] = found
+            write_json(run_dir / RESULTS_FILE, results)
 
 
 def _say_how_long(run: SavedRun, audited: Audited, shadows: int) -> None:

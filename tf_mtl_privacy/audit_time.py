@@ -61,7 +61,9 @@ def _attackers(run: SavedRun, train_rows: int) -> float:
     if not probe or probe["setting"] == "thorough":
         return 0.0
     # Those that ran then: the setting may have had others.
-    ran = sum(len(part.get("attackers", ())) for part in probe.values() if isinstance(part, dict))
+    parts = [part for part in probe.values() if isinstance(part, dict)]
+    kinds = [kind for part in parts for kind in part.get("by_rows", {"": part}).values()]
+    ran = sum(len(kind.get("attackers", ())) for kind in kinds)
     most = math.inf if run.config.data.dataset == "synthetic_faces" else train_rows
     passes = [min(setting.rows, most) * setting.epochs for setting in (FAST, THOROUGH)]
     larger = count_attackers(networks(run), THOROUGH) * THOROUGH.restarts / max(ran, 1)

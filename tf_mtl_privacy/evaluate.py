@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mtl_privacy import cli
-from tf_mtl_privacy.config import CONFIG_FILE, DataConfig
-from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.config import AUDIT_FILE, CONFIG_FILE, DataConfig
+from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.own_rows import PLACES, own_dataset, refuse_trained_rows, seen_people
-from tf_mtl_privacy.files import private_dir, write_json
+from tf_mtl_privacy.files import private_dir, read_json, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.run_files import run_files
@@ -74,9 +74,16 @@ def _evaluate_and_write(
     # Imported here: `--help` and wrong flags must answer before TensorFlow is loaded.
     from tf_mtl_privacy.data.opening import open_dataset
     from tf_mtl_privacy.evaluation.marked_regions import marked_regions
-    from tf_mtl_privacy.evaluation.probes.saved import kept_probe, probe_run
+    from tf_mtl_privacy.evaluation.probes.saved import (
+        kept_probe,
+        networks,
+        probe_run,
+        weights_digest,
+    )
     from tf_mtl_privacy.reporting.environment import environment
+    from tf_mtl_privacy.reporting.reconcile_probes import carried
     from tf_mtl_privacy.reporting.results import build_results
+    from tf_mtl_privacy.reporting.run_figures import read_audit
     from tf_mtl_privacy.training.saved_run import load_run
 
     run = load_run(run_dir)
@@ -96,12 +103,30 @@ def _evaluate_and_write(
             run, dataset, used, dataset.rows[split], probe, is_own=same, removal_off=removal_off
         )
     results[0]["privacy"]["probe"] = attackers
+    weights = weights_digest(networks(run))
+    results[0]["privacy"]["leakage"] = carried(_earlier(path), weights, dataset.fingerprint or None)
+    audit = read_audit(Path(run_dir) / AUDIT_FILE) if same else None
     results[0]["regions"] = marked_regions(run, dataset, used, dataset.rows[split])
-    whole = build_results(run.config, run.status, *results, environment())
+    whole = build_results(
+        run.config,
+        run.status,
+        *results,
+        environment(),
+        audit if audit and audit.get("weights") == weights else None,
+    )
     if pictures or (pictures is None and used.dataset == "synthetic_faces"):
         write_pictures(run, dataset, used, split, path)
     write_json(path, whole)
     return whole, path
+
+
+def _earlier(path: Path) -> dict[str, Any] | None:
+    """Reads the result that is about to be replaced; None where it is missing or damaged."""
+    try:
+        found = read_json(path)
+    except RunError:
+        return None
+    return found if isinstance(found, dict) else None
 
 
 def results_path(

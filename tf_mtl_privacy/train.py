@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
 from tqdm import tqdm
 
 from tf_mtl_privacy import cli
+from tf_mtl_privacy.config import AUDIT_FOLDER
 from tf_mtl_privacy.config.run import FOR_EVALUATION_ONLY
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic
@@ -33,7 +35,9 @@ def main(parsed: Parsed) -> int:
         f"training {train.model} on {data.dataset} in {run_dir} (Ctrl-C stops it; the same command "
         "goes on from there)"
     )
-    check = fresh_check(parsed.config) if parsed.options.probe != "none" else None
+    check = None
+    if parsed.options.probe != "none":
+        check = fresh_check(parsed.config, folder=Path(run_dir) / AUDIT_FOLDER)
     run = fit(
         parsed.config,
         run_dir=run_dir,

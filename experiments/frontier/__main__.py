@@ -102,14 +102,14 @@ def frontier_numbers(
         results = done[point.name]
         run = run_figures(results)
         chance = run.chance if chance is None else chance
-        strongest = results["privacy"]["probe"]["features"]["strongest"]
+        read, high = (run.figures[name].value for name in ("probe_features", "probe_features_high"))
         found.append(
             {
                 "objective": point.objective,
                 "beta": point.beta,
                 "mask": MASKS[point.mask],
-                "probe": run.figures["probe_features"].value,
-                "ci95": strongest and strongest["ci95"],
+                "probe": read,
+                "ci95": None if read is None else [read, high],
                 "underpowered": bool(run.underpowered),
                 **{name: run.figures[name].value for name in _FIGURES},
             }

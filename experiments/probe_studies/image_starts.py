@@ -35,6 +35,8 @@ from tf_mtl_privacy.reporting.model_table_text import markdown_table
 
 ATTACKER, COLUMNS = "soft_standardised", ("start", "validation", "test", "processor_seconds")
 _CLASSES = 8
+# Faces that each start is tested on.
+TESTED = 1_000
 
 
 @one_line_errors
@@ -64,7 +66,7 @@ def pixels(data_seed: int, setting: Setting, tint: float = 1.0, noise: float = 0
         tint: factor in [0, 1] on the distance of each pixel from grey.
         noise: standard deviation of Gaussian noise added to pictures in [0, 1].
     """
-    counts = (setting.reference_rows, setting.validation_rows, setting.reference_tests)
+    counts = (setting.image_rows, setting.validation_rows, TESTED)
     images, labels = attacker_faces(DataConfig(data_seed=data_seed), sum(counts))
     rows, ends = np.asarray(targets.pixels(images)), np.cumsum(counts)[:-1]
     grey = rows.mean(axis=-1, keepdims=True)

@@ -1,12 +1,14 @@
 """Accuracy and cost of fast and thorough attackers on the features of one run.
 
     python -m experiments.probe_studies.probe_power --run_dir=RUN [--only=soft_whitened,..]
-        [--restarts=N] [--settings=fast,thorough] [--faces=N] [--seed=N] [--json=FILE]
+        [--restarts=N] [--settings=fast,thorough] [--trained_on=unseen,own] [--faces=N] [--seed=N]
+        [--json=FILE]
 
 Use a run whose features still contain the private label (no mask, no game); there the fast setting
 should come within 5 points of the thorough one. Each setting uses its own numbers of training and
-validation faces. Both are tested on the test rows of the run or, with --faces=N, on N further
-unseen faces, which separates a small effect from chance. Prints Markdown.
+validation rows, of unseen rows or of the run's own training rows. Both are tested on the test rows
+of the run or, with --faces=N, on N further unseen faces, which separates a small effect from
+chance. Prints Markdown.
 """
 
 from __future__ import annotations
@@ -27,15 +29,25 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.evaluation.probes.rows import Labelled, unseen_rows
+from tf_mtl_privacy.evaluation.probes.rows import AttackRows, Labelled, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
+from tf_mtl_privacy.evaluation.probes.summary import KINDS, UNSEEN
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.reporting.model_table_text import markdown_table
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
 
 # Attackers that need the discriminator of the run.
 OF_DISCRIMINATOR = ("discriminator", "discriminator_final")
-COLUMNS = ("setting", "attacker", "rows", "validation", "test", "seconds", "processor_seconds")
+COLUMNS = (
+    "setting",
+    "attacker",
+    "trained_on",
+    "rows",
+    "validation",
+    "test",
+    "seconds",
+    "processor_seconds",
+)
 
 
 @one_line_errors
@@ -67,9 +79,30 @@ def readings(
     setting = SETTINGS[name]
     if options.restarts:
         setting = dataclasses.replace(setting, restarts=options.restarts)
-    rows = unseen_rows(dataset, run.config.data, dataset.rows["test"], setting, seed)
-    if isinstance(rows, str):
-        raise RunError(f"--run_dir={options.run_dir}: {rows}")
+    test, found = dataset.rows["test"], []
+    for kind in options.trained_on:
+        rows = (
+            unseen_rows(dataset, run.config.data, test, setting, seed)
+            if kind == UNSEEN
+            else own_rows(dataset, test, setting, seed)
+        )
+        if isinstance(rows, str):
+            raise RunError(f"--run_dir={options.run_dir}: --trained_on={kind}: {rows}")
+        found += _of_rows(options, run, dataset, rows, setting, seed, kind)
+    return found
+
+
+def _of_rows(
+    options: argparse.Namespace,
+    run: SavedRun,
+    dataset: Dataset,
+    rows: AttackRows,
+    setting: Setting,
+    seed: int,
+    kind: str,
+) -> list[dict[str, Any]]:
+    """`readings` of attackers who learn from one kind of rows."""
+    name = setting.name
     if options.faces:
         rows = rows._replace(test=further_faces(run.config.data, setting, options.faces))
     classes = len(dataset.private_classes)
@@ -83,6 +116,7 @@ def readings(
             {
                 "setting": name,
                 "attacker": reading.name,
+                "trained_on": kind,
                 "rows": len(data.train),
                 "validation": reading.validation,
                 "test": reading.test["balanced_accuracy"],
@@ -120,6 +154,9 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--only", default="", help="attackers, separated by commas; default: all")
     parser.add_argument("--settings", default="fast,thorough", help="separated by commas")
     parser.add_argument(
+        "--trained_on", default=UNSEEN, help="kinds of attacker rows, separated by commas"
+    )
+    parser.add_argument(
         "--restarts", type=int, default=0, help="random starts; 0: as in the setting"
     )
     parser.add_argument("--faces", type=int, default=0, help="test on this many further faces")
@@ -129,6 +166,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--json", default="", help="output file for the figures")
     options = parser.parse_args(argv)
     options.only = names(parser, "only", options.only, (*attackers(), *OF_DISCRIMINATOR))
+    options.trained_on = names(parser, "trained_on", options.trained_on, KINDS)
     options.settings = names(parser, "settings", options.settings, SETTINGS)
     return options
 

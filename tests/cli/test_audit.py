@@ -81,7 +81,7 @@ def test_a_finished_run_is_audited(run_dir, capsys):
     left_out = {part["what"] for part in found["not_done"]}
     assert left_out == {"attributes", "lira_offline, lira_online"}
     assert all(len(line) <= 96 for line in shown.out.splitlines())
-    for words in ("Strongest", "Inversion", "No claim to test", "modified entropy"):
+    for words in ("Worst finding", "Inversion", "No claim to test", "modified entropy"):
         assert words in shown.out
 
 

@@ -8,11 +8,36 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import tiny_config
+from tf_mtl_privacy import audit as audit_command
 from tf_mtl_privacy import audit_parts
 from tf_mtl_privacy.audit_power import power_part
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.membership.run import Membership
 from tf_mtl_privacy.evaluation.membership.selection import halves
+from tf_mtl_privacy.reporting.reconcile_probes import leakage
+
+
+def test_audit_raises_the_leakage_that_results_json_states(tmp_path):
+    figures = {"name": "x", "accuracy": 0.15, "balanced_accuracy": 0.15, "ci95": [0.1, 0.22]}
+    probe = {"setting": "fast", "weights": "w", "features": {"strongest": figures}}
+    results = {"privacy": {"classes": 8, "chance": 0.125, "probe": probe}, "config": {}}
+    results["privacy"]["leakage"] = leakage(results)
+    path = tmp_path / "results.json"
+    path.write_text(json.dumps(results))
+    strongest = figures | {"accuracy": 0.48, "balanced_accuracy": 0.48, "ci95": [0.4, 0.52]}
+    audit = {
+        "weights": "w",
+        "config": {},
+        "attributes": {"setting": "thorough", "features": {"strongest": strongest}},
+    }
+    audit_command._raise_leakage(tmp_path, audit | {"weights": "other"})
+    assert json.loads(path.read_text()) == results
+    audit_command._raise_leakage(tmp_path, audit)
+    found = json.loads(path.read_text())["privacy"]["leakage"]
+    assert (found["worst"]["accuracy"], found["worst"]["upper"]) == (0.48, 0.52)
+    assert found["worst"]["source"] == "thorough attackers of the audit"
+    # Without a result there is nothing to raise.
+    audit_command._raise_leakage(tmp_path / "empty", audit)
 
 
 def test_where_people_have_several_pictures_a_claim_on_one_is_not_tested_by_membership():

@@ -11,6 +11,7 @@ from tf_mtl_privacy.config import Config, DataConfig, TrainConfig
 from tf_mtl_privacy.data import Labels
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluate import evaluate_run, results_path
+from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
 from tf_mtl_privacy.models.bundle import Bundle
 
 
@@ -50,6 +51,40 @@ def test_the_result_is_written_and_returned(run, tmp_path):
     assert found["regions"]["reason"] == (
         "synthetic_faces does not say where the sensitive region is"
     )
+
+
+def attackers(accuracy, setting="fast"):
+    """A probe whose strongest attacker on features reads so much."""
+    figures = {"name": "x", "accuracy": accuracy, "balanced_accuracy": accuracy, "n": 100}
+    strongest = figures | {"ci95": [accuracy - 0.1, accuracy + 0.1]}
+    return {"setting": setting, "features": {"strongest": strongest}, "not_checked": []}
+
+
+def test_weaker_attackers_do_not_lower_the_leakage_of_the_same_weights(run, tmp_path, monkeypatch):
+    def read(accuracy, audit=None):
+        digest = weights_digest(networks(run))
+        found = attackers(accuracy) | {"weights": digest}
+        monkeypatch.setattr(
+            "tf_mtl_privacy.evaluation.probes.saved.probe_run", lambda *a, **b: found
+        )
+        if audit is not None:
+            about = {"schema_version": 1, "weights": digest, "attributes": audit}
+            (tmp_path / "audit.json").write_text(json.dumps(about))
+        result = evaluate_run(tmp_path, probe="fast")
+        assert result["privacy"]["probe"]["features"]["strongest"]["accuracy"] == accuracy
+        return result["privacy"]["leakage"]["features"]["accuracy"]
+
+    assert read(0.5) == 0.5
+    assert read(0.2) == 0.5
+    # An audit by stronger attackers lies beside it.
+    assert read(0.2, audit=attackers(0.8, "thorough")) == 0.8
+    (tmp_path / "audit.json").unlink()
+    assert read(0.2) == 0.8
+    # Of other weights nothing is known yet, and a damaged result says nothing.
+    run.bundle.encoder.set_weights([1.01 * values for values in run.bundle.encoder.get_weights()])
+    assert read(0.2) == 0.2
+    (tmp_path / "results.json").write_text("{")
+    assert read(0.3) == 0.3
 
 
 def test_pictures_of_people_are_written_only_when_asked_for(run, tmp_path):

@@ -39,6 +39,7 @@ def faces(*, known=True, empty=(), landmarks=False, validation=20):
     )
     if landmarks:
         points = np.tile(np.array([10, 12, 22, 12, *[0] * 6], np.float32), (ROWS, 1))
+        points[:, :4:2] += np.arange(ROWS, dtype=np.float32)[:, np.newaxis] % 4
         dataset = dataclasses.replace(dataset, landmarks=points)
     return dataset, true
 
@@ -161,13 +162,17 @@ def test_a_model_without_mask_and_discriminator_marks_nothing():
 def test_eyes_of_photographs_are_found_by_their_landmarks():
     dataset, _ = faces(known=False, landmarks=True)
     run = run_of(dataset, mask=True)
-    found = part(run, dataset, dataset="celeba", data_dir="x", private_label="identity")
+    celeba = {"dataset": "celeba", "data_dir": "x"}
+    found = part(run, dataset, **celeba, private_label="attributes:Narrow_Eyes")
     assert found["truth"] == "discs around the eyes" and found["n"] == 40
     discs = figures.eye_discs(dataset.landmarks[20:], 32)
     heat, covered = region_maps(run.bundle)(dataset.store.images(dataset.rows["test"]))
     approximately(found, figures.region_scores(heat, discs, covered))
-    # The eyes are at the same place in each of them.
-    assert found["fixed"]["pointing"] == 1.0 and found["true_area"] == discs[0].mean()
+    assert found["true_area"] == pytest.approx(discs.mean())
+    # A nose is not there: the same mask is not scored by them.
+    nose = part(run, dataset, **celeba, private_label="attributes:Big_Nose")
+    assert nose["truth"] is None and nose["area"] == pytest.approx(found["area"])
+    assert "nothing says where Big_Nose is read" in nose["reason"]
 
 
 def test_of_many_rows_evenly_spaced_ones_are_taken(monkeypatch):

@@ -140,7 +140,7 @@ def test_what_is_known_of_the_true_region():
     def read(rows):
         return np.ones((len(rows), 8, 8), bool)
 
-    landmarks = np.tile(np.array([2, 2, 6, 2], np.float32), (5, 1))
+    landmarks = np.array([[2, 2 + k % 3, 6, 2] for k in range(5)], np.float32)
     assert true_regions("iris", "synthetic_faces", read, None, 8) == (
         "regions of the data set",
         read,
@@ -150,5 +150,27 @@ def test_what_is_known_of_the_true_region():
     )
     name, regions = true_regions("attributes:Eyeglasses", "celeba", None, landmarks, 8)
     assert name == "discs around the eyes"
+    assert true_regions("attributes:Narrow_Eyes,Bags_Under_Eyes", "celeba", None, landmarks, 8)[
+        0
+    ] == ("discs around the eyes")
     np.testing.assert_array_equal(regions(np.array([3, 1])), eye_discs(landmarks[:2], 8))
     assert true_regions("identity", "lfw", None, None, 8).startswith("lfw does not say where")
+
+
+@pytest.mark.parametrize("label", ["attributes:Male", "attributes:Eyeglasses,Smiling", "identity"])
+def test_true_regions_of_a_label_away_from_the_eyes_are_not_known(label):
+    landmarks = np.array([[2, 2 + k, 6, 2] for k in range(3)], np.float32)
+    found = true_regions(label, "celeba", None, landmarks, 8)
+    assert isinstance(found, str) and "nothing says where" in found
+    assert label.removeprefix("attributes:").split(",")[-1] in found and "Eyeglasses" not in found
+
+
+def test_landmarks_that_never_move_are_no_truth():
+    # They move by a tenth of a pixel: the discs are the same.
+    still = np.array([[2 + k / 50, 2, 6, 2] for k in range(5)], np.float32)
+    found = true_regions("attributes:Narrow_Eyes", "celeba", None, still, 8)
+    assert isinstance(found, str) and "the same in every picture" in found
+    # A single picture says nothing of others.
+    assert true_regions("attributes:Narrow_Eyes", "celeba", None, still[:1], 8)[0] == (
+        "discs around the eyes"
+    )

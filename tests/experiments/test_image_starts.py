@@ -19,6 +19,7 @@ from tf_mtl_privacy.evaluation.probes.settings import FAST
 def tiny_setting(monkeypatch):
     setting = dataclasses.replace(FAST, **TINY)
     monkeypatch.setitem(image_starts.SETTINGS, "fast", setting)
+    monkeypatch.setattr(image_starts, "TESTED", 24)
     return setting
 
 

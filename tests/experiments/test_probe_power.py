@@ -8,7 +8,10 @@ import numpy as np
 import pytest
 
 from experiments.probe_studies import probe_power
+from tests.evaluation.probes.conftest import TINY
+from tests.evaluation.probes.runs import untrained_run
 from tf_mtl_privacy.config import Config, DataConfig
+from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.data.synthetic_source import attacker_faces
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.probes.settings import FAST
@@ -19,6 +22,7 @@ def reading(setting, attacker, validation, test):
     return {
         "setting": setting,
         "attacker": attacker,
+        "trained_on": "own",
         "validation": validation,
         "test": test,
         **cost,
@@ -45,7 +49,7 @@ def test_main_prints_table_and_gap(monkeypatch, capsys, tmp_path):
     path = tmp_path / "found.json"
     assert probe_power.main(["--run_dir=runs/x", f"--json={path}"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert printed[2] == "| fast | a | 10 | 0.5 | 0.62 | 1.5 | 2.25 |"
+    assert printed[2] == "| fast | a | own | 10 | 0.5 | 0.62 | 1.5 | 2.25 |"
     assert printed[-1].endswith("4.5 points apart on test rows")
     assert json.loads(path.read_text())["strongest"] == {"fast": 0.61, "thorough": 0.655}
 
@@ -54,6 +58,24 @@ def test_settings_flag_with_an_unknown_setting_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
         probe_power.main(["--run_dir=runs/x", "--settings=slow"])
     assert stop.value.code == 2 and "--settings=slow" in capsys.readouterr().err
+
+
+def test_both_kinds_of_rows_are_attacked(tmp_path):
+    run = untrained_run(tmp_path / "run")
+    dataset = open_dataset(run.config.data)
+    tiny = dataclasses.replace(FAST, **TINY)
+    options = types.SimpleNamespace(
+        seed=0,
+        restarts=0,
+        faces=0,
+        run_dir="x",
+        trained_on=["own", "unseen"],
+        only=["knn_whitened"],
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(probe_power.SETTINGS, "fast", tiny)
+        found = probe_power.readings(options, run, dataset, "fast")
+    assert [(row["trained_on"], row["rows"]) for row in found] == [("own", 72), ("unseen", 96)]
 
 
 def test_only_flag_with_an_unknown_attacker_is_refused(capsys):

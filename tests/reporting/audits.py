@@ -17,6 +17,12 @@ _ATTACK = {
 }
 
 
+def attack_figures(audit):
+    """Figures of every attack, those of the chosen one left out."""
+    groups = (audit["membership"][name] for name in ("business", "features", "release"))
+    return [figures for group in groups for figures in group.values()]
+
+
 def make_audit(results=None, **changes):
     """An audit of the run of `results`; `changes` replace its parts."""
     audit = {

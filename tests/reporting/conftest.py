@@ -72,6 +72,7 @@ def _status(config):
             "phases": {"business": {"epochs": 3, "most_epochs": 10, "steps": 90, "seconds": 1.5}},
             "final_beta": 0.3,
             "before_game": {"fresh_probe_balanced_accuracy": 0.79},
+            "final_check": {"epoch": 3, "fresh_probe_balanced_accuracy": 0.13},
             "kept_epoch": 3,
             "in_loop": {"most_balanced_accuracy": 0.61, "epochs": 7},
             "parameters": {"encoder": 1000},

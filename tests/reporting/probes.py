@@ -24,6 +24,7 @@ TARGETS = (
     "planted",
 )
 LOW = {"features": 143, "restored": 131, "logits": 125, "regions": 139}
+LOW |= {"one_draw": 128, "features_and_regions": 142}
 
 
 def reading(name, hits):
@@ -46,7 +47,18 @@ def whole_probe(pixels=990):
     return probe_summary("thorough", found, off, 12.3, {"fresh_probe_balanced_accuracy": 0.781}) | {
         "weights": "0123456789abcdef",
         "kept_readings": 3,
+        "kept_best": {
+            "features": {
+                **{k: found["features"][k] for k in ("strongest", "trained_on", "rows", "bound")},
+                **{"split": "test", "setting": "thorough", "readings": 2},
+            }
+        },
     }
+
+
+def patient(probe):
+    """The probe of attackers whose readings no longer change with more rows and updates."""
+    return probe | {"patience": {"checked": True, "flat": True, "reason": "flat"}}
 
 
 def bare_probe():

@@ -26,6 +26,7 @@ def results(model="mtl_adv_dp", seed=0, features=0.5, high=0.55, **changes):
             "probe": {
                 "features": {PROBE: {"accuracy": features, "ci95": [features - 0.05, high]}},
                 "restored": {PROBE: {"accuracy": 0.2, "ci95": [0.18, 0.22]}},
+                "patience": {"checked": True, "flat": True, "reason": "flat"},
                 "underpowered": False,
                 "underpowered_reasons": [],
             },

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.reporting.audits import make_audit
+from tests.reporting.audits import attack_figures, make_audit
 from tests.reporting.test_privacy_card import attacked, gaps, sentences
 from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.membership_words import membership_verdict
@@ -22,7 +22,7 @@ def test_members_that_differ_by_themselves_make_the_figure_worthless(results, ch
     card = privacy_card(results, audit)
     assert words in sentences(card)
     # No figure of theirs is left, and the question counts as open.
-    assert not any("trained on" in what or "power" in what for what in attacked(card))
+    assert not any("membership" in what or "power" in what for what in attacked(card))
     assert words in gaps(card)["whether a picture was trained on"]
 
 
@@ -45,8 +45,8 @@ def test_attacks_without_power_are_no_evidence(results, changes, why):
     command = "python -m tf_mtl_privacy.audit --run_dir=runs/a --setting=fast --power_run="
     wanted = why.format(command=f"{command}OVERFITTED_RUN_DIR")
     assert gaps(card)["power of membership attacks"] == wanted
-    (found,) = [text for what, text in attacked(card).items() if "was trained on" in what]
-    # Here the intervals lie above a guess: that is no low figure.
+    (found,) = [text for what, text in attacked(card).items() if what.startswith("membership of")]
+    # Here the intervals lie above chance: that is no low figure.
     assert found.endswith("what was found is real; that nothing more can be found is not shown")
     assert "low figure" not in found
 
@@ -55,8 +55,8 @@ def test_members_that_are_told_apart_are_said_to_be(results):
     audit = make_audit(results)
     card = privacy_card(results, audit)
     told = (
-        "embers of the training set can be told from others better than by a guess on average "
-        "(AUC 0.514 (0.503–0.525), a guess 0.5, by loss on the classifier's answers, the highest "
+        "embers of the training set can be told from others better than chance on average "
+        "(AUC 0.514 (0.503–0.525), chance 0.5, by loss on the classifier's answers, the highest "
         "of 4 attacks)."
     )
     assert card["summary"].endswith(f"M{told}") and f"trained on: m{told}" in sentences(card)
@@ -100,12 +100,13 @@ SURE = {"0.01": {"value": 0.02, "ci95": [0.012, 0.03]}, "0.001": {"value": None,
 def test_only_a_low_figure_needs_the_attacks_power(results, figures, state, words):
     audit = make_audit(results)
     audit["membership"] |= {"verdict": "no_power", "verdict_reason": "why"}
-    audit["membership"]["strongest"] |= figures
+    for found in (audit["membership"]["strongest"], *attack_figures(audit)):
+        found |= figures
     audit["membership"]["data"]["same_distribution"]["state"] = state
     (found,) = [
         text
         for what, text in attacked(privacy_card(results, audit)).items()
-        if "was trained on" in what
+        if what.startswith("membership of a picture")
     ]
     assert words in found and (("low figure" in found) is ("low figure" in words))
     assert words in " ".join(audit_table(audit | {"attributes": None}).split())

@@ -47,6 +47,10 @@ def test_with_everything_private_each_part_has_it(results):
     assert card["conditional"] is None and "no epsilon bounds" not in sentences(card)
     assert "conditional" not in card["summary"] + sentences(card)
     assert card["summary"].startswith("The released weights of encoder, business, restorer and")
+    # An epsilon of weights is none of what is computed from a training picture.
+    alone = "not of the features, restored image or answers for a training picture"
+    assert alone in card["summary"] and alone in " ".join(card["claims"])
+    assert alone not in str(privacy_card(results))
 
 
 def test_a_void_run_promises_nothing(results):
@@ -75,21 +79,21 @@ def test_readers_outside_the_accounting_are_named_twice(results):
 def test_what_attackers_found_has_its_figures(results):
     card = privacy_card(results)
     found = attacked(card)
-    # 143 and 152 of 1000 in tests/reporting/probes.py, 1 of 8 by a guess.
-    assert found["the iris, from features"].startswith("14.3 % (95 % interval 12.3–16.6 %)")
-    assert found["the iris, from features, own rows"].startswith("15.2 %")
-    assert all(text.endswith("a guess 12.5 %") for text in found.values())
-    assert "14.3 % of test pictures (95 % interval up to 16.6 %" in card["summary"]
+    # 143 of 1000 by attackers of unseen rows and 152 by those of own rows in
+    # tests/reporting/probes.py, 1 of 8 by chance: the stronger ones are the headline.
+    assert found["the iris, from features"].startswith("15.2 % (at most 17.6 %), balanced 15.2 %")
+    assert all(text.endswith("chance 12.5 %") for text in found.values())
+    assert "15.2 % from features (at most 17.6 %); chance is 12.5 %" in card["summary"]
+    assert list(found) == [part["what"] for part in card["attacked"]]
+    assert next(iter(found)) == "the iris, from features"
     # What nobody is given is no finding about the run.
     assert not any("pixels" in what or "untrained" in what for what in found)
 
 
 def test_weak_attackers_allow_no_claim():
     card = privacy_card(make_results(probe=whole_probe(pixels=300)))
-    assert (
-        "too weak for any claim" in card["summary"] and "even they read 14.3 %" in card["summary"]
-    )
-    assert "as these were too weak: " in sentences(card)
+    assert "too weak for any claim" in card["summary"] and "15.2 % from" in card["summary"]
+    assert "No bound is claimed on what attackers read: the strongest" in sentences(card)
 
 
 def test_what_nobody_did_is_named_with_its_command():
@@ -105,8 +109,9 @@ def test_the_audit_s_findings_stand_there(results):
     found = attacked(card)
     membership = next(text for what, text in found.items() if "modified entropy" in what)
     assert membership == (
-        "AUC 0.514 (0.503–0.525), a guess 0.5; finds 1.3 % (1.0–1.7 %) of the training pictures at "
-        "1 % false alarms; finds 5.8 % (5.1–6.6 %) of the training pictures at 5 % false alarms"
+        "AUC 0.514 (0.503–0.525), chance 0.5; finds 1.3 % (1.0–1.7 %) of the training pictures at "
+        "1 % false positives; finds 5.8 % (5.1–6.6 %) of the training pictures at 5 % false "
+        "positives"
     )
     power = next(text for what, text in found.items() if "power, the run overfitted" in what)
     assert power.startswith("AUC 0.930 (0.920–0.940)")
@@ -137,7 +142,7 @@ def test_inversion_says_whose_pictures_its_attacker_had(results, people, words):
         (
             {},
             "the nearest other picture shows the same person for 42.0 % (39.0–45.0 %) of 640 "
-            "restored pictures, by a guess for 0.10 % (the originals in their place: 63.0 %, the "
+            "restored pictures, by chance for 0.10 % (the originals in their place: 63.0 %, the "
             "most that this measure can find)",
         ),
         ({"retrieval": "own_picture"}, "the nearest of all pictures is its own original for 42.0"),

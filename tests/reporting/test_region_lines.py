@@ -29,6 +29,20 @@ def test_what_wins_against_a_template_is_said_both_ways():
     assert region_lines(regions)[-1].endswith("WORSE: IoU, sum inside")
 
 
+def test_discs_around_the_eyes_are_a_reference_and_nothing_is_called_worse_by_them():
+    lines = region_lines(whole_regions() | {"truth": "discs around the eyes"})
+    assert lines[0].endswith("reference regions, not the truth (discs around the eyes): 3.6 %")
+    assert lines[1].startswith("93.3 % of the reference region is covered")
+    assert lines[-1].endswith("the label may be read elsewhere, so neither is called better")
+    assert not any("WORSE" in line or "better:" in line for line in lines)
+
+
+def test_template_that_fits_everywhere_is_no_rival():
+    fixed = {"iou": 1.0, "pointing": 1.0, "energy": 1.0, "area": 0.04}
+    lines = region_lines(whole_regions() | {"fixed": fixed})
+    assert lines[-1].endswith("a template cannot be beaten") and "WORSE" not in str(lines)
+
+
 def test_a_discriminator_only_marks():
     lines = region_lines(marked_by_discriminator())
     assert lines[0].startswith("3.0 % of a picture marked by the discriminator;")

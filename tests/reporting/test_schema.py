@@ -9,7 +9,10 @@ from tf_mtl_privacy.reporting.results import NO_EPSILON, build_results
 DOCUMENT = Path(__file__).parents[2] / "docs" / "results-schema.md"
 # Documented, and only there under circumstances that these results do not have.
 ELSEWHERE = {"utility.<task>.reason", "training.tasks.<task>", "restoration.mean_image_reason"}
-ELSEWHERE |= {"privacy.discriminator.reason", "privacy.probe"}
+ELSEWHERE |= {"privacy.discriminator.reason", "privacy.probe", "privacy.leakage"}
+ELSEWHERE |= {
+    f"privacy.leakage.claim.{name}" for name in ("upper", "target", "level", "all_attackers")
+}
 
 
 def _documented():

@@ -64,6 +64,8 @@ def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
     course = history(tmp_path, "privacy_balanced_accuracy")
     most = {"most_balanced_accuracy": max(course.values()), "epochs": 3}
     assert run.status["training"]["in_loop"] == most
+    # The weights as released are those of the last epoch.
+    assert run.status["training"]["final_check"] == {"epoch": 3, **found(0.25)}
 
 
 @pytest.mark.usefixtures("untraced_here")
@@ -203,6 +205,8 @@ def test_an_interrupted_run_keeps_the_same_networks(tmp_path, monkeypatch):
     best = min(course, key=lambda epoch: (course[epoch], -epoch))
     for run in (whole, parts):
         assert run.status["training"]["kept_epoch"] == best
+        # What is released is the kept epoch's, and so is the check that counts.
+        assert run.status["training"]["final_check"] == {"epoch": best, **found(course[best])}
     assert history(tmp_path / "parts") == course and len(set(course.values())) == 4
     ours, theirs = weights(parts), weights(whole)
     for name in theirs:

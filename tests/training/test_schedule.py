@@ -101,6 +101,18 @@ def test_gates_at_their_boundaries(phase, metrics, status):
     assert schedule.gate(config(), phase, metrics, TASKS)["status"] == status
 
 
+def test_gate_of_zero_is_off_only_where_it_ends_nothing():
+    figures = {"privacy_balanced_accuracy": 0.1}
+
+    def status(**changes):
+        return schedule.gate(config(**changes), "discriminator", figures, TASKS)["status"]
+
+    assert status(gate_discriminator=0.0, early_gates=False) == "off"
+    # With early gates it ends the phase after its first epoch.
+    assert status(gate_discriminator=0.0) == "met"
+    assert status(gate_discriminator=0.2, early_gates=False) == "not_met"
+
+
 def test_a_phase_without_a_gate_says_so():
     assert schedule.gate(config(), "adversarial", {}, TASKS) is None
     assert (

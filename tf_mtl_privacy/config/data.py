@@ -119,8 +119,8 @@ class DataConfig:
             raise UsageError(f"--dataset={self.dataset} needs --data_dir=FOLDER")
         if self.dataset == "lfw" and self.private_label not in ("", "none"):
             raise UsageError(
-                f"--private_label={self.private_label}: lfw has no private label and is for evaluation "
-                "only; train on other data, then run python -m tf_mtl_privacy.evaluate "
+                f"--private_label={self.private_label}: lfw has no private label and is for "
+                "evaluation only; train on other data, then run python -m tf_mtl_privacy.evaluate "
                 "--run_dir=RUN_DIR --dataset=lfw --data_dir=FOLDER"
             )
         if self.dataset.startswith("tfds:celeb_a") and self.private_label == "identity":

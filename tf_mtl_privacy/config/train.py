@@ -46,7 +46,11 @@ class TrainConfig:
         "gender=0.90", "Gate of the classifier: task=accuracy on validation rows."
     )
     gate_discriminator: float = option(
-        0.8, "Gate of the discriminator: balanced accuracy on validation rows.", low=0, high=1
+        0.8,
+        "Gate of the discriminator: balanced accuracy on validation rows; 0 with "
+        "--early_gates=false means none.",
+        low=0,
+        high=1,
     )
     gate_psnr: float = option(30.0, "Gate of the restorer: PSNR in dB on validation rows.", low=0)
     stop_business: str = option(

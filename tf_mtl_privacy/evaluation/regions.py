@@ -16,6 +16,13 @@ Array = np.ndarray[Any, Any]
 SHARES = (0.005, 0.01, 0.015, 0.02, 0.03, 0.04, 0.06, 0.08, 0.12, 0.16, 0.24, 0.36, 0.5)
 # A disc of an eye's width: lids are about 30 mm wide, pupils 63 mm apart.
 EYE_RADIUS = 0.25
+# Names of what marked regions are scored against.
+DATA_REGIONS = "regions of the data set"
+EYE_DISCS = "discs around the eyes"
+# Attributes that are read at the eyes, as CelebA and LFW call them. Brows lie outside of the discs.
+EYE_ATTRIBUTES = frozenset({"Narrow_Eyes", "Bags_Under_Eyes", "Eyeglasses"})
+# Eyes that stay within so many pixels over all pictures were not looked for in each.
+_LEAST_MOVEMENT = 1.0
 FIGURES = ("iou", "pointing", "energy", "area", "covered", "covered_p1")
 
 
@@ -121,7 +128,12 @@ def true_regions(
     landmarks: Array | None,
     size: int,
 ) -> tuple[str, Callable[[Array], Array]] | str:
-    """What is known of the sensitive region: its name and rows -> `[n, S, S]` bool, or why nothing.
+    """Returns what marked regions can be scored against, or the reason why there is nothing.
+
+    Regions of the data set are the truth. Discs around the eyes are a reference, and only for a
+    private label that is read at the eyes (`EYE_ATTRIBUTES`): for any other label nothing is known,
+    and a mask that covers the right place would score badly against them. Landmarks that put the
+    discs at the same place in every picture were not found in the pictures, so they count as none.
 
     Args:
         private_label: what is private, as `DataConfig.effective_private_label` has it.
@@ -129,14 +141,29 @@ def true_regions(
         regions: reads true regions of rows; None where the data set has none.
         landmarks: `[N, 10]` pixels of all rows, or None.
         size: S.
+
+    Returns:
+        `DATA_REGIONS` or `EYE_DISCS`, and a function from rows to `[n, S, S]` bool.
     """
     if regions is not None:
         if dataset_name == "synthetic_faces" and private_label != "iris":
             return f"the faces' known regions are irises, not those of {private_label}"
-        return "regions of the data set", regions
+        return DATA_REGIONS, regions
     if landmarks is not None:
+        names = private_label.removeprefix("attributes:").split(",")
+        elsewhere = [name for name in names if name not in EYE_ATTRIBUTES]
+        if elsewhere:
+            return (
+                f"{dataset_name} has landmarks of the eyes, and nothing says where "
+                f"{', '.join(elsewhere)} is read"
+            )
         points = landmarks
-        return "discs around the eyes", lambda rows: eye_discs(points[rows], size)
+        if len(points) > 1 and np.ptp(points[:, :4], axis=0).max() < _LEAST_MOVEMENT:
+            return (
+                f"the landmarks of {dataset_name} are the same in every picture, so they do not "
+                "say where the eyes are"
+            )
+        return EYE_DISCS, lambda rows: eye_discs(points[rows], size)
     return f"{dataset_name} does not say where the sensitive region is"
 
 

@@ -1,43 +1,62 @@
-"""What an audit found, as a short plain-text table for the terminal."""
+"""Writes what an audit found as a plain-text table for the terminal, the worst finding first."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
-from tf_mtl_privacy.reporting.attacker_lines import reading_text
+from tf_mtl_privacy.reporting.attacker_lines import claim_lines, headline_text
 from tf_mtl_privacy.reporting.audit_findings import (
+    Finding,
+    audit_findings,
     audit_gaps,
-    claimed_epsilon,
-    inversion,
-    power,
-    strongest,
+    beyond_chance,
 )
 from tf_mtl_privacy.reporting.formats import count, percent
 from tf_mtl_privacy.reporting.layout import WIDTH, block, fitted, wrapped
-from tf_mtl_privacy.reporting.membership_words import auc_text, membership_gap, same_people_note
+from tf_mtl_privacy.reporting.membership_words import (
+    attacks,
+    auc_text,
+    membership_gap,
+    membership_order,
+    same_people_note,
+)
+from tf_mtl_privacy.reporting.reconcile_probes import leakage
 
 _RATES = ("0.001", "0.01", "0.05")
 _NAME, _CELL = 36, 10
 
 
-def audit_table(audit: Mapping[str, Any]) -> str:
-    """The content of audit.json, at most 96 columns wide."""
+def audit_table(audit: Mapping[str, Any], results: Mapping[str, Any] | None = None) -> str:
+    """Writes the content of audit.json, at most 96 columns wide.
+
+    Args:
+        audit: the content of audit.json.
+        results: that of results.json of the same weights, or None. What fresh attackers read is
+            then the worst of both files.
+    """
     rule = "─" * WIDTH
-    # Where members and others differ, "Strongest" says so already.
+    # Where members and others differ, "Membership" says so already.
     gap = None if same_people_note(audit) else membership_gap(audit, "audit")
+    findings = sorted(
+        [*_private_label(audit, results), *audit_findings(audit)], key=lambda f: -f.severity
+    )
+    worst = [f"{finding.what}: {finding.text}" for finding in findings[:1] if finding.severity > 0]
+    labels = {finding.label for finding in findings}
     blocks = [
-        block("Strongest", _told(strongest(audit)) or _noted(audit)),
+        *(block(f.label, [f"{f.what}: {f.text}"]) for f in findings if f.severity >= 0),
+        block("Membership", _noted(audit)) if "Membership" not in labels else [],
         block("Same kind of rows", _same(audit["membership"])),
-        block("Power of attacks", _told(power(audit)) or ([gap[1]] if gap else [])),
-        block("Private label", _attributes(audit["attributes"])),
-        block("Inversion", _told(inversion(audit))),
-        block("Epsilon", _told(claimed_epsilon(audit))),
+        *(block(f.label, [f"{f.what}: {f.text}"]) for f in findings if f.severity < 0),
+        block("Power of attacks", [gap[1]] if gap and "Power of attacks" not in labels else []),
         block("Not done", [f"{what}: {why}" for what, why in audit_gaps(audit)]),
-        block("CONTRADICTED", audit["contradictions"]),
         block("Withheld", _withheld(audit)),
     ]
-    lines = [rule, *_title(audit), rule, *_attacks(audit["membership"]), rule]
+    top = [
+        *block("CONTRADICTED", audit["contradictions"]),
+        *block("Worst finding", worst or ["none above chance"]),
+    ]
+    lines = [rule, *_title(audit), rule, *top, rule, *_attacks(audit["membership"]), rule]
     for found in blocks:
         lines += [*found, ""] if found else []
     return "\n".join([*lines[:-1], rule])
@@ -45,10 +64,6 @@ def audit_table(audit: Mapping[str, Any]) -> str:
 
 def _withheld(audit: Mapping[str, Any]) -> list[str]:
     return [f"{part['what']}; {part['why']}" for part in audit.get("contradictions_withheld", ())]
-
-
-def _told(finding: tuple[str, str] | None) -> list[str]:
-    return [f"{finding[0]}: {finding[1]}"] if finding else []
 
 
 def _noted(audit: Mapping[str, Any]) -> list[str]:
@@ -72,26 +87,35 @@ def _attacks(membership: Mapping[str, Any]) -> list[str]:
         for cell in ("AUC", "advantage", *[f"{100 * float(rate):g} % FPR" for rate in _RATES])
     )
     lines = [head]
-    for target in ("business", "features", "release"):
-        for name, found in membership.get(target, {}).items():
-            cells = [f"{found['auc']:.3f}", percent(found["advantage"])]
-            cells += [percent(found["tpr_at_fpr"][rate]["value"]) for rate in _RATES]
-            label = fitted(f"{target}: {name.replace('_', ' ')}", _NAME - 1).ljust(_NAME)
-            lines.append(label + "".join(cell.rjust(_CELL) for cell in cells))
-    legend = "a guess: AUC 0.5, advantage 0 %, and as many members caught as non-members accused"
+    # By the upper end at 5 % FPR, whichever attack was chosen on the other half.
+    found_most = sorted(attacks(membership), key=lambda a: membership_order(a[2]), reverse=True)
+    for target, name, found in found_most:
+        cells = [f"{found['auc']:.3f}", percent(found["advantage"])]
+        cells += [percent((found["tpr_at_fpr"].get(rate) or {}).get("value")) for rate in _RATES]
+        label = fitted(f"{target}: {name.replace('_', ' ')}", _NAME - 1).ljust(_NAME)
+        lines.append(label + "".join(cell.rjust(_CELL) for cell in cells))
+    legend = (
+        "chance: AUC 0.5, advantage 0 %, true positive rate equal to the false positive rate (FPR)"
+    )
     return [*lines, "", *wrapped([legend], 0)]
 
 
 def _same(membership: Mapping[str, Any]) -> list[str]:
     found = membership["data"]["same_distribution"]
-    return [f"members and others told apart without any model: AUC {auc_text(found)}, a guess 0.5"]
+    return [f"members and others told apart without any model: AUC {auc_text(found)}, chance 0.5"]
 
 
-def _attributes(probe: Mapping[str, Any] | None) -> list[str]:
-    if probe is None:
+def _private_label(audit: Mapping[str, Any], results: Mapping[str, Any] | None) -> list[Finding]:
+    """Describes what fresh attackers read of the private label, of everything that is known."""
+    known = results or {"config": audit.get("config"), "privacy": {}}
+    found = leakage(known, audit)
+    if not found:
         return []
-    best = probe["features"].get("strongest")
-    if not best:
-        return [f"fresh attackers ({probe['setting']}): not measured"]
-    weak = "; underpowered: nothing is claimed" if probe["underpowered"] else ""
-    return [f"fresh attackers ({probe['setting']}) on features: {reading_text(best)}{weak}"]
+    what = f"the private label, by fresh attackers ({found['setting'] or 'check in training'})"
+    if not found["worst"]:
+        return [Finding(what, "not measured", -1.0, "Private label")]
+    chance = known["privacy"].get("chance")
+    text = headline_text(found) + (f"; chance {percent(chance)}" if chance is not None else "")
+    text = "; ".join([text, *found["told"], *claim_lines(found)])
+    severity = beyond_chance(found["worst"]["upper"], chance or 0.0)
+    return [Finding(what, text, severity, "Private label")]

@@ -1,6 +1,6 @@
 """Whether a mask or the adversarial game made the difference between runs, as far as results say.
 
-Both are there in the same run. A discriminator that reads no more than a guess before the joint
+Both are there in the same run. A discriminator that reads no more than chance before the joint
 phase, after each of its epochs and at its end gives the encoder no direction: what attackers then
 no longer find, the mask took (docs/removal.md). One that learned half-way and was fooled afterwards
 gave it one.
@@ -68,12 +68,12 @@ def mask_line(title: str, evidence: Sequence[str]) -> str:
     runs = "" if len(masked) == len(evidence) else " (in some of its runs)"
     if set(masked) == {BLIND}:
         return (
-            f"{title} has a mask{runs}, and its discriminator reads no more than a guess before "
+            f"{title} has a mask{runs}, and its discriminator reads no more than chance before "
             "the game, after each epoch of it and at its end: the mask, not the game, separates "
             "its figures from those of models without one."
         )
     why = (
-        "and its discriminator reads more than a guess"
+        "and its discriminator reads more than chance"
         if READS in masked
         else "and what its discriminator reads before or along the game is not known"
     )

@@ -1,9 +1,9 @@
-"""What an audit's figures of membership inference are worth, in words."""
+"""Says in words what an audit's figures of membership inference are worth."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from tf_mtl_privacy.evaluation.membership.verdict import (
     INVALID,
@@ -21,8 +21,12 @@ TARGETS = {
 }
 
 
+# The false positive rate at which attacks are compared, as a key of audit.json.
+FALSE_POSITIVES = "0.05"
+
+
 def membership_verdict(audit: Mapping[str, Any]) -> str:
-    """What the figures of membership inference are worth.
+    """Returns the verdict on the figures of membership inference.
 
     Args:
         audit: the content of audit.json. Where it has no verdict of its own, that follows from its
@@ -77,7 +81,7 @@ def same_people_note(audit: Mapping[str, Any]) -> str:
 
 
 def is_evidence(figures: Mapping[str, Any]) -> bool:
-    """Whether an attack's own figures show that it beats a guess, on average or at a few people."""
+    """Tells if an attack's own figures beat chance, on average or for a few people."""
     ends = figures.get("auc_ci95")
     rates = (figures.get("tpr_at_fpr") or {}).items()
     return bool(ends and ends[0] > 0.5) or any(
@@ -86,14 +90,14 @@ def is_evidence(figures: Mapping[str, Any]) -> bool:
 
 
 def unshown(audit: Mapping[str, Any]) -> str:
-    """What the strongest attack's figures leave open where its power is not shown; else empty.
+    """Says what the highest attack leaves open where its power is not shown; else empty.
 
     What was found needs no other run to be true: only a low figure does.
     """
-    best = (audit.get("membership") or {}).get("strongest")
-    if not best or membership_verdict(audit) != NO_POWER:
+    worst = worst_attack(audit)
+    if not worst or membership_verdict(audit) != NO_POWER:
         return ""
-    if not is_evidence(best):
+    if not is_evidence(worst.figures):
         return "a low figure is no evidence, as the attacks' power is not shown"
     if _state(audit) == NOT_SHOWN:
         return "whether that is of training is not shown, as the rows are too few to tell"
@@ -101,7 +105,7 @@ def unshown(audit: Mapping[str, Any]) -> str:
 
 
 def told_apart(audit: Mapping[str, Any]) -> str:
-    """A clause where an attack tells members from others better than a guess on average.
+    """Writes a clause where an attack tells members from others better than chance on average.
 
     That is where the interval of the area under its curve lies above a half. Of several the one
     whose interval begins highest; empty where there is none or figures are not of membership.
@@ -122,8 +126,8 @@ def told_apart(audit: Mapping[str, Any]) -> str:
         else ""
     )
     return (
-        "members of the training set can be told from others better than by a guess on average "
-        f"(AUC {auc_text(figures)}, a guess 0.5, by {named}, the highest of {len(found)} "
+        "members of the training set can be told from others better than chance on average "
+        f"(AUC {auc_text(figures)}, chance 0.5, by {named}, the highest of {len(found)} "
         f"attacks{few})"
     )
 
@@ -134,6 +138,81 @@ def attacks(membership: Mapping[str, Any]) -> Iterator[tuple[str, str, Mapping[s
         for attack, figures in (membership.get(target) or {}).items():
             if isinstance(figures, Mapping) and figures.get("auc") is not None:
                 yield target, attack, figures
+
+
+class WorstAttack(NamedTuple):
+    """The membership attack that finds most, of all attacks of an audit.
+
+    Attributes:
+        figures: its figures, with `target` and `attack`: the largest upper end of the true positive
+            rate at 5 % false positives, and without such a rate of the AUC.
+        auc: the figures of the attack whose AUC ends highest, likewise; often another one.
+        num_attacks: how many attacks there are.
+        severity: how far above chance any of them ends, in [0, 1], see `membership_excess`.
+    """
+
+    figures: dict[str, Any]
+    auc: dict[str, Any]
+    num_attacks: int
+    severity: float
+
+
+def worst_attack(audit: Mapping[str, Any]) -> WorstAttack | None:
+    """Finds the worst membership attack; None where no figure is of membership."""
+    membership = audit.get("membership") or {}
+    # First, so that of equal ones the chosen one is named.
+    found = [dict(best)] if (best := membership.get("strongest")) else []
+    found += [
+        {"target": target, "attack": attack, **figures}
+        for target, attack, figures in attacks(membership)
+    ]
+    if not found or membership_verdict(audit) == INVALID:
+        return None
+    return WorstAttack(
+        max(found, key=membership_order),
+        max(found, key=_auc_end),
+        len({(figures["target"], figures["attack"]) for figures in found}),
+        max(map(membership_excess, found)),
+    )
+
+
+def membership_order(figures: Mapping[str, Any]) -> tuple[float, float]:
+    """Returns what attacks are sorted by: upper ends of the rate at 5 % false positives and AUC."""
+    rate = (figures.get("tpr_at_fpr") or {}).get(FALSE_POSITIVES) or {}
+    high = rate["ci95"][1] if rate.get("ci95") else rate.get("value")
+    return (-1.0 if high is None else float(high)), _auc_end(figures)
+
+
+def _auc_end(figures: Mapping[str, Any]) -> float:
+    return float((figures.get("auc_ci95") or [figures["auc"], figures["auc"]])[1])
+
+
+def membership_excess(figures: Mapping[str, Any]) -> float:
+    """Returns how far above chance an attack's figures end, in [0, 1].
+
+    It is the larger one of the Gini coefficient 2 AUC - 1 and, at 5 % false positives, the true
+    positive rate beyond 5 % as a share of 95 %; of both the upper end of the 95 % interval.
+    """
+    high, area = membership_order(figures)
+    chance = float(FALSE_POSITIVES)
+    return max(0.0, 2 * area - 1, (high - chance) / (1 - chance))
+
+
+def highest_rate(audit: Mapping[str, Any]) -> tuple[float, float] | None:
+    """Returns the largest true positive rate at 5 % false positives, and the largest upper end.
+
+    Both are taken over all attacks of the audit; None where no attack has such a rate.
+    """
+    membership = audit.get("membership") or {}
+    found = [figures for *_, figures in attacks(membership)]
+    found += [membership["strongest"]] if membership.get("strongest") else []
+    rates = [(figures.get("tpr_at_fpr") or {}).get(FALSE_POSITIVES) or {} for figures in found]
+    known = [rate for rate in rates if rate.get("value") is not None]
+    if not known:
+        return None
+    values = [float(rate["value"]) for rate in known]
+    ends = [float(rate["ci95"][1]) for rate in known if rate.get("ci95")]
+    return max(values), max([*values, *ends])
 
 
 def _state(audit: Mapping[str, Any]) -> str | None:

@@ -48,6 +48,8 @@ COLUMNS = (
     "expression_f1",
     "psnr_db",
     "discriminator",
+    "leakage",
+    "leakage_high",
     "probe_features",
     "probe_features_high",
     "probe_restored",
@@ -69,8 +71,8 @@ def model_table(runs_dir: str | os.PathLike[str], seeds: int = 1) -> dict[str, A
     Returns:
         JSON-ready: `seeds`, `models` (model -> `title`, `seeds`, `paper`, `figures`: column ->
         `spread`, `label_access`: list, or null where no run says it, `mask`: seed -> a value of
-        `mask_evidence`, `underpowered`: seed -> reasons, `membership`: seed -> verdict of its audit
-        where that is not "ok"), `reductions` (`claim`, `chance`, `paper`,
+        `mask_evidence`, `underpowered` and `refused`: seed -> reasons, `membership`: seed ->
+        verdict of its audit where that is not "ok"), `reductions` (`claim`, `chance`, `paper`,
         `ours`), `missing` (list of `model`, `seed`, `command`) and `notes` (list of sentences).
 
     Raises:
@@ -150,6 +152,7 @@ def _model(model: str, runs: Mapping[int, RunFigures]) -> dict[str, Any]:
         "underpowered": {
             str(seed): list(run.underpowered) for seed, run in runs.items() if run.underpowered
         },
+        "refused": {str(seed): list(run.refused) for seed, run in runs.items() if run.refused},
         "membership": {
             str(seed): run.membership for seed, run in runs.items() if run.membership in _UNSURE
         },
@@ -183,6 +186,8 @@ def _notes(runs: Mapping[str, Mapping[int, RunFigures]], folder: Path) -> list[s
             if run.underpowered:
                 reasons = "; ".join(run.underpowered)
                 notes.append(f"{name}: UNDERPOWERED ATTACKERS, NO CLAIM: {reasons}")
+            if others := [text for text in run.refused if text not in run.underpowered]:
+                notes.append(f"{name}: NO CLAIM: {'; '.join(others)}")
             if run.membership in _UNSURE:
                 notes.append(f"{name}: {_UNSURE[run.membership]}")
             if run.figures["probe_features"].absent == NOT_MEASURED:

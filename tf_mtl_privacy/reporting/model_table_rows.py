@@ -43,9 +43,10 @@ def figure_rows(table: Mapping[str, Any]) -> list[Row]:
         found: Iterable[Row] = _spread_rows(
             source.title, source.unit, [part["figures"][name] for part in models]
         )
-        why = "underpowered" if name.startswith("probe_") else name
-        if why in ("underpowered", "membership"):
-            found = [_marked(row, models, why) for row in found]
+        if name.startswith(("probe_", "leakage")):
+            found = [_marked(row, models, ("underpowered", "refused")) for row in found]
+        elif name == "membership":
+            found = [_marked(row, models, (name,)) for row in found]
         rows += found
         if any(name in part["paper"] for part in models):
             paper = [_paper(source.unit, part["paper"].get(name)) for part in models]
@@ -53,17 +54,20 @@ def figure_rows(table: Mapping[str, Any]) -> list[Row]:
     return [*rows, Row("label access", [access_text(part) for part in models])]
 
 
-def _marked(row: Row, models: Sequence[Mapping[str, Any]], why: str) -> Row:
-    """The row with a mark on figures of attackers that are too weak for a claim.
+def _marked(row: Row, models: Sequence[Mapping[str, Any]], why: Sequence[str]) -> Row:
+    """Marks figures on which no bound is claimed.
 
     Args:
         row: a row of figures.
         models: in the order of its cells.
-        why: the key of a model that then is not empty.
+        why: keys of a model, of which one then is not empty.
     """
     pairs = zip(row.cells, models, strict=True)
     return row._replace(
-        cells=[f"{cell} !" if "%" in cell and part[why] else cell for cell, part in pairs]
+        cells=[
+            f"{cell} !" if "%" in cell and any(part[key] for key in why) else cell
+            for cell, part in pairs
+        ]
     )
 
 

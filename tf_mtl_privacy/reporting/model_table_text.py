@@ -19,11 +19,12 @@ _CELL = 14
 LEGEND = (
     "paper: its Tables 1 and 3, on CelebA; the others: test rows of synthetic faces. Not the same "
     "task.",
-    "probe: the strongest fresh attacker on the frozen networks, and the upper end of its 95 % "
-    "interval. The in-loop discriminator's figure is not the leakage.",
-    "membership inference: training pictures found at 5 % false alarms by the strongest attack of "
-    "the run's audit; without one, what the stop rule measured.",
-    "!: the attackers of some seed were too weak for a claim; see the notes.",
+    "leakage and probe: the highest reading of all fresh attackers on the frozen networks, and the "
+    "largest upper end; worst target: of everything that the run gives away. The in-loop "
+    "discriminator's figure is not the leakage.",
+    "membership inference: training pictures found at 5 % false positives by the attack of the "
+    "run's audit that finds most; without an audit, what the stop rule measured.",
+    "!: no bound is claimed for some seed; see the notes.",
     "epsilon, D conditional: of the discriminator's updates given the encoder's whole course; it "
     "says nothing of any weight as released. released: of all released weights together.",
     "label access: what reads the private labels of training rows outside of the accounting; empty "

@@ -10,13 +10,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.reporting.attacker_lines import given_away, read_right, reading_text
-from tf_mtl_privacy.reporting.audit_findings import audit_findings, audit_gaps
+from tf_mtl_privacy.reporting.attacker_lines import headline_text
+from tf_mtl_privacy.reporting.audit_findings import (
+    audit_findings,
+    audit_gaps,
+    beyond_chance,
+    gives_back,
+)
 from tf_mtl_privacy.reporting.formats import count, percent
 from tf_mtl_privacy.reporting.membership_words import membership_gap, same_people_note, told_apart
-from tf_mtl_privacy.reporting.privacy_lines import claim_lines, epsilon, reader_lines
+from tf_mtl_privacy.reporting.privacy_lines import (
+    WEIGHTS_ALONE,
+    claim_lines,
+    epsilon,
+    reader_lines,
+)
 from tf_mtl_privacy.reporting.privacy_text import NOT_COVERED
-from tf_mtl_privacy.reporting.standing import audit_is_of, standing_probe
+from tf_mtl_privacy.reporting.reconcile_probes import (
+    audit_is_of,
+    given_away,
+    leakage,
+    reading_text,
+)
 
 RUN_DIR = "RUN_DIR"
 _CONDITIONAL = (
@@ -38,7 +53,7 @@ def privacy_card(
     Args:
         results: the content of results.json.
         audit: the content of audit.json, or None where nobody has audited the run. One that is not
-            of this run (`standing.audit_is_of`) counts as none.
+            of this run (`reconcile_probes.audit_is_of`) counts as none.
         run_dir: the run's folder, for commands.
 
     Returns:
@@ -52,7 +67,7 @@ def privacy_card(
     other = audit is not None and not audit_is_of(results, audit)
     audit = None if other else audit
     dp, privacy = results["dp"], results["privacy"]
-    probe, told = standing_probe(results, audit)
+    found = leakage(results, audit)
     return {
         "released": dict(dp.get("released") or {}),
         "claims": claim_lines(dp),
@@ -61,21 +76,21 @@ def privacy_card(
         "readers": reader_lines(dp),
         "attacked": [
             {"what": what, "finding": finding}
-            for what, finding in (*_read(results, probe, told), *audit_findings(audit or {}))
+            for what, finding in _ranked(results, found, audit or {})
         ],
         "not_attacked": [
             {"what": what, "why": why}
-            for what, why in (*_gaps(privacy, probe, run_dir), *_unaudited(audit, other, run_dir))
+            for what, why in (*_gaps(privacy, found, run_dir), *_unaudited(audit, other, run_dir))
         ],
         "not_protected": [
             *_weights(dp),
             *_content(results),
-            *_attackers(privacy, probe),
+            *_attackers(found),
             *_members(audit or {}),
             NOT_COVERED,
         ],
         "contradictions": list((audit or {}).get("contradictions") or ()),
-        "summary": _summary(results, probe, audit),
+        "summary": _summary(results, found, audit),
     }
 
 
@@ -88,23 +103,43 @@ def private_name(results: Mapping[str, Any]) -> str:
     return f"the code of {names.replace(',', ', ')}" if names else f"the {label}"
 
 
-def _read(
-    results: Mapping[str, Any], probe: Mapping[str, Any] | None, told: Mapping[str, str]
+def _ranked(
+    results: Mapping[str, Any], found: Mapping[str, Any] | None, audit: Mapping[str, Any]
 ) -> Iterator[tuple[str, str]]:
-    """What fresh attackers read of the private label."""
+    """Yields everything that was found, of attackers of the private label and of the audit.
+
+    The findings that give most away come first; see `audit_findings.Finding`.
+    """
+    about_label = [(_severity(results, entry), pair) for pair, entry in _read(results, found)]
+    about_audit = [(finding.severity, finding[:2]) for finding in audit_findings(audit)]
+    for _, (what, text) in sorted([*about_label, *about_audit], key=lambda pair: -pair[0]):
+        yield what, text
+
+
+def _severity(results: Mapping[str, Any], entry: Mapping[str, Any]) -> float:
+    return beyond_chance(entry["upper"], results["privacy"].get("chance") or 0.0)
+
+
+def _read(
+    results: Mapping[str, Any], found: Mapping[str, Any] | None
+) -> Iterator[tuple[tuple[str, str], Mapping[str, Any]]]:
+    """Yields what fresh attackers read of the private label, and the entry that says it."""
     chance = percent(results["privacy"].get("chance"))
-    for words, best in given_away(probe) if probe else ():
-        both = f"; {told[words]}" if words in told else ""
-        finding = f"{reading_text(best)}; a guess {chance}{both}"
-        yield f"{private_name(results)}, from {words}", finding
+    if not found:
+        return
+    for words, entry in given_away(found):
+        told = [text for text in found["told"] if text.startswith(f"{words}: ")]
+        both = "".join(f"; {text.removeprefix(f'{words}: ')}" for text in told)
+        finding = f"{reading_text(entry)}; chance {chance}{both}"
+        yield (f"{private_name(results)}, from {words}", finding), entry
 
 
 def _gaps(
-    privacy: Mapping[str, Any], probe: Mapping[str, Any] | None, run_dir: str
+    privacy: Mapping[str, Any], found: Mapping[str, Any] | None, run_dir: str
 ) -> Iterator[tuple[str, str]]:
     if not privacy.get("classes", 1):
         yield "the private label", "this data has none"
-    elif probe is None or not given_away(probe):
+    elif not found or not found["worst"] or not found["setting"]:
         command = f"python -m tf_mtl_privacy.evaluate --run_dir={run_dir} --probe=fast"
         yield "fresh attackers of the private label", command
 
@@ -146,7 +181,7 @@ def _weights(dp: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _content(results: Mapping[str, Any]) -> Iterator[str]:
-    """What the features are not kept from saying."""
+    """Names the information that the features are meant to carry."""
     yield (
         f"{_listed(list(results['utility']))}: what the features are made to say, about everybody "
         "whose picture is put in."
@@ -165,14 +200,13 @@ def _option(results: Mapping[str, Any], name: str) -> Any:
     return ((results.get("config") or {}).get("removal") or {}).get(name)
 
 
-def _attackers(privacy: Mapping[str, Any], probe: Mapping[str, Any] | None) -> Iterator[str]:
-    if probe is None or not given_away(probe):
+def _attackers(found: Mapping[str, Any] | None) -> Iterator[str]:
+    if not found or not found["worst"]:
         return
-    if probe.get("underpowered"):
-        reasons = "; ".join(probe.get("underpowered_reasons") or ["no reason given"])
-        yield f"Nothing is claimed of what attackers read, as these were too weak: {reasons}."
+    if not found["claim"]:
+        yield f"No bound is claimed on what attackers read: {'; '.join(found['refused'])}."
         return
-    rows = probe["features"].get("rows")
+    rows = found["features"].get("rows")
     learned = f" (these learned from {count(rows)} pictures)" if rows else ""
     yield (
         "Against a stronger attacker than those sent here, or one with more pictures"
@@ -181,32 +215,32 @@ def _attackers(privacy: Mapping[str, Any], probe: Mapping[str, Any] | None) -> I
 
 
 def _members(audit: Mapping[str, Any]) -> Iterator[str]:
-    """What is known of people who were trained on."""
+    """Names findings about people who were trained on."""
     yield from filter(None, [same_people_note(audit)])
     if told := told_apart(audit):
         yield f"That a picture was trained on: {told}."
 
 
 def _summary(
-    results: Mapping[str, Any], probe: Mapping[str, Any] | None, audit: Mapping[str, Any] | None
+    results: Mapping[str, Any], found: Mapping[str, Any] | None, audit: Mapping[str, Any] | None
 ) -> str:
     sentences = [_epsilon_sentence(results["dp"])]
-    best = ((probe or {}).get("features") or {}).get("strongest")
     name, chance = private_name(results), percent(results["privacy"].get("chance"))
-    if probe and probe.get("underpowered"):
-        read = f", and even they read {read_right(best)}" if best else ""
+    if found and found["worst"]:
         sentences.append(
-            f"The attackers that were sent are too weak for any claim{read}; a stronger one may "
-            f"read {name} from the features more often (a guess {chance})."
+            f"The strongest fresh attacker reads {name} with an accuracy of "
+            f"{headline_text(found)}; chance is {chance}."
         )
-    elif best:
-        sentences.append(
-            f"The strongest fresh attacker reads {name} from the features of "
-            f"{read_right(best)} of test pictures (95 % interval up to "
-            f"{percent(best['ci95'][1])}; a guess {chance})."
-        )
+        if found["underpowered"]:
+            sentences.append(
+                "The attackers are too weak for any claim; a stronger one may read more often."
+            )
+        elif not found["claim"]:
+            sentences.append("No bound is claimed; see what is not protected.")
     elif results["privacy"].get("classes", 1):
         sentences.append(f"Nobody has measured how well {name} can be read.")
+    if back := gives_back(audit or {}):
+        sentences.append(f"{back[0].upper()}{back[1:]}.")
     if told := told_apart(audit or {}):
         sentences.append(f"{told[0].upper()}{told[1:]}.")
     if audit and audit.get("contradictions"):
@@ -221,7 +255,8 @@ def _epsilon_sentence(dp: Mapping[str, Any]) -> str:
     if released:
         return (
             f"The released weights of {_listed(list(released))} together have epsilon "
-            f"{epsilon(max(released.values()))} at delta {dp['delta']:g}, for one picture."
+            f"{epsilon(max(released.values()))} at delta {dp['delta']:g}, for one picture. "
+            f"{WEIGHTS_ALONE[0].upper()}{WEIGHTS_ALONE[1:]}."
         )
     conditional = (dp.get("conditional") or {}).get("discriminator")
     if conditional is None:

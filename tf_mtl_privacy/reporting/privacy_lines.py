@@ -19,6 +19,13 @@ _SAMPLING = {
 }
 
 
+WEIGHTS_ALONE = (
+    "that epsilon is of the weights and of what is computed from the weights alone, not of the "
+    "features, restored image or answers for a training picture, which are made from the picture "
+    "itself"
+)
+
+
 def dp_lines(dp: Mapping[str, Any]) -> list[str]:
     """Epsilon and what it covers, or why none is stated; the `dp` part of results.json."""
     return [*claim_lines(dp), *reader_lines(dp)]
@@ -52,6 +59,7 @@ def _claims(dp: Mapping[str, Any]) -> list[str]:
     if released:
         return [
             f"{', '.join(released)}, as released: {value}, for all of them together",
+            WEIGHTS_ALONE,
             f"public: {dp['public_backbone']}",
         ]
     return [

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.reporting.reconcile_probes import leakage
 from tf_mtl_privacy.reporting.removal import removal_summary
 
 SCHEMA_VERSION = 1
@@ -18,8 +19,10 @@ def build_results(
     evaluation: Mapping[str, Any],
     evaluated_on: Mapping[str, Any],
     environment: Mapping[str, Any],
+    audit: Mapping[str, Any] | None = None,
+    others: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
-    """Puts a run's result together.
+    """Puts a run's result together, `privacy.leakage` included.
 
     Args:
         config: the run's configuration.
@@ -27,8 +30,10 @@ def build_results(
         evaluation: see `evaluation.summary.evaluation_summary`.
         evaluated_on: `dataset`, `split`, `data_fingerprint`, `changed`, `label_note`, `notes`.
         environment: see `reporting.environment.environment`.
+        audit: the content of audit.json of the same weights, or None.
+        others: further measurements of the same weights, see `reconcile_probes.leakage`.
     """
-    return {
+    results = {
         "schema_version": SCHEMA_VERSION,
         "model": config.train.model,
         "seed": config.train.seed,
@@ -43,6 +48,10 @@ def build_results(
         or {"epsilon_pld": None, "epsilon_rdp": None, "reason": NO_EPSILON},
         **evaluation,
     }
+    if "privacy" in evaluation:
+        found = leakage(results, audit, others)
+        results["privacy"] = {**evaluation["privacy"], "leakage": found}
+    return results
 
 
 def _without_statements(dp: Mapping[str, Any] | None) -> dict[str, Any]:

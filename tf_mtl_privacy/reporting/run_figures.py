@@ -13,13 +13,11 @@ from tf_mtl_privacy.evaluation.membership.verdict import INVALID
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
 from tf_mtl_privacy.reporting.mask_evidence import mask_evidence
-from tf_mtl_privacy.reporting.membership_words import membership_verdict
+from tf_mtl_privacy.reporting.membership_words import highest_rate, membership_verdict
+from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, given_away, leakage
 from tf_mtl_privacy.reporting.results import SCHEMA_VERSION
-from tf_mtl_privacy.reporting.standing import audit_is_of, standing_probe
 
 AUDIT_VERSION = 1
-# The false alarms at which figures of membership inference are compared, as a key of audit.json.
-FALSE_ALARMS = "0.05"
 
 # Why there is no figure: the run has no such thing, or nobody has measured it.
 NONE, NOT_MEASURED = "none", "not measured"
@@ -27,7 +25,7 @@ RATE, DECIBEL, EPSILON, SECONDS = "rate", "decibel", "epsilon", "seconds"
 
 
 class Source(NamedTuple):
-    """Where a figure stands in results.json.
+    """The place of a figure in results.json.
 
     Attributes:
         title: what it is, in a few words.
@@ -43,7 +41,7 @@ class Source(NamedTuple):
     none_at: str = ""
 
 
-_RESTORED, _MAP = "privacy.probe.restored.strongest", "privacy.probe.regions.strongest"
+_LEAKAGE = "privacy.leakage"
 SOURCES = {
     "gender": Source("gender accuracy", RATE, "utility.gender.accuracy"),
     "age": Source("age accuracy", RATE, "utility.age.accuracy"),
@@ -55,16 +53,15 @@ SOURCES = {
         "privacy.discriminator.accuracy",
         "privacy.discriminator",
     ),
-    "probe_features": Source(
-        "probe on features", RATE, "privacy.probe.features.strongest.accuracy"
-    ),
-    "probe_features_high": Source(
-        "features, upper end", RATE, "privacy.probe.features.strongest.ci95.1"
-    ),
-    "probe_restored": Source("probe on restored", RATE, f"{_RESTORED}.accuracy", _RESTORED),
-    "probe_restored_high": Source("restored, upper end", RATE, f"{_RESTORED}.ci95.1", _RESTORED),
-    "probe_regions": Source("probe on regions", RATE, f"{_MAP}.accuracy", _MAP),
-    "probe_regions_high": Source("regions, upper end", RATE, f"{_MAP}.ci95.1", _MAP),
+    "probe_features": Source("probe on features", RATE, f"{_LEAKAGE}.features.accuracy"),
+    "probe_features_high": Source("features, upper end", RATE, f"{_LEAKAGE}.features.upper"),
+    # A null there says that the model has no such thing; a target that nobody attacked has no key.
+    "probe_restored": Source("probe on restored", RATE, *2 * [f"{_LEAKAGE}.restored.accuracy"]),
+    "probe_restored_high": Source("restored, upper end", RATE, *2 * [f"{_LEAKAGE}.restored.upper"]),
+    "probe_regions": Source("probe on regions", RATE, *2 * [f"{_LEAKAGE}.regions.accuracy"]),
+    "probe_regions_high": Source("regions, upper end", RATE, *2 * [f"{_LEAKAGE}.regions.upper"]),
+    "leakage": Source("leakage, worst target", RATE, f"{_LEAKAGE}.worst.accuracy"),
+    "leakage_high": Source("worst target, upper end", RATE, f"{_LEAKAGE}.worst.upper"),
     "membership": Source("membership inference", RATE, "stop_rule.parts.membership.value"),
     "epsilon_conditional": Source(
         "epsilon, D conditional",
@@ -87,13 +84,15 @@ class Figure(NamedTuple):
 
 
 class RunFigures(NamedTuple):
-    """What comparisons read of one run.
+    """Figures of one run for comparisons.
 
     Attributes:
         figures: name in `SOURCES` -> its figure.
         label_access: what reads the private label outside of the accounting; None: not said.
-        underpowered: why its fresh attackers are too weak for a claim; empty where they are not,
-            or there are none.
+        underpowered: why its fresh attackers are too weak for a claim, or what they read still
+            rises with their rows; empty where neither holds, or there are none.
+        refused: why no bound is claimed on what fresh attackers read; empty where one is, or there
+            are none.
         chance: of the private label, in [0, 1], or None.
         fingerprint: of the data, or empty.
         mask: what it says of the mask and the game, see `mask_evidence`.
@@ -108,6 +107,7 @@ class RunFigures(NamedTuple):
     fingerprint: str
     mask: str
     membership: str = ""
+    refused: tuple[str, ...] = ()
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
@@ -148,44 +148,55 @@ def run_figures(results: Mapping[str, Any], audit: Mapping[str, Any] | None = No
 
     Args:
         results: the content of its results.json.
-        audit: that of its audit.json, or None; one that is not of the run counts as none. Of what
-            fresh attackers read in both the worse stands (`standing`), and membership inference is
-            the audit's, where the stop rule mostly has not measured it.
+        audit: that of its audit.json, or None; one that is not of the run counts as none. What
+            fresh attackers read is the worst of everything that is known
+            (`reconcile_probes.leakage`), and membership inference is the audit's, where the stop
+            rule mostly has not measured it.
     """
     if audit is not None and not audit_is_of(results, audit):
         audit = None
-    probe = standing_probe(results, audit).probe
-    results = {**results, "privacy": {**(results.get("privacy") or {}), "probe": probe}}
+    found = leakage(results, audit)
+    results = {**results, "privacy": {**(results.get("privacy") or {}), "leakage": found}}
     figures = {name: _figure(results, source) for name, source in SOURCES.items()}
-    found = _membership(audit) if audit else None
-    if found:
-        figures["membership"] = found
+    member = _membership(audit) if audit else None
+    if member:
+        figures["membership"] = member
     access = _walk(results, "dp.unaccounted_label_access")[0]
-    reasons: tuple[str, ...] = ()
-    if _walk(results, "privacy.probe.underpowered")[0]:
-        named = _walk(results, "privacy.probe.underpowered_reasons")[0] or ["no reason given"]
-        reasons = tuple(named)
     return RunFigures(
         figures,
         None if access is None else tuple(access),
-        reasons,
+        tuple(_weakness(found)),
         _walk(results, "privacy.chance")[0],
         _walk(results, "evaluated_on.data_fingerprint")[0] or "",
         mask_evidence(results),
-        membership_verdict(audit) if audit and found else "",
+        membership_verdict(audit) if audit and member else "",
+        tuple((found or {}).get("refused") or ()),
     )
 
 
+def _weakness(found: Mapping[str, Any] | None) -> list[str]:
+    """Gives the reasons why a low figure may only mean weak attackers."""
+    if not found:
+        return []
+    reasons = list(found["underpowered_reasons"])
+    if found["underpowered"] and not reasons:
+        reasons = ["no reason given"]
+    return reasons + [
+        f"{words}: what attackers read still rises with their rows"
+        for words, part in given_away(found)
+        if part["trend"] == "still rising"
+    ]
+
+
 def _membership(audit: Mapping[str, Any]) -> Figure | None:
-    """Of the strongest attack; None where an audit has no such figure."""
-    value = _walk(audit, "membership.strongest.tpr_at_fpr")[0] or {}
-    rate = (value.get(FALSE_ALARMS) or {}).get("value")
-    if rate is None:
+    """Takes the highest of all attacks; None where an audit has no such figure."""
+    if not (audit.get("membership") or {}).get("strongest"):
         return None
     # Members that differ from others without any model: no figure is of membership.
     if membership_verdict(audit) == INVALID:
         return Figure(None, NOT_MEASURED)
-    return Figure(float(rate))
+    rate = highest_rate(audit)
+    return None if rate is None else Figure(rate[0])
 
 
 def _figure(results: Mapping[str, Any], source: Source) -> Figure:
@@ -196,7 +207,7 @@ def _figure(results: Mapping[str, Any], source: Source) -> Figure:
 
 
 def _walk(results: Mapping[str, Any], path: str) -> tuple[Any, str]:
-    """What stands at `path`; None where a key is missing or null, and the path of that null."""
+    """Returns the value at `path`, or None and the path of the null that ends it."""
     found: Any = results
     keys = path.split(".")
     for depth, key in enumerate(keys, start=1):

@@ -9,6 +9,7 @@ from tf_mtl_privacy.reporting.attacker_lines import attacker_lines
 from tf_mtl_privacy.reporting.formats import count, decibel, interval, percent
 from tf_mtl_privacy.reporting.layout import LABEL, WIDTH, block, fitted, wrapped
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines
+from tf_mtl_privacy.reporting.reconcile_probes import leakage
 from tf_mtl_privacy.reporting.region_lines import region_lines
 from tf_mtl_privacy.reporting.training_lines import gate_lines, stop_lines, training_lines
 
@@ -28,13 +29,13 @@ def results_table(results: Mapping[str, Any], files: Mapping[str, str] | None = 
     blocks = [
         block("People not seen", _unseen(results["utility_unseen_people"])),
         block("Restored images", _restoration(results["restoration"])),
-        block("Fresh attackers", attacker_lines(results["privacy"])),
+        block("Fresh attackers", attacker_lines(results["privacy"], leakage(results))),
         block("In-loop discriminator", _discriminator(results["privacy"])),
         block("Sensitive regions", region_lines(results["regions"])),
         block("Unequal groups", _subgroups(results["subgroups"])),
         block("Training", training_lines(results["training"])),
         block("Gates (validation)", gate_lines(results["gates"])),
-        block("Stop rule (validation)", stop_lines(results["stop_rule"])),
+        block("Stop rule (validation)", stop_lines(results)),
         block("Differential privacy", dp_lines(results["dp"])),
         file_lines(files or {}),
     ]

@@ -99,13 +99,16 @@ def gate(
 
     Returns:
         None where the phase has no gate, else `{"metric", "threshold", "value", "status"}` with
-        status "met", "not_met" or, where a metric is missing, "not_evaluated".
+        status "met", "not_met" or, where a metric is missing, "not_evaluated". Thresholds of 0
+        without `early_gates` ask for nothing and end nothing: such a gate is "off".
     """
     wanted = _gate_thresholds(config, phase, tasks)
     if not wanted:
         return None
     values = {name: metrics.get(name) for name in wanted}
-    if any(value is None for value in values.values()):
+    if not any(wanted.values()) and not config.train.early_gates:
+        status = "off"
+    elif any(value is None for value in values.values()):
         status = "not_evaluated"
     else:
         status = "met" if all((values[n] or 0.0) >= wanted[n] for n in wanted) else "not_met"

@@ -38,6 +38,7 @@ def training_status(
             "seconds": round(sum(record.seconds.values()), 1),
             "final_beta": record.beta,
             "before_game": record.before_game,
+            "final_check": _final_check(record),
             "kept_epoch": record.kept.get("epoch"),
             "in_loop": _in_loop(record),
             "parameters": parameter_counts(bundle),
@@ -45,6 +46,18 @@ def training_status(
         },
         "dp": dp,
     }
+
+
+def _final_check(record: RunRecord) -> dict[str, float]:
+    """Returns what the check read of the released weights, and the joint epoch that they are of.
+
+    These are the weights of the epoch that was kept, or else of the last one, after which a check
+    is always made. Empty where no check was made.
+    """
+    epoch = record.kept.get("epoch") or len(record.history)
+    figures = record.history[epoch - 1] if record.history else {}
+    found = {name: value for name, value in figures.items() if name.startswith("fresh_probe_")}
+    return {"epoch": epoch, **found} if found else {}
 
 
 def _in_loop(record: RunRecord) -> dict[str, Any]:

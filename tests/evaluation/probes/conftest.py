@@ -12,8 +12,6 @@ TINY = {
     "rows": 96,
     "image_rows": 64,
     "region_rows": 64,
-    "reference_rows": 64,
-    "reference_tests": 24,
     "validation_rows": 40,
     "dimensions": 16,
     "columns": 8,

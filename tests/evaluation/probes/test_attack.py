@@ -21,7 +21,7 @@ def known():
 
 def test_every_attacker_of_a_setting_is_known(known):
     for setting in SETTINGS.values():
-        for names in (setting.features, setting.untrained, setting.own):
+        for names in (setting.features, setting.untrained, setting.features_again):
             assert set(names) <= set(known)
         # Shapes that D does not read.
         assert set(setting.images + setting.pixels) <= set(attackers())
@@ -29,6 +29,8 @@ def test_every_attacker_of_a_setting_is_known(known):
     assert set(FAST.features) <= set(THOROUGH.features)
     # What says that attackers have power, or that training may end, is no other attacker.
     assert set(FAST.untrained) | set(CHECK.features) <= set(FAST.features)
+    # Whichever kind of rows there are more of: no attacker of the check is left out of the other.
+    assert set(CHECK.features) <= set(FAST.features_again) <= set(THOROUGH.features)
     assert set(THOROUGH.untrained) <= set(THOROUGH.features)
     assert {name.partition("_")[0] for name in known} == {
         name.partition("_")[0] for name in THOROUGH.features

@@ -2,47 +2,43 @@
 
 import dataclasses
 import json
+import signal
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from tests import forks
+from tests.evaluation.probes.conftest import TINY
+from tests.evaluation.probes.runs import TASKS, untrained_run, write_drawn_celeba
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import AUDIT_FOLDER
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.evaluation.probes import attack as probe_attack
-from tf_mtl_privacy.evaluation.probes import saved
+from tf_mtl_privacy.evaluation.probes import kept, networks, saved, targets
+from tf_mtl_privacy.evaluation.probes.check import CHECK, fresh_check
+from tf_mtl_privacy.evaluation.probes.kept import strongest_kept
 from tf_mtl_privacy.models.bundle import build_bundle
+from tf_mtl_privacy.models.mask import switch_mask
+from tf_mtl_privacy.models.noise import count_draws
 from tf_mtl_privacy.reporting.tables import results_table
 
 TARGETS = ("features", "restored", "pixels", "untrained", "logits", "planted")
-TASKS = {"gender": 2, "age": 4, "expression": 2}
+OF_RUN = ("features", "restored", "logits")
 
 
 def neighbours_only(setting, **changes):
-    attacked = ("features", "images", "pixels", "untrained", "logits", "planted")
+    attacked = ("features", "features_again", "images", "pixels", "untrained", "logits", "planted")
     return dataclasses.replace(setting, **(dict.fromkeys(attacked, ("knn_whitened",)) | changes))
 
 
 @pytest.fixture
 def run(tmp_path, monkeypatch, tiny_fast):
     """An untrained network and few faces; loading and settings are in memory."""
-    config = tiny_config("mtl_adv")
-    data = dataclasses.replace(config.data, cache_dir=str(tmp_path / "cache"))
-    config = dataclasses.replace(config, data=data)
-    dataset = open_dataset(data)
-    found = types.SimpleNamespace(
-        config=config,
-        task_classes=dataset.task_classes,
-        private_classes=dataset.private_classes,
-        bundle=build_bundle(config, TASKS, 8),
-        single_task={},
-        data_fingerprint=dataset.fingerprint,
-        status={"gates": {}, "stop_rule": None, "training": None, "dp": None},
-        folder=tmp_path / "run",
-    )
+    found = untrained_run(tmp_path / "run")
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: found)
     monkeypatch.setitem(saved.SETTINGS, "fast", tiny_fast)
     return found
@@ -57,12 +53,36 @@ def test_a_run_is_attacked_on_every_target_and_the_figures_are_kept(run):
         best = probe[name]["strongest"]
         assert best["n"] == 24 and best["ci95"][0] <= best["accuracy"] <= best["ci95"][1]
         assert probe[name]["attackers"][best["name"]]["accuracy"] == best["accuracy"]
-        assert probe[name]["trained_on"] == "unseen"
-    assert probe["features"]["rows"] == 96 and probe["pixels"]["rows"] == 64
-    assert set(probe["features"]["attackers"]) == set(saved.SETTINGS["fast"].features)
+        kinds = probe[name]["by_rows"]
+        top = kinds[probe[name]["trained_on"]]
+        assert top.items() <= probe[name].items(), "the kind that reads more"
+        assert kinds["unseen"]["strongest"] and ("curve" in probe[name]) == (name in OF_RUN)
+        both = name in ("features", "logits")
+        assert bool(kinds["own"]["strongest"]) == both
+        # Exact, and never below the interval of any attacker.
+        ends = [kinds[k]["strongest"]["ci95"][1] for k in kinds if kinds[k]["strongest"]]
+        assert probe[name]["bound"]["accuracy"] >= max(ends)
+        count = sum(len(part.get("attackers", ())) for part in kinds.values())
+        assert probe[name]["bound"]["attackers"] == count
+    unseen, own = (probe["features"]["by_rows"][kind] for kind in ("unseen", "own"))
+    assert (unseen["rows"], own["rows"], probe["features"]["own"]) == (96, 72, own)
+    # What vouches for an attack learns from as many rows, and is tested on as many.
+    assert probe["planted"]["rows"] == 96 and probe["pixels"]["rows"] == 64
+    assert probe["restored"]["rows"] == 64
+    assert set(unseen["attackers"]) == set(saved.SETTINGS["fast"].features)
+    assert set(own["attackers"]) == set(saved.SETTINGS["fast"].features_again)
+    whole = probe["features"]["rows"]
+    sizes = [point["rows"] for point in probe["features"]["curve"]]
+    assert sizes == [whole // 4, whole // 2, whole]
+    assert probe["restored"]["trend"] == "not measured" and probe["restored"]["curve"] == []
+    assert probe["masked_pictures"]["strongest"] is None
+    assert probe["features"]["patience"]["checked"] is False
+    assert "--probe=fast does not train" in probe["features"]["patience"]["reason"]
     assert probe["setting"] == "fast" and probe["seconds"] > 0
     # 64 pictures of 32 pixels are too few for anything.
-    assert probe["underpowered"] is True and probe["not_checked"] == ["removal_off"]
+    assert probe["underpowered"] is True
+    assert probe["not_checked"] == ["removal_off", "patience"]
+    assert any("learned from 96 rows" in reason for reason in probe["underpowered_reasons"])
     assert "UNDERPOWERED: NO CLAIM" in results_table(found)
     for old, now in zip(before, run.bundle.encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(old, now)
@@ -98,9 +118,8 @@ def kept_file(run):
 
 def test_thorough_attackers_go_on_where_they_stopped(run, monkeypatch, tiny_thorough):
     names = ("knn_whitened", "logistic_standardised", "mlp_whitened")
-    setting = neighbours_only(tiny_thorough, features=names, own=(), noise=())
+    setting = neighbours_only(tiny_thorough, features=names, noise=())
     monkeypatch.setitem(saved.SETTINGS, "thorough", setting)
-    run.run_dir = run.folder
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 3)
         evaluate_run(run.folder, probe="thorough")
@@ -114,6 +133,24 @@ def test_thorough_attackers_go_on_where_they_stopped(run, monkeypatch, tiny_thor
     whole = evaluate_run(run.folder, probe="thorough")["privacy"]["probe"]
     assert whole["kept_readings"] == 0
     assert without_bookkeeping(resumed) == without_bookkeeping(whole)
+
+
+def test_fast_attackers_go_on_after_kill_9(run):
+    """The process dies amid the sixth attempt, without a word to anybody."""
+    arguments = "tests.evaluation.probes.runs", run.folder, "fast"
+    killed = forks.run_module(*arguments, 5, cwd=Path.cwd())
+    assert killed.returncode == -signal.SIGKILL
+    assert len(json.loads(kept_file(run).read_text())["readings"]) == 5
+    again = forks.run_module(*arguments, 1000, cwd=Path.cwd())
+    assert again.returncode == 0, again.stderr
+    probe = json.loads((run.folder / "results.json").read_text())["privacy"]["probe"]
+    made = len(json.loads(kept_file(run).read_text())["readings"])
+    assert probe["kept_readings"] == 5 and int(again.stdout.split()[-1]) == made - 5
+    # What was kept of the killed call is what the other one would have found.
+    kept_file(run).unlink()
+    assert forks.run_module(*arguments, 1000, cwd=Path.cwd()).returncode == 0
+    whole = json.loads((run.folder / "results.json").read_text())["privacy"]["probe"]
+    assert without_bookkeeping(probe) == without_bookkeeping(whole)
 
 
 def everybody_sent(run):
@@ -132,8 +169,7 @@ def with_other_labels(data):
 
 
 def test_readings_of_other_weights_or_labels_are_not_taken(run, monkeypatch, tiny_thorough):
-    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough, own=()))
-    run.run_dir = run.folder
+    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
     whole = everybody_sent(run)
     assert whole >= len(TARGETS) and everybody_sent(run) == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -168,7 +204,6 @@ DAMAGED = {
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_of_readings_is_named(run, monkeypatch, tiny_thorough, text):
     monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
-    run.run_dir = run.folder
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 1)
         evaluate_run(run.folder, probe="thorough")
@@ -178,15 +213,166 @@ def test_a_damaged_file_of_readings_is_named(run, monkeypatch, tiny_thorough, te
     assert kept_file(run).read_text() == text
 
 
+def test_readings_of_other_code_rows_or_effort_are_not_taken(run, monkeypatch, tiny_fast):
+    def sent(probe="fast"):
+        with pytest.MonkeyPatch.context() as patch:
+            names = stop_after(patch, None)
+            evaluate_run(run.folder, probe=probe)
+        return len(names)
+
+    setting = neighbours_only(tiny_fast, curves=())
+    monkeypatch.setitem(saved.SETTINGS, "fast", setting)
+    whole = sent()
+    assert whole > 5 and sent() == 0
+    monkeypatch.setitem(saved.SETTINGS, "fast", dataclasses.replace(setting, rows=80))
+    assert sent() == whole
+    monkeypatch.setattr(saved, "code_digest", lambda: "other sources")
+    assert sent() == whole
+
+
+def test_code_digest_changes_with_attackers_scores_and_networks(tmp_path, monkeypatch):
+    package = tmp_path / "tf_mtl_privacy"
+    for name in ("evaluation/probes/a.py", "evaluation/utility.py", "models/encoder.py"):
+        (package / name).parent.mkdir(parents=True, exist_ok=True)
+        (package / name).write_text("x = 1")
+    (package / "reporting.py").write_text("x = 1")
+    monkeypatch.setattr(kept, "_PACKAGE", package)
+    first = kept.code_digest()
+    (package / "reporting.py").write_text("x = 2")
+    assert kept.code_digest() == first
+    for name in ("evaluation/probes/a.py", "evaluation/utility.py", "models/encoder.py"):
+        (package / name).write_text("x = 2")
+        second = kept.code_digest()
+        assert second != first
+        first = second
+
+
+def test_what_another_setting_or_an_interrupted_call_read_is_not_forgotten(
+    run, monkeypatch, tiny_fast, tiny_thorough
+):
+    """A thorough attack that is stopped after its first attackers, then the fast one."""
+    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        stop_after(patch, 1)
+        evaluate_run(run.folder, probe="thorough")
+    # As if that one had found a lot.
+    path = kept_file(run)
+    found = json.loads(path.read_text())
+    (key,) = found["readings"]
+    test = found["readings"][key]["test"]
+    test |= {"accuracy": 0.91, "balanced_accuracy": 0.9}
+    test |= {"ci95": [0.8, 0.97], "balanced_ci95": [0.79, 0.96]}
+    path.write_text(json.dumps(found))
+    probe = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
+    best = probe["kept_best"]["features"]
+    assert probe["features"]["strongest"]["accuracy"] < 0.7
+    assert best["strongest"]["accuracy"] == 0.91 and best["strongest"]["name"] == "knn_whitened"
+    assert (best["setting"], best["split"], best["trained_on"]) == ("thorough", "test", "unseen")
+    assert best["rows"] == 96 and best["bound"]["accuracy"] >= 0.97
+    # Readings of the fast attackers are among them, references are not.
+    fast = len(probe["features"]["attackers"])
+    assert best["readings"] > fast and "pixels" not in probe["kept_best"]
+    # A result that is kept is told of it, too; other weights are not.
+    assert evaluate_run(run.folder)["privacy"]["probe"]["kept_best"]["features"] == best
+    assert strongest_kept(run.folder, "0" * 16) == {}
+    shifted = dataclasses.replace(run.config.data, synthetic_shift="blur")
+    other = evaluate_run(run.folder, shifted, probe="fast")["privacy"]["probe"]
+    assert other["kept_best"]["features"]["strongest"]["accuracy"] < 0.7, "of other test rows"
+
+
+def test_the_check_of_the_final_weights_counts(run):
+    """`checks.json` has a reading for each checked weights; the last ones are the run's."""
+    setting = dataclasses.replace(CHECK, **TINY, features=("knn_whitened",))
+    dataset = open_dataset(run.config.data)
+    check = fresh_check(run.config, setting, run.folder / AUDIT_FOLDER)
+    start = run.bundle.encoder.get_weights()
+    run.bundle.encoder.set_weights([values * 2 for values in start])
+    check(run.bundle, dataset)
+    run.bundle.encoder.set_weights(start)
+    figures = check(run.bundle, dataset)
+    kept_checks = json.loads((run.folder / AUDIT_FOLDER / "checks.json").read_text())["checks"]
+    weights = saved.weights_digest({"": run.bundle})
+    assert len(kept_checks) == 2 and weights in kept_checks
+    found = strongest_kept(run.folder, weights)["features"]
+    best = found["strongest"]
+    assert best["name"] == "knn_whitened" and best["n"] == len(dataset.rows["validation"])
+    assert best["balanced_accuracy"] == figures["fresh_probe_balanced_accuracy"]
+    assert best["balanced_ci95"][1] == figures["fresh_probe_upper"]
+    assert (found["split"], found["setting"], found["rows"]) == ("validation", "check", 96)
+    assert found["trained_on"] == "unseen"
+
+
+def test_a_noisy_encoder_s_counter_is_no_weight(tmp_path):
+    run = untrained_run(tmp_path / "run", removal={"feature_noise": 0.5})
+    before = saved.weights_digest({"": run.bundle})
+    count_draws(run.bundle.encoder, 7)
+    assert saved.weights_digest({"": run.bundle}) == before
+    weights = run.bundle.business.get_weights()
+    run.bundle.business.set_weights([values + 1 for values in weights])
+    assert saved.weights_digest({"": run.bundle}) != before
+
+
+def test_masked_pictures_are_attacked_as_the_encoder_gets_them(tmp_path, monkeypatch, tiny_fast):
+    run = untrained_run(tmp_path / "run", removal={"mask": "learned", "mask_cell": 4})
+    switch_mask(run.bundle.encoder, on=True)
+    dataset = open_dataset(run.config.data)
+    view = targets.masked_pictures(run.bundle.encoder)
+    images = dataset.store.images(dataset.rows["test"])
+    seen = np.asarray(view(images))
+    assert seen.shape == (24, 32, 32, 4)
+    covered = seen[..., 3] > 0
+    np.testing.assert_allclose(seen[~covered][:, :3], images[~covered] / 255.0, atol=1e-6)
+    assert networks.is_image(seen.shape[1:]) and not networks.is_image((8, 8, 4))
+    monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
+    monkeypatch.setitem(
+        saved.SETTINGS, "fast", neighbours_only(tiny_fast, regions=("knn_whitened",))
+    )
+    probe = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
+    assert probe["masked_pictures"]["rows"] == 64
+    assert probe["masked_pictures"]["strongest"]["name"] == "knn_whitened"
+    assert probe["masked_pictures"]["by_rows"]["own"]["strongest"] is None
+
+
+def test_a_folder_of_photographs_is_read_from_its_training_rows(tmp_path, monkeypatch, tiny_fast):
+    """The same weights: what the check reads, the result must not understate.
+
+    120 validation rows leave 90 to unseen attackers, who read next to nothing of a label that the
+    1,500 training rows give away.
+    """
+    data = write_drawn_celeba(tmp_path / "faces", (1500, 120, 500))
+    run = untrained_run(tmp_path / "run", data)
+    names, effort = ("logistic_standardised", "logistic_whitened"), TINY | {"rows": 1500}
+    effort |= {"validation_rows": 400, "dimensions": 200}
+    fast = neighbours_only(dataclasses.replace(tiny_fast, **effort), features=names)
+    fast = dataclasses.replace(fast, features_again=names)
+    check = fresh_check(run.config, dataclasses.replace(CHECK, **effort, features=names))
+    before = check(run.bundle, open_dataset(data))
+    monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
+    monkeypatch.setitem(saved.SETTINGS, "fast", fast)
+    probe = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
+    features, by_rows = probe["features"], probe["features"]["by_rows"]
+    unseen, own = (by_rows[kind] for kind in ("unseen", "own"))
+    assert (unseen["rows"], own["rows"]) == (90, 1500)
+    assert before["fresh_probe_balanced_accuracy"] > 0.4, "the check reads a lot"
+    # It sees 120 rows and the result 500: they differ by what these allow.
+    apart = before["fresh_probe_balanced_accuracy"] - features["strongest"]["balanced_accuracy"]
+    assert apart < 3 * (0.25 / 120 + 0.25 / 500) ** 0.5
+    assert features["trained_on"] == "own" and features["strongest"] == own["strongest"]
+    assert features["strongest"]["accuracy"] > unseen["strongest"]["accuracy"] + 0.1
+    # Targets that are attacked from one kind of rows take the larger one.
+    assert probe["restored"]["trained_on"] == probe["pixels"]["trained_on"] == "own"
+    assert probe["planted"]["rows"] == 1500
+
+
 def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, own=("knn_whitened",)))
+    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast))
     first = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
     own = first["features"]["own"]
     assert (own["trained_on"], own["rows"]) == ("own", 72)
     other = run.folder.parent / "other"
     found = evaluate_run(other, probe="fast", removal_off=str(run.folder))["privacy"]["probe"]
     assert found["removal_off"]["strongest"] == first["features"]["strongest"]
-    assert found["not_checked"] == []
+    assert found["not_checked"] == ["patience"]
     shifted = dataclasses.replace(run.config.data, synthetic_shift="blur")
     with pytest.raises(UsageError, match="synthetic_shift is 'none', here it is 'blur'"):
         evaluate_run(other, shifted, probe="fast", removal_off=str(run.folder))

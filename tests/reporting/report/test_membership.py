@@ -11,9 +11,9 @@ from tf_mtl_privacy.reporting.report.document import Missing
 from tf_mtl_privacy.reporting.report.run_folder import read_run
 
 
-def test_membership_has_every_attack_the_strongest_and_the_power(whole, tmp_path):
+def test_membership_has_every_attack_the_chosen_one_and_the_power(whole, tmp_path):
     rows = {row.cells[0]: row.cells for row in table(whole, "Membership inference").rows}
-    assert rows["strongest: modified entropy on the classifier's answers"][2:] == (
+    assert rows["chosen: modified entropy on the classifier's answers"][2:] == (
         "0.514 (0.503–0.525)",
         "0.021 (0.010–0.040)",
         "–",
@@ -28,7 +28,7 @@ def test_membership_has_every_attack_the_strongest_and_the_power(whole, tmp_path
     report = build_report(read_run(write_run(tmp_path / "a", audit=audit)))
     (missing,) = blocks(report, Missing, "audit")
     assert "--power_run=" in missing.command
-    # 5.8 % (5.1–6.6 %) at 5 % false alarms is no low figure.
+    # 5.8 % (5.1–6.6 %) at 5 % false positives is no low figure.
     assert report.tiles[-1].value == "5.8 %" and "what was found is real" in report.tiles[-1].note
     audit["membership"]["verdict"] = "invalid"
     report = build_report(read_run(write_run(tmp_path / "b", audit=audit)))
@@ -38,8 +38,12 @@ def test_membership_has_every_attack_the_strongest_and_the_power(whole, tmp_path
 @pytest.mark.parametrize(
     ("verdict", "cell", "note"),
     [
-        ("ok", "5.8 %, up to 6.6 %", ""),
-        ("no_power", "5.8 %, up to 6.6 %; power not shown", "Power not shown: nothing shows that"),
+        ("ok", "5.8 %, at most 6.6 %", ""),
+        (
+            "no_power",
+            "5.8 %, at most 6.6 %; power not shown",
+            "Power not shown: nothing shows that",
+        ),
         (
             "invalid",
             "not measured: members and others differ without any model",
@@ -55,7 +59,7 @@ def test_beside_the_paper_s_figure_stands_what_ours_is_worth(tmp_path, verdict, 
     report = build_report(run, [other])
     third = table(report, "Table 3")
     rows = {row.cells[1]: row.cells for row in third.rows if row.own}
-    assert rows["a"][4] == cell and rows["b"][4] == "not measured"
+    assert rows["a"][5] == cell and rows["b"][5] == "not measured"
     told = [text for text in third.notes if "Power not" in text or "say nothing" in text]
     assert (note in told[0]) if note else not told
     # Where runs stand beside one another it is the audit's, too, and marked.

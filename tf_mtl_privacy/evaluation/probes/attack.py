@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from tf_mtl_privacy.evaluation.probes.bounds import pack
 from tf_mtl_privacy.evaluation.probes.data import ProbeData, balanced_accuracy, figures
 from tf_mtl_privacy.evaluation.probes.families import (
     Attacker,
@@ -21,26 +22,33 @@ from tf_mtl_privacy.models.layers import layer_seed
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What one attacker read.
+    """The result of one attacker.
 
     Attributes:
         name: the attacker.
-        validation: balanced accuracy on validation rows, in [0, 1]: what is chosen by.
-        test: `accuracy`, `balanced_accuracy`, `ci95`, `balanced_ci95`, `n` on test rows: what is
-            reported.
+        validation: balanced accuracy on validation rows, in [0, 1]; readings are chosen by it.
+        test: `accuracy`, `balanced_accuracy`, `ci95`, `balanced_ci95`, `n` on test rows; this is
+            what is reported.
+        rows: number of rows it was trained on; 0 where that is not known.
+        right: the test rows that it classified correctly, see `bounds.pack`; empty where that is
+            not known.
+        starts: balanced accuracy on test rows of each random start, in their order.
     """
 
     name: str
     validation: float
     test: dict[str, Any]
+    rows: int = 0
+    right: str = ""
+    starts: tuple[float, ...] = ()
 
 
-# (name of an attempt, how to make it) -> what it read.
+# (name of an attempt, function that makes it) -> its reading.
 Remember = Callable[[str, Callable[[], Reading]], Reading]
 
 
 def forget(key: str, make: Callable[[], Reading]) -> Reading:
-    """Makes each attempt anew; `kept.KeptReadings` is what remembers."""
+    """Makes each attempt anew; `kept.KeptReadings` looks it up instead."""
     return make()
 
 
@@ -54,24 +62,26 @@ def attack(
     enough: float = math.inf,
     remember: Remember = forget,
 ) -> list[Reading]:
-    """Every attacker's best restart on validation rows. Test labels are read for scoring only.
+    """Returns every attacker's best restart on validation rows; test labels only score.
 
     Args:
         data: the target's rows.
-        names: who attacks; those that cannot read such rows are left out.
+        names: the attackers; those that cannot read such rows are left out.
         known: name -> attacker, see `families.attackers`.
         setting: how hard they try.
         seed: of all random starts.
         done: called with an attacker's name when it has finished.
-        enough: no further attacker is sent once one reads so much of the validation rows (balanced
-            accuracy); for targets that only show what attackers are able to.
-        remember: makes an attempt, or finds it made; asked with the attacker's name and the number
+        enough: no further attacker is trained once one reads so much of the validation rows
+            (balanced accuracy), and networks stop there; for targets that only show that attackers
+            are able to read something.
+        remember: makes an attempt or looks it up; called with the attacker's name and the number
             of its start.
 
     Raises:
-        ValueError: nobody among them can read such rows.
+        ValueError: none of the attackers can read such rows.
     """
     inputs = Inputs(data.blind(), setting.dimensions, seed)
+    setting = dataclasses.replace(setting, enough=min(setting.enough, enough))
     found = []
     for name in names:
         if name in known and (data.train.ndim == 4 or not reads_maps_only(name)):
@@ -83,7 +93,8 @@ def attack(
                     _reading, name, known[name], inputs, data, setting, layer_seed(seed, start)
                 )
                 tries.append(remember(start, make))
-            found.append(strongest(tries))
+            starts = tuple(float(t.test["balanced_accuracy"]) for t in tries)
+            found.append(dataclasses.replace(strongest(tries), starts=starts))
             done(name)
             if found[-1].validation >= enough:
                 break
@@ -93,7 +104,7 @@ def attack(
 
 
 def strongest(readings: Sequence[Reading]) -> Reading:
-    """The first of those that read validation rows best."""
+    """Returns the first of those that read validation rows best."""
     return max(readings, key=lambda reading: reading.validation)
 
 
@@ -105,4 +116,6 @@ def _reading(
         name,
         balanced_accuracy(scores.validation, data.validation_labels),
         figures(scores.test, data.test_labels),
+        len(data.train),
+        pack(scores.test.argmax(axis=1) == data.test_labels),
     )

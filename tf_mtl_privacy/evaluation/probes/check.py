@@ -1,9 +1,10 @@
-"""A few quick attackers on validation rows: what two bounds of the stop rule read."""
+"""A few quick attackers on validation rows, for two bounds of the stop rule."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 
@@ -13,9 +14,11 @@ from tf_mtl_privacy.evaluation.membership_check import success_rate
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack, strongest
 from tf_mtl_privacy.evaluation.probes.families import attackers
+from tf_mtl_privacy.evaluation.probes.kept import keep_check, weights_digest
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.settings import FAST, Setting
 from tf_mtl_privacy.evaluation.probes.stochastic import most_draws
+from tf_mtl_privacy.evaluation.probes.summary import OWN, UNSEEN
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.layers import layer_seed
 
@@ -26,8 +29,8 @@ CHECK = dataclasses.replace(FAST, name="check", rows=8_000, steps=20, width=16, 
 _HELD_OUT_SHARE = 8
 
 
-def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
-    """A function of networks and data that gives what the stop rule reads of attackers.
+def fresh_check(config: Config, setting: Setting = CHECK, folder: Path | None = None) -> Check:
+    """Returns a function of networks and data that gives what the stop rule reads of attackers.
 
     `fresh_probe_balanced_accuracy` and `fresh_probe_upper`, the upper end of its 95 % interval:
     attackers are trained anew at each call on the features as they are then, on rows that the
@@ -41,7 +44,10 @@ def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
 
     Args:
         config: the run's configuration.
-        setting: how hard the attacker tries.
+        setting: how hard the attackers try.
+        folder: the folder `audit` of the run. Each attacker's name, rows and figures are added to
+            `checks.json` there under the digest of the checked weights (`kept.keep_check`), so that
+            `kept.strongest_kept` finds what the check of the final weights read. None for no file.
     """
     kept: list[AttackRows | None] = []
 
@@ -57,7 +63,12 @@ def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
     def read_features(bundle: Bundle, dataset: Dataset, rows: AttackRows) -> dict[str, float]:
         view, seed = most_draws(bundle.encoder)[1], layer_seed(config.train.seed, "probe/check")
         data = targets.seen_through(view, rows, len(dataset.private_classes))
-        best = strongest(attack(data, setting.features, attackers(), setting, seed)).test
+        readings = attack(data, setting.features, attackers(), setting, seed)
+        if folder is not None:
+            place = f"features/{_trained_on(config, dataset)}/"
+            named = {f"{place}/{reading.name}/0": reading for reading in readings}
+            keep_check(folder, weights_digest({"": bundle}), named)
+        best = strongest(readings).test
         return {
             "fresh_probe_balanced_accuracy": float(best["balanced_accuracy"]),
             "fresh_probe_upper": float(best["balanced_ci95"][1]),
@@ -66,12 +77,16 @@ def fresh_check(config: Config, setting: Setting = CHECK) -> Check:
     return check
 
 
+def _trained_on(config: Config, dataset: Dataset) -> str:
+    """Unseen rows where faces are drawn; of data that was handed over only its rows are known."""
+    return UNSEEN if config.data.dataset == dataset.name == "synthetic_faces" else OWN
+
+
 def _rows(config: Config, dataset: Dataset, setting: Setting) -> AttackRows | None:
     validation, seed = dataset.rows["validation"], layer_seed(config.train.seed, "probe/check/rows")
     if not (dataset.labels_of(validation).private >= 0).any():
         return None
-    # Of a data set that was handed over nothing is known but its own rows.
-    if config.data.dataset == dataset.name == "synthetic_faces":
+    if _trained_on(config, dataset) == UNSEEN:
         found = unseen_rows(dataset, config.data, validation, setting, seed)
         return None if isinstance(found, str) else found
     train = np.random.default_rng(seed).permutation(dataset.rows["train"])

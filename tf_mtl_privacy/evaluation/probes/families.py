@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import keras
 
@@ -53,7 +54,7 @@ def attackers(discriminator: keras.Model | None = None) -> dict[str, Attacker]:
 
 
 def starts_at_random(name: str) -> bool:
-    """Whether another start can give another answer."""
+    """Returns whether it is a network: another start, or more updates, give another answer."""
     return name.partition("_")[0] in ("mlp", *_OF_MAPS)
 
 
@@ -72,6 +73,7 @@ def _logistic(form: str) -> Attacker:
             data.classes,
             strengths=_STRENGTHS[form],
             steps=setting.steps,
+            enough=setting.enough,
         )
 
     return attack
@@ -133,6 +135,6 @@ def _network(build: Callable[[int], keras.Model], form: str, rate: float = 2e-3)
     return attack
 
 
-def _effort(setting: Setting, epochs: int) -> dict[str, int]:
-    """How long a network learns, in the words of `fit_network`."""
-    return {"epochs": epochs, "least_updates": setting.least_updates}
+def _effort(setting: Setting, epochs: int) -> dict[str, Any]:
+    """Returns how long a network learns, as arguments of `fit_network`."""
+    return {"epochs": epochs, "least_updates": setting.least_updates, "enough": setting.enough}

@@ -17,10 +17,7 @@ from tf_mtl_privacy.evaluation.probes.data import (
     row_weights,
 )
 from tf_mtl_privacy.evaluation.probes.inputs import ChannelMap
-
-_LEAST_BATCH = 2
-# Balanced accuracy on validation rows from which further passes have nothing to find.
-_EVERYTHING = 0.99
+from tf_mtl_privacy.evaluation.probes.settings import BATCH, passes
 
 
 def fit_network(
@@ -29,9 +26,10 @@ def fit_network(
     channels: ChannelMap,
     *,
     epochs: int,
-    batch_size: int = 64,
+    batch_size: int = BATCH,
     least_updates: int = 0,
     rate: float = 2e-3,
+    enough: float = 0.99,
     seed: int,
 ) -> ClassScores:
     """Trains a network for a fixed time and answers with the epoch that read validation rows best.
@@ -48,12 +46,12 @@ def fit_network(
         batch_size: rows in an update; fewer where a quarter of the training rows are fewer.
         least_updates: more passes where these are fewer updates.
         rate: Adam's largest step size; it rises over the first epoch and falls along a cosine.
+        enough: balanced accuracy on validation rows at which training stops: further passes have
+            next to nothing to find.
         seed: of the order of rows.
     """
     rng = np.random.default_rng(seed)
-    batch = max(_LEAST_BATCH, min(batch_size, len(data.train) // 4))
-    steps = max(len(data.train) // batch, 1)
-    epochs = max(epochs, -(-least_updates // steps))
+    batch, steps, epochs = passes(len(data.train), batch_size, epochs, least_updates)
     schedule = optimizers.schedules.CosineDecay(
         rate / 20, max((epochs - 1) * steps, 1), warmup_target=rate, warmup_steps=steps
     )
@@ -69,7 +67,7 @@ def fit_network(
         score = balanced_accuracy(found, data.validation_labels)
         if best is None or score >= best[0]:
             best = score, found, model.get_weights()
-        if score >= _EVERYTHING:
+        if score >= enough:
             break
     assert best is not None
     model.set_weights(best[2])

@@ -14,13 +14,19 @@ from tf_mtl_privacy.models.layers import Layers, layer_seed
 
 _DROPOUT = 0.2
 _MOST_CELLS = 32
-# Rows of at most so many channels are images or masks.
+# Rows of at most so many channels are images or masks; masked pictures have the mask as a fourth.
 _IMAGE_CHANNELS = 3
+_LEAST_PICTURE = 32
 
 
 def is_image(shape: Sequence[int]) -> bool:
-    """Whether rows of this shape are images or masks rather than feature maps."""
-    return shape[-1] <= _IMAGE_CHANNELS
+    """Returns whether rows of this shape are images or masks rather than feature maps.
+
+    Args:
+        shape: `(h, w, c)`; with four channels it is a masked picture from 32 pixels a side on.
+    """
+    masked = shape[-1] == _IMAGE_CHANNELS + 1 and min(shape[:2]) >= _LEAST_PICTURE
+    return shape[-1] <= _IMAGE_CHANNELS or masked
 
 
 def dense_network(columns: int, classes: int, *, units: int, seed: int) -> keras.Model:

@@ -1,4 +1,4 @@
-"""Which rows attackers learn from, choose by and are tested on."""
+"""Rows that attackers learn from, choose by and are tested on."""
 
 from __future__ import annotations
 
@@ -30,19 +30,28 @@ class AttackRows(NamedTuple):
 
 
 def unseen_rows(
-    dataset: Dataset, data: DataConfig, test: Array, setting: Setting, seed: int
+    dataset: Dataset,
+    data: DataConfig,
+    test: Array,
+    setting: Setting,
+    seed: int,
+    *,
+    is_own: bool = True,
 ) -> AttackRows | str:
-    """Rows that no encoder was trained on, or why there are none.
+    """Returns rows that no encoder was trained on, or the reason why there are none.
 
     Synthetic faces: as many as the setting asks for, of the stream 'attacker', with the data's own
-    seed, shift and correlation. Other data: its validation rows, three quarters to learn from.
+    seed, shift and correlation. Other data: its validation rows, and its training rows where the
+    run was trained on other data. A quarter of them, at most `setting.validation_rows`, are to
+    choose by; the rest, at most `setting.rows`, to learn from.
 
     Args:
         dataset: the data that is evaluated.
         data: what it was opened with.
         test: `[T]` int64 rows of it to be tested on.
         setting: how many rows.
-        seed: of the choice among validation rows.
+        seed: of the choice and the order of rows.
+        is_own: whether the run was trained on this data.
     """
     tested = _labelled(dataset, test)
     if data.dataset == "synthetic_faces":
@@ -57,36 +66,35 @@ def unseen_rows(
         )
     if data.effective_private_label == "identity":
         return "a person is learned from that person's training images"
-    rows = _known(dataset, dataset.rows["validation"])
-    rows = np.random.default_rng(seed).permutation(rows)
-    count = 3 * len(rows) // 4
-    if not 0 < count < len(rows):
-        return "there are too few validation rows with a private label"
-    learned = np.sort(rows[:count][: setting.rows])
-    return AttackRows(
-        _labelled(dataset, learned), _labelled(dataset, np.sort(rows[count:])), tested
-    )
+    parts = ("validation",) if is_own else ("train", "validation")
+    pool = np.concatenate([_known(dataset, dataset.rows[name]) for name in parts])
+    rows = np.random.default_rng(seed).permutation(pool)
+    chosen = min(-(-len(rows) // 4), setting.validation_rows)
+    if not 0 < chosen < len(rows):
+        return f"there are too few {' and '.join(parts)} rows with a private label"
+    learned = rows[chosen:][: setting.rows]
+    return AttackRows(_labelled(dataset, learned), _labelled(dataset, rows[:chosen]), tested)
 
 
 def own_rows(dataset: Dataset, test: Array, setting: Setting, seed: int) -> AttackRows | str:
-    """The run's own training rows to learn from, validation rows to choose by; or why not.
+    """Returns the run's training rows to learn from and validation rows to choose by, or a reason.
 
     Args:
         dataset: the data that is evaluated.
         test: `[T]` int64 rows of it to be tested on.
-        setting: most rows to learn from.
-        seed: of the choice among training rows.
+        setting: most rows to learn from and to choose by.
+        seed: of the choice and the order of rows.
     """
-    parts = {name: _known(dataset, dataset.rows[name]) for name in ("train", "validation")}
-    for name, rows in parts.items():
+    counts = {"train": setting.rows, "validation": setting.validation_rows}
+    rng, found = np.random.default_rng(seed), []
+    for name, count in counts.items():
+        rows = _known(dataset, dataset.rows[name])
         if not len(rows):
             return f"there are no {name} rows with a private label"
-    learned = np.random.default_rng(seed).permutation(parts["train"])[: setting.rows]
-    return AttackRows(
-        _labelled(dataset, np.sort(learned)),
-        _labelled(dataset, parts["validation"]),
-        _labelled(dataset, test),
-    )
+        # In random order, because some attackers learn from the first of them only.
+        found.append(_labelled(dataset, rng.permutation(rows)[:count]))
+    train, validation = found
+    return AttackRows(train, validation, _labelled(dataset, test))
 
 
 def _known(dataset: Dataset, rows: Array) -> Array:

@@ -1,9 +1,8 @@
-"""Fresh attackers on a saved run: which networks, which rows, what is known already."""
+"""Fresh attackers on a saved run: its networks, the rows, and readings that are there already."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,7 +13,16 @@ import numpy as np
 from tf_mtl_privacy.config import AUDIT_FOLDER, RESULTS_FILE, Config, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluation.probes.kept import KeptReadings, code_digest, rows_digest
+from tf_mtl_privacy.evaluation.probes.kept import (
+    KeptReadings,
+    code_digest,
+    part_digest,
+    rows_digest,
+    strongest_kept,
+)
+from tf_mtl_privacy.evaluation.probes.kept import (
+    weights_digest as weights_digest,
+)
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.run import count_attackers, probe_networks
 from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
@@ -43,8 +51,10 @@ def probe_run(
 ) -> dict[str, Any] | None:
     """`privacy.probe` of results.json; None where the data has no private label.
 
-    All random starts follow from the run's seed. With a setting whose readings are kept they are in
-    the run's folder, and an interrupted call goes on where it stopped.
+    All random starts follow from the run's seed. Readings are kept in the run's folder as attackers
+    finish, and an interrupted call goes on where it stopped. `kept_best` has the highest reading of
+    these weights on these test rows in any of the kept files (`kept.strongest_kept`), whichever
+    setting made it.
 
     Args:
         run: the run whose networks are attacked.
@@ -70,10 +80,8 @@ def probe_run(
         unseen, own = _rows(run, dataset, data, test, effort, is_own)
         kept = KeptReadings(None, {})
         if effort.kept:
-            rows = {"unseen": unseen, "own": own}
-            kept = KeptReadings(
-                Path(run.run_dir) / AUDIT_FOLDER, _about(run, effort, weights, rows)
-            )
+            about = _about(run, effort, weights, {"unseen": unseen, "own": own}, is_own)
+            kept = KeptReadings(Path(run.run_dir) / AUDIT_FOLDER, about)
         bar.update(1)
         found = probe_networks(
             bundles,
@@ -88,8 +96,37 @@ def probe_run(
         )
     before = (run.status.get("training") or {}).get("before_game") if is_own else None
     seconds = time.monotonic() - start + kept.seconds
-    summary = probe_summary(setting, found, off, seconds, before)
-    return {**summary, "weights": weights, "kept_readings": kept.found}
+    config = run.config
+    summary = probe_summary(
+        setting,
+        found,
+        off,
+        seconds,
+        before,
+        classes=len(dataset.private_classes),
+        game=plays_game(config),
+    )
+    return {
+        **summary,
+        "weights": weights,
+        "kept_readings": kept.found,
+        "kept_best": _kept_best(run, weights, unseen if isinstance(own, str) else own, is_own),
+    }
+
+
+def plays_game(config: Config) -> bool:
+    """Returns whether the encoder was trained against an adversary, with a weight above 0."""
+    train = config.train
+    return train.is_adversarial and config.loss.plays and train.adversarial_epochs > 0
+
+
+def _kept_best(
+    run: SavedRun, weights: str, rows: AttackRows | str, is_own: bool
+) -> dict[str, dict[str, Any]]:
+    if isinstance(rows, str):
+        return {}
+    test = None if is_own else part_digest(rows.test)
+    return strongest_kept(Path(run.run_dir), weights, test)
 
 
 def _finished(bar: Progress, kept: KeptReadings) -> Callable[[str], None]:
@@ -105,10 +142,17 @@ def _finished(bar: Progress, kept: KeptReadings) -> Callable[[str], None]:
 
 
 def _about(
-    run: SavedRun, effort: Setting, weights: str, rows: Mapping[str, AttackRows | str]
+    run: SavedRun,
+    effort: Setting,
+    weights: str,
+    rows: Mapping[str, AttackRows | str],
+    is_own: bool,
 ) -> dict[str, Any]:
-    """What the readings of two calls must agree in to be of one attack."""
+    """Returns what the readings of two calls must agree in to be of one attack."""
+    tests = [part_digest(part.test) for part in rows.values() if not isinstance(part, str)]
     return {
+        "is_own": is_own,
+        "test": tests[0] if tests else "",
         "weights": weights,
         "setting": dataclasses.asdict(effort),
         "seed": run.config.train.seed,
@@ -127,12 +171,8 @@ def _rows(
 ) -> tuple[AttackRows | str, AttackRows | str]:
     """(rows that no encoder was trained on, the encoder's own), or why there are none."""
     seed = layer_seed(run.config.train.seed, "probe/rows")
-    unseen = unseen_rows(dataset, data, test, effort, seed)
-    if not is_own:
-        return unseen, _OTHER_DATA
-    # Not read from the store where nobody attacks them.
-    wanted = effort.own or isinstance(unseen, str)
-    return unseen, own_rows(dataset, test, effort, seed) if wanted else ""
+    unseen = unseen_rows(dataset, data, test, effort, seed, is_own=is_own)
+    return unseen, own_rows(dataset, test, effort, seed) if is_own else _OTHER_DATA
 
 
 def kept_probe(path: Path, run: SavedRun, dataset: Dataset) -> dict[str, Any] | None:
@@ -150,7 +190,12 @@ def kept_probe(path: Path, run: SavedRun, dataset: Dataset) -> dict[str, Any] | 
         same = found is not None and found["weights"] == weights_digest(networks(run))
     except (RunError, KeyError, TypeError):
         return None
-    return found if same and same_data else None
+    if not same or not same_data or found is None:
+        return None
+    if dataset.matches(run.data_fingerprint):
+        # Another setting, or an attack that was interrupted, may have read more since.
+        found["kept_best"] = strongest_kept(Path(run.run_dir), found["weights"])
+    return found
 
 
 def removal_off_figures(folder: str, data: DataConfig) -> dict[str, Any]:
@@ -190,17 +235,6 @@ def removal_off_figures(folder: str, data: DataConfig) -> dict[str, Any]:
 def networks(run: SavedRun) -> Mapping[str, Bundle]:
     """The run's networks by task, or under an empty name where one serves all tasks."""
     return run.single_task or {"": run.bundle}
-
-
-def weights_digest(bundles: Mapping[str, Bundle]) -> str:
-    """16 hex digits that change with any weight."""
-    digest = hashlib.sha256()
-    for name, bundle in sorted(bundles.items()):
-        for part, model in bundle.items():
-            digest.update(f"{name}/{part}".encode())
-            for values in model.get_weights():
-                digest.update(np.ascontiguousarray(values).tobytes())
-    return digest.hexdigest()[:16]
 
 
 def _untrained(run: SavedRun) -> Any:

@@ -5,6 +5,7 @@ Each tries a few settings and keeps the one with the best balanced accuracy on v
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable, Sequence
 
@@ -26,6 +27,7 @@ def logistic(
     *,
     strengths: Sequence[float],
     steps: int,
+    enough: float = 1.0,
 ) -> ClassScores:
     """Logistic regression with an L2 penalty.
 
@@ -36,6 +38,7 @@ def logistic(
         classes: K.
         strengths: scikit-learn's C, ascending: each starts from the one before.
         steps: most iterations of L-BFGS, for each strength.
+        enough: balanced accuracy on validation rows from which no further strength is tried.
     """
     model = LogisticRegression(max_iter=steps, tol=1e-3, warm_start=True)
     weights = row_weights(labels, classes)
@@ -49,7 +52,7 @@ def logistic(
                 model.fit(rows.train, labels, weights)
             yield _probabilities(model, rows, classes)
 
-    return _best(tries(), validation_labels)
+    return _best(tries(), validation_labels, enough)
 
 
 def nearest_neighbours(
@@ -116,6 +119,16 @@ def _probabilities(model: LogisticRegression, rows: Rows, classes: int) -> Class
     return ClassScores(of(rows.validation), of(rows.test))
 
 
-def _best(tries: Iterable[ClassScores], validation_labels: Array) -> ClassScores:
-    """The first of the tries that read validation rows best."""
-    return max(tries, key=lambda scores: balanced_accuracy(scores.validation, validation_labels))
+def _best(
+    tries: Iterable[ClassScores], validation_labels: Array, enough: float = math.inf
+) -> ClassScores:
+    """Returns the first of the best tries on validation rows; none is made after `enough`."""
+    best: tuple[float, ClassScores] | None = None
+    for scores in tries:
+        read = balanced_accuracy(scores.validation, validation_labels)
+        if best is None or read > best[0]:
+            best = read, scores
+        if read >= enough:
+            break
+    assert best is not None
+    return best[1]

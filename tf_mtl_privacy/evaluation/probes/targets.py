@@ -1,7 +1,8 @@
-"""What of each row an attacker may see: features, restored images, pixels, logits, the mask."""
+"""Views of a row that attackers get: features, restored images, pixels, logits, the mask."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import tensorflow as tf
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows
-from tf_mtl_privacy.models.mask import mask_map
+from tf_mtl_privacy.models.mask import mask_map, painted
 
 Array = np.ndarray[Any, Any]
 View = Callable[[Any], Any]
@@ -27,6 +28,18 @@ def pixels(images: Any) -> Any:
 def features(encoder: keras.Model) -> View:
     """Images -> features `[B, h, w, c]` float32 as they are released: in inference mode."""
     return lambda images: encoder(to_float(images), training=False)
+
+
+def masked_pictures(encoder: keras.Model) -> View:
+    """Images -> pictures as the encoder gets them, painted over, `[B, S, S, 4]` float32.
+
+    The fourth channel is the mask. All that the encoder gives away is computed from this.
+
+    Raises:
+        ValueError: the encoder has no mask.
+    """
+    cover = painted(encoder)
+    return lambda images: cover(to_float(images), training=False)
 
 
 def regions(encoder: keras.Model) -> View:
@@ -50,37 +63,40 @@ def seen_through(
     rows: AttackRows,
     classes: int,
     most: int | None = None,
-    most_tests: int | None = None,
+    test: Array | None = None,
 ) -> ProbeData:
-    """What attackers get of pictures.
+    """Returns what attackers get of pictures.
 
     Args:
         view: `[B, S, S, 3]` uint8 tensor -> `[B, ...]` float32.
         rows: pictures and labels.
         classes: K.
         most: learn from at most so many rows; None means all.
-        most_tests: be tested on at most so many rows; None means all.
+        test: what the view makes of the test pictures, where that is known already.
     """
     see = seen_by(view, rows.test.images)
-    train, validation, test = rows
+    train, validation, tested = rows
     return ProbeData(
         see(train.images[:most]),
         train.labels[:most],
         see(validation.images),
         validation.labels,
-        see(test.images[:most_tests]),
-        test.labels[:most_tests],
+        see(tested.images) if test is None else test,
+        tested.labels,
         classes,
     )
 
 
-def passed_on(view: View, data: ProbeData, most: int | None = None) -> ProbeData:
-    """What attackers get of what a head makes of features that are there already.
+def passed_on(
+    view: View, data: ProbeData, most: int | None = None, test: Array | None = None
+) -> ProbeData:
+    """Returns what attackers get of what a head makes of features that are there already.
 
     Args:
         view: `[B, h, w, c]` float32 tensor -> `[B, ...]` float32.
         data: the features.
         most: learn from at most so many rows; None means all.
+        test: what the view makes of the test features, where that is known already.
     """
     see = seen_by(view, data.test)
     return ProbeData(
@@ -88,23 +104,18 @@ def passed_on(view: View, data: ProbeData, most: int | None = None) -> ProbeData
         data.train_labels[:most],
         see(data.validation),
         data.validation_labels,
-        see(data.test),
+        see(data.test) if test is None else test,
         data.test_labels,
         data.classes,
     )
 
 
-def fewer(data: ProbeData, most: int, most_tests: int) -> ProbeData:
-    """The first `most` rows to learn from and `most_tests` to be tested on; nothing is copied."""
-    return ProbeData(
-        data.train[:most],
-        data.train_labels[:most],
-        data.validation,
-        data.validation_labels,
-        data.test[:most_tests],
-        data.test_labels[:most_tests],
-        data.classes,
-    )
+def fewer(data: ProbeData, most: int) -> ProbeData:
+    """Returns the same with the first `most` rows to learn from; nothing is copied.
+
+    Rows are in random order (`rows.py`), so the first of them are a random sample.
+    """
+    return dataclasses.replace(data, train=data.train[:most], train_labels=data.train_labels[:most])
 
 
 def with_regions(data: ProbeData, covered: ProbeData) -> ProbeData:

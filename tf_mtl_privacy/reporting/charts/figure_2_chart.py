@@ -31,7 +31,7 @@ def figure_2_chart(
     for number, (name, value) in enumerate(ends):
         axes.axhline(value, color=COLOURS[number], linestyle="--", linewidth=1.2, label=name)
     if chance is not None:
-        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2, label="a guess")
+        axes.axhline(chance, color=GREY, linestyle=":", linewidth=1.2, label="chance")
     axes.set_ylim(-0.03, 1.04)
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.xaxis.get_major_locator().set_params(integer=True)

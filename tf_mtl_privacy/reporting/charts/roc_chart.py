@@ -16,7 +16,7 @@ class Roc(NamedTuple):
 
     Attributes:
         group: what stands in the legend; curves of one group look alike.
-        fpr: false alarms, in [0, 1] and rising; zeros cannot be drawn.
+        fpr: false positives, in [0, 1] and rising; zeros cannot be drawn.
         tpr: what is found, likewise.
         chosen: whether it is the one that was chosen beforehand, which is drawn thick.
     """
@@ -28,7 +28,7 @@ class Roc(NamedTuple):
 
 
 def roc_chart(curves: Sequence[Roc], least: float) -> bytes:
-    """PNG: the share of training pictures found over the share of false alarms.
+    """PNG: the share of training pictures found over the share of false positives.
 
     Logarithmic, because an attack that is sure of a few people is the one that matters (Carlini
     and others 2022, "Membership inference attacks from first principles").
@@ -38,7 +38,7 @@ def roc_chart(curves: Sequence[Roc], least: float) -> bytes:
         least: where the axes begin, in (0, 1).
     """
     figure, (axes,) = canvas(4.2)
-    axes.plot([least, 1], [least, 1], "--", color=GREY, linewidth=1.2, label="a guess")
+    axes.plot([least, 1], [least, 1], "--", color=GREY, linewidth=1.2, label="chance")
     groups = list(dict.fromkeys(curve.group for curve in curves))
     named: set[str] = set()
     for curve in sorted(curves, key=lambda one: one.chosen):
@@ -52,7 +52,7 @@ def roc_chart(curves: Sequence[Roc], least: float) -> bytes:
         )
         named.add(curve.group)
     axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.05))
-    axes.set_xlabel("false alarms (share of other pictures)", fontsize=9)
+    axes.set_xlabel("false positives (share of other pictures)", fontsize=9)
     axes.set_ylabel("found (share of training pictures)", fontsize=9)
     axes.legend(fontsize=8, loc="upper left", handlelength=1.6)
     return png(figure)

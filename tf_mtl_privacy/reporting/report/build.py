@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
+from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, leakage
 from tf_mtl_privacy.reporting.report.attackers import attacker_blocks
 from tf_mtl_privacy.reporting.report.comparison import comparison_table
 from tf_mtl_privacy.reporting.report.document import Report, Section
@@ -16,7 +17,6 @@ from tf_mtl_privacy.reporting.report.privacy import card_blocks, epsilon_blocks
 from tf_mtl_privacy.reporting.report.provenance import provenance_blocks
 from tf_mtl_privacy.reporting.report.run_folder import ReportRun
 from tf_mtl_privacy.reporting.report.training import figure_2_blocks, training_blocks
-from tf_mtl_privacy.reporting.standing import audit_is_of, standing_probe
 
 
 def build_report(run: ReportRun, others: Sequence[ReportRun] = ()) -> Report:
@@ -29,7 +29,7 @@ def build_report(run: ReportRun, others: Sequence[ReportRun] = ()) -> Report:
     runs = [_with_its_audit(one) for one in (run, *others)]
     results, audit = run.results, runs[0].audit
     card = privacy_card(results, run.audit, run.quoted)
-    attackers = standing_probe(results, audit)
+    attackers = leakage(results, audit)
     lfw, missing = table_2(runs)
     sections = [
         Section("card", "Privacy card", tuple(card_blocks(card))),
@@ -49,7 +49,7 @@ def build_report(run: ReportRun, others: Sequence[ReportRun] = ()) -> Report:
         subtitle=f"{run.title} on {run.dataset}, seed {results.get('seed')}",
         summary=tuple(summary(run, card)),
         warnings=tuple(card["contradictions"]),
-        tiles=tuple(tiles(runs[0], card, attackers.probe)),
+        tiles=tuple(tiles(runs[0], card, attackers)),
         sections=tuple(sections),
     )
 

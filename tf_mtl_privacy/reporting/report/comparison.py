@@ -48,7 +48,9 @@ def _cell(run: ReportRun, first: ReportRun, name: str) -> str:
     figure, unit = run.figures.figures[name], SOURCES[name].unit
     if figure.value is None:
         return figure.absent
-    weak = name.startswith("probe_") and run.figures.underpowered
+    weak = name.startswith(("probe_", "leakage")) and (
+        run.figures.refused or run.figures.underpowered
+    )
     unshown = name == "membership" and run.figures.membership == NO_POWER
     shown = figure_text(unit, figure.value) + (" !" if weak or unshown else "")
     return shown if run is first else shown + _difference(unit, figure, first.figures.figures[name])
@@ -76,9 +78,12 @@ def _notes(runs: Sequence[ReportRun]) -> list[str]:
     elif not same:
         notes.append("THE RUNS ARE NOT ON THE SAME DATA (evaluated_on.data_fingerprint differs).")
     notes += filter(None, (mask_line(name, [run.figures.mask]) for name, run in pairs))
-    weak = [name for name, run in pairs if run.figures.underpowered]
-    if weak:
-        notes.append(f"! Attackers too weak for any claim: {', '.join(weak)}.")
+    notes += [
+        f"! No bound is claimed on what attackers of {name} read: "
+        f"{'; '.join(dict.fromkeys([*run.figures.refused, *run.figures.underpowered]))}."
+        for name, run in pairs
+        if run.figures.refused or run.figures.underpowered
+    ]
     unshown = [name for name, run in pairs if run.figures.membership == NO_POWER]
     if unshown:
         notes.append(

@@ -83,7 +83,7 @@ def gate_text(gates: Mapping[str, Any]) -> str:
     return "; ".join(
         f"{phase}: {figure_name(name)} at least {metric(name, goal)}, {_state(gate['status'])}"
         for phase, gate in gates.items()
-        if gate
+        if gate and gate["status"] != "off"
         for name, goal in gate["threshold"].items()
     )
 
@@ -139,5 +139,5 @@ def _goals(
         Goal(span, figure_name(name).removesuffix(" accuracy"), float(value))
         for span in spans(metrics)
         for name, value in ((gates.get(span.name) or {}).get("threshold") or {}).items()
-        if name.endswith(ending)
+        if name.endswith(ending) and gates[span.name].get("status") != "off"
     ]

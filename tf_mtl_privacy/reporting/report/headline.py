@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_mtl_privacy.reporting.attacker_lines import read_right
 from tf_mtl_privacy.reporting.formats import count, decibel, duration, interval, percent
 from tf_mtl_privacy.reporting.mask_evidence import BLIND, NO_MASK
 from tf_mtl_privacy.reporting.membership_words import (
@@ -14,25 +13,27 @@ from tf_mtl_privacy.reporting.membership_words import (
     caught,
     same_people_note,
     unshown,
+    worst_attack,
 )
 from tf_mtl_privacy.reporting.privacy_card import private_name
 from tf_mtl_privacy.reporting.privacy_lines import epsilon
+from tf_mtl_privacy.reporting.reconcile_probes import TARGETS, entry
 from tf_mtl_privacy.reporting.report.document import Tile
 from tf_mtl_privacy.reporting.report.run_folder import ReportRun
 
 _HIDDEN = "not measured"
 
 
-def tiles(run: ReportRun, card: Mapping[str, Any], probe: Mapping[str, Any] | None) -> list[Tile]:
-    """Leak from pixels and from features, the first task, restored images, epsilon, membership.
+def tiles(run: ReportRun, card: Mapping[str, Any], found: Mapping[str, Any] | None) -> list[Tile]:
+    """Makes tiles of the worst leak, the first task, restored images, epsilon and membership.
 
     Args:
         run: the run.
         card: its privacy card.
-        probe: what fresh attackers found, the readings that stand, or None.
+        found: what fresh attackers found (`reconcile_probes.leakage`), or None.
     """
     return [
-        _leak(run, probe),
+        _leak(run, found),
         *_task(run.results),
         _restored(run.results["restoration"]),
         _epsilon(card),
@@ -67,36 +68,45 @@ def summary(run: ReportRun, card: Mapping[str, Any]) -> Iterator[str]:
         )
     if run.figures.mask == BLIND:
         yield (
-            "The in-loop discriminator reads no more than a guess before and after the game, so "
+            "The in-loop discriminator reads no more than chance before and after the game, so "
             "what attackers no longer find, the mask took, not the game."
         )
 
 
-def _leak(run: ReportRun, probe: Mapping[str, Any] | None) -> Tile:
-    name = private_name(run.results)
-    title = f"A fresh attacker reads {name}"
-    best = ((probe or {}).get("features") or {}).get("strongest")
-    if not probe or not best:
+def _leak(run: ReportRun, found: Mapping[str, Any] | None) -> Tile:
+    title = f"A fresh attacker reads {private_name(run.results)}"
+    worst = (found or {}).get("worst")
+    if not found or not worst:
         return Tile(title, _HIDDEN, "no fresh attacker was sent")
-    pixels = (probe.get("pixels") or {}).get("strongest")
-    after, chance = read_right(best), percent(run.results["privacy"].get("chance"))
-    weak = " The attackers were too weak for a claim." if probe.get("underpowered") else ""
+    pixels = entry(found, "pixels")["accuracy"]
+    read, chance = percent(worst["accuracy"]), percent(run.results["privacy"].get("chance"))
+    target, upper = TARGETS[worst["target"]], TARGETS[worst["upper_target"]]
+    also = f" from {upper}" if upper != target else ""
+    claim = "" if found["claim"] else " No bound is claimed: see the privacy card."
     return Tile(
         title,
-        f"{read_right(pixels)} → {after}" if pixels else after,
-        f"{'from pixels → ' if pixels else ''}from features, up to {percent(best['ci95'][1])}; a "
-        f"guess {chance}.{_before_game(probe, best)}{weak}",
+        f"{percent(pixels)} → {read}" if pixels is not None else read,
+        f"{'from pixels → ' if pixels is not None else ''}from {target}, by the strongest attacker "
+        f"of all; at most {percent(worst['upper'])}{also}; chance {chance}."
+        f"{_features(found, worst)}{_before_game(found)}{claim}",
     )
 
 
-def _before_game(probe: Mapping[str, Any], best: Mapping[str, Any]) -> str:
-    """What was read of the features before the game: it is known balanced, so both ends are."""
-    before = (probe.get("before_game") or {}).get("balanced_accuracy")
-    if before is None:
+def _features(found: Mapping[str, Any], worst: Mapping[str, Any]) -> str:
+    features = entry(found, "features")
+    if worst["target"] == "features" or features["accuracy"] is None:
+        return ""
+    return f" From features {percent(features['accuracy'])}, at most {percent(features['upper'])}."
+
+
+def _before_game(found: Mapping[str, Any]) -> str:
+    """Compares the features before the game with now; both figures are balanced accuracies."""
+    before, now = found["before_game"], entry(found, "features").get("balanced_accuracy")
+    if before is None or now is None:
         return ""
     return (
-        f" Balanced: {percent(before)} before the game (validation pictures), "
-        f"{percent(best['balanced_accuracy'])} now."
+        f" Features, balanced: {percent(before)} before the game (validation pictures), "
+        f"{percent(now)} now."
     )
 
 
@@ -129,7 +139,8 @@ def _epsilon(card: Mapping[str, Any]) -> Tile:
         return Tile(
             "Epsilon of released weights",
             epsilon(max(released)),
-            f"of all of them together, at delta {card['delta']:g}, for one picture",
+            f"of all of them together, at delta {card['delta']:g}, for one picture; not of the "
+            "features of a training picture",
         )
     conditional = card["conditional"]
     alone = (
@@ -143,20 +154,22 @@ def _epsilon(card: Mapping[str, Any]) -> Tile:
 
 
 def _membership(audit: Mapping[str, Any] | None) -> Tile:
-    title = "Whether a picture was trained on"
-    best = ((audit or {}).get("membership") or {}).get("strongest")
-    if not audit or not best:
+    title = "Membership of a picture in the training set"
+    if not audit or not (audit.get("membership") or {}).get("strongest"):
         return Tile(title, _HIDDEN, "an audit tries membership inference")
-    if note := same_people_note(audit):
-        return Tile(title, _HIDDEN, note)
+    worst = worst_attack(audit)
+    if not worst:
+        return Tile(title, _HIDDEN, same_people_note(audit))
+    figures = worst.figures
     left = unshown(audit)
     weak = f"; {left}" if left else ""
-    rates = list(caught(best))
+    by = f"by {attack_name(figures)}, the highest of {worst.num_attacks} attacks"
+    rates = list(caught(figures))
     if not rates:
-        return Tile(title, f"AUC {auc_text(best)}", f"{attack_name(best)}; a guess 0.5{weak}")
+        return Tile(title, f"AUC {auc_text(figures)}", f"{by}; chance 0.5{weak}")
     false, true, ends = rates[-1]
     return Tile(
         title,
         true,
-        f"found at {false} false alarms ({ends}); AUC {auc_text(best)}; {attack_name(best)}{weak}",
+        f"found at {false} false positives ({ends}); AUC {auc_text(figures)}; {by}{weak}",
     )

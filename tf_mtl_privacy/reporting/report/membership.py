@@ -15,6 +15,7 @@ from tf_mtl_privacy.reporting.membership_words import (
     attacks,
     auc_text,
     caught,
+    membership_order,
     same_people_note,
 )
 from tf_mtl_privacy.reporting.report.document import (
@@ -33,7 +34,7 @@ _RATES = ("0.001", "0.01", "0.05")
 
 
 def audit_blocks(run: ReportRun, audit: Mapping[str, Any] | None) -> Iterator[Block]:
-    """What an audit found.
+    """Makes the blocks on an audit.
 
     Args:
         run: the run.
@@ -49,14 +50,14 @@ def audit_blocks(run: ReportRun, audit: Mapping[str, Any] | None) -> Iterator[Bl
         return
     for sentence in audit.get("contradictions") or ():
         yield Notice(f"A claim is contradicted: {sentence}")
+    findings = audit_findings(audit)
+    if findings:
+        yield Items("Findings, the worst first", tuple(f"{f.what}: {f.text}" for f in findings))
     membership = audit.get("membership") or {}
     if membership:
         yield from _membership(run, membership)
     if note := same_people_note(audit):
         yield Notice(note)
-    findings = audit_findings(audit)
-    if findings:
-        yield Items("Findings", tuple(f"{what}: {finding}" for what, finding in findings))
     gaps = audit_gaps(audit)
     if gaps:
         yield Items("What the audit did not do", tuple(f"{what}: {why}" for what, why in gaps))
@@ -73,8 +74,8 @@ def _membership(run: ReportRun, membership: Mapping[str, Any]) -> Iterator[Block
         )
         yield Text(
             f"Attacks tell {count(data.get('members'))} training pictures from "
-            f"{count(data.get('non_members'))} others; the strongest is chosen on one half and "
-            f"reported on the other.{alike}"
+            f"{count(data.get('non_members'))} others. Every figure is of one half of the rows; on "
+            f"the other half one attack is chosen.{alike}"
         )
     yield _table(membership)
     if not membership.get("power"):
@@ -90,19 +91,22 @@ def _membership(run: ReportRun, membership: Mapping[str, Any]) -> Iterator[Block
 def _table(membership: Mapping[str, Any]) -> Table:
     rows = [
         Row((TARGETS[target], attack.replace("_", " "), *_cells(figures)))
-        for target, attack, figures in attacks(membership)
+        # The attack that ends highest comes first.
+        for target, attack, figures in sorted(
+            attacks(membership), key=lambda found: membership_order(found[2]), reverse=True
+        )
     ]
     notes = []
     if best := membership.get("strongest"):
-        rows.append(Row((f"strongest: {attack_name(best)}", "other half", *_cells(best)), own=True))
+        rows.append(Row((f"chosen: {attack_name(best)}", "other half", *_cells(best)), own=True))
     missing = [rate for rate in _RATES if _value(best, rate) is None] if best else []
     if missing:
         shown = ", ".join(percent(float(rate)) for rate in missing)
-        notes.append(f"Not stated at {shown} false alarms: too few other pictures for it.")
+        notes.append(f"Not stated at {shown} false positives: too few other pictures for it.")
     if power := membership.get("power"):
         rows.append(Row((power_name(power), power["attack"].replace("_", " "), *_cells(power))))
-    header = ("attacked", "attack", "AUC (0.5 is a guess)", "advantage")
-    rates = tuple(f"found at {percent(float(rate))} false alarms" for rate in _RATES)
+    header = ("attacked", "attack", "AUC (0.5 is chance)", "advantage")
+    rates = tuple(f"found at {percent(float(rate))} false positives" for rate in _RATES)
     return Table("Membership inference", (*header, *rates), tuple(rows), tuple(notes))
 
 
@@ -147,8 +151,8 @@ def _roc(membership: Mapping[str, Any], curves: Sequence[Roc]) -> Picture:
         "roc",
         # A tenth of a per mille of 1,000 pictures is nobody: nothing is drawn where there are none.
         roc_chart(curves, max(1e-4, min(1e-2, 1 / others))),
-        f"ROC of membership inference on logarithmic axes. {told}. The diagonal is a guess.",
-        "Membership inference: training pictures found over false alarms, both on logarithmic "
+        f"ROC of membership inference on logarithmic axes. {told}. The diagonal is chance.",
+        "Membership inference: training pictures found over false positives, both on logarithmic "
         "axes. Thin: all attacks; thick: the one that was chosen on the other half. On the dashed "
-        "diagonal lies a guess; what is far above it on the left finds some people for sure.",
+        "diagonal lies chance; what is far above it on the left finds some people for sure.",
     )

@@ -12,11 +12,11 @@ from tf_mtl_privacy.reporting.report import curves
 from tf_mtl_privacy.reporting.report.document import Block, Missing, Picture, Row, Table, Text
 from tf_mtl_privacy.reporting.report.run_folder import ReportRun
 from tf_mtl_privacy.reporting.risk_reduction import PAPER
-from tf_mtl_privacy.reporting.training_lines import direction, state_words
+from tf_mtl_privacy.reporting.training_lines import direction, state_words, stop_head
 
 
 def training_blocks(run: ReportRun) -> Iterator[Block]:
-    """How the run was trained, on validation pictures."""
+    """Makes the blocks on training, with figures of validation pictures."""
     gates = run.results.get("gates") or {}
     if run.metrics:
         panels = curves.panels(run.metrics, gates)
@@ -97,6 +97,7 @@ def _gate(gate: dict | None) -> tuple[str, str, str]:
     asked = [
         f"{curves.figure_name(n)} ≥ {metric(n, value)}" for n, value in gate["threshold"].items()
     ]
+    asked = asked if gate["status"] != "off" else [MISSING]
     reached = [metric(name, gate["value"].get(name)) for name in gate["threshold"]]
     return ", ".join(asked), ", ".join(reached), state_words(gate["status"])
 
@@ -118,7 +119,7 @@ def _stop_rule(run: ReportRun) -> Iterator[Block]:
         for name, part in rule["parts"].items()
     )
     yield Table(
-        "Stop rule on validation pictures: " + ("met" if rule["met"] else "not met as a whole"),
+        f"Stop rule on validation pictures: {stop_head(run.results)}",
         ("part", "asked for", "reached", "state"),
         rows,
     )

@@ -1,0 +1,338 @@
+"""Of all readings of the same weights the highest counts, everywhere."""
+
+import copy
+import html
+import json
+import re
+
+import pytest
+
+from tests.reporting.audits import make_audit
+from tests.reporting.conftest import make_results
+from tests.reporting.probes import patient, reading, whole_probe
+from tests.reporting.report.parts import table
+from tests.reporting.report.runs import kept_results, write_run
+from tf_mtl_privacy.evaluation.intervals import wilson_interval
+from tf_mtl_privacy.evaluation.probes.summary import UNSEEN, target_summary
+from tf_mtl_privacy.reporting.audit_lines import audit_table
+from tf_mtl_privacy.reporting.card_text import privacy_card_text
+from tf_mtl_privacy.reporting.model_table import model_table
+from tf_mtl_privacy.reporting.model_table_text import model_table_text
+from tf_mtl_privacy.reporting.privacy_card import privacy_card
+from tf_mtl_privacy.reporting.reconcile_probes import CHECK, audit_is_of, carried, leakage
+from tf_mtl_privacy.reporting.report.build import build_report
+from tf_mtl_privacy.reporting.report.html_page import report_html
+from tf_mtl_privacy.reporting.report.markdown_page import report_markdown
+from tf_mtl_privacy.reporting.report.run_folder import read_run
+from tf_mtl_privacy.reporting.run_figures import run_figures
+from tf_mtl_privacy.reporting.tables import results_table
+
+SOURCE = "thorough attackers"
+
+
+def reads(probe, accuracy, high, target="features"):
+    """A copy of a probe with another strongest reading of a target."""
+    probe = copy.deepcopy(probe)
+    ends = {"ci95": [accuracy - 0.02, high], "balanced_ci95": [accuracy - 0.02, high]}
+    probe[target]["strongest"] |= {"accuracy": accuracy, "balanced_accuracy": accuracy, **ends}
+    return probe
+
+
+def checked(results, read, upper):
+    """The results with a check of the released weights in them, on the same pictures."""
+    results["evaluated_on"]["changed"] = {}
+    results["training"]["final_check"] = {
+        "epoch": 7,
+        "fresh_probe_balanced_accuracy": read,
+        "fresh_probe_upper": upper,
+    }
+    results["privacy"]["leakage"] = leakage(results)
+    return results
+
+
+def attacked(**readings):
+    """A result whose targets were read like that: name -> (accuracy, upper end)."""
+    probe = {"setting": "fast", "underpowered": False, "not_checked": []}
+    for name, (accuracy, upper) in readings.items():
+        figures = {"name": "x", "accuracy": accuracy, "balanced_accuracy": accuracy}
+        probe[name] = {"strongest": {**figures, "ci95": [0.0, upper], "n": 1000}}
+    return {"model": "mtl_dp", "privacy": {"classes": 8, "chance": 0.125, "probe": probe}}
+
+
+def test_audit_is_of_a_run_with_its_configuration_and_weights(results):
+    assert audit_is_of(results, make_audit(results))
+    assert not audit_is_of(results, make_audit(results, attributes={"weights": "f" * 16}))
+    # The same configuration, trained anew: an audit without fresh attackers names its weights, too.
+    assert audit_is_of(results, make_audit(results, weights="0123456789abcdef"))
+    assert not audit_is_of(results, make_audit(results, weights="f" * 16))
+    results["privacy"]["probe"] = None
+    assert audit_is_of(results, make_audit(results, weights="f" * 16))
+
+
+@pytest.fixture
+def planted(tmp_path):
+    """A run folder: the check in training read 41.0 % (43.7), the attackers afterwards 15.6 %."""
+    probe = reads(whole_probe(), 0.156, 0.223)
+    for name in ("restored", "logits", "regions", "one_draw", "features_and_regions"):
+        probe[name] = {"strongest": None, "reason": "not asked for"}
+    probe["features"]["own"] = {"strongest": None, "reason": "not asked for"}
+    results = checked(make_results(probe=patient(probe)), 0.41, 0.437)
+    results["seed"] = 0
+    return write_run(tmp_path / "mtl_adv_dp-seed0", results, audit=False)
+
+
+def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
+    results = json.loads((planted / "results.json").read_text())
+    found = results["privacy"]["leakage"]
+    assert found["worst"]["accuracy"] == 0.41 and found["features"]["accuracy"] == 0.41
+    assert found["features"]["source"] == found["worst"]["source"] == CHECK
+    assert found["claim"] == {
+        "upper": 0.437,
+        "target": "features",
+        "level": 0.95,
+        "all_attackers": False,
+    }
+    run = read_run(planted)
+    report = build_report(run)
+    tile = next(tile for tile in report.tiles if "reads the iris" in tile.title)
+    assert tile.value.endswith("→ 41.0 %") and "at most 43.7 %" in tile.note
+    card = privacy_card(results)
+    texts = {
+        "table": results_table(results),
+        "html": report_html(report),
+        "markdown": report_markdown(report, "report"),
+        "card": privacy_card_text(card),
+        "summary": card["summary"],
+        "models": model_table_text(model_table(planted.parent)),
+        "audit": audit_table(make_audit(results), results),
+    }
+    # The page keeps a number and its unit together.
+    texts = {name: text.replace("\u00a0", " ") for name, text in texts.items()}
+    for name, text in texts.items():
+        assert "41.0 %" in text and "43.7 %" in text, name
+    claim = " ".join(texts["table"].split())
+    assert "claim: at most 43.7 % is read by these attackers, from features (the highest" in claim
+    # The lower reading stands nowhere but beside the higher one, in the line that names both.
+    both = f"{SOURCE} 15.6 % (at most 22.3 %), {CHECK} 41.0 % (at most 43.7 %); the larger figures"
+    for name in ("table", "html", "markdown", "card", "audit"):
+        words = re.sub(r"\s+", " ", html.unescape(texts[name]).replace("\\", ""))
+        assert both in words, name
+        assert words.count("15.6 %") == words.count(both), name
+        assert "22.3 %" not in words.replace(both, ""), name
+    assert "15.6 %" not in texts["models"] + texts["summary"]
+    figures = run_figures(results).figures
+    assert (figures["probe_features"].value, figures["probe_features_high"].value) == (0.41, 0.437)
+    first = table(report, "Fresh attackers beside chance").rows[0].cells
+    assert first[:3] == ("features", "41.0 %", "43.7 %")
+
+
+def test_check_of_other_pictures_or_of_other_weights_does_not_count():
+    results = checked(make_results(probe=whole_probe()), 0.41, 0.437)
+    results["privacy"]["leakage"] = None
+    for changed, counts in (({"test_rows": 9, "data_dir": "x"}, True), ({"crop": "none"}, False)):
+        results["evaluated_on"]["changed"] = changed
+        assert (leakage(results)["features"]["accuracy"] == 0.41) is counts
+    results["evaluated_on"] |= {"changed": {}, "dataset": "lfw"}
+    assert leakage(results)["features"]["accuracy"] < 0.2
+
+
+def test_upper_end_of_an_old_check_stands_for_its_figure_where_it_is_the_highest():
+    results = make_results(probe=whole_probe())
+    results["evaluated_on"]["changed"] = {}
+    results["privacy"]["leakage"] = None
+    del results["training"]["final_check"]
+    parts = results["stop_rule"]["parts"]
+    parts["privacy"]["value"] = 0.3
+    found = leakage(results)
+    assert found["features"]["accuracy"] == found["features"]["upper"] == 0.3
+    assert "only its upper end is known" in found["features"]["source"]
+    parts["privacy"]["value"] = 0.13
+    assert leakage(results)["features"]["source"] == SOURCE
+
+
+@pytest.mark.parametrize("in_audit", [False, True])
+def test_higher_reading_counts_whichever_file_has_it(in_audit):
+    low, high = whole_probe(), reads(whole_probe(), 0.5, 0.531)
+    results = make_results(probe=low if in_audit else high)
+    card = privacy_card(results, make_audit(results, attributes=high if in_audit else low))
+    assert "50.0 % from features (at most 53.1 %); chance is 12.5 %" in card["summary"]
+    found = {part["what"]: part["finding"] for part in card["attacked"]}
+    # 152 of 1000 in tests/reporting/probes.py, by attackers of the encoder's own rows.
+    shown = ["15.2 % (at most 17.6 %)", "50.0 % (at most 53.1 %)"]
+    first, second = shown if in_audit else reversed(shown)
+    assert found["the iris, from features"].endswith(
+        f"; {SOURCE} {first}, {SOURCE} of the audit {second}; the larger figures stand"
+    )
+    # What both files say alike is said once.
+    assert found["the iris, from restored images"].endswith("chance 12.5 %")
+
+
+def test_attacker_that_was_not_chosen_counts_too():
+    results = make_results(probe=whole_probe())
+    probe = results["privacy"]["probe"]
+    # Chosen on validation rows: 143 of 1000 test rows. Another one reads 300 of them.
+    probe["features"]["attackers"]["knn_whitened"] = {"accuracy": 0.3, "balanced_accuracy": 0.29}
+    found = leakage(results)["features"]
+    assert (found["accuracy"], found["attacker"]) == (0.3, "knn_whitened")
+    assert found["upper"] == pytest.approx(wilson_interval(300, 1000)[1])
+    # A bound over all attackers and the points of a learning curve count as well.
+    probe["features"]["bound"] = {"accuracy": 0.34, "balanced_accuracy": 0.35, "level": 0.9}
+    probe["features"]["curve"] = [{"rows": 900, "balanced_accuracy": 0.31, "balanced_ci95": None}]
+    probe["restored"]["updates_curve"] = [{"updates": 9, "balanced_accuracy": 0.2}]
+    results["privacy"] |= {"leakage": None, "probe": patient(probe)}
+    whole = leakage(results)
+    found = whole["features"]
+    assert (found["accuracy"], found["rows"], found["upper"]) == (0.31, 900, 0.35)
+    assert whole["restored"]["accuracy"] == 0.2
+    assert whole["claim"] == {
+        "upper": 0.35,
+        "target": "features",
+        "level": 0.9,
+        "all_attackers": True,
+    }
+
+
+def test_rare_classes_count_by_balanced_accuracy():
+    results = attacked(features=(0.2, 0.22))
+    best = results["privacy"]["probe"]["features"]["strongest"]
+    best |= {"balanced_accuracy": 0.6, "balanced_ci95": [0.5, 0.7]}
+    found = leakage(results)["features"]
+    assert (found["accuracy"], found["balanced_accuracy"], found["upper"]) == (0.6, 0.6, 0.7)
+
+
+def test_stronger_of_unseen_and_own_rows_is_the_headline_and_both_are_named(results):
+    found = results["privacy"]["leakage"]["features"]
+    assert (found["accuracy"], found["trained_on"]) == (0.152, "own")
+    assert {kind: part["accuracy"] for kind, part in found["by_rows"].items()} == {
+        "unseen": 0.143,
+        "own": 0.152,
+    }
+    probe = results["privacy"]["probe"]["features"]
+    figures = {"name": "mlp", "accuracy": 0.7, "balanced_accuracy": 0.7, "ci95": [0.6, 0.8]}
+    probe["by_rows"] = {"unseen": None, "own": figures}
+    found = leakage(results)["features"]
+    assert (found["accuracy"], found["upper"], found["trained_on"]) == (0.7, 0.8, "own")
+
+
+def test_worst_target_leads_and_the_bound_is_the_largest_of_all():
+    results = attacked(features=(0.3, 0.4), restored=(0.5, 0.55), logits=(0.2, 0.6))
+    worst = leakage(results)["worst"]
+    assert (worst["target"], worst["accuracy"]) == ("restored", 0.5)
+    assert (worst["upper_target"], worst["upper"]) == ("logits", 0.6)
+    # What a run keeps to itself is no leak.
+    results = attacked(pixels=(0.99, 1.0), masked_pictures=(0.8, 0.9), features=(0.3, 0.4))
+    assert leakage(results)["worst"]["target"] == "features"
+
+
+def test_measurement_can_raise_a_figure_and_never_lower_it():
+    first = attacked(features=(0.5, 0.55))
+    first["privacy"]["probe"]["weights"] = "w"
+    first["evaluated_on"] = {"data_fingerprint": "d"}
+    first["privacy"]["leakage"] = leakage(first)
+    assert carried(first, "other", "d") is carried(first, "w", "other") is None
+    assert carried(None, "w", "d") is carried({"privacy": {}}, "w", "d") is None
+    second = attacked(features=(0.2, 0.25))
+    second["privacy"]["leakage"] = carried(json.loads(json.dumps(first)), "w", "d")
+    found = leakage(second)
+    assert (found["features"]["accuracy"], found["features"]["upper"]) == (0.5, 0.55)
+    # Applying it again changes nothing.
+    second["privacy"]["leakage"] = found
+    assert leakage(second) == found
+    third = leakage(
+        second,
+        others=[{"source": "kept readings", **attacked(features=(0.7, 0.72))["privacy"]["probe"]}],
+    )
+    assert (third["features"]["accuracy"], third["features"]["source"]) == (0.7, "kept readings")
+
+
+def test_kept_readings_of_other_settings_count():
+    results = attacked(features=(0.15, 0.17), restored=(0.2, 0.22))
+    kept = {"setting": "thorough", "rows": 16_000, "trained_on": "own", "readings": 40}
+    kept["strongest"] = {"name": "local_raw", "accuracy": 0.6, "balanced_accuracy": 0.59}
+    kept["bound"] = {"accuracy": 0.63, "balanced_accuracy": 0.62, "level": 0.95}
+    check = {"setting": "check", "strongest": kept["strongest"] | {"accuracy": 0.3}}
+    results["privacy"]["probe"]["kept_best"] = {"features": kept, "restored": check}
+    found = leakage(results)
+    assert (found["features"]["accuracy"], found["features"]["upper"]) == (0.6, 0.63)
+    assert found["features"]["source"] == "kept readings of thorough attackers"
+    assert (found["features"]["rows"], found["features"]["trained_on"]) == (16_000, "own")
+    assert found["restored"]["source"] == CHECK
+    # They do not vouch for the attackers that were sent.
+    results["privacy"]["probe"] |= {"underpowered": True, "underpowered_reasons": ["few rows"]}
+    assert leakage(results)["refused"] == ["few rows"] and leakage(results)["setting"] == "fast"
+
+
+def test_part_that_one_file_leaves_out_is_taken_from_the_other():
+    own, audited = whole_probe(), whole_probe()
+    own["regions"] = {"strongest": None, "reason": "only --probe=thorough measures it"}
+    del audited["removal_off"]
+    audited["setting"], own["setting"] = "thorough", "fast"
+    found = leakage({"privacy": {"probe": own}}, {"attributes": audited})
+    assert found["regions"]["accuracy"] == 0.139 and found["removal_off"]["accuracy"] == 0.787
+    assert found["told"] == [] and found["setting"] == "fast and thorough"
+    assert leakage({"privacy": {"probe": None}}) is None
+    assert leakage({"privacy": {}}, {"attributes": audited})["features"]["accuracy"] == 0.152
+    assert leakage({"privacy": {"classes": 0, "probe": own}}) is None
+
+
+def test_weak_attackers_take_nothing_from_strong_ones_but_claim_nothing_alone():
+    strong, weak = whole_probe(), whole_probe(pixels=300)
+    assert weak["underpowered"] and not strong["underpowered"]
+    for pair in ((strong, weak), (weak, strong)):
+        found = leakage({"privacy": {"probe": pair[0]}}, {"attributes": pair[1]})
+        assert not found["underpowered"] and found["underpowered_reasons"] == []
+    # The mask was attacked by the weak ones only.
+    strong["regions"] = {"strongest": None, "reason": "not asked for"}
+    found = leakage({"privacy": {"probe": strong}}, {"attributes": weak})
+    assert found["underpowered"] and found["underpowered_reasons"] and found["claim"] is None
+
+
+def test_claim_is_refused_where_readings_still_rise_or_nobody_was_patient():
+    def claim(change, model="mtl_adv_dp"):
+        results = make_results(model=model, probe=change(whole_probe()))
+        found = results["privacy"]["leakage"]
+        assert (found["claim"] is None) is bool(found["refused"])
+        table = " ".join(results_table(results).split())
+        assert ("NO CLAIM: " in table) is (found["claim"] is None)
+        return found["refused"]
+
+    def rising(probe):
+        probe["restored"] |= {"trend": "still rising", "trend_words": "13 % of 900, 31 % of 3,600"}
+        return patient(probe)
+
+    def steep(probe):
+        reason = "81 % after 30 passes, 12 % after 8"
+        return probe | {"patience": {"checked": True, "flat": False, "reason": reason}}
+
+    assert claim(patient) == []
+    assert claim(rising) == ["restored images: 13 % of 900, 31 % of 3,600"]
+    assert claim(steep) == ["behind an adversarial game: 81 % after 30 passes, 12 % after 8"]
+    (fast,) = claim(lambda probe: probe | {"setting": "fast"})
+    assert "the fast setting did not look" in fast and "--probe=thorough" in fast
+    # Without a game there is nothing that makes a label slow to learn.
+    assert claim(lambda probe: probe, model="mtl_dp") == []
+
+
+def test_check_alone_claims_nothing():
+    results = checked(make_results(probe=None), 0.13, 0.14)
+    found = results["privacy"]["leakage"]
+    assert found["worst"]["accuracy"] == 0.13 and found["claim"] is None
+    assert "only the quick check" in found["refused"][0]
+    assert "worst: 13.0 % from features (at most 14.0 %)" in results_table(results)
+
+
+def test_report_names_both_files_where_they_differ(tmp_path):
+    results = kept_results()
+    own = results["privacy"]["probe"]
+    summary = target_summary([reading("local_raw", 500)], UNSEEN, 6000)
+    audit = make_audit(results, attributes=own | {"features": summary})
+    report = build_report(read_run(write_run(tmp_path / "a", results, audit=audit)))
+    high = f"{100 * wilson_interval(500, 1000)[1]:.1f} %"
+    assert f"at most {high}" in report.tiles[0].note
+    found = table(report, "Fresh attackers beside chance")
+    assert found.rows[0].cells[:3] == ("features", "50.0 %", high)
+    assert any(
+        note.startswith("Features: fast attackers 12.9 %")
+        and f"fast attackers of the audit 50.0 % (at most {high})" in note
+        for note in found.notes
+    )

@@ -1,0 +1,159 @@
+"""Bounds on what attackers read: over all of them, and the gain of one over another.
+
+Sources: Clopper and Pearson (1934) for the exact interval of a rate; Bonferroni's inequality for
+several intervals at once; Cai (2005, Journal of Statistical Planning and Inference 131, "One-sided
+confidence intervals in discrete distributions") for the correction of skewness; Newcombe (1998,
+Statistics in Medicine 17, 2635-2650) on differences of paired proportions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import NormalDist
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tf_mtl_privacy.evaluation.intervals import clopper_pearson
+
+Array = np.ndarray[Any, Any]
+LEVEL = 0.95
+METHOD = "Bonferroni"
+
+
+class Attack(NamedTuple):
+    """One attacker's figures on test rows.
+
+    Attributes:
+        name: the attacker.
+        trained_on: the kind of rows it was trained on.
+        test: `accuracy`, `balanced_accuracy`, `ci95`, `n` and, where known, `balanced_ci95`.
+    """
+
+    name: str
+    trained_on: str
+    test: Mapping[str, Any]
+
+
+def bound(attacks: Sequence[Attack], level: float = LEVEL) -> dict[str, Any]:
+    """Returns upper bounds that hold for all attackers of one target at once.
+
+    Each attacker gets an interval of confidence `1 - (1 - level) / m`, m being the number of
+    attackers. By Bonferroni's inequality all m intervals hold together with confidence `level`, so
+    the largest upper end bounds the rate of any attacker among them, however it was chosen.
+
+    The interval of the accuracy is Clopper and Pearson's, which is exact; the one of the balanced
+    accuracy is that of `intervals.balanced_accuracy_interval`, widened to the confidence and
+    corrected for skewness.
+
+    Args:
+        attacks: at least one.
+        level: confidence of all intervals together, in (0, 1).
+
+    Returns:
+        `accuracy` and `balanced_accuracy` (the largest upper ends, in [0, 1]), `attacker` and
+        `trained_on` of the attacker with the larger of its two ends, `attackers` (m), `level`,
+        `method`.
+
+    Raises:
+        ValueError: no attackers.
+    """
+    if not attacks:
+        raise ValueError("expected at least one attacker")
+    confidence = 1 - (1 - level) / len(attacks)
+    ends = [(_upper(a.test, confidence), _balanced_upper(a.test, confidence)) for a in attacks]
+    # Of equal ends the attacker that reads more is named.
+    highest = max(
+        range(len(attacks)), key=lambda k: (max(ends[k]), attacks[k].test["balanced_accuracy"])
+    )
+    return {
+        "accuracy": max(end for end, _ in ends),
+        "balanced_accuracy": max(end for _, end in ends),
+        "attacker": attacks[highest].name,
+        "trained_on": attacks[highest].trained_on,
+        "attackers": len(attacks),
+        "level": level,
+        "method": METHOD,
+    }
+
+
+def upper_end(test: Mapping[str, Any]) -> float:
+    """Returns the higher upper end of the 95 % intervals of accuracy and balanced accuracy."""
+    return float(max(test["ci95"][1], *test.get("balanced_ci95", [])[1:], 0.0))
+
+
+def _upper(test: Mapping[str, Any], confidence: float) -> float:
+    n = int(test["n"])
+    hits = min(max(round(test["accuracy"] * n), 0), n)
+    return max(clopper_pearson(hits, n, confidence)[1], float(test["ci95"][1]))
+
+
+def _balanced_upper(test: Mapping[str, Any], confidence: float) -> float:
+    """The reported half-width times the ratio of quantiles, and Cai's shift for skewness.
+
+    The shift is `(z^2 / 3 + 1/6) (1 - 2 a) / n`, n being the rows of one binomial with the same
+    variance; without it the end lies too low for few rows, and for the tails that many attackers
+    ask for.
+    """
+    rate, z = float(test["balanced_accuracy"]), _quantile(confidence)
+    low, high = test.get("balanced_ci95") or test["ci95"]
+    # One of the ends may be cut at 0 or 1.
+    error = max(rate - float(low), float(high) - rate) / _quantile(LEVEL)
+    share = min(max(rate, 0.5 / test["n"]), 1 - 0.5 / test["n"])
+    shift = (z**2 / 3 + 1 / 6) * max(1 - 2 * share, 0.0) * error**2 / (share * (1 - share))
+    return min(1.0, max(rate + z * error + shift, float(high)))
+
+
+def _quantile(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)
+
+
+def pack(right: Array) -> str:
+    """Packs `[N]` bool into hex digits, eight rows a byte, for JSON."""
+    return np.packbits(np.asarray(right, bool)).tobytes().hex()
+
+
+def unpack(text: str, count: int) -> Array:
+    """Reverses `pack`: `[count]` bool.
+
+    Raises:
+        ValueError: the text is not of so many rows.
+    """
+    packed = np.frombuffer(bytes.fromhex(text), np.uint8)
+    if len(packed) != -(-count // 8):
+        raise ValueError(f"expected {count} rows, got {len(packed)} bytes")
+    return np.unpackbits(packed, count=count).astype(bool)
+
+
+def paired_gain(
+    before: Array, after: Array, labels: Array, confidence: float = LEVEL
+) -> tuple[float, list[float]]:
+    """Computes by how much balanced accuracy differs between two classifiers on the same rows.
+
+    `d = mean_k (p_k - q_k)`, with p_k and q_k the shares of class k that only the second and only
+    the first classifier gets right. Rows of different classes are independent, so
+    `var d = sum_k (p_k + q_k - (p_k - q_k)^2) / n_k / K^2`; in the variance alone half a row is
+    added to each of the two counts and one to n_k, so that few rows do not count as certain.
+
+    Args:
+        before: `[N]` bool, rows that the first classifier gets right.
+        after: `[N]` bool, likewise for the second.
+        labels: `[N]` int classes.
+        confidence: two-sided, in (0, 1).
+
+    Returns:
+        The gain, in [-1, 1], and its interval `[low, high]`.
+    """
+    gains, variance = [], 0.0
+    for label in np.unique(labels):
+        here = labels == label
+        count = int(here.sum())
+        up = int((after & ~before & here).sum())
+        down = int((before & ~after & here).sum())
+        gains.append((up - down) / count)
+        p, q = (up + 0.5) / (count + 1), (down + 0.5) / (count + 1)
+        variance += (p + q - (p - q) ** 2) / count
+    gain = float(np.mean(gains))
+    spread = _quantile(confidence) * math.sqrt(variance) / len(gains)
+    return gain, [max(-1.0, gain - spread), min(1.0, gain + spread)]

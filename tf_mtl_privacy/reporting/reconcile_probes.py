@@ -1,0 +1,552 @@
+"""Reconciles everything that fresh attackers read on the same weights; the highest reading counts.
+
+This module alone decides `privacy.leakage` of results.json. The terminal table, the report, the
+privacy card, the claim, the comparison of runs and the table of models read that section, through
+`leakage`, and nothing else about the private label.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.evaluation.intervals import wilson_interval
+from tf_mtl_privacy.evaluation.own_rows import PLACES
+from tf_mtl_privacy.reporting.formats import percent
+
+TARGETS = {
+    "features": "features",
+    "one_draw": "features, one draw of noise",
+    "noiseless": "features without noise",
+    "regions": "the mask",
+    "features_and_regions": "features and mask",
+    "restored": "restored images",
+    "logits": "business logits",
+    "masked_pictures": "pictures as the encoder sees them",
+    "pixels": "pixels",
+    "untrained": "untrained encoder",
+}
+# The targets that a run gives away. Features without noise and masked pictures stay inside.
+GIVEN_AWAY = ("features", "one_draw", "regions", "features_and_regions", "restored", "logits")
+# They show what attackers could find: a higher figure flatters, so only the chosen one counts.
+_REFERENCES = ("pixels", "untrained", "planted", "removal_off")
+_NAMES = {**TARGETS, "planted": "a planted leak", "removal_off": "features, removal off"}
+CHECK = "the run's own check in training"
+_ONLY_UPPER = f"{CHECK} (only its upper end is known)"
+# Options that change neither the pictures that the check in training read nor their labels.
+_SAME_VALIDATION = {*PLACES, "test_rows"}
+_LEVEL = 0.95
+# Measurements that lie closer together than this do not disagree; the larger one counts all the
+# same. A bound over more attackers is always a little wider.
+_DIFFERENT = {"read": 0.005, "upper": 0.01}
+# The entry of a target that nobody attacked.
+NOTHING = {"accuracy": None, "upper": None, "reason": "not measured"}
+
+Part = Mapping[str, Any]
+
+
+class Reading(NamedTuple):
+    """One figure that some attacker reached.
+
+    Attributes:
+        source: the measurement that it is of, in words.
+        attacker: its name.
+        accuracy: share of pictures read right, in [0, 1], or None.
+        balanced: mean recall over the classes, in [0, 1], or None.
+        upper: the higher upper end of the two, or None.
+        trained_on: 'unseen', 'own', or None.
+        rows: how many rows the attacker learned from, or None.
+        all_attackers: if `upper` holds for all attackers of the measurement together.
+    """
+
+    source: str
+    attacker: str
+    accuracy: float | None
+    balanced: float | None
+    upper: float | None
+    trained_on: str | None = None
+    rows: int | None = None
+    all_attackers: bool = False
+
+    @property
+    def read(self) -> float | None:
+        """The higher of accuracy and balanced accuracy."""
+        return _largest(self.accuracy, self.balanced)
+
+
+class _Measurement(NamedTuple):
+    """One set of attackers.
+
+    Attributes:
+        source: where it comes from, in words.
+        probe: its readings, shaped like `privacy.probe`.
+        is_whole: if it is a whole `privacy.probe`, which says how strong its attackers are.
+    """
+
+    source: str
+    probe: Part
+    is_whole: bool
+
+
+def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
+    """Tells if an audit is of the run of a result: same configuration, same weights where named.
+
+    An audit names the weights itself (`weights`) and with its fresh attackers; a result does so
+    with its fresh attackers.
+    """
+    own = ((results.get("privacy") or {}).get("probe") or {}).get("weights")
+    pairs = (
+        (audit.get("weights"), own),
+        ((audit.get("attributes") or {}).get("weights"), own),
+        (audit.get("config"), results.get("config")),
+    )
+    return all(None in pair or pair[0] == pair[1] for pair in pairs)
+
+
+def leakage(
+    results: Mapping[str, Any],
+    audit: Mapping[str, Any] | None = None,
+    others: Sequence[Mapping[str, Any]] = (),
+) -> dict[str, Any] | None:
+    """Builds `privacy.leakage` from everything that is known of the same weights.
+
+    For each target it takes the maximum over all attackers of: `privacy.probe`, the check that
+    training made on the released weights, the audit, `others`, and an earlier `privacy.leakage` of
+    the result. A measurement can therefore raise a figure and never lower it.
+
+    Args:
+        results: the content of results.json, of one set of weights.
+        audit: that of audit.json of the same run (`audit_is_of`), or None.
+        others: further measurements of the same weights, each shaped like `privacy.probe` with a
+            key `source`, its name in words.
+
+    Returns:
+        None where the data has no private label or nothing was measured. Else, for each target,
+        `accuracy` (the largest share read by any attacker, plain or balanced), `balanced_accuracy`,
+        `upper` (the largest upper end), `attacker`, `source`, `upper_source`, `rows`, `trained_on`,
+        `by_rows`, `trend`, `trend_words`, `readings`, or `accuracy` and `upper` None with a
+        `reason` (a target that no measurement names is left out, see `entry`); and
+        `worst`, `claim`, `refused`, `told`, `setting`, `underpowered`, `underpowered_reasons`,
+        `not_checked`, `before_game`, `weights`. docs/results-schema.md explains each.
+    """
+    privacy = results.get("privacy") or {}
+    if not privacy.get("classes", 1):
+        return None
+    earlier = privacy.get("leakage") or {}
+    measurements = _measurements(privacy.get("probe"), audit, others)
+    found = {name: _readings(name, measurements, earlier) for name in _NAMES}
+    found["features"] += _of_check(results, found["features"])
+    if not measurements and not any(found.values()):
+        return None
+    told: list[str] = []
+    parts = {
+        name: _target(name, readings, measurements, told)
+        for name, readings in found.items()
+        if readings or name in earlier or any(name in m.probe for m in measurements)
+    }
+    worst = _worst(parts)
+    # Kept readings say nothing of the strength of those who made them.
+    probes = [measurement.probe for measurement in measurements if measurement.is_whole]
+    strength = _strength(probes, earlier)
+    refused = _refused(results, probes, parts, strength) if worst else []
+    claim = None
+    if worst and not refused:
+        target = worst["upper_target"]
+        claim = {
+            "upper": worst["upper"],
+            "target": target,
+            "level": _level(probes),
+            "all_attackers": parts[target]["all_attackers"],
+        }
+    return {
+        **parts,
+        "worst": worst,
+        "claim": claim,
+        "refused": refused,
+        "told": told,
+        "before_game": _before(probes, earlier),
+        "weights": next((p["weights"] for p in probes if p.get("weights")), None)
+        or earlier.get("weights"),
+        **strength,
+    }
+
+
+def carried(
+    earlier: Mapping[str, Any] | None, weights: str, fingerprint: str | None
+) -> dict[str, Any] | None:
+    """Returns the `privacy.leakage` of an earlier result where it is of the same weights and data.
+
+    Args:
+        earlier: the content of a results.json that is about to be replaced, or None.
+        weights: digest of the weights that are evaluated now.
+        fingerprint: that of the data that is evaluated now, or None.
+    """
+    found = ((earlier or {}).get("privacy") or {}).get("leakage")
+    data = ((earlier or {}).get("evaluated_on") or {}).get("data_fingerprint")
+    same = found and found.get("weights") == weights and data == fingerprint
+    return dict(found) if found and same else None
+
+
+def given_away(found: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """Lists (in words, entry) of the attacked targets that a run gives away, the worst first."""
+    attacked = [
+        (TARGETS[name], found[name])
+        for name in GIVEN_AWAY
+        if entry(found, name)["accuracy"] is not None
+    ]
+    return sorted(attacked, key=lambda pair: (-pair[1]["accuracy"], -pair[1]["upper"]))
+
+
+def entry(found: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
+    """Returns the entry of a target, or `NOTHING` where it is not in `privacy.leakage`."""
+    return (found or {}).get(name) or dict(NOTHING)
+
+
+def reading_text(figures: Mapping[str, Any]) -> str:
+    """Writes an entry as `41.0 % (at most 43.7 %), balanced 40.8 %, by local_raw, fast ...`."""
+    by = f"by {figures['attacker']}, {figures['source']}"
+    if figures["source"] != figures["upper_source"]:
+        by += f"; the upper end by {figures['upper_source']}"
+    balanced = figures["balanced_accuracy"]
+    also = f", balanced {percent(balanced)}" if balanced is not None else ""
+    return f"{percent(figures['accuracy'])} (at most {percent(figures['upper'])}){also}, {by}"
+
+
+def _measurements(
+    own: Part | None, audit: Part | None, others: Sequence[Part]
+) -> list[_Measurement]:
+    found = []
+    if own:
+        found += [_Measurement(_source(own), own, is_whole=True), *_kept(own)]
+    audited = (audit or {}).get("attributes")
+    # A fast audit repeats what results.json has.
+    if audited and audited != own:
+        source = f"{_source(audited)} of the audit"
+        found += [_Measurement(source, audited, is_whole=True), *_kept(audited)]
+    return found + [_Measurement(str(other["source"]), other, is_whole=False) for other in others]
+
+
+def _kept(probe: Part) -> list[_Measurement]:
+    """Splits `kept_best`, the best kept reading of each target, by the setting that made it."""
+    parts: dict[str, dict[str, Any]] = {}
+    for name, part in (probe.get("kept_best") or {}).items():
+        setting = part.get("setting")
+        source = CHECK if setting == "check" else f"kept readings of {setting or 'some'} attackers"
+        parts.setdefault(source, {})[name] = part
+    return [_Measurement(source, part, is_whole=False) for source, part in parts.items()]
+
+
+def _source(probe: Part) -> str:
+    return f"{probe['setting']} attackers" if probe.get("setting") else "fresh attackers"
+
+
+def _readings(name: str, measurements: Sequence[_Measurement], earlier: Part) -> list[Reading]:
+    chosen_only = name in _REFERENCES
+    found = [
+        reading
+        for measurement in measurements
+        for reading in _of_part(
+            measurement.probe.get(name) or {}, measurement.source, chosen_only=chosen_only
+        )
+    ]
+    for kept in (earlier.get(name) or {}).get("readings") or ():
+        found.append(
+            Reading(
+                kept["source"],
+                kept["attacker"],
+                kept["accuracy"],
+                kept["balanced_accuracy"],
+                kept["upper"],
+                kept.get("trained_on"),
+                kept.get("rows"),
+                bool(kept.get("all_attackers")),
+            )
+        )
+    return found
+
+
+def _of_part(part: Part, source: str, *, chosen_only: bool) -> Iterator[Reading]:
+    """Yields every figure of one target of one measurement."""
+    about = part.get("trained_on"), part.get("rows")
+    best = part.get("strongest")
+    if best:
+        yield _reading(source, best, *about)
+    if chosen_only:
+        return
+    bound = part.get("bound")
+    count = best.get("n") if best else None
+    for name, figures in (part.get("attackers") or {}).items():
+        # With a bound over all attackers nothing is added here; older files have none.
+        alone = {"name": name, **({} if bound else {"n": count}), **figures}
+        yield _reading(source, alone, *about)
+    if bound:
+        upper = _largest(bound.get("accuracy"), bound.get("balanced_accuracy"))
+        attacker = str(bound.get("attacker") or "any attacker")
+        trained_on = bound.get("trained_on")
+        yield Reading(source, attacker, None, None, upper, trained_on, about[1], all_attackers=True)
+    for point in [*(part.get("curve") or ()), *(part.get("updates_curve") or ())]:
+        figures = {"name": "an attacker of the learning curve", "n": None, **point}
+        yield _reading(source, figures, about[0], point.get("rows"))
+    inner = dict(part.get("by_rows") or {})
+    if part.get("own"):
+        inner.setdefault("own", part["own"])
+    for kind, figures in inner.items():
+        if figures:
+            whole = figures if "strongest" in figures else {"strongest": figures}
+            yield from _of_part({"trained_on": kind, **whole}, source, chosen_only=False)
+
+
+def _reading(source: str, figures: Part, trained_on: str | None, rows: int | None) -> Reading:
+    accuracy, balanced = figures.get("accuracy"), figures.get("balanced_accuracy")
+    ends = [(figures.get(name) or [None, None])[1] for name in ("ci95", "balanced_ci95")]
+    read, count = _largest(accuracy, balanced), figures.get("n")
+    if ends == [None, None] and read is not None and count:
+        ends = [wilson_interval(read * count, count)[1]]
+    upper = _largest(*ends)
+    named = figures.get("trained_on") or trained_on
+    learned = figures.get("rows") or rows
+    name = str(figures.get("name") or "an attacker")
+    return Reading(source, name, accuracy, balanced, upper, named, learned)
+
+
+def _of_check(results: Mapping[str, Any], others: Sequence[Reading]) -> list[Reading]:
+    """Reads the check that training made on the weights that it released.
+
+    `training.final_check` has it. Older results only have the upper end, as the stop rule's
+    privacy part; where that is higher than every other upper end it stands for the figure, too.
+    """
+    on = results.get("evaluated_on") or {}
+    config = results.get("config") or {}
+    dataset = (config.get("data") or {}).get("dataset")
+    if dataset and on.get("dataset") not in (None, dataset):
+        return []
+    if set(on.get("changed") or {}) - _SAME_VALIDATION:
+        return []
+    check = (results.get("training") or {}).get("final_check") or {}
+    upper = check.get("fresh_probe_upper")
+    read = check.get("fresh_probe_balanced_accuracy")
+    if read is not None:
+        accuracy = check.get("fresh_probe_accuracy")
+        return [Reading(CHECK, "a quick attacker", accuracy, read, _largest(upper, read))]
+    parts = (results.get("stop_rule") or {}).get("parts") or {}
+    upper = (parts.get("privacy") or {}).get("value") if upper is None else upper
+    known = _largest(*(reading.upper for reading in others))
+    if upper is None or (known is not None and known >= upper):
+        return []
+    return [Reading(_ONLY_UPPER, "a quick attacker", None, upper, upper)]
+
+
+def _target(
+    name: str, readings: Sequence[Reading], measurements: Sequence[_Measurement], told: list[str]
+) -> dict[str, Any]:
+    measured = [reading for reading in readings if reading.read is not None]
+    if not measured:
+        reasons = [(m.probe.get(name) or {}).get("reason") for m in measurements]
+        return {**NOTHING, "reason": next(filter(None, reasons), NOTHING["reason"])}
+    worst = max(measured, key=lambda reading: reading.read or 0.0)
+    highest = max(readings, key=lambda reading: _largest(reading.upper, reading.read) or 0.0)
+    sources = [_merged(readings, source) for source in dict.fromkeys(r.source for r in readings)]
+    told += _disagreement(name, sources, {m.source for m in measurements if not m.is_whole})
+    kinds = {
+        kind: _merged([r for r in measured if r.trained_on == kind])
+        for kind in dict.fromkeys(r.trained_on for r in measured)
+        if kind
+    }
+    return {
+        "accuracy": worst.read,
+        "balanced_accuracy": _largest(*(reading.balanced for reading in readings)),
+        "upper": _largest(highest.upper, highest.read, worst.read),
+        "attacker": worst.attacker,
+        "source": worst.source,
+        "upper_source": highest.source,
+        "all_attackers": highest.all_attackers,
+        "rows": worst.rows,
+        "trained_on": worst.trained_on,
+        "by_rows": {
+            kind: {"accuracy": figures["read"], "upper": figures["upper"], "rows": figures["rows"]}
+            for kind, figures in kinds.items()
+        },
+        **_trend(name, measurements),
+        "readings": [{k: v for k, v in s.items() if k != "read"} for s in sources],
+    }
+
+
+def _disagreement(name: str, sources: Sequence[Part], kept: set[str]) -> list[str]:
+    """Names the measurements of a target where they differ; a kept one only where it is higher."""
+    whole = [source for source in sources if source["source"] not in kept - {CHECK}]
+    ends = {kind: _largest(*(source[kind] for source in whole)) or 0.0 for kind in _DIFFERENT}
+    compared = [
+        source
+        for source in sources
+        if source in whole or any((source[kind] or 0.0) > ends[kind] for kind in _DIFFERENT)
+    ]
+    if all(_spread(compared, kind) <= least for kind, least in _DIFFERENT.items()):
+        return []
+    listed = [
+        f"{source['source']} {percent(source['read'])} (at most {percent(source['upper'])})"
+        for source in compared
+    ]
+    return [f"{_NAMES[name]}: {', '.join(listed)}; the larger figures stand"]
+
+
+def _spread(sources: Sequence[Part], kind: str) -> float:
+    known = [source[kind] for source in sources if source[kind] is not None]
+    return max(known) - min(known) if known else 0.0
+
+
+def _merged(readings: Sequence[Reading], source: str | None = None) -> dict[str, Any]:
+    """Takes the maxima over the readings of one source, or of all of them."""
+    some = [reading for reading in readings if source in (None, reading.source)]
+    worst = max(some, key=lambda reading: (reading.read or -1.0, reading.upper or -1.0))
+    return {
+        "source": worst.source,
+        "attacker": worst.attacker,
+        "accuracy": _largest(*(reading.accuracy for reading in some)),
+        "balanced_accuracy": _largest(*(reading.balanced for reading in some)),
+        "upper": _largest(*(reading.upper for reading in some), worst.read),
+        "trained_on": worst.trained_on,
+        "rows": worst.rows,
+        "all_attackers": max(some, key=lambda reading: reading.upper or -1.0).all_attackers,
+        "read": worst.read,
+    }
+
+
+def _trend(name: str, measurements: Sequence[_Measurement]) -> dict[str, Any]:
+    """Takes the learning curve of the measurement whose attackers had most rows."""
+    parts = [measurement.probe.get(name) or {} for measurement in measurements]
+    drawn = [part for part in parts if part.get("trend") not in (None, "not measured")]
+    if not drawn:
+        return {"trend": "not measured", "trend_words": None}
+    most = max(drawn, key=lambda part: part.get("rows") or 0)
+    return {"trend": most["trend"], "trend_words": most.get("trend_words")}
+
+
+def _worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
+    attacked = [name for name in GIVEN_AWAY if entry(parts, name)["accuracy"] is not None]
+    if not attacked:
+        return None
+    name = max(attacked, key=lambda target: (parts[target]["accuracy"], parts[target]["upper"]))
+    kept = ("accuracy", "balanced_accuracy", "attacker", "source")
+    # The two need not be of the same target: the bound is the largest of all.
+    upper = max(attacked, key=lambda target: parts[target]["upper"])
+    return {
+        "target": name,
+        **{key: parts[name][key] for key in kept},
+        "upper": parts[upper]["upper"],
+        "upper_target": upper,
+    }
+
+
+def _refused(
+    results: Mapping[str, Any],
+    probes: Sequence[Part],
+    parts: Mapping[str, Mapping[str, Any]],
+    strength: Mapping[str, Any],
+) -> list[str]:
+    """Gives the reasons why no bound is claimed; empty where one is."""
+    if not probes:
+        return ["only the quick check in training looked; evaluate --probe=fast sends attackers"]
+    reasons = list(strength["underpowered_reasons"])
+    if strength["underpowered"] and not reasons:
+        reasons = ["the attackers are too weak, no reason given"]
+    for name in GIVEN_AWAY:
+        # Where attackers are underpowered, their reasons name the curves that still rise.
+        rises = entry(parts, name).get("trend") == "still rising"
+        if rises and not strength["underpowered"]:
+            words = parts[name]["trend_words"] or "accuracy still rises with the attackers' rows"
+            reasons.append(f"{TARGETS[name]}: {words}")
+    impatient = _impatience(results, probes, named=strength["underpowered"])
+    return [*reasons, *impatient]
+
+
+def _impatience(
+    results: Mapping[str, Any], probes: Sequence[Part], *, named: bool
+) -> Iterator[str]:
+    """Refuses where a game was played and nobody tried more rows and more updates.
+
+    Args:
+        results: the content of results.json.
+        probes: the measurements.
+        named: if underpowered attackers have given their reasons already, a curve over updates that
+            is not flat among them.
+    """
+    config = Config.from_dict(results.get("config") or {})
+    train = dataclasses.replace(config.train, model=results.get("model") or config.train.model)
+    if not train.is_adversarial or not config.loss.plays:
+        return
+    found = [
+        part
+        for probe in probes
+        for part in (probe.get("patience"), (probe.get("features") or {}).get("patience"))
+        if part
+    ]
+    checked = [part for part in found if part.get("checked")]
+    if any(part.get("flat") for part in checked):
+        return
+    if checked and named:
+        return
+    if checked:
+        reason = checked[-1].get("reason") or "the learning curve over updates is not flat"
+        yield f"behind an adversarial game: {reason}"
+        return
+    settings = ", ".join(dict.fromkeys(str(probe.get("setting") or "given") for probe in probes))
+    yield (
+        "behind an adversarial game an attacker at chance can read far more with more rows and "
+        f"updates; the {settings} setting did not look, evaluate --probe=thorough does"
+    )
+
+
+def _strength(probes: Sequence[Part], earlier: Part) -> dict[str, Any]:
+    """Merges what measurements say of the strength of their attackers.
+
+    A higher reading beside that of strong attackers takes nothing from their claim; a target that
+    only weak ones attacked has none.
+    """
+    if not probes:
+        return {
+            "setting": earlier.get("setting"),
+            "underpowered": bool(earlier.get("underpowered")),
+            "underpowered_reasons": list(earlier.get("underpowered_reasons") or ()),
+            "not_checked": list(earlier.get("not_checked") or ()),
+        }
+    strong = {name for probe in probes if not probe.get("underpowered") for name in _read(probe)}
+    weak = bool({name for probe in probes for name in _read(probe)} - strong)
+    weak = weak or all(probe.get("underpowered") for probe in probes)
+    reasons = [r for probe in probes for r in probe.get("underpowered_reasons") or ()]
+    missing = [set(probe.get("not_checked") or ()) for probe in probes]
+    settings = dict.fromkeys(str(probe.get("setting") or "not said") for probe in probes)
+    return {
+        "setting": " and ".join(settings),
+        "underpowered": weak,
+        "underpowered_reasons": list(dict.fromkeys(reasons)) if weak else [],
+        "not_checked": [
+            name
+            for name in probes[0].get("not_checked") or ()
+            if all(name in names for names in missing)
+        ],
+    }
+
+
+def _read(probe: Part) -> set[str]:
+    """Names what a measurement attacked of what a run gives away."""
+    found = {name for name in GIVEN_AWAY if (probe.get(name) or {}).get("strongest")}
+    own = (probe.get("features") or {}).get("own") or {}
+    return found | ({"own"} if own.get("strongest") else set())
+
+
+def _before(probes: Sequence[Part], earlier: Part) -> float | None:
+    found = [(probe.get("before_game") or {}).get("balanced_accuracy") for probe in probes]
+    return _largest(*found, earlier.get("before_game"))
+
+
+def _level(probes: Sequence[Part]) -> float:
+    """Returns the lowest confidence level among the bounds that were used."""
+    bounds = [(probe.get(name) or {}).get("bound") or {} for probe in probes for name in GIVEN_AWAY]
+    return min((float(b["level"]) for b in bounds if b.get("level")), default=_LEVEL)
+
+
+def _largest(*values: float | None) -> float | None:
+    known = [float(value) for value in values if value is not None]
+    return max(known) if known else None
