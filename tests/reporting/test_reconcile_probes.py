@@ -112,6 +112,8 @@ def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
         assert "41.0 %" in text and "43.7 %" in text, name
     claim = " ".join(texts["table"].split())
     assert "claim: at most 43.7 % is read by these attackers, from features (the highest" in claim
+    # Not by attackers who learned from those rows.
+    assert "learned from" not in claim
     # The lower reading stands nowhere but beside the higher one, in the line that names both.
     both = f"{SOURCE} 15.6 % (at most 22.3 %), {CHECK} 41.0 % (at most 43.7 %); the larger figures"
     for name in ("table", "html", "markdown", "card", "audit"):

@@ -103,20 +103,22 @@ def _targets(found: Mapping[str, Any]) -> Iterator[str]:
 def _by_rows(figures: Mapping[str, Any]) -> str:
     """Writes the rows that attackers learned from; of several kinds, what each of them gave."""
     parts = figures["by_rows"]
-    rows = {
-        kind: " ".join([*_count(part), _KINDS.get(kind, "rows")]) for kind, part in parts.items()
-    }
     if len(parts) < 2:
-        return "".join(f", learned from {text}" for text in rows.values())
+        # Of the attacker that is named, not of the others.
+        if not figures["rows"]:
+            return ""
+        return f", learned from {_rows(figures, figures['trained_on'])}"
     told = [
-        f"{percent(part['accuracy'])} (at most {percent(part['upper'])}) learned from {rows[kind]}"
+        f"{percent(part['accuracy'])} (at most {percent(part['upper'])}) learned from "
+        f"{_rows(part, kind)}"
         for kind, part in parts.items()
     ]
     return f"; of these {', '.join(told)}"
 
 
-def _count(part: Mapping[str, Any]) -> list[str]:
-    return [count(part["rows"])] if part["rows"] else []
+def _rows(part: Mapping[str, Any], kind: str | None) -> str:
+    known = [count(part["rows"])] if part["rows"] else []
+    return " ".join([*known, _KINDS.get(kind or "", "rows")])
 
 
 def _references(privacy: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[str]:

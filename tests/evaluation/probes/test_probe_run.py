@@ -169,7 +169,7 @@ def with_other_labels(data):
 
 
 def test_readings_of_other_weights_or_labels_are_not_taken(run, monkeypatch, tiny_thorough):
-    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
+    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough, curves=()))
     whole = everybody_sent(run)
     assert whole >= len(TARGETS) and everybody_sent(run) == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -252,6 +252,7 @@ def test_what_another_setting_or_an_interrupted_call_read_is_not_forgotten(
 ):
     """A thorough attack that is stopped after its first attackers, then the fast one."""
     monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
+    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 1)
         evaluate_run(run.folder, probe="thorough")
@@ -300,6 +301,21 @@ def test_the_check_of_the_final_weights_counts(run):
     assert best["balanced_ci95"][1] == figures["fresh_probe_upper"]
     assert (found["split"], found["setting"], found["rows"]) == ("validation", "check", 96)
     assert found["trained_on"] == "unseen"
+
+
+def test_kept_figures_of_an_earlier_version_are_no_claim(run, monkeypatch, tiny_fast):
+    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+    evaluate_run(run.folder, probe="fast")
+    path = run.folder / "results.json"
+    results = json.loads(path.read_text())
+    probe = results["privacy"]["probe"]
+    del probe["features"]["by_rows"], probe["kept_best"]
+    probe |= {"underpowered": False, "underpowered_reasons": []}
+    path.write_text(json.dumps(results))
+    found = evaluate_run(run.folder)["privacy"]["probe"]
+    assert found["underpowered"] and "earlier version" in found["underpowered_reasons"][0]
+    # Once, however often it is kept.
+    assert len(evaluate_run(run.folder)["privacy"]["probe"]["underpowered_reasons"]) == 1
 
 
 def test_a_noisy_encoder_s_counter_is_no_weight(tmp_path):

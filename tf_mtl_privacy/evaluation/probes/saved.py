@@ -35,6 +35,10 @@ from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training.saved_run import SavedRun
 
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
+_OLDER = (
+    "these attackers are of an earlier version, which learned from one kind of rows only; "
+    "evaluate --probe=fast sends new ones"
+)
 # What must agree for two runs to hide the same thing in the same pictures.
 _SAME = ("dataset", "image_size", "data_seed", "bins", "synthetic_shift", "synthetic_correlation")
 
@@ -188,10 +192,16 @@ def kept_probe(path: Path, run: SavedRun, dataset: Dataset) -> dict[str, Any] | 
         found: dict[str, Any] | None = before["privacy"]["probe"]
         same_data = dataset.matches(before["evaluated_on"]["data_fingerprint"] or "")
         same = found is not None and found["weights"] == weights_digest(networks(run))
+        features = found["features"] if found else {}
+        old = bool(features.get("strongest")) and "by_rows" not in features
     except (RunError, KeyError, TypeError):
         return None
     if not same or not same_data or found is None:
         return None
+    if old:
+        # Those learned from one kind of rows, often few: a low figure of theirs is no claim.
+        reasons = [*found.get("underpowered_reasons", ()), _OLDER]
+        found |= {"underpowered": True, "underpowered_reasons": list(dict.fromkeys(reasons))}
     if dataset.matches(run.data_fingerprint):
         # Another setting, or an attack that was interrupted, may have read more since.
         found["kept_best"] = strongest_kept(Path(run.run_dir), found["weights"])
