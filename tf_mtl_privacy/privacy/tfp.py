@@ -17,34 +17,43 @@ from tensorflow_privacy.privacy.dp_query.gaussian_query import GaussianSumQuery 
 from tensorflow_privacy.privacy.optimizers import dp_optimizer_keras  # noqa: E402
 
 from tf_mtl_privacy.errors import UsageError  # noqa: E402
-from tf_mtl_privacy.privacy.clipping.request import OVERFLOW  # noqa: E402
+from tf_mtl_privacy.privacy.clipping.request import check_squared_norms, wide  # noqa: E402
 
 _BASES = {"adam": tf_keras.optimizers.legacy.Adam, "sgd": tf_keras.optimizers.legacy.SGD}
 
 
 class ClippingQuery(GaussianSumQuery):
-    """tensorflow-privacy's clipping; a record that is not finite stops the step.
+    """Clips like tensorflow-privacy, in float64; a record that is not finite stops the step.
 
-    It adds no noise: the library's own follows the global seed.
+    The library's float32 norm underflows to 0, or loses small rows of a sum beside large ones, for
+    rows that are built for it: the sum then moves by more than the clip norm. It adds no noise
+    here: the library's own follows the global seed.
     """
 
     def __init__(self, l2_norm_clip: float) -> None:
         super().__init__(l2_norm_clip, 0.0)
 
+    def initial_sample_state(self, template: Any = None) -> Any:
+        """Returns zeros in float64 for a nest of tensors."""
+        return tf.nest.map_structure(lambda part: tf.zeros(part.shape, tf.float64), template)
+
     def preprocess_record_impl(self, params: Any, record: Any) -> tuple[Any, tf.Tensor]:
-        """Clips one example's gradients jointly; returns them and their norm."""
-        clipped, norm = super().preprocess_record_impl(params, record)
-        norm = tf.debugging.check_numerics(norm, OVERFLOW)
-        with tf.control_dependencies([norm]):
-            return tf.nest.map_structure(tf.identity, clipped), norm
+        """Clips one example's gradients jointly; returns them and their norm, in float64."""
+        gradients = tf.nest.map_structure(wide, record)
+        squared = [tf.reduce_sum(tf.square(part)) for part in tf.nest.flatten(gradients)]
+        norm = tf.sqrt(check_squared_norms(tf.add_n(squared)))
+        clip = wide(params)
+        factor = clip / tf.maximum(norm, clip)
+        return tf.nest.map_structure(lambda part: part * factor, gradients), norm
 
 
 def dp_keras_optimizer(rule: str, l2_norm_clip: float, **options: Any) -> Any:
     """tensorflow-privacy's DPKeras optimizer without its noise and with its front doors shut.
 
-    Update rule, slots and (in `_compute_gradients`) clipping are the library's; one example per
-    microbatch. `apply_gradients`, and with it the legacy `minimize`, raises: the library's own
-    check that gradients are private stays satisfied for ever after the first private step.
+    Update rule, slots and (in `_compute_gradients`) per-example gradients are the library's; one
+    example per microbatch. `apply_gradients`, and with it the legacy `minimize`, raises: the
+    library's own check that gradients are private stays satisfied for ever after the first private
+    step.
 
     Args:
         rule: 'adam' or 'sgd'.

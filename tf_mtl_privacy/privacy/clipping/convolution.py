@@ -1,29 +1,24 @@
 """Ghost clipping of Conv2D and DepthwiseConv2D.
 
 To the kernel, a convolution is a Dense layer on the patches under it, one per position. The
-patches are made for some rows at a time, for the norms only; the clipped sum is the ordinary
-gradient of the convolution for rescaled deltas.
+patches are made for some rows at a time, once for the norms and once for the clipped sum.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.clipping.chunks import by_chunks
 from tf_mtl_privacy.privacy.clipping.contribution import (
     Contribution,
-    floats_per_row,
-    product_norms,
+    Sizes,
+    recomputed,
+    sequence_product,
 )
 from tf_mtl_privacy.privacy.clipping.dense import bias_contribution, flatten
-from tf_mtl_privacy.privacy.clipping.request import Factors, clean_rows, scale_rows
-
-Convolve = Callable[[Any, tf.Tensor, Any], tf.Tensor]
 
 
 def check(layer: Any) -> None:
@@ -39,26 +34,28 @@ def check(layer: Any) -> None:
 
 def forward(layer: Any, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """`[B, H, W, c]` -> (the same, convolution plus bias `[B, h, w, m]`)."""
-    return x, _add_bias(layer, _convolve(layer, x, layer.kernel.value))
+    return x, _add_bias(layer, keras.ops.conv(x, layer.kernel.value, **_options(layer)))
 
 
 def contributions(layer: Any, x: tf.Tensor, delta: tf.Tensor) -> list[Contribution]:
     """Of kernel `[kh, kw, c, m]` and bias `[m]`."""
-    columns, m = _patch_size(layer, x), delta.shape[-1]
     positions = delta.shape[1:-1].num_elements()
+    sizes = Sizes(positions, _patch_size(layer, x), delta.shape[-1])
 
-    def norms(rows: tf.Tensor, deltas: tf.Tensor) -> tf.Tensor:
-        return product_norms(flatten(_patches(layer, rows)), flatten(deltas))
+    def factors_of(rows: tf.Tensor, deltas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        return flatten(_patches(layer, rows)), flatten(deltas)
 
     # Patches are held twice while they are put together, by two threads.
-    cost = 4 * (positions or 0) * columns + floats_per_row(positions, columns, m)
-    squared = by_chunks(norms, [x, delta], cost)
-    return _with_bias(layer, x, delta, squared, _convolve)
+    floats = 4 * (positions or 0) * sizes.n
+    kernel = sequence_product(layer.kernel, [x, delta], sizes, factors_of, floats)
+    return [kernel, *bias_contribution(layer.bias, delta)]
 
 
 def depthwise_forward(layer: Any, x: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """`[B, H, W, c]` -> (the same, depthwise convolution plus bias `[B, h, w, c * k]`)."""
-    return x, _add_bias(layer, _convolve_depthwise(layer, x, layer.kernel.value))
+    # Keras' own operation, not TensorFlow's: that one means something else by a stride together
+    # with a dilation.
+    return x, _add_bias(layer, keras.ops.depthwise_conv(x, layer.kernel.value, **_options(layer)))
 
 
 def depthwise_contributions(layer: Any, x: tf.Tensor, delta: tf.Tensor) -> list[Contribution]:
@@ -66,62 +63,25 @@ def depthwise_contributions(layer: Any, x: tf.Tensor, delta: tf.Tensor) -> list[
     channels, multiplier = x.shape[-1], layer.kernel.shape[-1]
     places = _patch_size(layer, x) // channels
 
-    def norms(rows: tf.Tensor, deltas: tf.Tensor) -> tf.Tensor:
+    def gradients(rows: tf.Tensor, deltas: tf.Tensor) -> tf.Tensor:
         patches = flatten(_patches(layer, rows))
         patches = tf.reshape(patches, [tf.shape(rows)[0], -1, places, channels])
         deltas = tf.reshape(deltas, [tf.shape(rows)[0], -1, channels, multiplier])
-        gradients = tf.einsum("btpc,btck->bpck", patches, deltas)
-        return tf.reduce_sum(tf.square(gradients), [1, 2, 3])
+        return tf.einsum("btpc,btck->bpck", patches, deltas)
 
     positions = delta.shape[1:-1].num_elements() or 1
-    cost = positions * channels * (2 * places + multiplier)
-    squared = by_chunks(norms, [x, delta], cost)
-    return _with_bias(layer, x, delta, squared, _convolve_depthwise)
-
-
-def _with_bias(
-    layer: Any, x: tf.Tensor, delta: tf.Tensor, squared: tf.Tensor, convolve: Convolve
-) -> list[Contribution]:
-    # The gradient is linear in both; the rescaled copy is of the smaller one.
-    scaled_x = _floats(x) < _floats(delta)
-    on_x, on_delta = (scale_rows, clean_rows) if scaled_x else (clean_rows, scale_rows)
-
-    def weighted_sum(factors: Factors) -> tf.Tensor:
-        kernel = tf.convert_to_tensor(layer.kernel.value)
-        with tf.GradientTape(watch_accessed_variables=False) as tape:
-            tape.watch(kernel)
-            # In a graph this forward pass is pruned: nothing reads its result.
-            z = convolve(layer, on_x(factors, x), kernel)
-        return tape.gradient(z, kernel, output_gradients=on_delta(factors, delta))
-
-    kernel = Contribution(layer.kernel, squared, weighted_sum)
+    floats = positions * channels * (2 * places + multiplier)
+    kernel = recomputed(layer.kernel, [x, delta], gradients, floats)
     return [kernel, *bias_contribution(layer.bias, delta)]
 
 
-def _floats(value: tf.Tensor) -> float:
-    """Of one row; infinite where that is not known."""
-    count = value.shape[1:].num_elements()
-    return math.inf if count is None else count
-
-
-def _convolve(layer: Any, x: tf.Tensor, kernel: Any) -> tf.Tensor:
-    return tf.nn.convolution(
-        x,
-        kernel,
-        strides=list(layer.strides),
-        padding=layer.padding.upper(),
-        dilations=list(layer.dilation_rate),
-    )
-
-
-def _convolve_depthwise(layer: Any, x: tf.Tensor, kernel: Any) -> tf.Tensor:
-    return tf.nn.depthwise_conv2d(
-        x,
-        kernel,
-        strides=[1, *layer.strides, 1],
-        padding=layer.padding.upper(),
-        dilations=list(layer.dilation_rate),
-    )
+def _options(layer: Any) -> dict[str, Any]:
+    return {
+        "strides": tuple(layer.strides),
+        "padding": layer.padding,
+        "data_format": layer.data_format,
+        "dilation_rate": tuple(layer.dilation_rate),
+    }
 
 
 def _add_bias(layer: Any, z: tf.Tensor) -> tf.Tensor:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.privacy.clipping.contribution import (
     Contribution,
+    Sizes,
     instantiated,
     outer_product,
     sequence_product,
@@ -26,7 +27,9 @@ def contributions(layer: Any, x: tf.Tensor, delta: tf.Tensor) -> list[Contributi
     if x.shape.rank == 2:
         found = [outer_product(layer.kernel, x, delta)]
     else:
-        found = [sequence_product(layer.kernel, flatten(x), flatten(delta))]
+        left, right = flatten(x), flatten(delta)
+        sizes = Sizes(left.shape[1], left.shape[2], right.shape[2])
+        found = [sequence_product(layer.kernel, [left, right], sizes)]
     return found + bias_contribution(layer.bias, delta)
 
 

@@ -1,4 +1,4 @@
-"""tensorflow-privacy's own per-example gradients and clipping, as they are."""
+"""tensorflow-privacy's own per-example gradients, clipped by `tfp.ClippingQuery`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,14 @@ from typing import Any
 
 import tensorflow as tf
 
-from tf_mtl_privacy.privacy.clipping.request import Clipped, Request, mark
+from tf_mtl_privacy.privacy.clipping.grouped import jacobian_tape
+from tf_mtl_privacy.privacy.clipping.request import (
+    Clipped,
+    Request,
+    mark,
+    rounding_share,
+    wide,
+)
 
 
 def clipped_sum(request: Request, optimizer: Any) -> Clipped:
@@ -20,10 +27,12 @@ def clipped_sum(request: Request, optimizer: Any) -> Clipped:
         tf.errors.InvalidArgumentError: a gradient overflows although all inputs are finite.
     """
     request, bad = request.without_bad_rows()
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with jacobian_tape(request.model) as tape:
         tape.watch(request.variables)
         losses = request.losses(request.model(request.inputs, training=request.training))
     means = optimizer._compute_gradients(losses, request.variables, tape=tape)
-    rows = tf.cast(tf.shape(losses)[0], tf.float32)
+    rows = tf.shape(losses)[0]
+    scale = wide(rows) / rounding_share(rows)
     skipped = tf.reduce_sum(tf.cast(bad, tf.int64))
-    return Clipped(mark(losses, bad), [mean * rows for mean, _ in means], skipped)
+    sums = [tf.cast(mean * scale, tf.float32) for mean, _ in means]
+    return Clipped(mark(losses, bad), sums, skipped)

@@ -14,6 +14,9 @@ from tf_mtl_privacy.errors import UsageError
 # Where one row's overflow cannot be told from its effect on others, no update is made at all.
 OVERFLOW = "a per-example gradient is not finite: no update was made; lower the learning rate"
 
+# Part of the clip norm that rounding the sum to float32 may move it by.
+_ROUNDING_ALLOWED = 9.5e-5
+
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -141,7 +144,7 @@ def clip_any_batch(backend: Callable[[Request], Clipped], request: Request) -> C
 
 
 class Factors(NamedTuple):
-    """Factors `[B]` float32 of the rows, which rows `[B]` bool are finite, and whether all are."""
+    """Factors `[B]` float64 of the rows, which rows `[B]` bool are finite, and whether all are."""
 
     values: tf.Tensor
     finite: tf.Tensor
@@ -149,20 +152,50 @@ class Factors(NamedTuple):
 
 
 def clip_factors(squared_norms: tf.Tensor, clip: float, mask: tf.Tensor | None) -> Factors:
-    """`min(1, clip / norm)` per row; exactly zero where the row is masked or not finite.
+    """Computes `min(1, clip / norm)` per row, zero where the row is masked or not finite.
 
-    Abadi et al. 2016, algorithm 1. An overflow of the squared norm counts as not finite.
+    Abadi et al. 2016, algorithm 1. A squared norm that float32 cannot hold counts as not finite.
 
     Args:
-        squared_norms: `[B]` float32.
+        squared_norms: `[B]` float64.
         clip: > 0.
         mask: `[B]` bool or None.
     """
-    norms = tf.sqrt(tf.maximum(squared_norms, 0.0))
-    finite = tf.math.is_finite(norms)
+    norms = tf.sqrt(tf.maximum(wide(squared_norms), 0.0))
+    finite = tf.math.is_finite(tf.cast(squared_norms, tf.float32))
     counts = finite if mask is None else tf.logical_and(finite, mask)
-    factors = tf.where(counts, clip / tf.maximum(norms, clip), tf.zeros_like(norms))
+    bound = clip / rounding_share(tf.shape(norms)[0])
+    factors = tf.where(counts, bound / tf.maximum(norms, bound), tf.zeros_like(norms))
     return Factors(factors, finite, tf.reduce_all(finite))
+
+
+def rounding_share(rows: tf.Tensor) -> tf.Tensor:
+    """Computes what the clip norm is divided by because a sum is rounded to float32, >= 1, float64.
+
+    Rounding a sum of B clipped rows moves it by up to `2^-24 B clip`, with a row and without it.
+    Up to 796 rows the sum of both is at most `_ROUNDING_ALLOWED` of the clip norm and the result
+    is 1; for more rows it makes up for the rest.
+
+    Args:
+        rows: B, scalar int32.
+    """
+    return 1.0 + tf.maximum(wide(rows) * 2.0**-23 - _ROUNDING_ALLOWED, 0.0)
+
+
+def check_squared_norms(squared_norms: tf.Tensor) -> tf.Tensor:
+    """Returns float64 squared norms, after a check that float32 holds each of them.
+
+    Raises:
+        tf.errors.InvalidArgumentError: it does not; see `OVERFLOW`.
+    """
+    checked = tf.debugging.check_numerics(tf.cast(squared_norms, tf.float32), OVERFLOW)
+    with tf.control_dependencies([checked]):
+        return tf.identity(squared_norms)
+
+
+def wide(value: tf.Tensor) -> tf.Tensor:
+    """Returns the value in float64, in which norms and sums over rows are computed."""
+    return tf.cast(value, tf.float64)
 
 
 def clean_rows(factors: Factors, value: tf.Tensor) -> tf.Tensor:
@@ -172,12 +205,6 @@ def clean_rows(factors: Factors, value: tf.Tensor) -> tf.Tensor:
     as almost always, this costs nothing.
     """
     return tf.cond(factors.all_finite, lambda: value, lambda: zero_rows(factors.finite, value))
-
-
-def scale_rows(factors: Factors, value: tf.Tensor) -> tf.Tensor:
-    """`value` `[B, ...]`, cleaned, times the factors row by row."""
-    shape = [-1] + [1] * (value.shape.rank - 1)
-    return clean_rows(factors, value) * tf.reshape(factors.values, shape)
 
 
 def count_skipped(finite: tf.Tensor, mask: tf.Tensor | None) -> tf.Tensor:

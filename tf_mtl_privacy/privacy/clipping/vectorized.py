@@ -1,7 +1,7 @@
 """Per-example gradients of any row-wise Keras model; costs memory rows x weights.
 
 All rows at once by `tf.vectorized_map` where that is known to be right, else one row after the
-other; see `vectorizable`.
+other; see `grouped.map_rows`.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ from __future__ import annotations
 import keras
 import tensorflow as tf
 
+from tf_mtl_privacy.privacy.clipping.contribution import instantiated
+from tf_mtl_privacy.privacy.clipping.grouped import jacobian_tape, map_rows
 from tf_mtl_privacy.privacy.clipping.request import (
-    OVERFLOW,
     Clipped,
     Request,
-    clean_rows,
+    check_squared_norms,
     clip_factors,
     count_skipped,
     mark,
 )
-from tf_mtl_privacy.privacy.clipping.vectorizable import unsafe_operations
 
 
 def clipped_sum(request: Request) -> Clipped:
@@ -28,21 +28,20 @@ def clipped_sum(request: Request) -> Clipped:
         tf.errors.InvalidArgumentError: in a model that draws random numbers, a gradient overflows
             although all inputs are finite.
     """
-    if draws_random_numbers(request.model):
+    fragile = draws_random_numbers(request.model)
+    if fragile:
         request, bad = request.without_bad_rows()
         losses, gradients = _by_jacobian(request)
-        squared = tf.debugging.check_numerics(_squared_norms(gradients), OVERFLOW)
         losses, skipped = mark(losses, bad), tf.reduce_sum(tf.cast(bad, tf.int64))
     else:
         losses, gradients = _by_rows(request)
-        squared = _squared_norms(gradients)
         skipped = tf.constant(0, tf.int64)
+    parts = [instantiated(v, g) for v, g in zip(request.variables, gradients, strict=True)]
+    squared = tf.add_n([part.squared_norms for part in parts])
+    if fragile:
+        squared = check_squared_norms(squared)
     factors = clip_factors(squared, request.clip, request.mask)
-    sums = [
-        tf.linalg.matvec(clean_rows(factors, _rows(g)), factors.values, transpose_a=True)
-        for g in gradients
-    ]
-    sums = [tf.reshape(s, v.shape) for s, v in zip(sums, request.variables, strict=True)]
+    sums = [part.weighted_sum(factors) for part in parts]
     return Clipped(losses, sums, skipped + count_skipped(factors.finite, request.mask))
 
 
@@ -82,26 +81,16 @@ def _by_rows(request: Request) -> tuple[tf.Tensor, list[tf.Tensor]]:
         return [tf.convert_to_tensor(gradient) for gradient in gradients]
 
     rows = (request.inputs, deltas)
-    if not unsafe_operations(one, rows):
-        return losses, tf.vectorized_map(one, rows)
-    specs = [tf.TensorSpec(v.shape, v.dtype) for v in request.variables]
-    return losses, tf.map_fn(one, rows, fn_output_signature=specs)
+    shapes = [variable.shape for variable in request.variables]
+    return losses, map_rows(model, one, rows, shapes)
 
 
 def _by_jacobian(request: Request) -> tuple[tf.Tensor, list[tf.Tensor]]:
     """One forward pass, then one backward pass of the whole batch per row: slow but faithful."""
-    with tf.GradientTape(watch_accessed_variables=False) as tape:
+    with jacobian_tape(request.model) as tape:
         tape.watch(request.variables)
         losses = request.losses(request.model(request.inputs, training=request.training))
     gradients = tape.jacobian(losses, request.variables, unconnected_gradients="zero")
     # With a batch of unknown size it may know no shapes.
     pairs = zip(gradients, request.variables, strict=True)
     return losses, [tf.reshape(gradient, [-1, *v.shape]) for gradient, v in pairs]
-
-
-def _squared_norms(gradients: list[tf.Tensor]) -> tf.Tensor:
-    return tf.add_n([tf.reduce_sum(tf.square(_rows(g)), 1) for g in gradients])
-
-
-def _rows(gradient: tf.Tensor) -> tf.Tensor:
-    return tf.reshape(gradient, [-1, max(gradient.shape[1:].num_elements(), 1)])

@@ -1,0 +1,135 @@
+"""Every backend clips convolutions of every kind like a loop over rows, or refuses them by name."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.privacy.networks import LAYERS, flat, initializer, sgd_update
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.clipping.backends import BACKENDS
+
+CLIP = 0.7
+PLAIN = (LAYERS.Conv1D, LAYERS.Conv2D)
+DEPTHWISE = (LAYERS.DepthwiseConv1D, LAYERS.DepthwiseConv2D)
+SEPARABLE = (LAYERS.SeparableConv1D, LAYERS.SeparableConv2D)
+TRANSPOSED = (LAYERS.Conv1DTranspose, LAYERS.Conv2DTranspose)
+# What ghost clipping does; all else it must refuse.
+KNOWN_TO_GHOST = (LAYERS.Conv2D, LAYERS.DepthwiseConv2D)
+
+
+def network(layer, shape, dropout):
+    x = inputs = keras.Input(shape)
+    x = layer(x)
+    if dropout:
+        x = LAYERS.Dropout(1e-9)(x)  # keeps every number, and draws random ones
+    x = LAYERS.Dense(2, kernel_initializer=initializer(1))(LAYERS.Flatten()(x))
+    return keras.Model(inputs, x)
+
+
+def loss(outputs):
+    return tf.reduce_sum((outputs - 1) ** 2, 1)
+
+
+def loop_over_rows(model, x):
+    """Row by row with a plain tape; clipped and summed in float64."""
+    total = 0.0
+    for row in range(len(x)):
+        with tf.GradientTape() as tape:
+            losses = loss(model(x[row : row + 1]))
+        raw = [v.value for v in model.trainable_variables]
+        gradient = flat([g.numpy() for g in tape.gradient(losses, raw)]).astype(np.float64)
+        total += gradient / max(1.0, np.linalg.norm(gradient) / CLIP)
+    return total / len(x)
+
+
+def check(layer, shape, dropout=False, traced=False, seed=0):
+    model = network(layer, shape, dropout)
+    x = np.random.default_rng(seed).normal(size=(4, *shape)).astype(np.float32)
+    expected = loop_over_rows(model, x)
+    assert np.abs(expected).max() > 1e-2
+    for backend in BACKENDS:
+        if backend == "ghost" and not ghost_knows(layer):
+            with pytest.raises(UsageError, match=rf"\({type(layer).__name__}\)"):
+                sgd_update(model, x, loss, CLIP, clipping=backend)
+            continue
+        update = flat(sgd_update(model, x, loss, CLIP, clipping=backend, traced=traced)[0])
+        np.testing.assert_allclose(update, expected, atol=1e-5, err_msg=backend)
+
+
+def ghost_knows(layer):
+    return type(layer) in KNOWN_TO_GHOST and getattr(layer, "groups", 1) == 1
+
+
+@st.composite
+def layers(draw):
+    family = draw(st.sampled_from([PLAIN, DEPTHWISE, SEPARABLE, TRANSPOSED]))
+    kind = family[draw(st.integers(0, 1))]
+    both = family is DEPTHWISE or family is SEPARABLE
+    stride = draw(st.sampled_from([1, 2, 3]))
+    rates = (1, 2) if stride == 1 or both else (1,)
+    options = {
+        "kernel_size": draw(st.sampled_from([2, 3])),
+        "strides": stride,
+        "dilation_rate": draw(st.sampled_from(rates)),
+        "padding": draw(st.sampled_from(["same", "valid"])),
+        "use_bias": draw(st.booleans()),
+    }
+    if family is not DEPTHWISE:
+        options["filters"] = draw(st.sampled_from([2, 4]))
+    if family is PLAIN:
+        options["groups"] = draw(st.sampled_from([1, 2]))
+    if family in (DEPTHWISE, SEPARABLE):
+        options["depth_multiplier"] = draw(st.sampled_from([1, 2]))
+    side = draw(st.integers(6, 8))
+    shape = (side, 4) if kind is family[0] else (side, draw(st.integers(6, 8)), 4)
+    return kind(**options), shape
+
+
+@settings(max_examples=12, deadline=None)
+@given(layers(), st.booleans(), st.integers(0, 1000))
+@pytest.mark.slow
+def test_backends_equal_a_loop_over_rows_on_random_convolutions(drawn, dropout, seed):
+    check(*drawn, dropout, seed=seed)
+
+
+@pytest.mark.parametrize("dropout", [False, True], ids=["plain", "dropout"])
+@pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)
+def test_grouped_convolution_equals_a_loop_over_rows(kind, dropout):
+    shape = (6, 4) if kind is LAYERS.Conv1D else (5, 5, 4)
+    check(kind(4, 3, groups=2), shape, dropout, traced=True)
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize(("stride", "rate"), [(2, 2), (2, 3), (3, 2)])
+@pytest.mark.parametrize("shape", [(9, 9, 4), (12, 10, 3)], ids=str)
+def test_depthwise_convolution_with_stride_and_dilation(shape, stride, rate, padding):
+    layer = LAYERS.DepthwiseConv2D(3, strides=stride, dilation_rate=rate, padding=padding)
+    model = network(layer, shape, False)
+    x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
+    update = flat(sgd_update(model, x, loss, CLIP)[0])
+    np.testing.assert_allclose(update, loop_over_rows(model, x), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_grouped_convolutions_without_onednn():
+    names = "test_grouped_convolution_equals or test_depthwise_convolution_with"
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", __file__, "-k", names],
+        cwd=root,
+        env=os.environ | {"TF_ENABLE_ONEDNN_OPTS": "0", "PYTHONPATH": str(root)},
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:]
+    assert done.stdout.split()[0] == "." * 16
