@@ -109,7 +109,7 @@ def test_a_layer_that_keeps_statistics_of_the_data_is_found_by_trial():
 @pytest.mark.parametrize("name", ["MixUp", "CutMix"])
 @pytest.mark.parametrize("frozen", [False, True])
 def test_layers_that_make_one_image_of_two_rows_are_refused(name, frozen):
-    """They draw random numbers, and in inference mode they do nothing: no trial there finds them."""
+    """In inference mode they do nothing, so that no trial there finds them."""
     mixer = getattr(LAYERS, name)(trainable=not frozen)
     model = stack(mixer, LAYERS.Flatten(), LAYERS.Dense(2), shape=(8, 8, 3))
     with pytest.raises(UsageError, match="mixes the examples"):

@@ -1,3 +1,4 @@
+import concurrent.futures
 import math
 import os
 from fractions import Fraction
@@ -133,6 +134,37 @@ def test_a_rare_draw_takes_words_that_no_other_draw_takes(monkeypatch):
     for value in values_:
         pairs = np.hypot(value[: size // 2], value[size // 2 :])
         assert (pairs > reach(40)).all() and (pairs < reach()).all()
+
+
+@pytest.mark.parametrize("traced", [False, True])
+def test_concurrent_threads_never_draw_the_same_noise(traced):
+    noise, shape = SecretNoise(), tf.TensorShape([200_001])
+
+    def first():
+        return noise.draw([shape], 1.0)[0][0]
+
+    draw = tf.function(first) if traced else first
+    draw()
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        found = [float(value) for value in pool.map(lambda _: draw(), range(80))]
+    assert len(set(found)) == 80
+
+
+def test_the_counter_passes_every_block_that_a_draw_used():
+    """Also where draws are not multiples of the stride, and under a loop that runs ahead."""
+    noise, pairs = SecretNoise(5), 1001
+
+    @tf.function
+    def counters():
+        return tf.map_fn(
+            lambda _: noise._taken(2 * pairs),
+            tf.range(20),
+            fn_output_signature=tf.uint64,
+            parallel_iterations=20,
+        )
+
+    starts = np.sort(counters().numpy()[:, 0].astype(np.int64))
+    assert (np.diff(starts) >= 2 * pairs).all()
 
 
 @pytest.mark.parametrize("stddev", [0.003, 1.0, 700.0])
