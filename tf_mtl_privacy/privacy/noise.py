@@ -19,6 +19,8 @@ _KEY_BYTES = 16
 _GRID_BITS = 24
 # Cosines and sines of this many directions are looked up, the rest of an angle by Taylor series.
 _DIRECTION_BITS = 12
+# Part of the clip norm that rounding of a clipped sum may move it by: see clipping/contribution.py.
+_SUM_ROUNDING = 1e-5
 # TensorFlow's number for Philox, and the blocks by which its counter moves at once.
 _PHILOX, _STRIDE = 1, 256
 
@@ -64,10 +66,12 @@ class SecretNoise(NotCopied):
         more numbers near zero than elsewhere. So sum and noise are each rounded to multiples of
         one grid, and added as whole numbers. The result is a function of the rounded sum plus ideal
         normal noise, whatever the sum is. Rounding d values moves a sum by up to sqrt(d) grid
-        steps more than `l2_norm_clip`; the noise is larger by as much.
+        steps more than `l2_norm_clip`, and rounding inside the sum by up to a hundred-thousandth of
+        it more; the noise is larger by as much.
 
         Args:
-            sums: float32 tensors, finite; a row moves them by at most `l2_norm_clip` together.
+            sums: float64 tensors, finite; a row moves them by at most `l2_norm_clip` and a
+                hundred-thousandth of it together.
             shapes: theirs, fully known also where a graph has lost them.
             l2_norm_clip: > 0.
             stddev: of the noise, > 0.
@@ -78,7 +82,8 @@ class SecretNoise(NotCopied):
         # frexp gives stddev = m 2^e with m in [0.5, 1).
         grid = math.ldexp(1.0, math.frexp(stddev)[1] - 1 - _GRID_BITS)
         size = sum(shape.num_elements() for shape in shapes)
-        scale = stddev * (1 + math.sqrt(size) * grid / l2_norm_clip) / grid
+        rounding = _SUM_ROUNDING + math.sqrt(size) * grid / l2_norm_clip
+        scale = stddev * (1 + rounding) / grid
         noise = self.draw(shapes, scale)
         return [
             tf.cast(
