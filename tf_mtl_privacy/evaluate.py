@@ -220,6 +220,7 @@ def _evaluate(
         len(getattr(dataset.store, "meta", {}).get("damaged", ())),
         no_discriminator,
         seen_people(own, dataset, rows),
+        people=used.effective_private_label == "identity",
     )
     evaluated_on = {
         "dataset": used.dataset,
