@@ -129,9 +129,17 @@ def test_fewer_rows_than_a_batch_make_one_batch_of_all():
 
 @pytest.mark.parametrize(
     ("real", "places", "kept"),
-    [(0, 20, 8), (1, 20, 8), (8, 20, 8), (9, 20, 16), (17, 20, 20), (20, 20, 20), (0, 3, 3)],
+    [
+        (0, 40, 16),
+        (1, 40, 16),
+        (16, 40, 16),
+        (17, 40, 32),
+        (33, 40, 40),
+        (40, 40, 40),
+        (0, 3, 3),
+    ],
 )
-def test_spare_places_are_cut_to_the_next_multiple_of_eight(real, places, kept):
+def test_spare_places_are_cut_to_the_next_multiple_of_sixteen(real, places, kept):
     rows = np.full(places, -1)
     rows[:real] = 100 + np.arange(real)
     cut, mask = without_spare_places(rows, rows >= 0)

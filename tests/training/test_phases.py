@@ -86,8 +86,8 @@ def test_private_phases_draw_the_plan_s_batches(tmp_path):
         batch, further = joint.inputs(epoch, step)
         assert further == {}
         assert np.array(batch.index)[np.array(batch.mask)].tolist() == rows[mask].tolist()
-        # No more places than real rows need: a multiple of eight.
-        assert len(batch.mask) == 8 * max(1, -(-mask.sum() // 8))
+        # No more places than real rows need: a multiple of sixteen, as far as the capacity allows.
+        assert len(batch.mask) == min(len(mask), 16 * max(1, -(-mask.sum() // 16)))
 
 
 def test_the_discriminator_reads_features_and_labels_of_the_same_rows(tmp_path):

@@ -70,14 +70,15 @@ class ShuffledEpochs:
 
 
 def without_spare_places(
-    rows: np.ndarray, mask: np.ndarray, multiple: int = 8
+    rows: np.ndarray, mask: np.ndarray, multiple: int = 16
 ) -> tuple[np.ndarray, np.ndarray]:
     """The same batch, with its padding cut to what fills up a multiple of `multiple` places.
 
     Args:
         rows: `[B]` int64, padding at the end.
         mask: `[B]` bool, False for padding.
-        multiple: > 0; few different sizes let a step's kernels be set up once for each.
+        multiple: > 0; few different sizes let a step's kernels be set up once for each. Below 16
+            rows CPU kernels round in another way, so that one row less could change all others.
 
     Returns:
         `(rows, mask)` of at least `multiple` places, and of at most B.

@@ -119,7 +119,7 @@ def drawn(sampler: Sampler, epoch: int, step: int) -> tuple[np.ndarray, np.ndarr
     """A batch with hardly more places than rows.
 
     A Poisson batch has room for the largest batch that is to be expected at all, near twice the
-    mean. Those places are never computed on: the batch is cut to the next multiple of 8.
+    mean. Those places are never computed on: the batch is cut to the next multiple of 16.
     """
     rows, mask = sampler.batch(epoch, step)
     if isinstance(sampler, ShuffledEpochs):
