@@ -14,6 +14,7 @@ from tests.reporting.report.parts import table
 from tests.reporting.report.runs import kept_results, write_run
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.evaluation.probes.summary import UNSEEN, target_summary
+from tf_mtl_privacy.reporting.attacker_lines import attacker_lines
 from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.card_text import privacy_card_text
 from tf_mtl_privacy.reporting.model_table import model_table
@@ -313,6 +314,52 @@ def test_claim_is_refused_where_readings_still_rise_or_nobody_was_patient():
     assert "the fast setting did not look" in fast and "--probe=thorough" in fast
     # Without a game there is nothing that makes a label slow to learn.
     assert claim(lambda probe: probe, model="mtl_dp") == []
+
+
+def curved(setting, trend, rows, flat=None):
+    """The probe of attackers with a learning curve on features, over rows and over updates."""
+    probe = copy.deepcopy(whole_probe()) | {"setting": setting}
+    words = f"{trend}: from {rows // 2:,} to {rows:,} rows"
+    probe["features"] |= {"trend": trend, "trend_words": words, "rows": rows}
+    if flat is not None:
+        reason = f"{'flat' if flat else 'still rising'} from 2,500 to 5,000 updates"
+        probe["features"] |= {"patience": {"checked": True, "flat": flat, "reason": reason}}
+        probe["features"]["updates_curve"] = [{"updates": 5000, "balanced_accuracy": 0.1}]
+    open_ = trend != "flat" or flat is False
+    return probe | {"underpowered": open_, "underpowered_reasons": [words] if open_ else []}
+
+
+@pytest.mark.parametrize("in_audit", [False, True])
+@pytest.mark.parametrize("trend", ["still rising", "not clear"])
+def test_flat_curve_of_weaker_attackers_hides_no_rise(in_audit, trend):
+    """Both learned from the 9,600 rows that there are; the fast ones call their curve flat."""
+    pair = [curved("fast", "flat", 9600), curved("thorough", trend, 9600)]
+    own, audited = pair if in_audit else reversed(pair)
+    privacy = {"probe": own, "classes": 8, "chance": 0.125, "majority": 0.14}
+    results = {"model": "mtl_dp", "privacy": privacy}
+    found = leakage(results, {"attributes": audited})
+    assert found["claim"] is None
+    assert found["refused"] == [f"features: {trend}: from 4,800 to 9,600 rows"]
+    assert found["features"]["trend"] == trend
+    assert any(trend in line for line in attacker_lines(results["privacy"], found))
+    # A curve that goes further and is flat answers the question.
+    further = curved("thorough", "flat", 20_000)
+    assert leakage(results, {"attributes": further})["claim"]
+
+
+def test_later_and_weaker_attackers_do_not_make_a_rise_forgotten():
+    first = curved("thorough", "flat", 9600, flat=False) | {"weights": "w"}
+    results = {"model": "mtl_dp", "evaluated_on": {}, "privacy": {"probe": first}}
+    results["privacy"]["leakage"] = leakage(results)
+    assert results["privacy"]["leakage"]["claim"] is None
+    later = {"probe": curved("fast", "flat", 9600), "leakage": carried(results, "w", None)}
+    found = leakage({"model": "mtl_dp", "privacy": later})
+    assert found["claim"] is None
+    assert found["refused"] == ["features: still rising from 2,500 to 5,000 updates"]
+    assert leakage({"model": "mtl_dp", "privacy": later | {"leakage": found}}) == found
+    patient_ones = curved("thorough", "flat", 9600, flat=True)
+    patient_ones["features"]["updates_curve"][0]["updates"] = 10_000
+    assert leakage({"model": "mtl_dp", "privacy": later}, {"attributes": patient_ones})["claim"]
 
 
 def test_check_alone_claims_nothing():

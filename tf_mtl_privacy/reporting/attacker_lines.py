@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from tf_mtl_privacy.evaluation.probes.trends import OPEN
 from tf_mtl_privacy.reporting.formats import count, percent
 from tf_mtl_privacy.reporting.reconcile_probes import TARGETS, entry, given_away, reading_text
 
@@ -87,8 +88,9 @@ def _headline(privacy: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
 def _targets(found: Mapping[str, Any]) -> Iterator[str]:
     for words, figures in given_away(found):
         yield f"{words}: {reading_text(figures)}{_by_rows(figures)}"
-        if figures["trend"] == "still rising":
-            yield f"{words}: {figures['trend_words'] or 'still rising with more rows'}"
+        if figures["trend"] in OPEN:
+            told = figures["trend_words"] or f"{figures['trend']} with more rows"
+            yield f"{words}: {told}"
     attacked = {words for words, _ in given_away(found)}
     for name, words in TARGETS.items():
         figures = entry(found, name)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.evaluation.own_rows import PLACES
+from tf_mtl_privacy.evaluation.probes.trends import FLAT, NOT_MEASURED, OPEN, RISING
 from tf_mtl_privacy.reporting.formats import percent
 
 TARGETS = {
@@ -128,8 +129,9 @@ def leakage(
         `upper` (the largest upper end), `attacker`, `source`, `upper_source`, `rows`, `trained_on`,
         `by_rows`, `trend`, `trend_words`, `readings`, or `accuracy` and `upper` None with a
         `reason` (a target that no measurement names is left out, see `entry`); and
-        `worst`, `claim`, `refused`, `told`, `setting`, `underpowered`, `underpowered_reasons`,
-        `not_checked`, `before_game`, `weights`. docs/results-schema.md explains each.
+        `worst`, `claim`, `refused`, `rises`, `told`, `setting`, `underpowered`,
+        `underpowered_reasons`, `not_checked`, `before_game`, `weights`. docs/results-schema.md
+        explains each.
     """
     privacy = results.get("privacy") or {}
     if not privacy.get("classes", 1):
@@ -141,8 +143,12 @@ def leakage(
     if not measurements and not any(found.values()):
         return None
     told: list[str] = []
+    rises = _rises(measurements, earlier)
     parts = {
-        name: _target(name, readings, measurements, told)
+        name: {
+            **_target(name, readings, measurements, told),
+            **_trend(name, readings, measurements, rises, earlier),
+        }
         for name, readings in found.items()
         if readings or name in earlier or any(name in m.probe for m in measurements)
     }
@@ -150,7 +156,7 @@ def leakage(
     # Kept readings say nothing of the strength of those who made them.
     probes = [measurement.probe for measurement in measurements if measurement.is_whole]
     strength = _strength(probes, earlier)
-    refused = _refused(results, probes, parts, strength) if worst else []
+    refused = _refused(results, probes, rises, strength) if worst else []
     claim = None
     if worst and not refused:
         target = worst["upper_target"]
@@ -165,6 +171,7 @@ def leakage(
         "worst": worst,
         "claim": claim,
         "refused": refused,
+        "rises": rises,
         "told": told,
         "before_game": _before(probes, earlier),
         "weights": next((p["weights"] for p in probes if p.get("weights")), None)
@@ -368,7 +375,6 @@ def _target(
             kind: {"accuracy": figures["read"], "upper": figures["upper"], "rows": figures["rows"]}
             for kind, figures in kinds.items()
         },
-        **_trend(name, measurements),
         "readings": [{k: v for k, v in s.items() if k != "read"} for s in sources],
     }
 
@@ -413,12 +419,75 @@ def _merged(readings: Sequence[Reading], source: str | None = None) -> dict[str,
     }
 
 
-def _trend(name: str, measurements: Sequence[_Measurement]) -> dict[str, Any]:
-    """Takes the learning curve of the measurement whose attackers had most rows."""
+def _rises(measurements: Sequence[_Measurement], earlier: Part) -> list[dict[str, Any]]:
+    """Lists the learning curves that leave open what more rows or updates would read.
+
+    Such a curve is a finding about the weights, as a reading is: no other measurement, weaker or
+    later, takes it back, but one whose curve goes further and is flat.
+    """
+    curves = [
+        curve
+        for measurement in measurements
+        if measurement.is_whole
+        for name in GIVEN_AWAY
+        for curve in _curves(name, measurement.probe)
+    ]
+    known = [*curves, *(earlier.get("rises") or ())]
+    found: list[dict[str, Any]] = []
+    for curve in known:
+        beyond = any(
+            other["trend"] == FLAT and other["size"] > curve["size"] and _alike(other, curve)
+            for other in known
+        )
+        told = any(_alike(other, curve) and other["words"] == curve["words"] for other in found)
+        if curve["trend"] in OPEN and not beyond and not told:
+            found.append(dict(curve))
+    return found
+
+
+def _alike(curve: Part, other: Part) -> bool:
+    return (curve["target"], curve["unit"]) == (other["target"], other["unit"])
+
+
+def _curves(name: str, probe: Part) -> Iterator[dict[str, Any]]:
+    """Yields the curves of a target: `target`, `unit`, `size` of its end, `trend`, `words`."""
+    part = probe.get(name) or {}
+    if part.get("trend") in (FLAT, *OPEN):
+        trend, size = part["trend"], part.get("rows") or 0
+        words = part.get("trend_words") or "accuracy still rises with the attackers' rows"
+        yield {"target": name, "unit": "rows", "size": size, "trend": trend, "words": words}
+    longer = [part.get("patience"), probe.get("patience") if name == "features" else None]
+    for patience in longer:
+        if patience and patience.get("checked"):
+            points = part.get("updates_curve") or ()
+            size = max((point.get("updates") or 0 for point in points), default=0)
+            trend = FLAT if patience.get("flat") else RISING
+            words = patience.get("reason") or "the learning curve over updates is not flat"
+            yield {"target": name, "unit": "updates", "size": size, "trend": trend, "words": words}
+
+
+def _trend(
+    name: str,
+    readings: Sequence[Reading],
+    measurements: Sequence[_Measurement],
+    rises: Sequence[Part],
+    earlier: Part,
+) -> dict[str, Any]:
+    """Takes a curve that is not flat; else that of the measurement whose attackers had most rows.
+
+    Empty where nobody attacked the target.
+    """
+    if all(reading.read is None for reading in readings):
+        return {}
+    if rising := [r for r in rises if (r["target"], r["unit"]) == (name, "rows")]:
+        return {"trend": rising[0]["trend"], "trend_words": rising[0]["words"]}
     parts = [measurement.probe.get(name) or {} for measurement in measurements]
-    drawn = [part for part in parts if part.get("trend") not in (None, "not measured")]
+    drawn = [part for part in parts if part.get("trend") not in (None, NOT_MEASURED)]
+    before = earlier.get(name) or {}
+    if not drawn and before.get("trend") == FLAT:
+        drawn = [before]
     if not drawn:
-        return {"trend": "not measured", "trend_words": None}
+        return {"trend": NOT_MEASURED, "trend_words": None}
     most = max(drawn, key=lambda part: part.get("rows") or 0)
     return {"trend": most["trend"], "trend_words": most.get("trend_words")}
 
@@ -442,7 +511,7 @@ def _worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
 def _refused(
     results: Mapping[str, Any],
     probes: Sequence[Part],
-    parts: Mapping[str, Mapping[str, Any]],
+    rises: Sequence[Part],
     strength: Mapping[str, Any],
 ) -> list[str]:
     """Gives the reasons why no bound is claimed; empty where one is."""
@@ -451,13 +520,11 @@ def _refused(
     reasons = list(strength["underpowered_reasons"])
     if strength["underpowered"] and not reasons:
         reasons = ["the attackers are too weak, no reason given"]
-    for name in GIVEN_AWAY:
+    impatient = list(_impatience(results, probes, named=strength["underpowered"]))
+    for rise in rises:
         # Where attackers are underpowered, their reasons name the curves that still rise.
-        rises = entry(parts, name).get("trend") == "still rising"
-        if rises and not strength["underpowered"]:
-            words = parts[name]["trend_words"] or "accuracy still rises with the attackers' rows"
-            reasons.append(f"{TARGETS[name]}: {words}")
-    impatient = _impatience(results, probes, named=strength["underpowered"])
+        if not any(rise["words"] in reason for reason in (*reasons, *impatient)):
+            reasons.append(f"{TARGETS[rise['target']]}: {rise['words']}")
     return [*reasons, *impatient]
 
 
