@@ -56,7 +56,8 @@ def attacked(**readings):
     probe = {"setting": "fast", "underpowered": False, "not_checked": []}
     for name, (accuracy, upper) in readings.items():
         figures = {"name": "x", "accuracy": accuracy, "balanced_accuracy": accuracy}
-        probe[name] = {"strongest": {**figures, "ci95": [0.0, upper], "n": 1000}}
+        strongest = {**figures, "ci95": [0.0, upper], "n": 1000}
+        probe[name] = {"strongest": strongest, "by_rows": {}}
     return {"model": "mtl_dp", "privacy": {"classes": 8, "chance": 0.125, "probe": probe}}
 
 
@@ -66,8 +67,22 @@ def test_audit_is_of_a_run_with_its_configuration_and_weights(results):
     # The same configuration, trained anew: an audit without fresh attackers names its weights, too.
     assert audit_is_of(results, make_audit(results, weights="0123456789abcdef"))
     assert not audit_is_of(results, make_audit(results, weights="f" * 16))
+    # The result knows its weights without fresh attackers, too.
     results["privacy"]["probe"] = None
+    assert not audit_is_of(results, make_audit(results, weights="f" * 16))
+    results["privacy"]["leakage"] = None
     assert audit_is_of(results, make_audit(results, weights="f" * 16))
+    assert not audit_is_of(results, make_audit(results, config={"train": {"seed": 5}}))
+
+
+def test_audit_of_the_same_weights_counts_though_an_option_is_new(results):
+    """The result is of an earlier version of the package, whose configuration has less in it."""
+    strong = reads(whole_probe(), 0.71, 0.74)
+    config = {**results["config"], "data": {**results["config"]["data"], "new_option": 1}}
+    audit = make_audit(results, config=config, weights="0123456789abcdef", attributes=strong)
+    assert audit_is_of(results, audit)
+    assert run_figures(results, audit).figures["leakage"].value == 0.71
+    assert not audit_is_of(results, {**audit, "weights": "f" * 16})
 
 
 @pytest.fixture
@@ -232,10 +247,10 @@ def test_measurement_can_raise_a_figure_and_never_lower_it():
     first["privacy"]["probe"]["weights"] = "w"
     first["evaluated_on"] = {"data_fingerprint": "d"}
     first["privacy"]["leakage"] = leakage(first)
-    assert carried(first, "other", "d") is carried(first, "w", "other") is None
-    assert carried(None, "w", "d") is carried({"privacy": {}}, "w", "d") is None
+    assert carried(first, "other", "d".__eq__) is carried(first, "w", "other".__eq__) is None
+    assert carried(None, "w", "d".__eq__) is carried({"privacy": {}}, "w", "d".__eq__) is None
     second = attacked(features=(0.2, 0.25))
-    second["privacy"]["leakage"] = carried(json.loads(json.dumps(first)), "w", "d")
+    second["privacy"]["leakage"] = carried(json.loads(json.dumps(first)), "w", "d".__eq__)
     found = leakage(second)
     assert (found["features"]["accuracy"], found["features"]["upper"]) == (0.5, 0.55)
     # Applying it again changes nothing.
@@ -352,7 +367,7 @@ def test_later_and_weaker_attackers_do_not_make_a_rise_forgotten():
     results = {"model": "mtl_dp", "evaluated_on": {}, "privacy": {"probe": first}}
     results["privacy"]["leakage"] = leakage(results)
     assert results["privacy"]["leakage"]["claim"] is None
-    later = {"probe": curved("fast", "flat", 9600), "leakage": carried(results, "w", None)}
+    later = {"probe": curved("fast", "flat", 9600), "leakage": carried(results, "w", "".__eq__)}
     found = leakage({"model": "mtl_dp", "privacy": later})
     assert found["claim"] is None
     assert found["refused"] == ["features: still rising from 2,500 to 5,000 updates"]
@@ -360,6 +375,31 @@ def test_later_and_weaker_attackers_do_not_make_a_rise_forgotten():
     patient_ones = curved("thorough", "flat", 9600, flat=True)
     patient_ones["features"]["updates_curve"][0]["updates"] = 10_000
     assert leakage({"model": "mtl_dp", "privacy": later}, {"attributes": patient_ones})["claim"]
+
+
+def test_attackers_of_an_earlier_version_claim_nothing():
+    """Their result is read as it lies there, without an evaluation that would mark it."""
+    results = attacked(features=(0.156, 0.223))
+    assert leakage(results)["claim"]["upper"] == 0.223
+    del results["privacy"]["probe"]["features"]["by_rows"]
+    found = leakage(results)
+    assert found["claim"] is None and found["underpowered"]
+    assert "earlier version" in found["refused"][0]
+    assert "underpowered_reasons" not in results["privacy"]["probe"], "it is left as it was"
+
+
+def test_kept_readings_alone_count_and_claim_nothing():
+    kept = {"setting": "thorough", "rows": 16_000, "trained_on": "own", "readings": 40}
+    kept["strongest"] = {"name": "local_raw", "accuracy": 0.6, "balanced_accuracy": 0.59}
+    kept["bound"] = {"accuracy": 0.63, "balanced_accuracy": 0.62, "level": 0.95}
+    results = checked(make_results(probe=None), 0.41, 0.437)
+    found = leakage(results, others=[{"source": "kept", "kept_best": {"features": kept}}])
+    assert (found["worst"]["accuracy"], found["worst"]["upper"]) == (0.6, 0.63)
+    assert found["features"]["source"] == "kept readings of thorough attackers"
+    assert found["claim"] is None and "did not end" in found["refused"][0]
+    check = {"features": kept | {"setting": "check"}}
+    found = leakage(results, others=[{"source": "kept", "kept_best": check}])
+    assert "only the quick check" in found["refused"][0]
 
 
 def test_check_alone_claims_nothing():

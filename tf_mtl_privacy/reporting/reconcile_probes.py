@@ -8,12 +8,13 @@ privacy card, the claim, the comparison of runs and the table of models read tha
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.evaluation.own_rows import PLACES
+from tf_mtl_privacy.evaluation.probes.older import marked
 from tf_mtl_privacy.evaluation.probes.trends import FLAT, NOT_MEASURED, OPEN, RISING
 from tf_mtl_privacy.reporting.formats import percent
 
@@ -92,18 +93,22 @@ class _Measurement(NamedTuple):
 
 
 def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
-    """Tells if an audit is of the run of a result: same configuration, same weights where named.
+    """Tells if an audit is of the run of a result: of the same weights, where both name them.
 
     An audit names the weights itself (`weights`) and with its fresh attackers; a result does so
-    with its fresh attackers.
+    with its fresh attackers and with `privacy.leakage`. Where one of the two does not, the
+    configurations must be the same. (Those of two versions of the package differ in options that
+    only one of them has, so that of named weights they say nothing.)
     """
-    own = ((results.get("privacy") or {}).get("probe") or {}).get("weights")
-    pairs = (
-        (audit.get("weights"), own),
-        ((audit.get("attributes") or {}).get("weights"), own),
-        (audit.get("config"), results.get("config")),
-    )
-    return all(None in pair or pair[0] == pair[1] for pair in pairs)
+    privacy = results.get("privacy") or {}
+    parts = [privacy.get(name) or {} for name in ("probe", "leakage")]
+    own = {part["weights"] for part in parts if part.get("weights")}
+    parts = [audit, audit.get("attributes") or {}]
+    audited = {part["weights"] for part in parts if part.get("weights")}
+    if own and audited:
+        return own == audited
+    pair = audit.get("config"), results.get("config")
+    return None in pair or pair[0] == pair[1]
 
 
 def leakage(
@@ -121,7 +126,7 @@ def leakage(
         results: the content of results.json, of one set of weights.
         audit: that of audit.json of the same run (`audit_is_of`), or None.
         others: further measurements of the same weights, each shaped like `privacy.probe` with a
-            key `source`, its name in words.
+            key `source`, its name in words; they do not say how strong their attackers are.
 
     Returns:
         None where the data has no private label or nothing was measured. Else, for each target,
@@ -156,7 +161,7 @@ def leakage(
     # Kept readings say nothing of the strength of those who made them.
     probes = [measurement.probe for measurement in measurements if measurement.is_whole]
     strength = _strength(probes, earlier)
-    refused = _refused(results, probes, rises, strength) if worst else []
+    refused = _refused(results, measurements, rises, strength) if worst else []
     claim = None
     if worst and not refused:
         target = worst["upper_target"]
@@ -181,18 +186,19 @@ def leakage(
 
 
 def carried(
-    earlier: Mapping[str, Any] | None, weights: str, fingerprint: str | None
+    earlier: Mapping[str, Any] | None, weights: str, matches: Callable[[str], bool | None]
 ) -> dict[str, Any] | None:
     """Returns the `privacy.leakage` of an earlier result where it is of the same weights and data.
 
     Args:
         earlier: the content of a results.json that is about to be replaced, or None.
         weights: digest of the weights that are evaluated now.
-        fingerprint: that of the data that is evaluated now, or None.
+        matches: tells if the data that is evaluated now has a fingerprint, see `Dataset.matches`;
+            empty stands for data without one.
     """
     found = ((earlier or {}).get("privacy") or {}).get("leakage")
     data = ((earlier or {}).get("evaluated_on") or {}).get("data_fingerprint")
-    same = found and found.get("weights") == weights and data == fingerprint
+    same = found and found.get("weights") == weights and matches(data or "")
     return dict(found) if found and same else None
 
 
@@ -226,13 +232,15 @@ def _measurements(
 ) -> list[_Measurement]:
     found = []
     if own:
-        found += [_Measurement(_source(own), own, is_whole=True), *_kept(own)]
+        found += [_Measurement(_source(own), marked(own), is_whole=True), *_kept(own)]
     audited = (audit or {}).get("attributes")
     # A fast audit repeats what results.json has.
     if audited and audited != own:
         source = f"{_source(audited)} of the audit"
-        found += [_Measurement(source, audited, is_whole=True), *_kept(audited)]
-    return found + [_Measurement(str(other["source"]), other, is_whole=False) for other in others]
+        found += [_Measurement(source, marked(audited), is_whole=True), *_kept(audited)]
+    for other in others:
+        found += [_Measurement(str(other["source"]), other, is_whole=False), *_kept(other)]
+    return found
 
 
 def _kept(probe: Part) -> list[_Measurement]:
@@ -510,11 +518,17 @@ def _worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def _refused(
     results: Mapping[str, Any],
-    probes: Sequence[Part],
+    measurements: Sequence[_Measurement],
     rises: Sequence[Part],
     strength: Mapping[str, Any],
 ) -> list[str]:
     """Gives the reasons why no bound is claimed; empty where one is."""
+    probes = [measurement.probe for measurement in measurements if measurement.is_whole]
+    if not probes and {m.source for m in measurements if m.probe.get("features")} - {CHECK}:
+        return [
+            "only readings of an attack that did not end are there, or of one whose result is "
+            "gone; evaluate --probe=fast sends attackers"
+        ]
     if not probes:
         return ["only the quick check in training looked; evaluate --probe=fast sends attackers"]
     reasons = list(strength["underpowered_reasons"])
