@@ -12,11 +12,12 @@ from tests.reporting.conftest import make_results
 from tests.reporting.probes import patient, reading, whole_probe
 from tests.reporting.report.parts import table
 from tests.reporting.report.runs import kept_results, write_run
-from tf_mtl_privacy.evaluation.intervals import wilson_interval
+from tf_mtl_privacy.evaluation.intervals import clopper_pearson, wilson_interval
 from tf_mtl_privacy.evaluation.probes.summary import UNSEEN, target_summary
 from tf_mtl_privacy.reporting.attacker_lines import attacker_lines
 from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.card_text import privacy_card_text
+from tf_mtl_privacy.reporting.formats import at_most
 from tf_mtl_privacy.reporting.model_table import model_table
 from tf_mtl_privacy.reporting.model_table_text import model_table_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
@@ -27,6 +28,7 @@ from tf_mtl_privacy.reporting.report.markdown_page import report_markdown
 from tf_mtl_privacy.reporting.report.run_folder import read_run
 from tf_mtl_privacy.reporting.run_figures import run_figures
 from tf_mtl_privacy.reporting.tables import results_table
+from tf_mtl_privacy.training.epoch_lines import shown_figures
 
 SOURCE = "thorough attackers"
 
@@ -402,6 +404,21 @@ def test_kept_readings_alone_count_and_claim_nothing():
     assert "only the quick check" in found["refused"][0]
 
 
+def test_upper_ends_are_rounded_up():
+    results = attacked(features=(0.2, 0.22301))
+    results["privacy"]["majority"] = 0.14
+    found = leakage(results)
+    text = " ".join(attacker_lines(results["privacy"], found))
+    assert "claim: at most 22.4 % is read" in text and "22.3 %" not in text
+    assert "worst: 20.0 % from features (at most 22.4 %)" in text
+    # Not by the rounding of a product: 1000 * 0.57 is not 570, nor 1000 * 0.289 289.
+    for rate, shown in ((0.57, "57.0 %"), (0.289, "28.9 %"), (1.0, "100.0 %"), (0.0, "0.0 %")):
+        assert at_most(rate) == shown
+    assert at_most(None) == "–" and shown_figures(
+        {"fresh_probe_balanced_accuracy": 0.41, "fresh_probe_upper": 0.43701}
+    ).endswith("41.0 % (at most 43.8 %)")
+
+
 def test_check_alone_claims_nothing():
     results = checked(make_results(probe=None), 0.13, 0.14)
     found = results["privacy"]["leakage"]
@@ -416,7 +433,9 @@ def test_report_names_both_files_where_they_differ(tmp_path):
     summary = target_summary([reading("local_raw", 500)], UNSEEN, 6000)
     audit = make_audit(results, attributes=own | {"features": summary})
     report = build_report(read_run(write_run(tmp_path / "a", results, audit=audit)))
-    high = f"{100 * wilson_interval(500, 1000)[1]:.1f} %"
+    # An upper end is rounded up.
+    assert 0.531 < clopper_pearson(500, 1000)[1] < 0.532
+    high = "53.2 %"
     assert f"at most {high}" in report.tiles[0].note
     found = table(report, "Fresh attackers beside chance")
     assert found.rows[0].cells[:3] == ("features", "50.0 %", high)

@@ -16,7 +16,7 @@ from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.evaluation.own_rows import PLACES
 from tf_mtl_privacy.evaluation.probes.older import marked
 from tf_mtl_privacy.evaluation.probes.trends import FLAT, NOT_MEASURED, OPEN, RISING
-from tf_mtl_privacy.reporting.formats import percent
+from tf_mtl_privacy.reporting.formats import at_most, percent
 
 TARGETS = {
     "features": "features",
@@ -224,7 +224,7 @@ def reading_text(figures: Mapping[str, Any]) -> str:
         by += f"; the upper end by {figures['upper_source']}"
     balanced = figures["balanced_accuracy"]
     also = f", balanced {percent(balanced)}" if balanced is not None else ""
-    return f"{percent(figures['accuracy'])} (at most {percent(figures['upper'])}){also}, {by}"
+    return f"{percent(figures['accuracy'])} (at most {at_most(figures['upper'])}){also}, {by}"
 
 
 def _measurements(
@@ -399,7 +399,7 @@ def _disagreement(name: str, sources: Sequence[Part], kept: set[str]) -> list[st
     if all(_spread(compared, kind) <= least for kind, least in _DIFFERENT.items()):
         return []
     listed = [
-        f"{source['source']} {percent(source['read'])} (at most {percent(source['upper'])})"
+        f"{source['source']} {percent(source['read'])} (at most {at_most(source['upper'])})"
         for source in compared
     ]
     return [f"{_NAMES[name]}: {', '.join(listed)}; the larger figures stand"]
