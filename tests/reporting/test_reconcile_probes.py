@@ -404,6 +404,20 @@ def test_kept_readings_alone_count_and_claim_nothing():
     assert "only the quick check" in found["refused"][0]
 
 
+def test_lower_reading_of_what_others_are_made_from_is_no_bound():
+    """An attacker read 55 % of the masked pictures and 72 % of the features made from them."""
+    results = attacked(masked_pictures=(0.55, 0.58), features=(0.72, 0.75), restored=(0.8, 0.82))
+    told = leakage(results)["told"]
+    assert [text.partition(":")[0] for text in told] == [
+        "pictures as the encoder sees them",
+        "features",
+    ]
+    assert "restored images, which come from them, are read at 80.0 %" in told[0]
+    assert leakage(attacked(masked_pictures=(0.9, 0.92), features=(0.72, 0.75)))["told"] == []
+    # Within the interval nothing is out of order.
+    assert leakage(attacked(features=(0.72, 0.75), restored=(0.74, 0.76)))["told"] == []
+
+
 def test_upper_ends_are_rounded_up():
     results = attacked(features=(0.2, 0.22301))
     results["privacy"]["majority"] = 0.14

@@ -32,6 +32,11 @@ TARGETS = {
 }
 # The targets that a run gives away. Features without noise and masked pictures stay inside.
 GIVEN_AWAY = ("features", "one_draw", "regions", "features_and_regions", "restored", "logits")
+# What is computed from a target with the networks alone.
+_MADE_FROM = {
+    "masked_pictures": ("features", "one_draw", "restored", "logits"),
+    "features": ("restored", "logits"),
+}
 # They show what attackers could find: a higher figure flatters, so only the chosen one counts.
 _REFERENCES = ("pixels", "untrained", "planted", "removal_off")
 _NAMES = {**TARGETS, "planted": "a planted leak", "removal_off": "features, removal off"}
@@ -157,6 +162,7 @@ def leakage(
         for name, readings in found.items()
         if readings or name in earlier or any(name in m.probe for m in measurements)
     }
+    told += _made_from(parts)
     worst = _worst(parts)
     # Kept readings say nothing of the strength of those who made them.
     probes = [measurement.probe for measurement in measurements if measurement.is_whole]
@@ -403,6 +409,23 @@ def _disagreement(name: str, sources: Sequence[Part], kept: set[str]) -> list[st
         for source in compared
     ]
     return [f"{_NAMES[name]}: {', '.join(listed)}; the larger figures stand"]
+
+
+def _made_from(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Says where something is read less often than what is computed from it.
+
+    Computing adds nothing, so whoever has the one can read what the other gives: the lower figure
+    only says that its attackers are weak there.
+    """
+    for name, behind in _MADE_FROM.items():
+        upper = entry(parts, name)["upper"]
+        read = {made: entry(parts, made)["accuracy"] or 0.0 for made in behind}
+        most = max(behind, key=lambda made: read[made])
+        if upper is not None and read[most] > upper:
+            yield (
+                f"{TARGETS[name]}: {TARGETS[most]}, which come from them, are read at "
+                f"{percent(read[most])}, so the lower figure is no bound: its attackers are weak"
+            )
 
 
 def _spread(sources: Sequence[Part], kind: str) -> float:
