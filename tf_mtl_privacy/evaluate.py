@@ -121,7 +121,7 @@ def _evaluate_and_write(
         environment(),
         audit if audit and audit.get("weights") == weights else None,
         # Without a whole attack, what is left of others: of interrupted ones, of the check.
-        kept_readings(run, weights) if alike and split == "test" and attackers is None else (),
+        kept_readings(run_dir, weights) if alike and split == "test" and attackers is None else (),
     )
     if found := whole["privacy"].get("leakage"):
         found["weights"] = weights

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -206,19 +207,17 @@ def kept_probe(
     return found
 
 
-def kept_readings(run: SavedRun, weights: str) -> list[dict[str, Any]]:
+def kept_readings(run_dir: str | os.PathLike[str], weights: str) -> list[dict[str, Any]]:
     """What is kept of attackers on the run's own test rows, for `reconcile_probes.leakage`.
 
     Args:
-        run: the run.
+        run_dir: the run's folder.
         weights: `weights_digest` of its networks.
 
     Returns:
         A list of one measurement, or of none where nothing is kept.
     """
-    if not run.private_classes:
-        return []
-    found = strongest_kept(Path(run.run_dir), weights)
+    found = strongest_kept(Path(run_dir), weights)
     return [{"source": "kept readings", "kept_best": found}] if found else []
 
 
