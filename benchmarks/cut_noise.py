@@ -28,6 +28,8 @@ from scipy.special import ndtr
 Array = NDArray[np.float64]
 REACH = math.sqrt(2 * 23 * math.log(2))
 DELTA = 1e-5
+# What photographs_dp_all.json states of a person with at most so many images.
+PERSON_STATED, PERSON_IMAGES = 24.509, 8
 
 
 class Case(NamedTuple):
@@ -107,6 +109,33 @@ def losses(
     return Losses(np.concatenate(values), np.concatenate(masses) / total, lost / total)
 
 
+def person_losses(
+    z: float, q: float, images: int, reach: float, removed: bool, points: int = 400_000
+) -> Losses:
+    """Losses of one update of a person with that many images, where one weight is seen.
+
+    k of the images are in the batch with probability C(m, k) q^k (1-q)^(m-k), and move it by k / z.
+    """
+    edge = min(reach, 13.0)
+    step = (2 * edge + images / z) / points
+    x = -edge + step * (np.arange(points) + 0.5)
+
+    def masses(centre: float) -> Array:
+        half = np.sqrt(np.maximum(0.0, edge**2 - (x - centre) ** 2))
+        return np.asarray(np.exp(-((x - centre) ** 2) / 2) * (2 * ndtr(half) - 1))
+
+    without, with_person = masses(0.0), np.zeros(points)
+    for k in range(images + 1):
+        chance = math.comb(images, k) * q**k * (1 - q) ** (images - k)
+        with_person += chance * masses(k / z)
+    above, below = without / without.sum(), with_person / with_person.sum()
+    if removed:
+        above, below = below, above
+    both = (above > 0) & (below > 0)
+    lost = float(above[below <= 0].sum()) if reach <= 13.0 else 0.0
+    return Losses(np.log(above[both] / below[both]), above[both], lost)
+
+
 def composed(one: Losses, steps: int, interval: float) -> Losses:
     """The losses of `steps` independent updates, on a grid of losses, by FFT."""
     keep = one.masses > 1e-30
@@ -179,6 +208,25 @@ def table() -> None:
             ),
             flush=True,
         )
+    person()
+
+
+def person() -> None:
+    """Prints the epsilon of a person with 8 images of photographs_dp_all.json."""
+    case = next(case for case in CASES if case.name == "photographs_dp_all.json")
+    both = {
+        reach: [
+            composed(person_losses(case.z, case.q, PERSON_IMAGES, reach, removed), case.steps, 2e-3)
+            for removed in (True, False)
+        ]
+        for reach in (math.inf, REACH)
+    }
+    true = max(delta_at(found, PERSON_STATED) for found in both[REACH])
+    print(
+        f"{case.name + ', a person':<37}{PERSON_STATED:>8.4f}"
+        f"{epsilon_at(both[math.inf], DELTA):>8.4f} | "
+        f"{epsilon_at(both[REACH], DELTA):>9.4f} ({true:.2g})"
+    )
 
 
 def earlier_noise(size: int, seed: int) -> Array:

@@ -30,12 +30,13 @@ from tf_mtl_privacy.config import (
     DataConfig,
 )
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.files import check_writable, private_dir, read_json, write_json
+from tf_mtl_privacy.files import check_writable, private_dir, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.formats import duration
 from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, leakage
+from tf_mtl_privacy.reporting.run_figures import read_results
 from tf_mtl_privacy.reporting.terminal import show
 from tf_mtl_privacy.verbs.audit import USUAL, AuditOptions
 
@@ -204,7 +205,7 @@ def _about(config: dict[str, Any], seed: int | None, setting: str, name: str) ->
 def _results_of(run_dir: Path, audit: dict[str, Any]) -> dict[str, Any] | None:
     """Reads results.json; None where it is missing or not of the audited weights."""
     path = run_dir / RESULTS_FILE
-    results = read_json(path) if path.exists() else None
+    results = read_results(path) if path.exists() else None
     return results if results and audit_is_of(results, audit) else None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,9 +19,10 @@ from tf_mtl_privacy.evaluation.own_rows import (
     refuse_trained_rows,
     seen_people,
 )
-from tf_mtl_privacy.files import private_dir, read_json, write_json
+from tf_mtl_privacy.files import private_dir, read_json, write_atomic, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
+from tf_mtl_privacy.reporting.privacy_text import STATEMENT_FILE, privacy_text
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
@@ -128,7 +130,15 @@ def _evaluate_and_write(
     if pictures or (pictures is None and used.dataset == "synthetic_faces"):
         write_pictures(run, dataset, used, split, path)
     write_json(path, whole)
+    _withdraw(Path(run_dir), run.status.get("dp") or {})
     return whole, path
+
+
+def _withdraw(run_dir: Path, dp: Mapping[str, Any]) -> None:
+    """Replaces the statement of a run whose epsilon an earlier version stated in vain."""
+    path = run_dir / STATEMENT_FILE
+    if dp.get("void") and path.exists():
+        write_atomic(path, privacy_text(dp), private=True)
 
 
 def _earlier(path: Path) -> dict[str, Any] | None:
@@ -221,6 +231,7 @@ def _evaluate(
         len(getattr(dataset.store, "meta", {}).get("damaged", ())),
         no_discriminator,
         seen_people(own, dataset, rows),
+        people=used.effective_private_label == "identity",
     )
     evaluated_on = {
         "dataset": used.dataset,

@@ -10,7 +10,6 @@ from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE
 from tf_mtl_privacy.contract import OUTPUTS_OF_TASK
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.reporting.formats import percent
 from tf_mtl_privacy.reporting.terminal import show
@@ -69,6 +68,7 @@ def _made(run: SavedRun, kinds: Sequence[str]) -> list[Made]:
 def _card(run_dir: Path) -> dict[str, Any]:
     """The run's privacy card, from its results and, where it was audited, its audit."""
     from tf_mtl_privacy.reporting.privacy_card import privacy_card
+    from tf_mtl_privacy.reporting.run_figures import read_audit, read_results
 
     path = run_dir / RESULTS_FILE
     if not path.exists():
@@ -76,8 +76,7 @@ def _card(run_dir: Path) -> dict[str, Any]:
             f"--run_dir={run_dir}: has no {RESULTS_FILE}, from which the privacy card is made; run "
             f"python -m tf_mtl_privacy.evaluate --run_dir={run_dir} first"
         )
-    audit = run_dir / AUDIT_FILE
-    return privacy_card(read_json(path), read_json(audit) if audit.exists() else None)
+    return privacy_card(read_results(path), read_audit(run_dir / AUDIT_FILE))
 
 
 def _summary(exported: Exported, card: dict[str, Any]) -> str:

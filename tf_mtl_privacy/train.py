@@ -14,7 +14,7 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
-from tf_mtl_privacy.reporting.privacy_text import privacy_text
+from tf_mtl_privacy.reporting.privacy_text import STATEMENT_FILE, privacy_text
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.terminal import show
@@ -46,7 +46,7 @@ def main(parsed: Parsed) -> int:
         check=check,
     )
     if run.status["dp"]["scope"]:
-        write_atomic(run.run_dir / "privacy.txt", privacy_text(run.status["dp"]), private=True)
+        write_atomic(run.run_dir / STATEMENT_FILE, privacy_text(run.status["dp"]), private=True)
     results = evaluate_run(
         run_dir, pictures=parsed.options.log_images or None, probe=parsed.options.probe
     )

@@ -15,6 +15,7 @@ from tf_mtl_privacy.evaluation import inversion
 from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import run as membership_run
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
+from tf_mtl_privacy.privacy.noise_record import NOISE
 from tf_mtl_privacy.training.saved_run import load_run
 
 FIGURES = {
@@ -85,9 +86,11 @@ def test_a_finished_run_is_audited(run_dir, capsys):
         assert words in shown.out
 
 
-def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatch, capsys):
+@pytest.mark.parametrize("noise", [NOISE, None])
+def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatch, capsys, noise):
     status = json.loads((run_dir / "training.json").read_text())
     status["dp"]["released"] = dict.fromkeys(status["dp"]["released"], 0.5)
+    status["dp"]["noise"] = noise
     (run_dir / "training.json").write_text(json.dumps(status))
     no_test = {"verdict": "no_claim", "text": "No claim to test."}
     monkeypatch.setattr(audit, "epsilon_part", lambda audited: no_test)
@@ -96,6 +99,11 @@ def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatc
         return {("business", "planted"): split.member.astype(float)}
 
     monkeypatch.setattr(membership_run, "attack_scores", knows_all)
+    if noise is None:
+        # An epsilon that does not hold is no claim that an attack could contradict.
+        assert audited(f"--run_dir={run_dir}", "--rows=64") == 0
+        assert read(run_dir)["contradictions"] == []
+        return
     assert audited(f"--run_dir={run_dir}", "--rows=64") == 3
     (sentence,) = read(run_dir)["contradictions"]
     assert "business: the attack planted" in sentence and "0.5" in sentence

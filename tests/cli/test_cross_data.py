@@ -1,11 +1,27 @@
 """A run trained on one data set, evaluated on others, on the command line."""
 
+import dataclasses
 import json
+import shutil
 
+import numpy as np
 import pytest
 
 from tests.cli.conftest import TINY
+from tests.evaluation.probes.conftest import TINY as TINY_ATTACK
 from tests.fakes.folders import write_celeba, write_lfw
+from tf_mtl_privacy.data import fingerprints
+from tf_mtl_privacy.data.fingerprints import keyed
+from tf_mtl_privacy.data.opening import open_dataset
+from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.evaluate import evaluate_run
+from tf_mtl_privacy.evaluation.membership import shadows
+from tf_mtl_privacy.evaluation.membership.saved import Shadows, attack_run
+from tf_mtl_privacy.evaluation.membership.settings import Effort
+from tf_mtl_privacy.evaluation.probes import kept, saved
+from tf_mtl_privacy.evaluation.probes.rows import Labelled
+from tf_mtl_privacy.evaluation.probes.settings import FAST
+from tf_mtl_privacy.training.saved_run import load_run
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +80,75 @@ def test_no_file_of_the_run_has_a_digest_that_a_guess_could_be_checked_against(c
         for text in (store["fingerprint"][:8], store["checksum"][:8]):
             assert text.encode() not in content, path
         assert secret not in content and secret.hex().encode() not in content
+
+
+def recorded_digests(monkeypatch):
+    """Every plain digest of pictures, labels or row numbers that is made from now on."""
+    plain = []
+
+    def published(digest, key):
+        plain.append(digest)
+        return fingerprints.published(digest, key)
+
+    for module in (kept, shadows):
+        monkeypatch.setattr(module, "published", published)
+    return plain
+
+
+def test_kept_readings_and_shadows_have_no_plain_digest_and_are_found_again(
+    celeba_run, tmp_path, monkeypatch
+):
+    run_dir = shutil.copytree(celeba_run / "run", tmp_path / "run")
+    attacked = ("features", "features_again", "images", "pixels", "untrained", "logits", "planted")
+    attackers = dict.fromkeys(attacked, ("knn_whitened",))
+    setting = dataclasses.replace(FAST, **TINY_ATTACK, **attackers)
+    monkeypatch.setitem(saved.SETTINGS, "fast", setting)
+    with monkeypatch.context() as patch:
+        plain = recorded_digests(patch)
+        first = evaluate_run(run_dir, probe="fast")["privacy"]["probe"]
+        run = load_run(run_dir)
+        dataset = open_dataset(run.config.data)
+        # Membership needs 20 rows on either side; these 40 are cut anew.
+        halves = {"train": np.arange(20), "test": np.arange(20, 40)}
+        dataset = dataclasses.replace(dataset, rows=dataset.rows | halves)
+        effort = Effort(24, ("logistic",), 8, 2, 1)
+        trained = []
+
+        def train(number, rows, place):
+            trained.append(number)
+            return saved.networks(run)
+
+        full = Shadows(2, run_dir / "audit" / "shadows", train)
+        attack_run(run, dataset, run.config.data, effort, full)
+        assert trained == [0, 1] and len(plain) > 4
+    files = [path for path in run_dir.rglob("*") if path.is_file()]
+    assert {"plan.json"} < {path.name for path in files}
+    assert [path for path in files if path.name.startswith("attackers-")]
+    for path in files:
+        for text in plain:
+            assert text.encode() not in path.read_bytes() and text not in path.name, path
+    # The same machine has the same secret: nothing is made twice.
+    again = evaluate_run(run_dir, probe="fast")["privacy"]["probe"]
+    assert again["kept_readings"] > 0 == first["kept_readings"]
+    attack_run(run, dataset, run.config.data, effort, full)
+    assert trained == [0, 1]
+    # A plan of an earlier version, with the plain digest, is written anew and not refused.
+    plan = run_dir / "audit" / "shadows" / "plan.json"
+    content = json.loads(plan.read_text())
+    assert content["rows"] == keyed(plain[-1], dataset.key) != plain[-1]
+    plan.write_text(json.dumps(content | {"rows": plain[-1]}))
+    attack_run(run, dataset, run.config.data, effort, full)
+    assert trained == [0, 1] and json.loads(plan.read_text()) == content
+    plan.write_text(json.dumps(content | {"rows": "0" * 16}))
+    with pytest.raises(RunError, match="shadows of another model or other rows"):
+        attack_run(run, dataset, run.config.data, effort, full)
+
+
+def test_drawn_faces_have_plain_digests():
+    part = Labelled(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]))
+    plain, secret = kept.part_digest(part, None), kept.part_digest(part, b"k" * 32)
+    assert len(plain) == 16 and secret == keyed(plain, b"k" * 32)
+    assert kept.rows_digest("no rows", b"k" * 32) == "no rows"
 
 
 def test_it_works_from_another_folder_and_a_folder_s_name_does_not_make_it_other_data(

@@ -57,7 +57,12 @@ def celeba(tmp_path):
 
 WRONG = {
     "no data folder": (["--data_dir=nowhere"], 2, "--data_dir=", "no such folder"),
-    "a file for a data folder": (["--data_dir=../file"], 2, "--data_dir=", "no such folder"),
+    "a file for a data folder": (
+        ["--data_dir=../file"],
+        2,
+        "--data_dir=",
+        "is a file; name the folder",
+    ),
     "another layout": (["--data_dir=."], 2, "--data_dir=", "img_align_celeba"),
     "tfds without its folder": (
         ["--dataset=tfds:celeb_a", "--data_dir=nowhere"],

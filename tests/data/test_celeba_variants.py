@@ -136,7 +136,7 @@ def test_an_archive_that_is_not_unpacked_is_named(tmp_path, official, name):
 def test_an_archive_in_the_pictures_folder_of_a_table_or_as_data_dir_is_named_too(tmp_path):
     truth = write_celeba(tmp_path / "celeba")
     path = celeba_variants.as_zip(truth)
-    with pytest.raises(UsageError, match=r"img_align_celeba.zip: is an archive: unpack it"):
+    with pytest.raises(UsageError, match=r"img_align_celeba.zip: is an archive; unpack it"):
         open_source(config(tmp_path, data_dir=str(path)))
     truth["images"].mkdir()
     inside = truth["images"] / path.name

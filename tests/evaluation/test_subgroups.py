@@ -41,6 +41,20 @@ def test_many_groups_are_summed_up():
     assert found["worst"] == {"group": "3", "accuracy": 0.0, "n": 20}
 
 
+@pytest.mark.parametrize("count", [2, 17])
+def test_people_are_not_named(count):
+    groups = np.repeat(np.arange(count), 20)
+    names = [f"Anna Example {n}" for n in range(count)]
+    logits = {"gender": np.eye(2)[(groups == 1).astype(int)]}
+    labels, classes = {"gender": np.zeros(len(groups), int)}, {"gender": ("man", "woman")}
+    found = subgroups(logits, labels, classes, groups, names, people=True)["gender"][PRIVATE]
+    assert found["worst"] == {"group": "a person", "accuracy": 0.0, "n": 20}
+    assert found["best"] == {"group": "a person", "accuracy": 1.0, "n": 20}
+    assert found["gap"] == 1.0 and "Anna" not in str(found)
+    named = subgroups(logits, labels, classes, groups, names)["gender"][PRIVATE]
+    assert named["worst"]["group"] == "Anna Example 1"
+
+
 def test_every_other_label_is_a_grouping_and_unknown_rows_are_left_out():
     n = 80
     gender, age = np.arange(n) % 2, np.arange(n) // 2 % 2

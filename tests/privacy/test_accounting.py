@@ -97,6 +97,15 @@ def test_a_small_delta_is_not_lost_in_rounding(delta):
     assert exact <= epsilon([Phase(Mechanism(30.0, 1.0), 1000)], delta) <= exact * 1.001
 
 
+@pytest.mark.parametrize("delta", [1e-10, 1e-9, 1e-8])
+@pytest.mark.parametrize(("mu", "steps"), [(0.1, 10**5), (0.5, 10**6), (4.7, 4 * 10**5)])
+def test_rounding_of_many_compositions_is_not_taken_for_privacy(mu, steps, delta):
+    """Transforms to the millionth power are off by 1e-10, which at a small delta is all of it."""
+    exact = gaussian_epsilon(mu, delta)
+    found = epsilon([Phase(Mechanism(math.sqrt(steps) / mu, 1.0), steps)], delta)
+    assert exact <= found <= exact * 1.2
+
+
 def test_shuffled_epochs_are_one_gaussian_per_epoch():
     mechanism = Mechanism(8.0, 128 / 1000, SHUFFLED_EPOCHS)
     assert mechanism.steps_per_epoch == 8

@@ -106,6 +106,55 @@ def test_a_layer_that_keeps_statistics_of_the_data_is_found_by_trial():
         private(stack(RunningMean(), LAYERS.Dense(2)), clipping="vectorized")
 
 
+@pytest.mark.parametrize("name", ["MixUp", "CutMix"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_layers_that_make_one_image_of_two_rows_are_refused(name, frozen):
+    """In inference mode they do nothing, so that no trial there finds them."""
+    mixer = getattr(LAYERS, name)(trainable=not frozen)
+    model = stack(mixer, LAYERS.Flatten(), LAYERS.Dense(2), shape=(8, 8, 3))
+    with pytest.raises(UsageError, match="mixes the examples"):
+        private(model)
+
+
+class MixesInTraining(LAYERS.Layer):
+    """Takes the batch's mean off, or another row's value on, in training mode only."""
+
+    def __init__(self, kind):
+        super().__init__()
+        self.kind, self.seeds = kind, keras.random.SeedGenerator(3)
+
+    def call(self, x, training=False):
+        if not training:
+            return x
+        if self.kind == "mean":
+            return x - tf.reduce_mean(x, 0, keepdims=True)
+        return x + keras.random.shuffle(x, axis=0, seed=self.seeds)
+
+
+@pytest.mark.parametrize("kind", ["mean", "partner"])
+@pytest.mark.parametrize("clipping", ["ghost", "vectorized"])
+def test_mixing_in_training_mode_is_found_beside_random_numbers(kind, clipping):
+    model = stack(MixesInTraining(kind), LAYERS.Dropout(0.5), LAYERS.Dense(2))
+    with pytest.raises(UsageError, match="touch each other"):
+        private(model, clipping=clipping)
+
+
+def test_groups_of_eight_rows_are_found_by_trial():
+    def minus_mean(x):
+        whole = tf.shape(x)[0] // 8 * 8
+        groups = tf.reshape(x[:whole], [-1, 8, x.shape[1]])
+        groups -= tf.reduce_mean(groups, 1, keepdims=True)
+        return tf.concat([tf.reshape(groups, [-1, x.shape[1]]), x[whole:]], 0)
+
+    with pytest.raises(UsageError, match="touch each other"):
+        private(stack(LAYERS.Lambda(minus_mean), LAYERS.Dense(2)))
+
+
+def test_dropout_and_noise_layers_touch_no_rows():
+    layers = LAYERS.Dropout(0.5), LAYERS.GaussianNoise(1.0), LAYERS.Dense(2)
+    private(stack(*layers))
+
+
 def test_an_operation_over_the_batch_is_found_by_trial():
     inputs = keras.Input((4,))
     x = LAYERS.Dense(3)(inputs)

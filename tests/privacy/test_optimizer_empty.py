@@ -12,6 +12,8 @@ from tf_mtl_privacy.privacy.noise import SecretNoise
 
 BACKENDS = ("ghost", "vectorized", "per_example")
 CLIP, NOISE, SIZE, RATE = 0.5, 2.0, 8.0, 0.25
+# What the noise is larger by, for the rounding of a clipped sum.
+CHARGED = 1 + 1e-5
 
 
 def image_network():
@@ -63,7 +65,7 @@ def test_a_batch_of_no_rows_moves_the_weights_by_the_noise_alone(name, clipping,
     before = values(model)
     losses = step(tf.constant(x[:0]), tf.constant(labels[:0]))
     shapes = [variable.value.shape for variable in model.trainable_variables]
-    noise = SecretNoise(7).draw(shapes, CLIP * NOISE)
+    noise = SecretNoise(7).draw(shapes, CLIP * NOISE * CHARGED)
     for old, new, draw in zip(before, values(model), noise, strict=True):
         np.testing.assert_allclose(new, old - RATE * draw.numpy() / SIZE, atol=1e-6)
     assert losses.shape == (0,) and optimizer.iterations == 1 and optimizer.skipped_rows == 0
@@ -96,7 +98,8 @@ def test_a_batch_that_is_masked_altogether_adds_noise_alone(clipping, size):
     optimizer = private(model, size, clipping, noise_key=3)
     before = values(model)
     optimizer.minimize(x * np.nan, cross_entropy(labels), np.zeros(4, bool))
-    noise = SecretNoise(3).draw([v.value.shape for v in model.trainable_variables], CLIP * NOISE)
+    shapes = [v.value.shape for v in model.trainable_variables]
+    noise = SecretNoise(3).draw(shapes, CLIP * NOISE * CHARGED)
     for old, new, draw in zip(before, values(model), noise, strict=True):
         np.testing.assert_allclose(new, old - RATE * draw.numpy() / (size or 4), atol=1e-6)
     assert optimizer.skipped_rows == 0

@@ -51,11 +51,15 @@ def private_dp(
     overflow=0.0,
     objective="confusion",
     noise_of=(),
+    killed=0,
+    budgets=(),
 ):
     """What a run says that made `STEPS` private updates, with one kill in the joint phase.
 
     `ended` has the phases that a budget ended, `early` those that a gate did, `planned` the updates
-    that were to be made where they are not those that were, `noise_of` another noise of updates.
+    that were to be made where they are not those that were, `noise_of` another noise of updates,
+    `killed` how many updates an earlier process had reserved when it was killed,
+    `budgets` other budgets than 2 for the whole run.
     """
     names = list(UPDATES[scope])
     mechanisms = {
@@ -66,6 +70,8 @@ def private_dp(
     records = [
         {"kind": "header", "version": VERSION, "run_id": "a", "header": header.to_dict()},
         {"kind": "session", "at": dict.fromkeys(names, 0), "void": void},
+        *[{"kind": "reserve", "phase": names[-1], "count": killed}] * (killed > 0),
+        *[{"kind": "session", "at": dict.fromkeys(names, 0), "void": void}] * (killed > 0),
         *({"kind": "reserve", "phase": name, "count": STEPS[name]} for name in names),
     ]
     # No sampler: nothing is drawn here.
@@ -73,7 +79,7 @@ def private_dp(
         name: Update(phase, None, mechanisms[name], batch, dict(planned).get(name, STEPS[name]))
         for name, phase in UPDATES[scope].items()
     }
-    plan = PrivatePlan(updates, (Budget(tuple(names), 2.0),), header, DELTA)
+    plan = PrivatePlan(updates, tuple(budgets) or (Budget(tuple(names), 2.0),), header, DELTA)
     return dp_status(
         private_config(scope, objective),
         plan,

@@ -2,6 +2,8 @@
 
 import json
 
+from tf_mtl_privacy.privacy.noise_record import NOISE
+
 PROBE = "strongest"
 
 
@@ -39,6 +41,7 @@ def results(model="mtl_adv_dp", seed=0, features=0.5, high=0.55, **changes):
             "conditional": {"discriminator": None if everything else 0.49},
             "released": {"encoder": 0.49 if everything else None},
             "unaccounted_label_access": [],
+            "noise": NOISE,
         },
         "training": {"seconds": 100.0},
         "stop_rule": {"parts": {}},

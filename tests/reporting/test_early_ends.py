@@ -8,6 +8,7 @@ from tests.privacy.reference import reference_epsilon
 from tests.reporting.private_runs import BATCH, DELTA, ROWS, STEPS, private_dp
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines
 from tf_mtl_privacy.reporting.privacy_text import privacy_text
+from tf_mtl_privacy.training.private_updates import Budget
 
 PLANNED = {"adversarial_discriminator": 300}
 RAN = STEPS["discriminator"] + STEPS["adversarial_discriminator"]
@@ -93,6 +94,33 @@ def test_the_larger_figure_is_stated_where_mechanisms_differ():
     )
     expected = reference_epsilon([(2.5, BATCH / ROWS, 50), (2.0, BATCH / ROWS, 6000)], DELTA)
     assert expected > 2.1 and dp["epsilon_pld"] == pytest.approx(expected, rel=2e-3)
+
+
+@pytest.mark.parametrize(("killed", "early"), [(40, True), (0, True), (40, False)])
+def test_the_reason_is_given_where_the_target_is_exceeded(killed, early):
+    planned = {"adversarial_discriminator": 5200}
+    options = {"planned": planned, "noise_of": {"discriminator": 2.5}, "killed": killed}
+    dp = early_dp(**options) if early else private_dp(**options)
+    (budget,) = dp["budgets"]
+    (line,) = [line for line in dp_lines(dp) if line.startswith("target 2 for ")]
+    if not (killed and early):
+        assert budget["exceeded"] is None and "EXCEEDED" not in line
+        return
+    exact = reference_epsilon([(2.5, BATCH / ROWS, 90), (2.0, BATCH / ROWS, 5240)], DELTA)
+    assert exact > 2 and dp["epsilon_pld"] == pytest.approx(exact, rel=2e-3)
+    assert budget["exceeded"].startswith("a gate or the stop rule ended a phase early, so that")
+    assert "up to 40 more updates of each kind count beside it" in budget["exceeded"]
+    assert f"; EXCEEDED: {budget['exceeded']}" in line
+
+
+def test_a_budget_for_one_half_says_so_as_well():
+    names = ("discriminator", "adversarial_discriminator")
+    budgets = (Budget(names[:1], 0.35), Budget(names[1:], 5.0))
+    dp = early_dp(killed=40, budgets=budgets)
+    # 50 planned and 40 lost updates of the first half, 300 and 40 of the second.
+    first, second = (directly(steps) for steps in (90, 340))
+    assert first > 0.35 and second < 5.0
+    assert [budget["exceeded"] is None for budget in dp["budgets"]] == [False, True]
 
 
 def test_what_is_counted_is_never_cut_down_to_the_target():

@@ -52,6 +52,19 @@ def test_what_a_private_run_says(secret_run):
     assert (game["steps"], game["steps_in_weights"], game["epsilon_pld"]) == (0, 0, 0)
 
 
+def test_a_target_that_noise_cannot_use_is_told_in_one_line(tmp_path, secret_run):
+    lines = []
+    config = private_config({"target_epsilon": 400.0}, discriminator_epochs=1)
+    _, dp = trained(tmp_path, config, report=lines.append)
+    (note,) = [line for line in lines if "not the target 400" in line]
+    assert note == f"note: {dp['budgets'][0]['missed']}" and "\n" not in note
+    # Rounded up to three decimals; the run took the whole plan.
+    assert dp["epsilon_pld"] < 0.98 * 400
+    assert float(note.split()[6].rstrip(",")) == pytest.approx(dp["epsilon_pld"], rel=5e-3)
+    assert secret_run[1]["budgets"][0]["missed"] is None
+    assert secret_run[1]["budgets"][0]["exceeded"] is None
+
+
 def test_secret_keys_make_two_runs_differ(secret_run, tmp_path):
     again, dp = trained(tmp_path)
     assert not any(same(again, secret_run[0]))

@@ -1,6 +1,7 @@
 """The plan of a run's private updates; every epsilon by dp-accounting used directly."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -233,3 +234,22 @@ def test_bounded_people_with_the_old_choice_of_rows_are_refused():
     )
     with pytest.raises(UsageError, match=r"--split_version=1: .*person=3 gives no"):
         with_bounded_people(config, tiny_arrays(40, person=np.arange(52) % 4))
+
+
+def test_rows_without_any_private_label_are_refused_in_one_line():
+    with pytest.raises(UsageError, match="no training row has one, so the discriminator") as error:
+        plan_of({"noise_multiplier": 1.0}, tiny_arrays(40, unlabelled=40))
+    assert "\n" not in str(error.value)
+
+
+def test_a_target_that_no_noise_can_use_says_what_is_reached_and_why():
+    (budget,) = plan_of({"target_epsilon": 400.0}).budgets
+    plan = plan_of({"target_epsilon": 400.0})
+    reached = reference_epsilon(parts(plan), DELTA)
+    assert reached < 0.98 * 400
+    found = re.match(
+        r"epsilon of the plan is ([\d.]+), not the target 400; with less", budget.missed
+    )
+    assert found and reached <= float(found[1]) <= 1.01 * reached
+    assert "the noise reaches 16.3 standard deviations and no further" in budget.missed
+    assert plan_of({"target_epsilon": 2.0}).budgets[0].missed == ""

@@ -141,12 +141,15 @@ def test_the_reader_learns_what_it_sees():
 def test_the_mask_hides_what_the_reader_finds():
     """The class is the colour of the middle: it is covered, and the rest is not.
 
-    Mask and reader chase each other, so that one moment says little: the odds are those of many.
+    Mask and reader chase each other, so one moment is not enough: the odds are the mean over many,
+    once the game has settled. How long that takes differs between processors.
     """
     game = Game(price=3.0, head_start=20)
     game.run(40, rows(count=32))
+    for moment in range(28):
+        game.run(5, rows(seed=moment, count=32))
     covered = []
-    for moment in range(12):
+    for moment in range(28, 40):
         game.run(5, rows(seed=moment, count=32))
         covered.append(1 / (1 + np.exp(-game.odds(rows(seed=100, count=32)[0])[..., 0])))
     middle = np.zeros((8, 8), bool)

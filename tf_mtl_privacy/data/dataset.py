@@ -11,7 +11,7 @@ import numpy as np
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.array_store import ArrayStore
 from tf_mtl_privacy.data.classes import other_order, reordered
-from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed, stands_for
+from tf_mtl_privacy.data.fingerprints import fingerprint_key, published, stands_for
 from tf_mtl_privacy.data.labels import Labels, make_targets
 from tf_mtl_privacy.data.source import SPLITS, fingerprint
 from tf_mtl_privacy.data.splitting import limit_rows
@@ -73,9 +73,18 @@ class Dataset:
         Raises:
             RunError: the secret cannot be read or made.
         """
-        if not self.digest or self.key_folder is None:
-            return self.digest
-        return keyed(self.digest, fingerprint_key(self.key_folder))
+        return published(self.digest, self.key) if self.digest else ""
+
+    @property
+    def key(self) -> bytes | None:
+        """Secret that keys every published digest of pixels, labels or row numbers.
+
+        None for drawn faces, which are of nobody.
+
+        Raises:
+            RunError: the secret cannot be read or made.
+        """
+        return None if self.key_folder is None else fingerprint_key(self.key_folder)
 
     def matches(self, recorded: str, *folders: Path) -> bool | None:
         """Compares the data with a fingerprint that was recorded earlier.

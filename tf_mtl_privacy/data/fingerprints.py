@@ -48,6 +48,11 @@ def keyed(digest: str, key: bytes) -> str:
     return f"{mac}.{_key_id(key)}"
 
 
+def published(digest: str, key: bytes | None) -> str:
+    """Returns the text to publish for a digest: keyed, or as it is without a key (drawn faces)."""
+    return digest if key is None else keyed(digest, key)
+
+
 def stands_for(recorded: str, digest: str, folders: Iterable[Path]) -> bool | None:
     """Compares a recorded fingerprint with the digest of data at hand.
 
@@ -70,18 +75,18 @@ def stands_for(recorded: str, digest: str, folders: Iterable[Path]) -> bool | No
     return None
 
 
-def same_data(published: Iterable[str]) -> bool | None:
+def same_data(texts: Iterable[str]) -> bool | None:
     """Compares published fingerprints with each other; True for one or none.
 
     Returns:
         False where two of them are of different data; None where that cannot be told, because
         their keys differ or some have none.
     """
-    different = set(published)
+    different = set(texts)
     by_key: dict[str, set[str]] = {}
     for text in different:
         by_key.setdefault(text.partition(".")[2], set()).add(text)
-    if any(len(texts) > 1 for texts in by_key.values()):
+    if any(len(group) > 1 for group in by_key.values()):
         return False
     return None if len(by_key) > 1 else True
 

@@ -30,8 +30,8 @@ def find_root(data_dir: str, holds: Callable[[Path], bool]) -> Path:
     """
     root, asked = Path(data_dir).expanduser(), f"--data_dir={data_dir}"
     if root.is_file():
-        what = "an archive: unpack it" if is_archive(root) else "a file"
-        raise UsageError(f"{asked}: is {what}, and name the folder with the pictures and tables")
+        remedy = "an archive; unpack it and name" if is_archive(root) else "a file; name"
+        raise UsageError(f"{asked}: is {remedy} the folder with the pictures and tables")
     if not root.is_dir():
         raise UsageError(f"{asked}: no such folder")
     if holds(root):

@@ -13,9 +13,12 @@ MIN_ROWS = 20
 MIN_EXPECTED = 5
 MAX_LISTED = 16
 PRIVATE = "private_label"
+A_PERSON = "a person"
 
 
-def group_accuracy(correct: Array, groups: Array, class_names: Sequence[str]) -> dict[str, Any]:
+def group_accuracy(
+    correct: Array, groups: Array, class_names: Sequence[str], *, people: bool = False
+) -> dict[str, Any]:
     """Accuracy within each group.
 
     A group with fewer than `MIN_ROWS` rows has None and a reason instead of a figure. Where there
@@ -25,6 +28,7 @@ def group_accuracy(correct: Array, groups: Array, class_names: Sequence[str]) ->
         correct: `[N]` bool.
         groups: `[N]` int in [-1, G); rows with -1 belong to no group.
         class_names: the G groups' names.
+        people: whether each group is a person, who is then not named: results get published.
 
     Returns:
         `groups` (name -> `{accuracy, n}`), `worst` and `best` (`{group, accuracy, n}` or None),
@@ -47,6 +51,10 @@ def group_accuracy(correct: Array, groups: Array, class_names: Sequence[str]) ->
         "p_value": homogeneity(large),
         "too_small": len(figures) - len(large),
     }
+    if people:
+        for figure in filter(None, (worst, best)):
+            figure["group"] = A_PERSON
+        return summary
     return {**summary, "groups": figures} if len(figures) <= MAX_LISTED else summary
 
 
@@ -96,6 +104,8 @@ def subgroups(
     task_classes: Mapping[str, Sequence[str]],
     private_labels: Array,
     private_classes: Sequence[str],
+    *,
+    people: bool = False,
 ) -> dict[str, dict[str, Any]]:
     """Accuracy of each task within each class of every other task and of the private label.
 
@@ -105,6 +115,7 @@ def subgroups(
         task_classes: task -> class names.
         private_labels: `[N]` int, -1 where unknown.
         private_classes: names of the private label's classes; empty where there is none.
+        people: whether the private label is who it is; nobody is named then.
 
     Returns:
         task -> grouping (another task's name, or `PRIVATE`) -> see `group_accuracy`, and
@@ -118,7 +129,7 @@ def subgroups(
         known = labels[task] >= 0
         correct = logits[task][known].argmax(axis=1) == labels[task][known]
         result[task] = {
-            name: group_accuracy(correct, groups[known], classes)
+            name: group_accuracy(correct, groups[known], classes, people=people and name == PRIVATE)
             for name, (groups, classes) in groupings.items()
             if name != task
         }

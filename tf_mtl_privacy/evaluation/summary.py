@@ -26,6 +26,8 @@ def evaluation_summary(
     damaged: int,
     no_discriminator: str = "the model has no discriminator",
     seen: SeenPeople = NOT_KNOWN,
+    *,
+    people: bool = False,
 ) -> dict[str, Any]:
     """The evaluation part of results.json; docs/results-schema.md says what each key means.
 
@@ -37,6 +39,7 @@ def evaluation_summary(
         damaged: images of the data set that could not be read.
         no_discriminator: why there are no discriminator's logits, where there are none.
         seen: whom among the rows the run has seen in training.
+        people: whether the private label is who it is; nobody is named then.
     """
     scores = {
         task: utility(predictions.business[task], predictions.business_labels[task], classes)
@@ -56,6 +59,7 @@ def evaluation_summary(
             task_classes,
             predictions.private_labels,
             private_classes,
+            people=people,
         ),
         "counts": {
             "rows": {split: int(count) for split, count in rows_per_split.items()},

@@ -6,6 +6,7 @@ Both are upper bounds. Values are cached.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import math
 from collections.abc import Callable, Sequence
@@ -170,6 +171,20 @@ def why_infinite(phases: Sequence[Phase], delta: float, images_per_person: int =
         f"{UPDATE_TAIL:.0e} an update), which e^epsilon multiplies before it goes into "
         f"delta={delta:.3g}; more noise or fewer steps are needed"
     )
+
+
+def why_no_less_noise(phases: Sequence[Phase], delta: float) -> str:
+    """Returns why no epsilon holds with 1 % less noise; empty where one does."""
+    less = [
+        dataclasses.replace(
+            phase,
+            mechanism=dataclasses.replace(
+                phase.mechanism, noise_multiplier=0.99 * phase.mechanism.noise_multiplier
+            ),
+        )
+        for phase in phases
+    ]
+    return why_infinite(less, delta) if math.isinf(epsilon(less, delta, "rdp")) else ""
 
 
 def replace_one_epsilon(phases: Sequence[Phase], delta: float, accountant: str = "pld") -> float:

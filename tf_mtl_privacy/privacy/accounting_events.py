@@ -12,6 +12,9 @@ from collections.abc import Sequence
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.noise_tail import UPDATE_TAIL
 
+# An epsilon below this share of its target is reported: more noise was needed than for the target.
+FAR_BELOW = 0.98
+
 POISSON, SHUFFLED_EPOCHS = "poisson", "shuffled_epochs"
 SAMPLINGS = (POISSON, SHUFFLED_EPOCHS)
 # Below this the numerical convolutions of the PLD accountant are no longer exact enough.

@@ -13,19 +13,31 @@ from dp_accounting.pld import pld_pmf, privacy_loss_distribution
 from tf_mtl_privacy.privacy.accounting_events import POISSON, Phase
 from tf_mtl_privacy.privacy.gaussian_mixture import hockey_stick, loss_range
 
+# What rounding in a Fourier transform may take off delta, for each composed update. Against the
+# same transforms in long double it was at most 2.4e-16 (107 random mechanisms, 10^2 to 2 10^6
+# updates); the sign is random.
+_ROUNDING = 2.0**-50
+
 
 def epsilon_of(phases: Sequence[Phase], delta: float, rows_each: int, interval: float) -> float:
     """The smallest epsilon at `delta` of all phases together, rounded up by the discretization.
 
-    Doroshenko et al. 2022 (connect the dots), composition by FFT.
+    Doroshenko et al. 2022 (connect the dots), composition by FFT, whose rounding errors are taken
+    off delta.
 
     Args:
         phases: at least one with steps > 0; every noise multiplier > 0.
         delta: in (0, 1).
         rows_each: rows that appear or vanish together, >= 1.
         interval: step of the grid of privacy losses; a finer one is slower and tighter.
+
+    Returns:
+        Epsilon >= 0; infinite where rounding errors leave nothing of delta.
     """
-    return float(_composed(tuple(phases), rows_each, interval).get_epsilon_for_delta(delta))
+    exact = delta - _ROUNDING * sum(phase.exposures for phase in phases)
+    if exact <= 0:
+        return math.inf
+    return float(_composed(tuple(phases), rows_each, interval).get_epsilon_for_delta(exact))
 
 
 @functools.lru_cache(maxsize=8)

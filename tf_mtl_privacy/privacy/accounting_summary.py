@@ -7,7 +7,13 @@ import math
 from collections.abc import Callable, Mapping
 
 from tf_mtl_privacy.privacy import accounting_events as events
-from tf_mtl_privacy.privacy.accounting import SEARCH, epsilon, replace_one_epsilon, why_infinite
+from tf_mtl_privacy.privacy.accounting import (
+    SEARCH,
+    epsilon,
+    replace_one_epsilon,
+    why_infinite,
+    why_no_less_noise,
+)
 from tf_mtl_privacy.privacy.accounting_events import Phase
 
 
@@ -115,16 +121,5 @@ def summarize(
             for name, (value, images) in infinite.items()
             if math.isinf(value)
         },
-        bound=_bound(phase, delta),
+        bound=why_no_less_noise([phase], delta),
     )
-
-
-def _bound(phase: Phase, delta: float) -> str:
-    """Why there is no epsilon with 1 % less noise, or "" where there is one."""
-    noise = 0.99 * phase.mechanism.noise_multiplier
-    less = [
-        dataclasses.replace(
-            phase, mechanism=dataclasses.replace(phase.mechanism, noise_multiplier=noise)
-        )
-    ]
-    return why_infinite(less, delta) if math.isinf(epsilon(less, delta, "rdp")) else ""

@@ -13,6 +13,8 @@ from tf_mtl_privacy.errors import UsageError
 
 # Their output for one row depends on the other rows of the batch.
 _MIXING = (keras.layers.BatchNormalization,)
+# The same, also where they are frozen: images of two rows become one.
+_ALWAYS_MIXING = (keras.layers.MixUp, keras.layers.CutMix)
 _WITH_AXIS = (
     keras.layers.LayerNormalization,
     keras.layers.UnitNormalization,
@@ -216,11 +218,14 @@ def _check_kind(model: Any) -> None:
 def _check_mixing(layer: Any) -> None:
     axes = getattr(layer, "axis", -1) if isinstance(layer, _WITH_AXIS) else -1
     over_rows = 0 in (axes if isinstance(axes, (list, tuple)) else [axes])
+    text = (
+        f"layer {layer.name} ({type(layer).__name__}) mixes the examples of a batch, so no "
+        "clipping bounds one example's influence; "
+    )
+    if isinstance(layer, _ALWAYS_MIXING):
+        raise UsageError(f"{text}leave it out")
     if over_rows or (isinstance(layer, _MIXING) and layer.trainable):
-        raise UsageError(
-            f"layer {layer.name} ({type(layer).__name__}) mixes the examples of a batch, so no "
-            "clipping bounds one example's influence; use GroupNormalization, or freeze it"
-        )
+        raise UsageError(f"{text}use GroupNormalization, or freeze it")
 
 
 def _check_precision(layer: Any) -> None:

@@ -15,6 +15,8 @@ from tf_mtl_privacy.privacy.guards import check_losses
 
 TOLERANCE = 1e-6
 _TRIAL_ROWS = 3
+# Every other one of these is changed; the chance that shuffled rows meet no changed one is 1/70.
+_SHUFFLED_ROWS = 8
 
 
 def assert_rows_independent(
@@ -76,30 +78,46 @@ def check_rows_by_trial(model: keras.Model) -> None:
     if not specs or any(None in s.shape[1:] or s.dtype != "float32" for s in specs):
         return
     generator = np.random.default_rng(0)
-    rows = [
-        tf.constant(generator.normal(size=(_TRIAL_ROWS, *s.shape[1:])), tf.float32) for s in specs
-    ]
+
+    def drawn(count: int) -> list[tf.Tensor]:
+        return [
+            tf.constant(generator.normal(size=(count, *s.shape[1:])), tf.float32) for s in specs
+        ]
+
+    rows, many = drawn(_TRIAL_ROWS), drawn(_SHUFFLED_ROWS)
     training = not draws_random_numbers(model)
     # A sequential model, which has no such structure, takes one tensor.
     structure = getattr(model, "_inputs_struct", specs[0])
 
     state = [(variable, np.array(variable)) for variable in model.variables]
 
-    def outputs(batch: list[tf.Tensor]) -> np.ndarray:
-        """Of the first row, and the weights that a pass changes without gradients."""
+    def outputs(batch: list[tf.Tensor], mode: bool, step: int = _TRIAL_ROWS + 1) -> np.ndarray:
+        """Of every `step`-th row, and the weights that a pass changes without gradients."""
         inputs = keras.tree.pack_sequence_as(structure, batch)
-        found = tf.nest.flatten(model(inputs, training=training))
-        seen = [np.asarray(part[0]).ravel() for part in found]
+        found = tf.nest.flatten(model(inputs, training=mode))
+        seen = [np.asarray(part[::step]).ravel() for part in found]
         for variable, value in state:
             if value.dtype.kind == "f":
                 seen.append(np.array(variable).ravel())
             variable.assign(value)
         return np.concatenate(seen)
 
-    alone = outputs(rows)
+    alone = outputs(rows, training)
     check_losses(model)
     for what, batch in _variants(rows):
-        _compare(model, what, alone, outputs(batch), TOLERANCE)
+        _compare(model, what, alone, outputs(batch, training), TOLERANCE)
+    # Random numbers start from the same state in each pass. They are for a batch of that size, so
+    # that all batches here have one size; where they do not repeat, nothing can be compared.
+    before = outputs(many, True, 2)
+    if np.array_equal(before, outputs(many, True, 2)):
+        changed = [tf.where(_odd(part), part * 2, part) for part in many]
+        _compare(model, "changing other rows", before, outputs(changed, True, 2), TOLERANCE)
+
+
+def _odd(part: tf.Tensor) -> tf.Tensor:
+    """True for every other row, to be broadcast beside `part`."""
+    odd = tf.range(tf.shape(part)[0]) % 2 == 1
+    return tf.reshape(odd, [-1] + [1] * (part.shape.rank - 1))
 
 
 def _variants(rows: Any) -> Iterator[tuple[str, Any]]:

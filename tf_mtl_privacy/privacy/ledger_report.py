@@ -34,12 +34,13 @@ def ledger_report(
     Returns:
         JSON values; an epsilon that does not exist is None, and in a void run all are. Keys: delta,
         epsilon_pld, epsilon_rdp, as_run {epsilon_pld, epsilon_rdp}, adjacency, sampling, unit,
-        steps, void (bool), void_reason, l2_norm_clip, max_images_per_person, person {epsilon_pld,
-        epsilon_rdp}, phases {name: {epsilon_pld, epsilon_rdp, steps, noise_multiplier, sampling,
-        sampling_probability, rows, overflow_probability, paper_rule_one_step}}.
+        noise (`noise_record.NOISE`, or None), steps, void (bool), void_reason, l2_norm_clip,
+        max_images_per_person, person {epsilon_pld, epsilon_rdp}, phases {name: {epsilon_pld,
+        epsilon_rdp, steps, noise_multiplier, sampling, sampling_probability, rows,
+        overflow_probability, paper_rule_one_step}}.
     """
     ran, images = state.phases(), state.header.max_images_per_person
-    phases = state.phases(_more(state, ran, planned or {}, ended_early))
+    phases = counted_phases(state, planned, ended_early)
     whole = list(phases.values())
 
     def both(chosen: list[Phase], images: int = 1) -> dict[str, float | None]:
@@ -58,6 +59,7 @@ def ledger_report(
         "adjacency": adjacency(whole),
         "sampling": " and ".join(samplings),
         "unit": state.header.unit,
+        "noise": state.noise,
         "steps": sum(phase.steps for phase in ran.values()),
         "void": bool(state.void),
         "void_reason": state.void or None,
@@ -82,16 +84,18 @@ def ledger_report(
     }
 
 
-def _more(
+def counted_phases(
     state: LedgerState,
-    ran: Mapping[str, Phase],
-    planned: Mapping[str, int],
-    ended_early: Collection[str],
-) -> dict[str, int]:
-    """Updates that count beside those that are counted as run."""
+    planned: Mapping[str, int] | None = None,
+    ended_early: Collection[str] = (),
+) -> dict[str, Phase]:
+    """Returns phase name -> the updates that the stated epsilon is of; see `ledger_report`."""
+    planned, ran = planned or {}, state.phases()
     allowance = state.kill_allowance if ended_early else 0
     names = planned if allowance else ended_early
-    return {name: max(0, planned[name] + allowance - ran[name].steps) for name in names}
+    return state.phases(
+        {name: max(0, planned[name] + allowance - ran[name].steps) for name in names}
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -9,13 +9,10 @@ from typing import Any
 
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, Phase
+from tf_mtl_privacy.privacy.noise_record import CUT_LEDGER, NOISE
 
+# Ledgers of version 1 count updates whose noise was cut; those of version 2 have `NOISE`.
 VERSION = 2
-# Ledgers of version 1 count updates whose noise was cut.
-_CUT_NOISE = (
-    "its updates have noise that is cut at 5.65 standard deviations, by an earlier version of this "
-    "package; train again in another --run_dir"
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,6 +82,7 @@ class LedgerState:
     Attributes:
         header: the run's updates.
         run_id: random name of the run, for its checkpoints.
+        noise: `NOISE`; None where the updates have the noise of an earlier version.
         void: why nothing is guaranteed, or "".
         sessions: phase name -> the parts of it, one per process that ran it.
     """
@@ -98,7 +96,8 @@ class LedgerState:
             raise RunError(f"{name}: not a ledger of version {VERSION}")
         try:
             self.header = LedgerHeader.from_dict(first["header"])
-            self.run_id, self.void = str(first["run_id"]), _CUT_NOISE if version == 1 else ""
+            self.run_id, self.void = str(first["run_id"]), CUT_LEDGER if version == 1 else ""
+            self.noise = None if version == 1 else NOISE
             self.sessions: dict[str, list[Session]] = {name: [] for name in self.header.phases}
             for record in rest:
                 self.apply(record)

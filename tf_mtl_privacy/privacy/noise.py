@@ -19,16 +19,20 @@ _KEY_BYTES = 16
 _GRID_BITS = 24
 # Cosines and sines of this many directions are looked up, the rest of an angle by Taylor series.
 _DIRECTION_BITS = 12
+# Part of the clip norm that rounding of a clipped sum may move it by: see clipping/contribution.py.
+_SUM_ROUNDING = 1e-5
+# TensorFlow's number for Philox, and the blocks by which its counter moves at once.
+_PHILOX, _STRIDE = 1, 256
 
 
 class SecretNoise(NotCopied):
     """Normal draws, Philox4x32-10 (Salmon et al. 2011) turned normal by Box and Muller (1958).
 
     The operating system gives 128 secret bits: Philox's 64-bit key, and the upper half of its
-    128-bit counter. The lower half starts at zero and moves past every block that a draw used, so
-    no draw repeats. Key and counter live in this object alone: they are in no checkpoint, and a
-    process that goes on from one has a new key. `keras.utils.set_random_seed` and
-    `tf.random.set_seed` have no part in it.
+    128-bit counter. The lower half starts at zero and moves past every block that a draw used, in
+    one operation that is never interrupted, so no draw repeats, also of concurrent threads. Key and
+    counter live in this object alone: they are in no checkpoint, and a process that goes on from
+    one has a new key. `keras.utils.set_random_seed` and `tf.random.set_seed` have no part in it.
 
     A pair of values has a radius of 64 random bits (192 where it is large) and an angle of 64, and
     is computed in float64. `noise_tail.py` says what lies beyond the largest radius; the
@@ -46,7 +50,8 @@ class SecretNoise(NotCopied):
         words = np.frombuffer(secret, "<u8")
         # Variables, because a constant would be written out with any function that is saved.
         self._key = _hidden(words[:1])
-        self._counter = _hidden(np.array([0, words[1]], np.uint64))
+        # The third number is where TensorFlow keeps a key.
+        self._state = _hidden(np.array([0, words[1], 0], np.uint64).view(np.int64))
 
     def add(
         self,
@@ -61,10 +66,12 @@ class SecretNoise(NotCopied):
         more numbers near zero than elsewhere. So sum and noise are each rounded to multiples of
         one grid, and added as whole numbers. The result is a function of the rounded sum plus ideal
         normal noise, whatever the sum is. Rounding d values moves a sum by up to sqrt(d) grid
-        steps more than `l2_norm_clip`; the noise is larger by as much.
+        steps more than `l2_norm_clip`, and rounding inside the sum by up to a hundred-thousandth of
+        it more; the noise is larger by as much.
 
         Args:
-            sums: float32 tensors, finite; a row moves them by at most `l2_norm_clip` together.
+            sums: float64 tensors, finite; a row moves them by at most `l2_norm_clip` and a
+                hundred-thousandth of it together.
             shapes: theirs, fully known also where a graph has lost them.
             l2_norm_clip: > 0.
             stddev: of the noise, > 0.
@@ -75,7 +82,8 @@ class SecretNoise(NotCopied):
         # frexp gives stddev = m 2^e with m in [0.5, 1).
         grid = math.ldexp(1.0, math.frexp(stddev)[1] - 1 - _GRID_BITS)
         size = sum(shape.num_elements() for shape in shapes)
-        scale = stddev * (1 + math.sqrt(size) * grid / l2_norm_clip) / grid
+        rounding = _SUM_ROUNDING + math.sqrt(size) * grid / l2_norm_clip
+        scale = stddev * (1 + rounding) / grid
         noise = self.draw(shapes, scale)
         return [
             tf.cast(
@@ -108,19 +116,32 @@ class SecretNoise(NotCopied):
 
     def _normal(self, size: int, stddev: Any) -> tf.Tensor:
         pairs = (size + 1) // 2
-        words = self._words(pairs, self._counter)
+        counter = self._taken(4 * pairs)
+        words = self._words(pairs, counter)
         # A block of the counter gives two words, so the deeper ones begin behind these.
-        further = self._counter + tf.constant([2 * pairs, 0], tf.uint64)
-        self._counter.assign_add(tf.constant([4 * pairs, 0], tf.uint64))
+        further = counter + tf.constant([2 * pairs, 0], tf.uint64)
         radius = radii(words[0], lambda: self._words(pairs, further))
         radius *= tf.cast(stddev, tf.float64)
         cosine, sine = directions(words[1])
         return tf.concat([radius * cosine, radius * sine], 0)[:size]
 
+    def _taken(self, blocks: int) -> tf.Tensor:
+        """The counter `[2]` uint64 before it moves on by `blocks` or more.
+
+        Reading and moving are one operation: two threads that each read first and moved then would
+        draw the same noise.
+        """
+        state = tf.raw_ops.RngReadAndSkip(
+            resource=self._state.handle,
+            alg=_PHILOX,
+            delta=tf.constant(-(-blocks // _STRIDE), tf.uint64),
+        )
+        return tf.bitcast(state[:2], tf.uint64)
+
     def _words(self, pairs: int, counter: Any) -> tf.Tensor:
         """`[2, pairs]` uint64."""
         return tf.raw_ops.StatelessRandomUniformFullIntV2(
-            shape=[2, pairs], key=self._key, counter=counter, alg=1, dtype=tf.uint64
+            shape=[2, pairs], key=self._key, counter=counter, alg=_PHILOX, dtype=tf.uint64
         )
 
 
@@ -176,7 +197,7 @@ def _hidden(value: np.ndarray) -> tf.Variable:
     """A variable that replicas of a distribution strategy keep alike."""
     return tf.Variable(
         value,
-        dtype=tf.uint64,
+        dtype=tf.as_dtype(value.dtype),
         trainable=False,
         aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
     )

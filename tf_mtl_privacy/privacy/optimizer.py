@@ -250,15 +250,15 @@ class DPOptimizer(NotCopied):
     def _gradient(self, clipped: Clipped) -> list[tf.Tensor]:
         """The noised sum, over all replicas, divided by the expected batch size."""
         # As a float, because integers lie on the host, where strategies do not reduce.
-        sums, size = clipped.sums, tf.cast(tf.size(clipped.losses), tf.float32)
+        sums, size = clipped.sums, tf.cast(tf.size(clipped.losses), tf.float64)
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             context = tf.distribute.get_replica_context()
             # Shards may differ in size: replicas must divide by the same number.
             *sums, size = context.all_reduce(tf.distribute.ReduceOp.SUM, [*sums, size])
-        scale = 1.0 / self._divisor(size)
+        scale = 1.0 / self._divisor(tf.cast(size, tf.float32))
         self._skipped.assign_add(clipped.skipped)
         if not self._stddev:
-            return [total * scale for total in sums]
+            return [tf.cast(total, tf.float32) * scale for total in sums]
         # Replicas have the same key and counter, so that they all add the one same draw.
         shapes = [variable.shape for variable in self._raw]
         noised = self._noise.add(sums, shapes, self._clip, self._stddev)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from tf_mtl_privacy.privacy.accounting_events import FAR_BELOW
 from tf_mtl_privacy.reporting.formats import number
 from tf_mtl_privacy.reporting.layout import block
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.privacy.accounting_summary import Summary
 
-# An epsilon below this share of its target is told.
-_FAR = 0.98
 _NEIGHBOURS = {
     "add_or_remove_one": "one image more or less (add or remove)",
     "zero_out_one": "one image there, or an empty row in its place (zero out)",
@@ -30,7 +29,7 @@ def epsilon_text(summary: Summary, target_epsilon: float = 0.0) -> str:
     lines = []
     if target_epsilon:
         text = f"{mechanism.noise_multiplier:.4f} keeps epsilon at or below {target_epsilon:g}"
-        if summary.epsilon_pld < _FAR * target_epsilon:
+        if summary.epsilon_pld < FAR_BELOW * target_epsilon:
             text += f"; it is {number(summary.epsilon_pld)} then"
             text += f", and with less noise there is none: {summary.bound}" if summary.bound else ""
         lines += block("noise multiplier", [text])

@@ -12,6 +12,7 @@ from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE
 from tf_mtl_privacy.data.fingerprints import OTHER_KEYS, same_data
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
+from tf_mtl_privacy.privacy.noise_record import NOISE
 from tf_mtl_privacy.reporting.model_runs import (
     BACKBONE,
     EVERYTHING,
@@ -69,11 +70,12 @@ def model_table(runs_dir: str | os.PathLike[str], seeds: int = 1) -> dict[str, A
             is expected of all.
 
     Returns:
-        JSON-ready: `seeds`, `models` (model -> `title`, `seeds`, `paper`, `figures`: column ->
-        `spread`, `label_access`: list, or null where no run says it, `mask`: seed -> a value of
-        `mask_evidence`, `underpowered` and `refused`: seed -> reasons, `membership`: seed ->
-        verdict of its audit where that is not "ok"), `reductions` (`claim`, `chance`, `paper`,
-        `ours`), `missing` (list of `model`, `seed`, `command`) and `notes` (list of sentences).
+        JSON-ready: `noise` (that of every epsilon in it), `seeds`, `models` (model -> `title`,
+        `seeds`, `paper`, `figures`: column -> `spread`, `label_access`: list, or null where no run
+        says it, `mask`: seed -> a value of `mask_evidence`, `underpowered` and `refused`: seed ->
+        reasons, `membership`: seed -> verdict of its audit where that is not "ok"), `reductions`
+        (`claim`, `chance`, `paper`, `ours`), `missing` (list of `model`, `seed`, `command`) and
+        `notes` (list of sentences).
 
     Raises:
         UsageError: there is no such folder.
@@ -100,6 +102,7 @@ def model_table(runs_dir: str | os.PathLike[str], seeds: int = 1) -> dict[str, A
         )
     return {
         "table_version": TABLE_VERSION,
+        "noise": NOISE,
         "seeds": wanted,
         "models": {model: _model(model, by_seed) for model, by_seed in runs.items()},
         "reductions": {
@@ -188,6 +191,8 @@ def _notes(runs: Mapping[str, Mapping[int, RunFigures]], folder: Path) -> list[s
                 notes.append(f"{name}: UNDERPOWERED ATTACKERS, NO CLAIM: {reasons}")
             if others := [text for text in run.refused if text not in run.underpowered]:
                 notes.append(f"{name}: NO CLAIM: {'; '.join(others)}")
+            if run.void:
+                notes.append(f"{name}: NO EPSILON HOLDS: {run.void}")
             if run.membership in _UNSURE:
                 notes.append(f"{name}: {_UNSURE[run.membership]}")
             if run.figures["probe_features"].absent == NOT_MEASURED:

@@ -24,7 +24,7 @@ LEGEND = (
     "discriminator's figure is not the leakage.",
     "membership inference: training pictures found at 5 % false positives by the attack of the "
     "run's audit that finds most; without an audit, what the stop rule measured.",
-    "!: no bound is claimed for some seed; see the notes.",
+    "!: no bound is claimed for some seed; void: no epsilon holds; see the notes.",
     "epsilon, D conditional: of the discriminator's updates given the encoder's whole course; it "
     "says nothing of any weight as released. released: of all released weights together.",
     "label access: what reads the private labels of training rows outside of the accounting; empty "

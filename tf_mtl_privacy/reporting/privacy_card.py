@@ -59,10 +59,11 @@ def privacy_card(
     Returns:
         JSON-ready: `released` (part -> epsilon, or null), `claims` (lines), `conditional` (epsilon
         of the discriminator's updates given the encoder, or null), `delta`, `adjacency`,
-        `sampling`, `unit` (as in results.json; null without an epsilon), `readers` (lines: who
-        reads private labels outside of the accounting), `attacked` (list of `what`, `finding`),
-        `not_attacked` (list of `what`, `why`), `not_protected` (sentences), `contradictions`
-        (sentences of the audit) and `summary` (a few sentences).
+        `sampling`, `unit`, `noise` (as in results.json; null without an epsilon), `void` (why no
+        epsilon holds, or null), `readers` (lines: who reads private labels outside of the
+        accounting), `attacked` (list of `what`, `finding`), `not_attacked` (list of `what`, `why`),
+        `not_protected` (sentences), `contradictions` (sentences of the audit) and `summary` (a few
+        sentences).
     """
     other = audit is not None and not audit_is_of(results, audit)
     audit = None if other else audit
@@ -72,7 +73,8 @@ def privacy_card(
         "released": dict(dp.get("released") or {}),
         "claims": claim_lines(dp),
         "conditional": (dp.get("conditional") or {}).get("discriminator"),
-        **{name: dp.get(name) for name in ("delta", "adjacency", "sampling", "unit")},
+        **{name: dp.get(name) for name in ("delta", "adjacency", "sampling", "unit", "noise")},
+        "void": dp.get("void_reason") if dp.get("void") else None,
         "readers": reader_lines(dp),
         "attacked": [
             {"what": what, "finding": finding}

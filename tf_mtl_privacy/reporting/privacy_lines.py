@@ -142,10 +142,15 @@ def _early(dp: Mapping[str, Any]) -> list[str]:
 
 
 def _budgets(dp: Mapping[str, Any]) -> list[str]:
-    targets = [
-        f"target {budget['target_epsilon']:g} for {', '.join(budget['updates'])}".replace("_", " ")
-        for budget in dp["budgets"]
-    ]
+    targets = []
+    for budget in dp["budgets"]:
+        names = ", ".join(budget["updates"]).replace("_", " ")
+        line = f"target {budget['target_epsilon']:g} for {names}"
+        if exceeded := budget.get("exceeded"):
+            line += f"; EXCEEDED: {exceeded}"
+        if missed := budget.get("missed"):
+            line += f"; {missed}"
+        targets.append(line)
     return targets + [
         f"{phase} ended {count(left)} steps early: its budget was spent"
         for phase, left in dp["budget_ended"].items()

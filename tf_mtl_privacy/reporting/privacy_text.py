@@ -9,6 +9,7 @@ from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS
 from tf_mtl_privacy.reporting.layout import WIDTH, wrapped
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon
 
+STATEMENT_FILE = "privacy.txt"
 NOT_COVERED = (
     "Not covered by any epsilon: choices by validation rows (when to stop, which settings) and "
     "what their pictures put into a discriminator (--discriminator_whitening), the "

@@ -12,6 +12,7 @@ from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID
 from tf_mtl_privacy.evaluation.probes.trends import OPEN, RISING, UNCLEAR
 from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.privacy.noise_record import checked_audit, checked_dp
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
 from tf_mtl_privacy.reporting.mask_evidence import mask_evidence
 from tf_mtl_privacy.reporting.membership_words import highest_rate, membership_verdict
@@ -21,8 +22,8 @@ from tf_mtl_privacy.reporting.results import SCHEMA_VERSION
 AUDIT_VERSION = 1
 _TRENDS = {RISING: "still rises", UNCLEAR: "may still rise"}
 
-# Why there is no figure: the run has no such thing, or nobody has measured it.
-NONE, NOT_MEASURED = "none", "not measured"
+# Why there is no figure: the run has no such thing, nobody has measured it, or it does not hold.
+NONE, NOT_MEASURED, VOID = "none", "not measured", "void"
 RATE, DECIBEL, EPSILON, SECONDS = "rate", "decibel", "epsilon", "seconds"
 
 
@@ -79,7 +80,7 @@ SOURCES = {
 
 
 class Figure(NamedTuple):
-    """A number, or None and why there is none (`NONE` or `NOT_MEASURED`)."""
+    """A number, or None and why there is none (`NONE`, `NOT_MEASURED` or `VOID`)."""
 
     value: float | None
     absent: str = ""
@@ -100,6 +101,7 @@ class RunFigures(NamedTuple):
         mask: what it says of the mask and the game, see `mask_evidence`.
         membership: what an audit's figure of membership inference is worth, see
             `membership_words.membership_verdict`; empty where no audit has one.
+        void: why no epsilon of its private updates holds; empty where one does, or it has none.
     """
 
     figures: dict[str, Figure]
@@ -110,10 +112,15 @@ class RunFigures(NamedTuple):
     mask: str
     membership: str = ""
     refused: tuple[str, ...] = ()
+    void: str = ""
 
 
 def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """A results.json.
+    """Reads a results.json.
+
+    Returns:
+        Its content; `dp` is void where its noise is that of an earlier version
+        (`noise_record.checked_dp`).
 
     Raises:
         RunError: it is missing, damaged, or of a version that is not known here.
@@ -125,11 +132,17 @@ def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
             f"{path}: schema_version is {version}, expected {SCHEMA_VERSION}; evaluate the run "
             "again"
         )
+    if isinstance(results.get("dp"), dict):
+        results["dp"] = checked_dp(results["dp"])
     return dict(results)
 
 
 def read_audit(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """An audit.json; None where there is none.
+    """Reads an audit.json; None where there is none.
+
+    Returns:
+        Its content, without a claim whose noise is that of an earlier version
+        (`noise_record.checked_audit`).
 
     Raises:
         RunError: it is damaged, or of a version that is not known here.
@@ -142,7 +155,7 @@ def read_audit(path: str | os.PathLike[str]) -> dict[str, Any] | None:
         raise RunError(
             f"{path}: schema_version is {version}, expected {AUDIT_VERSION}; audit the run again"
         )
-    return dict(audit)
+    return checked_audit(audit)
 
 
 def run_figures(results: Mapping[str, Any], audit: Mapping[str, Any] | None = None) -> RunFigures:
@@ -160,6 +173,11 @@ def run_figures(results: Mapping[str, Any], audit: Mapping[str, Any] | None = No
     found = leakage(results, audit)
     results = {**results, "privacy": {**(results.get("privacy") or {}), "leakage": found}}
     figures = {name: _figure(results, source) for name, source in SOURCES.items()}
+    dp = results.get("dp") or {}
+    void = str(dp.get("void_reason") or "no reason is given") if dp.get("void") else ""
+    if void:
+        which = "epsilon_released" if dp.get("scope") == "all" else "epsilon_conditional"
+        figures[which] = Figure(None, VOID)
     member = _membership(audit) if audit else None
     if member:
         figures["membership"] = member
@@ -173,6 +191,7 @@ def run_figures(results: Mapping[str, Any], audit: Mapping[str, Any] | None = No
         mask_evidence(results),
         membership_verdict(audit) if audit and member else "",
         tuple((found or {}).get("refused") or ()),
+        void,
     )
 
 
@@ -235,6 +254,8 @@ def spread(figures: Iterable[Figure]) -> dict[str, Any]:
     known = [value for value in values if value is not None]
     # Where one run has no such thing and another was not measured, the latter may still be.
     absent = NONE if figures and all(f.absent == NONE for f in figures) else NOT_MEASURED
+    if any(figure.absent == VOID for figure in figures):
+        absent = VOID
     return {
         "values": values,
         "n": len(known),

@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 from tf_mtl_privacy.config import CONFIG_FILE, METRICS_FILE, RESULTS_FILE
+from tf_mtl_privacy.reporting.privacy_text import STATEMENT_FILE
 
 KNOWN = {
     CONFIG_FILE: "the configuration; --config=FILE starts such a run again",
-    "privacy.txt": "what is claimed about privacy, with tensorflow-privacy's statement",
+    STATEMENT_FILE: "what is claimed about privacy, with tensorflow-privacy's statement",
     METRICS_FILE: "figures of every epoch, one line each",
     "tensorboard": "curves, for tensorboard --logdir",
     "report.html": "an earlier report; python -m tf_mtl_privacy.report writes it anew",

@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.privacy.accounting import why_infinite
+from tf_mtl_privacy.privacy.accounting import epsilon, why_infinite
 from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism, Phase
-from tf_mtl_privacy.privacy.ledger_report import ledger_report
+from tf_mtl_privacy.privacy.ledger_report import counted_phases, ledger_report
 from tf_mtl_privacy.privacy.ledger_state import LedgerState
 from tf_mtl_privacy.privacy.statements import library_epsilon, library_statement
-from tf_mtl_privacy.training.private_updates import PrivatePlan
+from tf_mtl_privacy.training.private_updates import Budget, PrivatePlan
 
 PARTS = ("encoder", "business", "restorer", "discriminator")
 _NO_EPSILON: dict[str, Any] = {
@@ -75,7 +75,12 @@ def dp_status(
         "reason": _reason(config, report, ledger),
         "public_backbone": public or None,
         "budgets": [
-            {"updates": list(budget.updates), "target_epsilon": budget.target_epsilon}
+            {
+                "updates": list(budget.updates),
+                "target_epsilon": budget.target_epsilon,
+                "missed": budget.missed or None,
+                "exceeded": _exceeded(budget, plan, ledger, report, early),
+            }
             for budget in plan.budgets
         ],
         "budget_ended": dict(budget_ended),
@@ -100,6 +105,36 @@ def _keep_to_target(report: dict[str, Any], plan: PrivatePlan) -> None:
     if whole_run and alike and planned is not None and ran is not None:
         # Never less than what has been counted, whatever the target is.
         report["epsilon_pld"] = min(planned, max(ran, whole_run[0]))
+
+
+def _exceeded(
+    budget: Budget,
+    plan: PrivatePlan,
+    ledger: LedgerState,
+    report: Mapping[str, Any],
+    early: Collection[str],
+) -> str | None:
+    """Returns why the stated epsilon is above a target, or None where it is not.
+
+    That takes both a phase that ended early, so that the plan counts, and a kill, whose lost
+    updates count beside the plan.
+    """
+    allowance = ledger.kill_allowance
+    if report["void"] or not early or not allowance:
+        return None
+    if len(budget.updates) == len(plan.updates):
+        stated = report["epsilon_pld"]
+    else:
+        planned = {name: update.planned for name, update in plan.updates.items()}
+        phases = counted_phases(ledger, planned, early)
+        stated = epsilon([phases[name] for name in budget.updates], plan.delta)
+    if stated is not None and stated <= budget.target_epsilon:
+        return None
+    return (
+        "a gate or the stop rule ended a phase early, so that the whole plan counts, and processes "
+        f"were killed, so that up to {allowance:,} more updates of each kind count beside it; "
+        "docs/accounting.md#phases-that-end-early"
+    )
 
 
 def _kind(mechanism: Mechanism) -> tuple[Any, ...]:

@@ -159,6 +159,9 @@ def _train(
 ) -> dict[str, Any]:
     private_dir(folder)
     plan = private_plan(config, dataset, key)
+    for budget in plan.budgets if plan is not None else ():
+        if budget.missed:
+            report(f"note: {budget.missed}")
     classes = {task: len(dataset.task_classes[task]) for task in tasks}
     bundle = build_bundle(config, classes, len(dataset.private_classes))
     if plan is None:

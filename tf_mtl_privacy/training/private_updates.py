@@ -7,6 +7,7 @@ docs/accounting.md.
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,7 +16,9 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.accounting import SEARCH, epsilon, why_no_less_noise
 from tf_mtl_privacy.privacy.accounting_events import (
+    FAR_BELOW,
     POISSON,
     SHUFFLED_EPOCHS,
     Mechanism,
@@ -77,10 +80,12 @@ class Budget:
     Attributes:
         updates: their names.
         target_epsilon: > 0, at the run's delta.
+        missed: why the noise cannot be so small that the target is used; empty where it is.
     """
 
     updates: tuple[str, ...]
     target_epsilon: float
+    missed: str = ""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,12 +125,18 @@ def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePla
         key: where Poisson batches are drawn from; new in every process.
 
     Raises:
-        UsageError: delta is too large for the rows, or no noise reaches the target.
+        UsageError: no training row has a private label, delta is too large for the rows, or no
+            noise reaches the target.
     """
     if not config.train.is_private:
         return None
     privacy, labels = config.privacy, dataset.labels("train").private
     everyone, labelled = np.arange(len(labels)), np.flatnonzero(labels >= 0)
+    if not len(labelled):
+        raise UsageError(
+            f"--private_label={config.data.effective_private_label}: no training row has one, so "
+            "the discriminator has nothing to learn; choose another label"
+        )
     check_delta(privacy.delta, len(labels))
     rows = {
         name: labelled if phase == "discriminator" else everyone
@@ -141,6 +152,7 @@ def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePla
     check_own_batches({name: update.sampler for name, update in updates.items()})
     budgets = _budgets(config, updates)
     updates = _with_noise(config, updates, budgets)
+    budgets = tuple(_with_reason(budget, updates, privacy.delta) for budget in budgets)
     header = LedgerHeader(
         phases={name: update.mechanism for name, update in updates.items()},
         l2_norm_clip=privacy.l2_norm_clip,
@@ -225,6 +237,21 @@ def _with_noise(
         for name, phase in zip(budget.updates, found, strict=True):
             result[name] = dataclasses.replace(updates[name], mechanism=phase.mechanism)
     return result
+
+
+def _with_reason(budget: Budget, updates: Mapping[str, Update], delta: float) -> Budget:
+    """The budget, with a reason where its calibrated updates stay far below the target."""
+    planned = [Phase(updates[name].mechanism, updates[name].planned) for name in budget.updates]
+    if not any(phase.steps for phase in planned):
+        return budget
+    reached, target = epsilon(planned, delta, interval=SEARCH), budget.target_epsilon
+    if reached >= FAR_BELOW * target:
+        return budget
+    why = why_no_less_noise(planned, delta)
+    # Rounded up, as every epsilon is.
+    text = f"epsilon of the plan is {math.ceil(1000 * reached) / 1000:g}, not the target {target:g}"
+    text += f"; with less noise no epsilon holds: {why}" if why else ""
+    return dataclasses.replace(budget, missed=text)
 
 
 def with_bounded_people(config: Config, dataset: Dataset) -> Dataset:

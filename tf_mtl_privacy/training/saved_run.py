@@ -11,6 +11,7 @@ from tf_mtl_privacy.config import CONFIG_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.models.bundle import Bundle, build_bundle, load_bundle_weights
+from tf_mtl_privacy.privacy.noise_record import checked_dp
 from tf_mtl_privacy.training import run_dir as folders
 
 
@@ -26,7 +27,8 @@ class SavedRun:
         bundle: the networks; for a single-task run those of the first task.
         single_task: for a single-task run, task name -> its networks; else empty.
         data_fingerprint: `Dataset.fingerprint` of the data it was trained on.
-        status: gates, stop rule, training figures and `dp`, as results.json has them.
+        status: gates, stop rule, training figures and `dp`, as results.json has them; `dp` is void
+            where its noise is that of an earlier version (`noise_record.checked_dp`).
     """
 
     run_dir: Path
@@ -66,6 +68,8 @@ def load_run(run_dir: str | os.PathLike[str]) -> SavedRun:
     status = read_json(folder / folders.STATUS_FILE)
     if not isinstance(status, dict):
         raise RunError(f"{folder / folders.STATUS_FILE} is damaged: expected an object")
+    if isinstance(status.get("dp"), dict):
+        status["dp"] = checked_dp(status["dp"])
     return SavedRun(folder, config, tasks, private, bundle, single, labels.data_fingerprint, status)
 
 

@@ -21,6 +21,7 @@ from tf_mtl_privacy.evaluation.dp_audit.updates import MakeOptimizer, noise_key,
 from tf_mtl_privacy.evaluation.dp_audit.words import sentence
 from tf_mtl_privacy.privacy.accounting_events import POISSON, Phase
 from tf_mtl_privacy.privacy.keys import SecretKey, secret_key
+from tf_mtl_privacy.privacy.noise_record import NOISE
 
 # The single update's share of what both tests together may err.
 _SINGLE_STEP_SHARE = 0.2
@@ -56,13 +57,14 @@ def dp_audit(
         done: called with the number of updates done; `work` says how many there will be.
 
     Returns:
-        `epsilon_lower`, `confidence`, `delta`, `claimed`, `max_detectable` (what the same guesses
-        show without noise), `verdict` ("holds", "contradicted", "no_power" or "no_claim"),
-        `guesses`, `correct`, `canaries`, `text` (one sentence); further `updates` and
-        `updates_claimed` (how many of the claim's updates were run), `half_noise` (what the audit
-        could expect to find were the noise half of what is claimed), `notices_half_noise` (whether
-        one of the two tests would in most cases have contradicted the claim then), and
-        `single_step` (see `SingleStep`, with `contradicted`). None for what was not measured.
+        `epsilon_lower`, `confidence`, `delta`, `claimed`, `noise` (`noise_record.NOISE`),
+        `max_detectable` (what the same guesses show without noise), `verdict` ("holds",
+        "contradicted", "no_power" or "no_claim"), `guesses`, `correct`, `canaries`, `text` (one
+        sentence); further `updates` and `updates_claimed` (how many of the claim's updates were
+        run), `half_noise` (what the audit could expect to find were the noise half of what is
+        claimed), `notices_half_noise` (whether one of the two tests would in most cases have
+        contradicted the claim then), and `single_step` (see `SingleStep`, with `contradicted`).
+        None for what was not measured.
 
     Raises:
         UsageError: no such setting, or fewer than 4 canaries.
@@ -85,6 +87,7 @@ def dp_audit(
         "confidence": confidence,
         "delta": claim.delta,
         "claimed": claim.epsilon,
+        "noise": NOISE,
         "max_detectable": without_noise.bound,
         "verdict": _verdict(claim.epsilon, as_claimed.bound, without_noise.bound, single),
         "guesses": plan[0].total,
@@ -234,6 +237,7 @@ def _no_claim(claim: Claim, confidence: float) -> dict[str, Any]:
     result |= {
         "confidence": confidence,
         "delta": claim.delta,
+        "noise": NOISE,
         "verdict": "no_claim",
         "updates_claimed": 0,
     }

@@ -94,7 +94,9 @@ def attack_run(
         found = membership(
             of_bundles(bundles), inside, outside, effort, seed, more=more, done=bar.update
         )
-    return found if shadows is None else _with_shadows(found, run, (inside, outside), shadows)
+    if shadows is None:
+        return found
+    return _with_shadows(found, run, (inside, outside), shadows, dataset.key)
 
 
 def _heads(
@@ -140,7 +142,11 @@ def _spread(values: Array, pool: int, counts: tuple[int, int]) -> Array:
 
 
 def _with_shadows(
-    found: Membership, run: SavedRun, sides: tuple[Candidates, Candidates], shadows: Shadows
+    found: Membership,
+    run: SavedRun,
+    sides: tuple[Candidates, Candidates],
+    shadows: Shadows,
+    key: bytes | None,
 ) -> Membership:
     """Adds LiRA with shadows of the whole model."""
     counts = len(sides[0].numbers), len(sides[1].numbers)
@@ -152,13 +158,21 @@ def _with_shadows(
         bundles = shadows.train(number, pool.part(places), folder)
         return _observed(bundles, pool)
 
-    about = {
-        "weights": weights_digest(networks(run)),
-        "rows": digest(sides[0].numbers, sides[1].numbers[:others]),
-    }
+    weights, numbers = weights_digest(networks(run)), (sides[0].numbers, sides[1].numbers[:others])
+    about, earlier = (
+        {"weights": weights, "rows": digest(*numbers, key=secret)} for secret in (key, None)
+    )
     with Progress(shadows.count, "shadow models", "models") as bar:
         logits, inside = train_shadows(
-            shadows.folder, about, shadows.count, counts[0], others, seed, train, bar.update
+            shadows.folder,
+            about,
+            shadows.count,
+            counts[0],
+            others,
+            seed,
+            train,
+            bar.update,
+            earlier=earlier,
         )
     observed = _observed(networks(run), pool)
     scores = dict(found.scores)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tf_mtl_privacy.data.fingerprints import published
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.files import private_dir, read_json, write_json
 from tf_mtl_privacy.models.layers import layer_seed
@@ -56,6 +57,8 @@ def train_shadows(
     seed: int,
     train: TrainShadow,
     done: Callable[[], None] = lambda: None,
+    *,
+    earlier: dict[str, Any] | None = None,
 ) -> tuple[Array, Array]:
     """Trains shadows that are not there yet, one after the other, and returns all of them.
 
@@ -71,6 +74,7 @@ def train_shadows(
         seed: see `seen_by`.
         train: trains one.
         done: called when one is finished, also where it was there before.
+        earlier: `about` as earlier versions wrote it; such a plan is written anew.
 
     Returns:
         Scaled logits `[count, pool, T]` float32 and who saw what, `[count, pool]` bool.
@@ -81,7 +85,7 @@ def train_shadows(
     plan = {**about, "members": members, "non_members": non_members, "seed": seed}
     private_dir(folder)
     path = folder / PLAN
-    if not path.exists():
+    if not path.exists() or (earlier and read_json(path) == plan | earlier):
         write_json(path, plan)
     elif read_json(path) != plan:
         raise RunError(f"{folder}: has shadows of another model or other rows; remove the folder")
@@ -102,12 +106,17 @@ def finished(folder: Path, count: int) -> int:
     return sum((folder / f"logits_{number}.npy").exists() for number in range(count))
 
 
-def digest(*parts: Array) -> str:
-    """16 hex digits that change with any of the arrays."""
+def digest(*parts: Array, key: bytes | None) -> str:
+    """Returns a digest that changes with any of the arrays.
+
+    Args:
+        parts: arrays.
+        key: `Dataset.key`: a plain hash would let whoever guesses the members check the guess.
+    """
     found = hashlib.sha256()
     for part in parts:
         found.update(np.ascontiguousarray(part).tobytes())
-    return found.hexdigest()[:16]
+    return published(found.hexdigest()[:16], key)
 
 
 def _save(path: Path, values: Array) -> None:

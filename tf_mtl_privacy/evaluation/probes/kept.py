@@ -11,7 +11,7 @@ import dataclasses
 import hashlib
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from tf_mtl_privacy.config import AUDIT_FOLDER
+from tf_mtl_privacy.data.fingerprints import published
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.probes.attack import Reading
 from tf_mtl_privacy.evaluation.probes.bounds import Attack, bound, upper_end
@@ -106,7 +107,7 @@ def keep_check(folder: Path, weights: str, readings: Mapping[str, Reading]) -> N
 
 
 def strongest_kept(
-    run_dir: Path, weights: str, test: str | None = None
+    run_dir: Path, weights: str, test: Collection[str] | None = None
 ) -> dict[str, dict[str, Any]]:
     """Returns, for each target, the highest reading in any kept file of a run's weights.
 
@@ -117,7 +118,8 @@ def strongest_kept(
     Args:
         run_dir: the run's folder.
         weights: `weights_digest` of its networks.
-        test: `part_digest` of the test rows; None takes the readings on the run's own test rows.
+        test: digests of the test rows (`part_digest`; earlier versions kept it without the key);
+            None takes the readings on the run's own test rows.
 
     Returns:
         Target (`summary.OF_RUN`) -> `strongest` (`name` and figures as for a target), `trained_on`
@@ -134,7 +136,7 @@ def strongest_kept(
     found: dict[str, list[dict[str, Any]]] = {}
     for path in sorted(folder.glob(_PATTERN)):
         about, readings = _about_of(path), _load(path)
-        same = about.get("test") == test if test else about.get("is_own", True)
+        same = about.get("test") in test if test else about.get("is_own", True)
         if about.get("weights") == weights and same:
             setting = (about.get("setting") or {}).get("name")
             for key, (reading, _) in readings.items():
@@ -192,14 +194,21 @@ def weights_digest(bundles: Mapping[str, Bundle]) -> str:
     return digest.hexdigest()[:16]
 
 
-def rows_digest(rows: AttackRows | str) -> str:
-    """16 hex digits that change with any picture, label or part; the text itself without rows."""
-    return rows if isinstance(rows, str) else _digest(values for part in rows for values in part)
+def rows_digest(rows: AttackRows | str, key: bytes | None) -> str:
+    """Returns a digest that changes with any picture, label or part; the text without rows.
+
+    Args:
+        rows: of an attack, or why there are none.
+        key: `Dataset.key`. A plain hash would let whoever guesses a row check the guess.
+    """
+    if isinstance(rows, str):
+        return rows
+    return published(_digest(values for part in rows for values in part), key)
 
 
-def part_digest(part: Labelled) -> str:
-    """16 hex digits that change with any picture or label of one part of `AttackRows`."""
-    return _digest(part)
+def part_digest(part: Labelled, key: bytes | None) -> str:
+    """Returns a digest that changes with any picture or label of one part; `rows_digest`."""
+    return published(_digest(part), key)
 
 
 def _digest(arrays: Iterable[np.ndarray[Any, Any]]) -> str:

@@ -85,7 +85,8 @@ def probe_run(
         unseen, own = _rows(run, dataset, data, test, effort, is_own)
         kept = KeptReadings(None, {})
         if effort.kept:
-            about = _about(run, effort, weights, {"unseen": unseen, "own": own}, alike)
+            parts = {"unseen": unseen, "own": own}
+            about = _about(run, effort, weights, parts, dataset.key, alike=alike)
             kept = KeptReadings(Path(run.run_dir) / AUDIT_FOLDER, about)
         bar.update(1)
         found = probe_networks(
@@ -115,7 +116,9 @@ def probe_run(
         **summary,
         "weights": weights,
         "kept_readings": kept.found,
-        "kept_best": _kept_best(run, weights, unseen if isinstance(own, str) else own, alike),
+        "kept_best": _kept_best(
+            run, weights, unseen if isinstance(own, str) else own, dataset.key, alike=alike
+        ),
     }
 
 
@@ -126,11 +129,11 @@ def plays_game(config: Config) -> bool:
 
 
 def _kept_best(
-    run: SavedRun, weights: str, rows: AttackRows | str, alike: bool
+    run: SavedRun, weights: str, rows: AttackRows | str, key: bytes | None, *, alike: bool
 ) -> dict[str, dict[str, Any]]:
     if isinstance(rows, str):
         return {}
-    test = None if alike else part_digest(rows.test)
+    test = None if alike else {part_digest(rows.test, key), part_digest(rows.test, None)}
     return strongest_kept(Path(run.run_dir), weights, test)
 
 
@@ -151,17 +154,19 @@ def _about(
     effort: Setting,
     weights: str,
     rows: Mapping[str, AttackRows | str],
+    key: bytes | None,
+    *,
     alike: bool,
 ) -> dict[str, Any]:
     """Returns what the readings of two calls must agree in to be of one attack."""
-    tests = [part_digest(part.test) for part in rows.values() if not isinstance(part, str)]
+    tests = [part_digest(part.test, key) for part in rows.values() if not isinstance(part, str)]
     return {
         "is_own": alike,
         "test": tests[0] if tests else "",
         "weights": weights,
         "setting": dataclasses.asdict(effort),
         "seed": run.config.train.seed,
-        "rows": {name: rows_digest(part) for name, part in rows.items()},
+        "rows": {name: rows_digest(part, key) for name, part in rows.items()},
         "code": code_digest(),
     }
 

@@ -1,6 +1,6 @@
 """One variable's per-example gradients, as their norms and their weighted sum.
 
-The sum that is released must move by at most the clip norm C (and one part in 10,000) when a row
+The sum that is released must move by at most the clip norm C (and one part in 100,000) when a row
 is added or removed, for every float32 input and not just for ordinary ones. Rounding can break
 that in three ways: a norm comes out too small because large terms cancel in it, a norm under- or
 overflows, or a row with large terms that cancel absorbs the partial sums of the other rows.
@@ -22,7 +22,8 @@ Let n_i be the computed norm, `w_i = min(1, C / n_i)` and `A_i = sum_t |l_it| |r
 factors K = B T and `w_i A_i <= 2^13 C`, because n_i is at least `2^-13 A_i`. The error stays
 below `1e-6 C` for `B^2 T <= 1e6`, and below `1e-5 C` for `B^2 T <= 1e7`, even where every row is
 built to cancel; ordinary rows have A_i of about |g_i| and errors 1,000 times smaller.
-The result is rounded to float32 once, which moves it by up to `2^-24 B C` (see `clip_factors`).
+The result stays in float64, over replicas too, until it is rounded to the grid of the noise, which
+is larger by what both may add to a row (`SecretNoise.add`).
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ class Contribution(NamedTuple):
     Attributes:
         variable: the Keras variable.
         squared_norms: `|g_i|^2`, `[B]` float64; not below the true value by more than 1e-10 of it.
-        weighted_sum: weights w of the rows -> `sum_i w_i g_i` in the variable's shape, float32;
+        weighted_sum: weights w of the rows -> `sum_i w_i g_i` in the variable's shape, float64;
             rows that are not finite add nothing.
     """
 
@@ -83,7 +84,7 @@ def instantiated(variable: Any, gradients: tf.Tensor) -> Contribution:
 
     def weighted_sum(factors: Factors) -> tf.Tensor:
         total = _sum_of_rows(wide(factors.values), clean_rows(factors, rows))
-        return _narrow(total, variable)
+        return _shaped(total, variable)
 
     squared = by_chunks(squared_lengths, [rows], 3 * size, dtype=tf.float64)
     return Contribution(variable, squared, weighted_sum)
@@ -120,7 +121,7 @@ def recomputed(
     def weighted_sum(factors: Factors) -> tf.Tensor:
         clean = [clean_rows(factors, part) for part in parts]
         total = sum_by_chunks(summed, wide(factors.values), clean, cost, (size,))
-        return _narrow(total, variable)
+        return _shaped(total, variable)
 
     return Contribution(variable, by_chunks(norms, parts, cost, dtype=tf.float64), weighted_sum)
 
@@ -243,7 +244,7 @@ def _sum_of_products(
     def weighted_sum(factors: Factors) -> tf.Tensor:
         clean = [clean_rows(factors, part) for part in parts]
         total = sum_by_chunks(summed, wide(factors.values), clean, cost, (n, m))
-        return _narrow(total, variable)
+        return _shaped(total, variable)
 
     return weighted_sum
 
@@ -281,5 +282,5 @@ def _as_is(left: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return left, right
 
 
-def _narrow(total: tf.Tensor, variable: Any) -> tf.Tensor:
-    return tf.reshape(tf.cast(total, tf.float32), variable.shape)
+def _shaped(total: tf.Tensor, variable: Any) -> tf.Tensor:
+    return tf.reshape(total, variable.shape)

@@ -11,7 +11,6 @@ from tf_mtl_privacy.privacy.clipping.request import (
     Clipped,
     Request,
     mark,
-    rounding_share,
     wide,
 )
 
@@ -31,8 +30,7 @@ def clipped_sum(request: Request, optimizer: Any) -> Clipped:
         tape.watch(request.variables)
         losses = request.losses(request.model(request.inputs, training=request.training))
     means = optimizer._compute_gradients(losses, request.variables, tape=tape)
-    rows = tf.shape(losses)[0]
-    scale = wide(rows) / rounding_share(rows)
+    rows = wide(tf.shape(losses)[0])
     skipped = tf.reduce_sum(tf.cast(bad, tf.int64))
-    sums = [tf.cast(mean * scale, tf.float32) for mean, _ in means]
+    sums = [mean * rows for mean, _ in means]
     return Clipped(mark(losses, bad), sums, skipped)

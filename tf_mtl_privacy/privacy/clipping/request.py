@@ -14,9 +14,6 @@ from tf_mtl_privacy.errors import UsageError
 # Where one row's overflow cannot be told from its effect on others, no update is made at all.
 OVERFLOW = "a per-example gradient is not finite: no update was made; lower the learning rate"
 
-# Part of the clip norm that rounding the sum to float32 may move it by.
-_ROUNDING_ALLOWED = 9.5e-5
-
 
 @dataclasses.dataclass(frozen=True)
 class Request:
@@ -91,7 +88,7 @@ class Clipped(NamedTuple):
 
     Attributes:
         losses: `[B]` float32.
-        sums: one tensor per variable: `sum_i min(1, clip / |g_i|) g_i`, jointly clipped.
+        sums: one float64 tensor per variable: `sum_i min(1, clip / |g_i|) g_i`, jointly clipped.
         skipped: scalar int64, how many unmasked rows added nothing because their gradient was
             not finite.
     """
@@ -164,22 +161,8 @@ def clip_factors(squared_norms: tf.Tensor, clip: float, mask: tf.Tensor | None) 
     norms = tf.sqrt(tf.maximum(wide(squared_norms), 0.0))
     finite = tf.math.is_finite(tf.cast(squared_norms, tf.float32))
     counts = finite if mask is None else tf.logical_and(finite, mask)
-    bound = clip / rounding_share(tf.shape(norms)[0])
-    factors = tf.where(counts, bound / tf.maximum(norms, bound), tf.zeros_like(norms))
+    factors = tf.where(counts, clip / tf.maximum(norms, clip), tf.zeros_like(norms))
     return Factors(factors, finite, tf.reduce_all(finite))
-
-
-def rounding_share(rows: tf.Tensor) -> tf.Tensor:
-    """Computes what the clip norm is divided by because a sum is rounded to float32, >= 1, float64.
-
-    Rounding a sum of B clipped rows moves it by up to `2^-24 B clip`, with a row and without it.
-    Up to 796 rows the sum of both is at most `_ROUNDING_ALLOWED` of the clip norm and the result
-    is 1; for more rows it makes up for the rest.
-
-    Args:
-        rows: B, scalar int32.
-    """
-    return 1.0 + tf.maximum(wide(rows) * 2.0**-23 - _ROUNDING_ALLOWED, 0.0)
 
 
 def check_squared_norms(squared_norms: tf.Tensor) -> tf.Tensor:

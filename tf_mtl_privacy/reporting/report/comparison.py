@@ -84,6 +84,11 @@ def _notes(runs: Sequence[ReportRun]) -> list[str]:
         for name, run in pairs
         if run.figures.refused or run.figures.underpowered
     ]
+    notes += [
+        f"No epsilon of {name} holds: {run.figures.void}."
+        for name, run in pairs
+        if run.figures.void
+    ]
     unshown = [name for name, run in pairs if run.figures.membership == NO_POWER]
     if unshown:
         notes.append(

@@ -142,6 +142,8 @@ def _epsilon(card: Mapping[str, Any]) -> Tile:
             f"of all of them together, at delta {card['delta']:g}, for one picture; not of the "
             "features of a training picture",
         )
+    if card["void"]:
+        return Tile("Epsilon of released weights", "void", card["void"])
     conditional = card["conditional"]
     alone = (
         f"; the conditional {epsilon(conditional)} at delta {card['delta']:g} is of the "

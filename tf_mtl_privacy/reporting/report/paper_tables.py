@@ -118,6 +118,11 @@ def table_3(runs: Sequence[ReportRun]) -> Table:
                 else []
             ),
             *_membership_notes(runs),
+            *(
+                f"{run.name}: no epsilon holds: {run.figures.void}."
+                for run in runs
+                if run.figures.void
+            ),
             "The paper gives its epsilon no delta and does not say whose it is; the privacy card "
             "says it of ours.",
         ),
@@ -189,6 +194,8 @@ def _membership_notes(runs: Sequence[ReportRun]) -> Iterator[str]:
 
 
 def _epsilon(run: ReportRun) -> str:
+    if run.figures.void:
+        return "void"
     released = run.figures.figures["epsilon_released"].value
     conditional = run.figures.figures["epsilon_conditional"].value
     if released is not None:

@@ -23,6 +23,7 @@ from tf_mtl_privacy.contract import (
 )
 from tf_mtl_privacy.data.headers import BadPicture, read_header
 from tf_mtl_privacy.data.preprocess import decode_content, prepare_pixels
+from tf_mtl_privacy.privacy.noise_record import checked_card
 from tf_mtl_privacy.reporting.pictures import png_bytes
 from tf_mtl_privacy.reporting.region_pictures import heat_over
 from tf_mtl_privacy.serving.server.model import Array, Model
@@ -126,7 +127,7 @@ def pictures(seen: Array, outputs: Mapping[str, Mapping[str, Array]]) -> list[di
 
 def card(model: Model, name: str) -> dict[str, Any]:
     """The model's name and the privacy card's summary; null where it has no card."""
-    found = model.extra(CARD_FILE) or {}
+    found = checked_card(model.extra(CARD_FILE) or {})
     return {
         "model": name,
         "version": model.version,
