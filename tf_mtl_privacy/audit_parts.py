@@ -135,7 +135,7 @@ def attribute_part(audited: Audited) -> dict[str, Any] | None:
     from tf_mtl_privacy.evaluation.probes.saved import kept_probe, probe_run
 
     run, dataset = audited.run, audited.dataset
-    kept = kept_probe(run.run_dir / RESULTS_FILE, run, dataset)
+    kept = kept_probe(run.run_dir / RESULTS_FILE, run, dataset, audited.data)
     if not dataset.private_classes:
         audited.leave_out("attributes", "the data has no private label")
         return None

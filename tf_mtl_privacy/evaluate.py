@@ -12,7 +12,13 @@ from typing import TYPE_CHECKING, Any
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import AUDIT_FILE, CONFIG_FILE, DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluation.own_rows import PLACES, own_dataset, refuse_trained_rows, seen_people
+from tf_mtl_privacy.evaluation.own_rows import (
+    PLACES,
+    asks_alike,
+    own_dataset,
+    refuse_trained_rows,
+    seen_people,
+)
 from tf_mtl_privacy.files import private_dir, read_json, write_atomic, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
@@ -78,6 +84,7 @@ def _evaluate_and_write(
     from tf_mtl_privacy.evaluation.marked_regions import marked_regions
     from tf_mtl_privacy.evaluation.probes.saved import (
         kept_probe,
+        kept_readings,
         networks,
         probe_run,
         weights_digest,
@@ -99,15 +106,15 @@ def _evaluate_and_write(
     fingerprint = "" if same else dataset.fingerprint
     path = results_path(run_dir, run.config.data, used, split, fingerprint)
     if probe == "none":
-        attackers = kept_probe(path, run, dataset)
+        attackers = kept_probe(path, run, dataset, used)
     else:
         attackers = probe_run(
             run, dataset, used, dataset.rows[split], probe, is_own=same, removal_off=removal_off
         )
     results[0]["privacy"]["probe"] = attackers
-    weights = weights_digest(networks(run))
-    results[0]["privacy"]["leakage"] = carried(_earlier(path), weights, dataset.fingerprint or None)
-    audit = read_audit(Path(run_dir) / AUDIT_FILE) if same else None
+    weights, alike = weights_digest(networks(run)), same and asks_alike(run.config.data, used)
+    results[0]["privacy"]["leakage"] = carried(_earlier(path), weights, dataset.matches)
+    audit = read_audit(Path(run_dir) / AUDIT_FILE) if alike else None
     results[0]["regions"] = marked_regions(run, dataset, used, dataset.rows[split])
     whole = build_results(
         run.config,
@@ -115,7 +122,11 @@ def _evaluate_and_write(
         *results,
         environment(),
         audit if audit and audit.get("weights") == weights else None,
+        # Without a whole attack, what is left of others: of interrupted ones, of the check.
+        kept_readings(run_dir, weights) if alike and split == "test" and attackers is None else (),
     )
+    if found := whole["privacy"].get("leakage"):
+        found["weights"] = weights
     if pictures or (pictures is None and used.dataset == "synthetic_faces"):
         write_pictures(run, dataset, used, split, path)
     write_json(path, whole)

@@ -49,7 +49,10 @@ def whole_probe(pixels=990):
         "kept_readings": 3,
         "kept_best": {
             "features": {
-                **{k: found["features"][k] for k in ("strongest", "trained_on", "rows", "bound")},
+                **{
+                    k: found["features"][k]
+                    for k in ("strongest", "attackers", "trained_on", "rows", "bound")
+                },
                 **{"split": "test", "setting": "thorough", "readings": 2},
             }
         },

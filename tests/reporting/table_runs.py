@@ -26,7 +26,10 @@ def results(model="mtl_adv_dp", seed=0, features=0.5, high=0.55, **changes):
             "chance": 0.125,
             "discriminator": {"accuracy": 0.13},
             "probe": {
-                "features": {PROBE: {"accuracy": features, "ci95": [features - 0.05, high]}},
+                "features": {
+                    PROBE: {"accuracy": features, "ci95": [features - 0.05, high]},
+                    "by_rows": {},
+                },
                 "restored": {PROBE: {"accuracy": 0.2, "ci95": [0.18, 0.22]}},
                 "patience": {"checked": True, "flat": True, "reason": "flat"},
                 "underpowered": False,

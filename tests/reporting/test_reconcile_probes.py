@@ -12,10 +12,12 @@ from tests.reporting.conftest import make_results
 from tests.reporting.probes import patient, reading, whole_probe
 from tests.reporting.report.parts import table
 from tests.reporting.report.runs import kept_results, write_run
-from tf_mtl_privacy.evaluation.intervals import wilson_interval
+from tf_mtl_privacy.evaluation.intervals import clopper_pearson, wilson_interval
 from tf_mtl_privacy.evaluation.probes.summary import UNSEEN, target_summary
+from tf_mtl_privacy.reporting.attacker_lines import attacker_lines
 from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.card_text import privacy_card_text
+from tf_mtl_privacy.reporting.formats import at_most
 from tf_mtl_privacy.reporting.model_table import model_table
 from tf_mtl_privacy.reporting.model_table_text import model_table_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
@@ -26,6 +28,7 @@ from tf_mtl_privacy.reporting.report.markdown_page import report_markdown
 from tf_mtl_privacy.reporting.report.run_folder import read_run
 from tf_mtl_privacy.reporting.run_figures import run_figures
 from tf_mtl_privacy.reporting.tables import results_table
+from tf_mtl_privacy.training.epoch_lines import shown_figures
 
 SOURCE = "thorough attackers"
 
@@ -55,7 +58,8 @@ def attacked(**readings):
     probe = {"setting": "fast", "underpowered": False, "not_checked": []}
     for name, (accuracy, upper) in readings.items():
         figures = {"name": "x", "accuracy": accuracy, "balanced_accuracy": accuracy}
-        probe[name] = {"strongest": {**figures, "ci95": [0.0, upper], "n": 1000}}
+        strongest = {**figures, "ci95": [0.0, upper], "n": 1000}
+        probe[name] = {"strongest": strongest, "by_rows": {}}
     return {"model": "mtl_dp", "privacy": {"classes": 8, "chance": 0.125, "probe": probe}}
 
 
@@ -65,8 +69,22 @@ def test_audit_is_of_a_run_with_its_configuration_and_weights(results):
     # The same configuration, trained anew: an audit without fresh attackers names its weights, too.
     assert audit_is_of(results, make_audit(results, weights="0123456789abcdef"))
     assert not audit_is_of(results, make_audit(results, weights="f" * 16))
+    # The result knows its weights without fresh attackers, too.
     results["privacy"]["probe"] = None
+    assert not audit_is_of(results, make_audit(results, weights="f" * 16))
+    results["privacy"]["leakage"] = None
     assert audit_is_of(results, make_audit(results, weights="f" * 16))
+    assert not audit_is_of(results, make_audit(results, config={"train": {"seed": 5}}))
+
+
+def test_audit_of_the_same_weights_counts_though_an_option_is_new(results):
+    """The result is of an earlier version of the package, whose configuration has less in it."""
+    strong = reads(whole_probe(), 0.71, 0.74)
+    config = {**results["config"], "data": {**results["config"]["data"], "new_option": 1}}
+    audit = make_audit(results, config=config, weights="0123456789abcdef", attributes=strong)
+    assert audit_is_of(results, audit)
+    assert run_figures(results, audit).figures["leakage"].value == 0.71
+    assert not audit_is_of(results, {**audit, "weights": "f" * 16})
 
 
 @pytest.fixture
@@ -231,10 +249,10 @@ def test_measurement_can_raise_a_figure_and_never_lower_it():
     first["privacy"]["probe"]["weights"] = "w"
     first["evaluated_on"] = {"data_fingerprint": "d"}
     first["privacy"]["leakage"] = leakage(first)
-    assert carried(first, "other", "d") is carried(first, "w", "other") is None
-    assert carried(None, "w", "d") is carried({"privacy": {}}, "w", "d") is None
+    assert carried(first, "other", "d".__eq__) is carried(first, "w", "other".__eq__) is None
+    assert carried(None, "w", "d".__eq__) is carried({"privacy": {}}, "w", "d".__eq__) is None
     second = attacked(features=(0.2, 0.25))
-    second["privacy"]["leakage"] = carried(json.loads(json.dumps(first)), "w", "d")
+    second["privacy"]["leakage"] = carried(json.loads(json.dumps(first)), "w", "d".__eq__)
     found = leakage(second)
     assert (found["features"]["accuracy"], found["features"]["upper"]) == (0.5, 0.55)
     # Applying it again changes nothing.
@@ -315,6 +333,106 @@ def test_claim_is_refused_where_readings_still_rise_or_nobody_was_patient():
     assert claim(lambda probe: probe, model="mtl_dp") == []
 
 
+def curved(setting, trend, rows, flat=None):
+    """The probe of attackers with a learning curve on features, over rows and over updates."""
+    probe = copy.deepcopy(whole_probe()) | {"setting": setting}
+    words = f"{trend}: from {rows // 2:,} to {rows:,} rows"
+    probe["features"] |= {"trend": trend, "trend_words": words, "rows": rows}
+    if flat is not None:
+        reason = f"{'flat' if flat else 'still rising'} from 2,500 to 5,000 updates"
+        probe["features"] |= {"patience": {"checked": True, "flat": flat, "reason": reason}}
+        probe["features"]["updates_curve"] = [{"updates": 5000, "balanced_accuracy": 0.1}]
+    open_ = trend != "flat" or flat is False
+    return probe | {"underpowered": open_, "underpowered_reasons": [words] if open_ else []}
+
+
+@pytest.mark.parametrize("in_audit", [False, True])
+@pytest.mark.parametrize("trend", ["still rising", "not clear"])
+def test_flat_curve_of_weaker_attackers_hides_no_rise(in_audit, trend):
+    """Both learned from the 9,600 rows that there are; the fast ones call their curve flat."""
+    pair = [curved("fast", "flat", 9600), curved("thorough", trend, 9600)]
+    own, audited = pair if in_audit else reversed(pair)
+    privacy = {"probe": own, "classes": 8, "chance": 0.125, "majority": 0.14}
+    results = {"model": "mtl_dp", "privacy": privacy}
+    found = leakage(results, {"attributes": audited})
+    assert found["claim"] is None
+    assert found["refused"] == [f"features: {trend}: from 4,800 to 9,600 rows"]
+    assert found["features"]["trend"] == trend
+    assert any(trend in line for line in attacker_lines(results["privacy"], found))
+    # A curve that goes further and is flat answers the question.
+    further = curved("thorough", "flat", 20_000)
+    assert leakage(results, {"attributes": further})["claim"]
+
+
+def test_later_and_weaker_attackers_do_not_make_a_rise_forgotten():
+    first = curved("thorough", "flat", 9600, flat=False) | {"weights": "w"}
+    results = {"model": "mtl_dp", "evaluated_on": {}, "privacy": {"probe": first}}
+    results["privacy"]["leakage"] = leakage(results)
+    assert results["privacy"]["leakage"]["claim"] is None
+    later = {"probe": curved("fast", "flat", 9600), "leakage": carried(results, "w", "".__eq__)}
+    found = leakage({"model": "mtl_dp", "privacy": later})
+    assert found["claim"] is None
+    assert found["refused"] == ["features: still rising from 2,500 to 5,000 updates"]
+    assert leakage({"model": "mtl_dp", "privacy": later | {"leakage": found}}) == found
+    patient_ones = curved("thorough", "flat", 9600, flat=True)
+    patient_ones["features"]["updates_curve"][0]["updates"] = 10_000
+    assert leakage({"model": "mtl_dp", "privacy": later}, {"attributes": patient_ones})["claim"]
+
+
+def test_attackers_of_an_earlier_version_claim_nothing():
+    """Their result is read as it lies there, without an evaluation that would mark it."""
+    results = attacked(features=(0.156, 0.223))
+    assert leakage(results)["claim"]["upper"] == 0.223
+    del results["privacy"]["probe"]["features"]["by_rows"]
+    found = leakage(results)
+    assert found["claim"] is None and found["underpowered"]
+    assert "earlier version" in found["refused"][0]
+    assert "underpowered_reasons" not in results["privacy"]["probe"], "it is left as it was"
+
+
+def test_kept_readings_alone_count_and_claim_nothing():
+    kept = {"setting": "thorough", "rows": 16_000, "trained_on": "own", "readings": 40}
+    kept["strongest"] = {"name": "local_raw", "accuracy": 0.6, "balanced_accuracy": 0.59}
+    kept["bound"] = {"accuracy": 0.63, "balanced_accuracy": 0.62, "level": 0.95}
+    results = checked(make_results(probe=None), 0.41, 0.437)
+    found = leakage(results, others=[{"source": "kept", "kept_best": {"features": kept}}])
+    assert (found["worst"]["accuracy"], found["worst"]["upper"]) == (0.6, 0.63)
+    assert found["features"]["source"] == "kept readings of thorough attackers"
+    assert found["claim"] is None and "did not end" in found["refused"][0]
+    check = {"features": kept | {"setting": "check"}}
+    found = leakage(results, others=[{"source": "kept", "kept_best": check}])
+    assert "only the quick check" in found["refused"][0]
+
+
+def test_lower_reading_of_what_others_are_made_from_is_no_bound():
+    """An attacker read 55 % of the masked pictures and 72 % of the features made from them."""
+    results = attacked(masked_pictures=(0.55, 0.58), features=(0.72, 0.75), restored=(0.8, 0.82))
+    told = leakage(results)["told"]
+    assert [text.partition(":")[0] for text in told] == [
+        "pictures as the encoder sees them",
+        "features",
+    ]
+    assert "restored images, which come from them, are read at 80.0 %" in told[0]
+    assert leakage(attacked(masked_pictures=(0.9, 0.92), features=(0.72, 0.75)))["told"] == []
+    # Within the interval nothing is out of order.
+    assert leakage(attacked(features=(0.72, 0.75), restored=(0.74, 0.76)))["told"] == []
+
+
+def test_upper_ends_are_rounded_up():
+    results = attacked(features=(0.2, 0.22301))
+    results["privacy"]["majority"] = 0.14
+    found = leakage(results)
+    text = " ".join(attacker_lines(results["privacy"], found))
+    assert "claim: at most 22.4 % is read" in text and "22.3 %" not in text
+    assert "worst: 20.0 % from features (at most 22.4 %)" in text
+    # Not by the rounding of a product: 1000 * 0.57 is not 570, nor 1000 * 0.289 289.
+    for rate, shown in ((0.57, "57.0 %"), (0.289, "28.9 %"), (1.0, "100.0 %"), (0.0, "0.0 %")):
+        assert at_most(rate) == shown
+    assert at_most(None) == "–" and shown_figures(
+        {"fresh_probe_balanced_accuracy": 0.41, "fresh_probe_upper": 0.43701}
+    ).endswith("41.0 % (at most 43.8 %)")
+
+
 def test_check_alone_claims_nothing():
     results = checked(make_results(probe=None), 0.13, 0.14)
     found = results["privacy"]["leakage"]
@@ -329,7 +447,9 @@ def test_report_names_both_files_where_they_differ(tmp_path):
     summary = target_summary([reading("local_raw", 500)], UNSEEN, 6000)
     audit = make_audit(results, attributes=own | {"features": summary})
     report = build_report(read_run(write_run(tmp_path / "a", results, audit=audit)))
-    high = f"{100 * wilson_interval(500, 1000)[1]:.1f} %"
+    # An upper end is rounded up.
+    assert 0.531 < clopper_pearson(500, 1000)[1] < 0.532
+    high = "53.2 %"
     assert f"at most {high}" in report.tiles[0].note
     found = table(report, "Fresh attackers beside chance")
     assert found.rows[0].cells[:3] == ("features", "50.0 %", high)

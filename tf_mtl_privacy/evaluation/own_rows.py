@@ -19,6 +19,19 @@ PLACES = ("data_dir", "cache_dir", "max_damaged")
 OTHER_DATA = "other data than the run's: it is not known who was seen in training"
 
 
+def asks_alike(own: DataConfig, used: DataConfig) -> bool:
+    """Tells if two options of data ask for the same rows and labels, wherever these lie.
+
+    The fingerprint of data does not say so: it is of the pictures and tables, which hold many
+    labels and splits.
+    """
+    return all(
+        getattr(own, field.name) == getattr(used, field.name)
+        for field in dataclasses.fields(own)
+        if field.name not in PLACES
+    )
+
+
 class SeenPeople(NamedTuple):
     """Whom among the evaluated rows the run has seen in training.
 

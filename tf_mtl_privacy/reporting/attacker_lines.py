@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_mtl_privacy.reporting.formats import count, percent
+from tf_mtl_privacy.evaluation.probes.trends import OPEN
+from tf_mtl_privacy.reporting.formats import at_most, count, percent
 from tf_mtl_privacy.reporting.reconcile_probes import TARGETS, entry, given_away, reading_text
 
 # Not every encoder has them: left out where they were not measured.
@@ -46,7 +47,7 @@ def headline_text(found: Mapping[str, Any]) -> str:
     worst = found["worst"]
     target, upper = TARGETS[worst["target"]], TARGETS[worst["upper_target"]]
     also = f", from {upper}" if upper != target else ""
-    return f"{percent(worst['accuracy'])} from {target} (at most {percent(worst['upper'])}{also})"
+    return f"{percent(worst['accuracy'])} from {target} (at most {at_most(worst['upper'])}{also})"
 
 
 def claim_lines(found: Mapping[str, Any]) -> list[str]:
@@ -60,7 +61,7 @@ def claim_lines(found: Mapping[str, Any]) -> list[str]:
             else "is the largest of their intervals, not corrected for their number"
         )
         return [
-            f"claim: at most {percent(claim['upper'])} is read by these attackers, from {words} "
+            f"claim: at most {at_most(claim['upper'])} is read by these attackers, from {words} "
             f"(the highest reading is {percent(worst['accuracy'])}; the bound {covers}, at "
             f"{percent(claim['level'], 0)} confidence)"
         ]
@@ -87,8 +88,9 @@ def _headline(privacy: Mapping[str, Any], found: Mapping[str, Any]) -> Iterator[
 def _targets(found: Mapping[str, Any]) -> Iterator[str]:
     for words, figures in given_away(found):
         yield f"{words}: {reading_text(figures)}{_by_rows(figures)}"
-        if figures["trend"] == "still rising":
-            yield f"{words}: {figures['trend_words'] or 'still rising with more rows'}"
+        if figures["trend"] in OPEN:
+            told = figures["trend_words"] or f"{figures['trend']} with more rows"
+            yield f"{words}: {told}"
     attacked = {words for words, _ in given_away(found)}
     for name, words in TARGETS.items():
         figures = entry(found, name)
@@ -109,7 +111,7 @@ def _by_rows(figures: Mapping[str, Any]) -> str:
             return ""
         return f", learned from {_rows(figures, figures['trained_on'])}"
     told = [
-        f"{percent(part['accuracy'])} (at most {percent(part['upper'])}) learned from "
+        f"{percent(part['accuracy'])} (at most {at_most(part['upper'])}) learned from "
         f"{_rows(part, kind)}"
         for kind, part in parts.items()
     ]

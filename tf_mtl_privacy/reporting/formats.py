@@ -12,6 +12,12 @@ def percent(rate: float | None, digits: int = 1) -> str:
     return MISSING if rate is None else f"{100 * rate:z.{digits}f} %"
 
 
+def at_most(rate: float | None) -> str:
+    """An upper end of a rate as `22.4 %`, rounded up: a smaller figure would not be true."""
+    # The product of a rate with few digits may lie a little above its own figure.
+    return MISSING if rate is None else f"{math.ceil(1000 * rate - 1e-9) / 10:.1f} %"
+
+
 def interval(ci95: list[float] | None) -> str:
     """A 95 % interval of a rate as `96.7–97.8 %`."""
     return MISSING if ci95 is None else f"{100 * ci95[0]:z.1f}–{100 * ci95[1]:z.1f} %"

@@ -8,13 +8,15 @@ privacy card, the claim, the comparison of runs and the table of models read tha
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.evaluation.own_rows import PLACES
-from tf_mtl_privacy.reporting.formats import percent
+from tf_mtl_privacy.evaluation.probes.older import marked
+from tf_mtl_privacy.evaluation.probes.trends import FLAT, NOT_MEASURED, OPEN, RISING
+from tf_mtl_privacy.reporting.formats import at_most, percent
 
 TARGETS = {
     "features": "features",
@@ -30,6 +32,11 @@ TARGETS = {
 }
 # The targets that a run gives away. Features without noise and masked pictures stay inside.
 GIVEN_AWAY = ("features", "one_draw", "regions", "features_and_regions", "restored", "logits")
+# What is computed from a target with the networks alone.
+_MADE_FROM = {
+    "masked_pictures": ("features", "one_draw", "restored", "logits"),
+    "features": ("restored", "logits"),
+}
 # They show what attackers could find: a higher figure flatters, so only the chosen one counts.
 _REFERENCES = ("pixels", "untrained", "planted", "removal_off")
 _NAMES = {**TARGETS, "planted": "a planted leak", "removal_off": "features, removal off"}
@@ -91,18 +98,22 @@ class _Measurement(NamedTuple):
 
 
 def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
-    """Tells if an audit is of the run of a result: same configuration, same weights where named.
+    """Tells if an audit is of the run of a result: of the same weights, where both name them.
 
     An audit names the weights itself (`weights`) and with its fresh attackers; a result does so
-    with its fresh attackers.
+    with its fresh attackers and with `privacy.leakage`. Where one of the two does not, the
+    configurations must be the same. (Those of two versions of the package differ in options that
+    only one of them has, so that of named weights they say nothing.)
     """
-    own = ((results.get("privacy") or {}).get("probe") or {}).get("weights")
-    pairs = (
-        (audit.get("weights"), own),
-        ((audit.get("attributes") or {}).get("weights"), own),
-        (audit.get("config"), results.get("config")),
-    )
-    return all(None in pair or pair[0] == pair[1] for pair in pairs)
+    privacy = results.get("privacy") or {}
+    parts = [privacy.get(name) or {} for name in ("probe", "leakage")]
+    own = {part["weights"] for part in parts if part.get("weights")}
+    parts = [audit, audit.get("attributes") or {}]
+    audited = {part["weights"] for part in parts if part.get("weights")}
+    if own and audited:
+        return own == audited
+    pair = audit.get("config"), results.get("config")
+    return None in pair or pair[0] == pair[1]
 
 
 def leakage(
@@ -120,7 +131,7 @@ def leakage(
         results: the content of results.json, of one set of weights.
         audit: that of audit.json of the same run (`audit_is_of`), or None.
         others: further measurements of the same weights, each shaped like `privacy.probe` with a
-            key `source`, its name in words.
+            key `source`, its name in words; they do not say how strong their attackers are.
 
     Returns:
         None where the data has no private label or nothing was measured. Else, for each target,
@@ -128,8 +139,9 @@ def leakage(
         `upper` (the largest upper end), `attacker`, `source`, `upper_source`, `rows`, `trained_on`,
         `by_rows`, `trend`, `trend_words`, `readings`, or `accuracy` and `upper` None with a
         `reason` (a target that no measurement names is left out, see `entry`); and
-        `worst`, `claim`, `refused`, `told`, `setting`, `underpowered`, `underpowered_reasons`,
-        `not_checked`, `before_game`, `weights`. docs/results-schema.md explains each.
+        `worst`, `claim`, `refused`, `rises`, `told`, `setting`, `underpowered`,
+        `underpowered_reasons`, `not_checked`, `before_game`, `weights`. docs/results-schema.md
+        explains each.
     """
     privacy = results.get("privacy") or {}
     if not privacy.get("classes", 1):
@@ -141,16 +153,21 @@ def leakage(
     if not measurements and not any(found.values()):
         return None
     told: list[str] = []
+    rises = _rises(measurements, earlier)
     parts = {
-        name: _target(name, readings, measurements, told)
+        name: {
+            **_target(name, readings, measurements, told),
+            **_trend(name, readings, measurements, rises, earlier),
+        }
         for name, readings in found.items()
         if readings or name in earlier or any(name in m.probe for m in measurements)
     }
+    told += _made_from(parts)
     worst = _worst(parts)
     # Kept readings say nothing of the strength of those who made them.
     probes = [measurement.probe for measurement in measurements if measurement.is_whole]
     strength = _strength(probes, earlier)
-    refused = _refused(results, probes, parts, strength) if worst else []
+    refused = _refused(results, measurements, rises, strength) if worst else []
     claim = None
     if worst and not refused:
         target = worst["upper_target"]
@@ -165,6 +182,7 @@ def leakage(
         "worst": worst,
         "claim": claim,
         "refused": refused,
+        "rises": rises,
         "told": told,
         "before_game": _before(probes, earlier),
         "weights": next((p["weights"] for p in probes if p.get("weights")), None)
@@ -174,18 +192,19 @@ def leakage(
 
 
 def carried(
-    earlier: Mapping[str, Any] | None, weights: str, fingerprint: str | None
+    earlier: Mapping[str, Any] | None, weights: str, matches: Callable[[str], bool | None]
 ) -> dict[str, Any] | None:
     """Returns the `privacy.leakage` of an earlier result where it is of the same weights and data.
 
     Args:
         earlier: the content of a results.json that is about to be replaced, or None.
         weights: digest of the weights that are evaluated now.
-        fingerprint: that of the data that is evaluated now, or None.
+        matches: tells if the data that is evaluated now has a fingerprint, see `Dataset.matches`;
+            empty stands for data without one.
     """
     found = ((earlier or {}).get("privacy") or {}).get("leakage")
     data = ((earlier or {}).get("evaluated_on") or {}).get("data_fingerprint")
-    same = found and found.get("weights") == weights and data == fingerprint
+    same = found and found.get("weights") == weights and matches(data or "")
     return dict(found) if found and same else None
 
 
@@ -211,7 +230,7 @@ def reading_text(figures: Mapping[str, Any]) -> str:
         by += f"; the upper end by {figures['upper_source']}"
     balanced = figures["balanced_accuracy"]
     also = f", balanced {percent(balanced)}" if balanced is not None else ""
-    return f"{percent(figures['accuracy'])} (at most {percent(figures['upper'])}){also}, {by}"
+    return f"{percent(figures['accuracy'])} (at most {at_most(figures['upper'])}){also}, {by}"
 
 
 def _measurements(
@@ -219,13 +238,15 @@ def _measurements(
 ) -> list[_Measurement]:
     found = []
     if own:
-        found += [_Measurement(_source(own), own, is_whole=True), *_kept(own)]
+        found += [_Measurement(_source(own), marked(own), is_whole=True), *_kept(own)]
     audited = (audit or {}).get("attributes")
     # A fast audit repeats what results.json has.
     if audited and audited != own:
         source = f"{_source(audited)} of the audit"
-        found += [_Measurement(source, audited, is_whole=True), *_kept(audited)]
-    return found + [_Measurement(str(other["source"]), other, is_whole=False) for other in others]
+        found += [_Measurement(source, marked(audited), is_whole=True), *_kept(audited)]
+    for other in others:
+        found += [_Measurement(str(other["source"]), other, is_whole=False), *_kept(other)]
+    return found
 
 
 def _kept(probe: Part) -> list[_Measurement]:
@@ -368,7 +389,6 @@ def _target(
             kind: {"accuracy": figures["read"], "upper": figures["upper"], "rows": figures["rows"]}
             for kind, figures in kinds.items()
         },
-        **_trend(name, measurements),
         "readings": [{k: v for k, v in s.items() if k != "read"} for s in sources],
     }
 
@@ -385,10 +405,27 @@ def _disagreement(name: str, sources: Sequence[Part], kept: set[str]) -> list[st
     if all(_spread(compared, kind) <= least for kind, least in _DIFFERENT.items()):
         return []
     listed = [
-        f"{source['source']} {percent(source['read'])} (at most {percent(source['upper'])})"
+        f"{source['source']} {percent(source['read'])} (at most {at_most(source['upper'])})"
         for source in compared
     ]
     return [f"{_NAMES[name]}: {', '.join(listed)}; the larger figures stand"]
+
+
+def _made_from(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    """Says where something is read less often than what is computed from it.
+
+    Computing adds nothing, so whoever has the one can read what the other gives: the lower figure
+    only says that its attackers are weak there.
+    """
+    for name, behind in _MADE_FROM.items():
+        upper = entry(parts, name)["upper"]
+        read = {made: entry(parts, made)["accuracy"] or 0.0 for made in behind}
+        most = max(behind, key=lambda made: read[made])
+        if upper is not None and read[most] > upper:
+            yield (
+                f"{TARGETS[name]}: {TARGETS[most]}, which come from them, are read at "
+                f"{percent(read[most])}, so the lower figure is no bound: its attackers are weak"
+            )
 
 
 def _spread(sources: Sequence[Part], kind: str) -> float:
@@ -413,12 +450,75 @@ def _merged(readings: Sequence[Reading], source: str | None = None) -> dict[str,
     }
 
 
-def _trend(name: str, measurements: Sequence[_Measurement]) -> dict[str, Any]:
-    """Takes the learning curve of the measurement whose attackers had most rows."""
+def _rises(measurements: Sequence[_Measurement], earlier: Part) -> list[dict[str, Any]]:
+    """Lists the learning curves that leave open what more rows or updates would read.
+
+    Such a curve is a finding about the weights, as a reading is: no other measurement, weaker or
+    later, takes it back, but one whose curve goes further and is flat.
+    """
+    curves = [
+        curve
+        for measurement in measurements
+        if measurement.is_whole
+        for name in GIVEN_AWAY
+        for curve in _curves(name, measurement.probe)
+    ]
+    known = [*curves, *(earlier.get("rises") or ())]
+    found: list[dict[str, Any]] = []
+    for curve in known:
+        beyond = any(
+            other["trend"] == FLAT and other["size"] > curve["size"] and _alike(other, curve)
+            for other in known
+        )
+        told = any(_alike(other, curve) and other["words"] == curve["words"] for other in found)
+        if curve["trend"] in OPEN and not beyond and not told:
+            found.append(dict(curve))
+    return found
+
+
+def _alike(curve: Part, other: Part) -> bool:
+    return (curve["target"], curve["unit"]) == (other["target"], other["unit"])
+
+
+def _curves(name: str, probe: Part) -> Iterator[dict[str, Any]]:
+    """Yields the curves of a target: `target`, `unit`, `size` of its end, `trend`, `words`."""
+    part = probe.get(name) or {}
+    if part.get("trend") in (FLAT, *OPEN):
+        trend, size = part["trend"], part.get("rows") or 0
+        words = part.get("trend_words") or "accuracy still rises with the attackers' rows"
+        yield {"target": name, "unit": "rows", "size": size, "trend": trend, "words": words}
+    longer = [part.get("patience"), probe.get("patience") if name == "features" else None]
+    for patience in longer:
+        if patience and patience.get("checked"):
+            points = part.get("updates_curve") or ()
+            size = max((point.get("updates") or 0 for point in points), default=0)
+            trend = FLAT if patience.get("flat") else RISING
+            words = patience.get("reason") or "the learning curve over updates is not flat"
+            yield {"target": name, "unit": "updates", "size": size, "trend": trend, "words": words}
+
+
+def _trend(
+    name: str,
+    readings: Sequence[Reading],
+    measurements: Sequence[_Measurement],
+    rises: Sequence[Part],
+    earlier: Part,
+) -> dict[str, Any]:
+    """Takes a curve that is not flat; else that of the measurement whose attackers had most rows.
+
+    Empty where nobody attacked the target.
+    """
+    if all(reading.read is None for reading in readings):
+        return {}
+    if rising := [r for r in rises if (r["target"], r["unit"]) == (name, "rows")]:
+        return {"trend": rising[0]["trend"], "trend_words": rising[0]["words"]}
     parts = [measurement.probe.get(name) or {} for measurement in measurements]
-    drawn = [part for part in parts if part.get("trend") not in (None, "not measured")]
+    drawn = [part for part in parts if part.get("trend") not in (None, NOT_MEASURED)]
+    before = earlier.get(name) or {}
+    if not drawn and before.get("trend") == FLAT:
+        drawn = [before]
     if not drawn:
-        return {"trend": "not measured", "trend_words": None}
+        return {"trend": NOT_MEASURED, "trend_words": None}
     most = max(drawn, key=lambda part: part.get("rows") or 0)
     return {"trend": most["trend"], "trend_words": most.get("trend_words")}
 
@@ -441,23 +541,27 @@ def _worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
 
 def _refused(
     results: Mapping[str, Any],
-    probes: Sequence[Part],
-    parts: Mapping[str, Mapping[str, Any]],
+    measurements: Sequence[_Measurement],
+    rises: Sequence[Part],
     strength: Mapping[str, Any],
 ) -> list[str]:
     """Gives the reasons why no bound is claimed; empty where one is."""
+    probes = [measurement.probe for measurement in measurements if measurement.is_whole]
+    if not probes and {m.source for m in measurements if m.probe.get("features")} - {CHECK}:
+        return [
+            "only readings of an attack that did not end are there, or of one whose result is "
+            "gone; evaluate --probe=fast sends attackers"
+        ]
     if not probes:
         return ["only the quick check in training looked; evaluate --probe=fast sends attackers"]
     reasons = list(strength["underpowered_reasons"])
     if strength["underpowered"] and not reasons:
         reasons = ["the attackers are too weak, no reason given"]
-    for name in GIVEN_AWAY:
+    impatient = list(_impatience(results, probes, named=strength["underpowered"]))
+    for rise in rises:
         # Where attackers are underpowered, their reasons name the curves that still rise.
-        rises = entry(parts, name).get("trend") == "still rising"
-        if rises and not strength["underpowered"]:
-            words = parts[name]["trend_words"] or "accuracy still rises with the attackers' rows"
-            reasons.append(f"{TARGETS[name]}: {words}")
-    impatient = _impatience(results, probes, named=strength["underpowered"])
+        if not any(rise["words"] in reason for reason in (*reasons, *impatient)):
+            reasons.append(f"{TARGETS[rise['target']]}: {rise['words']}")
     return [*reasons, *impatient]
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID
+from tf_mtl_privacy.evaluation.probes.trends import OPEN, RISING, UNCLEAR
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.privacy.noise_record import checked_audit, checked_dp
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
@@ -19,6 +20,7 @@ from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, given_away, l
 from tf_mtl_privacy.reporting.results import SCHEMA_VERSION
 
 AUDIT_VERSION = 1
+_TRENDS = {RISING: "still rises", UNCLEAR: "may still rise"}
 
 # Why there is no figure: the run has no such thing, nobody has measured it, or it does not hold.
 NONE, NOT_MEASURED, VOID = "none", "not measured", "void"
@@ -201,9 +203,9 @@ def _weakness(found: Mapping[str, Any] | None) -> list[str]:
     if found["underpowered"] and not reasons:
         reasons = ["no reason given"]
     return reasons + [
-        f"{words}: what attackers read still rises with their rows"
+        f"{words}: what attackers read {_TRENDS[part['trend']]} with their rows"
         for words, part in given_away(found)
-        if part["trend"] == "still rising"
+        if part["trend"] in OPEN
     ]
 
 

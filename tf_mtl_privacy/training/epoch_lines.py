@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 
 from tf_mtl_privacy.training.phase import Phase
@@ -22,7 +23,10 @@ def shown_figures(figures: Mapping[str, float]) -> str:
             shown.append(f"in-loop discriminator {100 * value:.1f} %")
         elif name == "fresh_probe_balanced_accuracy":
             upper = figures.get("fresh_probe_upper")
-            most = "" if upper is None else f" (at most {100 * upper:.1f} %)"
+            # Rounded up: a smaller figure would not be true.
+            most = (
+                "" if upper is None else f" (at most {math.ceil(1000 * upper - 1e-9) / 10:.1f} %)"
+            )
             shown.append(f"fresh attacker {100 * value:.1f} %{most}")
         elif name == "membership_success_rate":
             shown.append(f"membership inference {100 * value:.1f} %")

@@ -9,7 +9,7 @@ import pytest
 from tests.evaluation.probes.conftest import make_target
 from tf_mtl_privacy.evaluation.probes.attack import Reading, attack
 from tf_mtl_privacy.evaluation.probes.bounds import pack
-from tf_mtl_privacy.evaluation.probes.curves import learning_curve
+from tf_mtl_privacy.evaluation.probes.curves import learning_curve, patience
 from tf_mtl_privacy.evaluation.probes.data import figures
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows
@@ -61,6 +61,23 @@ def test_slow_steady_rise_is_seen_though_no_doubling_shows_it_alone():
         curve_of((0.125, 0.145, 0.165), seed)["trend"] == "still rising" for seed in range(60)
     ]
     assert np.mean(rising) > 0.7
+
+
+def test_few_test_rows_are_not_taken_for_a_flat_curve(monkeypatch):
+    """A gain of seven points in the last doubling, on 100 test rows: mostly within its interval."""
+    monkeypatch.setattr(f"{__name__}.TESTS", 100)
+    monkeypatch.setattr(f"{__name__}.LABELS", LABELS[:100])
+    found = [curve_of((0.125, 0.125, 0.195), seed) for seed in range(100)]
+    trends = [curve["trend"] for curve in found]
+    assert trends.count("flat") <= 10 and trends.count("not clear") > 50
+    words = next(c["trend_words"] for c in found if c["trend"] == "not clear")
+    assert words.startswith("not clear: from 5,000") and "100 test rows are too few" in words
+    # A curve over updates that is not clear is not flat.
+    assert patience({"curve": [], "trend": "not clear", "trend_words": words}, 3)["patience"] == {
+        "checked": True,
+        "flat": False,
+        "reason": f"{words}, best of 3 random starts by validation rows",
+    }
 
 
 def test_chance_is_seldom_taken_for_a_rise():

@@ -19,11 +19,15 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.evaluation.probes import attack as probe_attack
 from tf_mtl_privacy.evaluation.probes import kept, networks, saved, targets
+from tf_mtl_privacy.evaluation.probes.attack import Reading
 from tf_mtl_privacy.evaluation.probes.check import CHECK, fresh_check
+from tf_mtl_privacy.evaluation.probes.data import figures
 from tf_mtl_privacy.evaluation.probes.kept import strongest_kept
+from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.models.mask import switch_mask
 from tf_mtl_privacy.models.noise import count_draws
+from tf_mtl_privacy.reporting.reconcile_probes import leakage
 from tf_mtl_privacy.reporting.tables import results_table
 
 TARGETS = ("features", "restored", "pixels", "untrained", "logits", "planted")
@@ -279,6 +283,69 @@ def test_what_another_setting_or_an_interrupted_call_read_is_not_forgotten(
     shifted = dataclasses.replace(run.config.data, synthetic_shift="blur")
     other = evaluate_run(run.folder, shifted, probe="fast")["privacy"]["probe"]
     assert other["kept_best"]["features"]["strongest"]["accuracy"] < 0.7, "of other test rows"
+
+
+def test_readings_of_another_label_of_the_same_data_are_not_the_run_s(
+    tmp_path, monkeypatch, tiny_fast
+):
+    """One of two classes is read more often than one of eight; the data's fingerprint is one."""
+    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+    data = write_drawn_celeba(tmp_path / "faces", (120, 60, 60))
+    run = untrained_run(tmp_path / "run", data)
+    monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
+    first = evaluate_run(run.folder, probe="fast")["privacy"]
+    other = dataclasses.replace(data, private_label="Eyeglasses")
+    glasses = evaluate_run(run.folder, other, probe="fast")["privacy"]
+    assert glasses["classes"] == 2
+    best = glasses["leakage"]["features"]["accuracy"]
+    assert best > first["leakage"]["features"]["accuracy"] + 0.1
+    for probe in ("none", "fast"):
+        again = evaluate_run(run.folder, probe=probe)["privacy"]
+        for name in ("accuracy", "upper", "attacker", "rows"):
+            assert again["leakage"]["features"][name] == first["leakage"]["features"][name]
+    kept_other = evaluate_run(run.folder, other)["privacy"]
+    assert kept_other["leakage"]["features"]["accuracy"] == best
+    # An audit of the run is of its own label.
+    write_json(run.folder / "audit.json", {"schema_version": 1, "attributes": again["probe"]})
+    results = json.loads((run.folder / "audit.json").read_text())
+    results |= {"weights": again["probe"]["weights"]}
+    results["attributes"]["features"]["strongest"]["accuracy"] = 0.99
+    write_json(run.folder / "audit.json", results)
+    assert evaluate_run(run.folder, other)["privacy"]["leakage"]["features"]["accuracy"] < 0.9
+    assert evaluate_run(run.folder)["privacy"]["leakage"]["features"]["accuracy"] == 0.99
+
+
+def test_readings_count_without_the_result_that_they_were_made_for(run, monkeypatch, tiny_fast):
+    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+    first = evaluate_run(run.folder, probe="fast")["privacy"]["leakage"]
+    (run.folder / "results.json").unlink()
+    found = evaluate_run(run.folder)["privacy"]
+    assert found["probe"] is None
+    for name in ("accuracy", "upper"):
+        assert found["leakage"]["features"][name] == first["features"][name]
+    assert found["leakage"]["claim"] is None and found["leakage"]["weights"] == first["weights"]
+
+
+def test_kept_reading_that_reads_most_counts_beside_the_one_with_the_highest_end(run):
+    """400 validation rows: 60 % and an end at 65; 4,000 test rows: 63 % and an end at 64.5."""
+    weights = "0" * 16
+    wide = figures_of(240, 400)
+    kept.keep_check(run.folder / AUDIT_FOLDER, weights, {"features/own//a/0": wide})
+    narrow = dataclasses.replace(figures_of(2520, 4000), name="b", rows=9000)
+    readings = kept.KeptReadings(run.folder / AUDIT_FOLDER, {"weights": weights})
+    readings("features/own//b/0", lambda: narrow)
+    best = strongest_kept(run.folder, weights)["features"]
+    assert best["strongest"]["name"] == "a" and best["attackers"]["b"]["accuracy"] == 0.63
+    results = {"privacy": {"probe": None}}
+    others = [{"source": "kept", "kept_best": {"features": best}}]
+    found = leakage(results, others=others)["features"]
+    assert (found["accuracy"], found["attacker"], found["rows"]) == (0.63, "b", 9000)
+
+
+def figures_of(hits, rows):
+    """An attacker named `a` that reads `hits` of `rows` rows of one class."""
+    scores = np.eye(2)[(np.arange(rows) >= hits).astype(int)]
+    return Reading("a", 0.5, figures(scores, np.zeros(rows, np.int32)))
 
 
 def test_the_check_of_the_final_weights_counts(run):

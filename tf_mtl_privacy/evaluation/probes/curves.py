@@ -13,10 +13,12 @@ import numpy as np
 
 from tf_mtl_privacy.evaluation.probes.attack import Reading
 from tf_mtl_privacy.evaluation.probes.bounds import paired_gain, unpack
+from tf_mtl_privacy.evaluation.probes.trends import FLAT, NOT_MEASURED, RISING, UNCLEAR
 
 Array = np.ndarray[Any, Any]
-FLAT, RISING, NOT_MEASURED = "flat", "still rising", "not measured"
 SHARES = (4, 2)
+# A curve is flat only where the last doubling can be told to gain less than this.
+MOST_GAIN = 0.05
 
 
 def learning_curve(
@@ -28,6 +30,11 @@ def learning_curve(
     where the 95 % interval of the gain in balanced accuracy on the same test rows (`paired_gain`)
     lies above 0; and where the same holds from the first point to the last while the last doubling
     gained at least a quarter of what the one before did, so that the curve has not levelled off.
+
+    That no gain is shown does not say that there is none: on few test rows the interval is wide
+    (on 100 of them a gain of ten points is missed in one of six cases). So a curve that is not
+    rising is flat only where the interval of the last gain ends at or below `MOST_GAIN`; otherwise
+    it is not clear, and no claim follows from it.
 
     Args:
         readings: by size, smallest first; each with `right`.
@@ -44,14 +51,17 @@ def learning_curve(
     gain, ends = paired_gain(rights[-2], rights[-1], labels)
     whole, whole_ends = paired_gain(rights[0], rights[-1], labels)
     rising = ends[0] > 0 or (whole_ends[0] > 0 and gain >= (whole - gain) / 4)
+    trend = RISING if rising else FLAT if ends[1] <= MOST_GAIN else UNCLEAR
     low, high = (100 * end for end in ends)
     words = (
-        f"{RISING if rising else FLAT}: from {sizes[-2]:,} to {sizes[-1]:,} {unit} the balanced "
+        f"{trend}: from {sizes[-2]:,} to {sizes[-1]:,} {unit} the balanced "
         f"accuracy changes by {100 * gain:+.1f} points (95 % interval {low:+.1f} to {high:+.1f})"
     )
     if rising:
         words += f"; attackers with more {unit} would read more"
-    return {"curve": curve, "trend": RISING if rising else FLAT, "trend_words": words}
+    if trend == UNCLEAR:
+        words += f"; {len(labels):,} test rows are too few to tell"
+    return {"curve": curve, "trend": trend, "trend_words": words}
 
 
 def no_curve(reason: str) -> dict[str, Any]:

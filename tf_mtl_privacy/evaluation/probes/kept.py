@@ -125,8 +125,9 @@ def strongest_kept(
         Target (`summary.OF_RUN`) -> `strongest` (`name` and figures as for a target), `trained_on`
         and `rows` (None where not known), `split` (`test`; `validation` for the check during
         training), `setting`, `readings` (how many there are) and `bound` (`bounds.bound` over all
-        of them). Highest means by the upper end of an interval. Targets without a reading are left
-        out; the mapping is empty where nothing is kept.
+        of them). Highest means by the upper end of an interval; `attackers` has those that read
+        most (a reading on few rows may have a higher end and a lower figure). Targets without a
+        reading are left out; the mapping is empty where nothing is kept.
 
     Raises:
         RunError: a file is damaged.
@@ -163,7 +164,16 @@ def _collect(
 def _highest(parts: Sequence[dict[str, Any]]) -> dict[str, Any]:
     attacks = [Attack(p["strongest"]["name"], p["trained_on"] or "", p["strongest"]) for p in parts]
     best = max(parts, key=lambda part: upper_end(part["strongest"]))
-    return {**best, "readings": len(parts), "bound": bound(attacks)}
+    most = [max(parts, key=lambda part: part["strongest"][rate]) for rate in _RATES]
+    shown = (*_RATES, *_INTERVALS, "n")
+    figures = [
+        {k: part["strongest"][k] for k in shown if k in part["strongest"]}
+        | {"trained_on": part["trained_on"], "rows": part["rows"]}
+        for part in most
+    ]
+    named = zip(most, figures, strict=True)
+    read = {part["strongest"]["name"]: found for part, found in named}
+    return {**best, "readings": len(parts), "attackers": read, "bound": bound(attacks)}
 
 
 def weights_digest(bundles: Mapping[str, Bundle]) -> str:

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_mtl_privacy.evaluation.probes.curves import RISING
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
+from tf_mtl_privacy.evaluation.probes.trends import OPEN
 
 PIXELS_BAR, REMOVAL_OFF_BAR, PLANTED_BAR = 0.85, 0.75, 0.75
 PLANTED_SHARE = 0.1
@@ -78,8 +78,9 @@ def power(
     Returns:
         `underpowered`; `underpowered_reasons`: a text for each bar that was missed, for attackers
         of features that learned from too few rows (`least_rows`), and for each learning curve over
-        rows or updates that still rises; `not_checked`: the bars without a figure, and 'patience'
-        where attackers read features at chance behind a game and were not trained for longer.
+        rows or updates that still rises or is not clear; `not_checked`: the bars without a figure,
+        and 'patience' where attackers read features at chance behind a game and were not trained
+        for longer.
     """
     reasons, missing = [], []
     for name, (words, bar) in _NAMES.items():
@@ -116,7 +117,7 @@ def _too_few(features: Mapping[str, Any], classes: int | None) -> list[str]:
 
 def _rising(name: str, target: Mapping[str, Any]) -> list[str]:
     words, found = name.replace("_", " "), []
-    if target.get("trend") == RISING:
+    if target.get("trend") in OPEN:
         found.append(f"the learning curve on {words} is {target['trend_words']}")
     longer = target.get("patience") or {}
     if longer.get("flat") is False:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 from tf_mtl_privacy.config import AUDIT_FOLDER, RESULTS_FILE, Config, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.own_rows import asks_alike
 from tf_mtl_privacy.evaluation.probes.kept import (
     KeptReadings,
     code_digest,
@@ -23,6 +25,7 @@ from tf_mtl_privacy.evaluation.probes.kept import (
 from tf_mtl_privacy.evaluation.probes.kept import (
     weights_digest as weights_digest,
 )
+from tf_mtl_privacy.evaluation.probes.older import marked
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.run import count_attackers, probe_networks
 from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
@@ -35,10 +38,6 @@ from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training.saved_run import SavedRun
 
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
-_OLDER = (
-    "these attackers are of an earlier version, which learned from one kind of rows only; "
-    "evaluate --probe=fast sends new ones"
-)
 # What must agree for two runs to hide the same thing in the same pictures.
 _SAME = ("dataset", "image_size", "data_seed", "bins", "synthetic_shift", "synthetic_correlation")
 
@@ -66,7 +65,8 @@ def probe_run(
         data: what it was opened with.
         test: `[T]` int64 rows of it that nobody was trained on.
         setting: a name of `SETTINGS`.
-        is_own: whether it is the data that the run was trained on.
+        is_own: whether it is the data that the run was trained on, whichever of its labels and rows
+            are asked for.
         removal_off: folder of the same run with removal off, or empty.
 
     Raises:
@@ -78,6 +78,7 @@ def probe_run(
         raise UsageError(f"--probe={setting}: no evaluated row has a private label; leave it out")
     off = removal_off_figures(removal_off, data) if removal_off else None
     start, effort, bundles = time.monotonic(), SETTINGS[setting], networks(run)
+    alike = is_own and asks_alike(run.config.data, data)
     weights = weights_digest(bundles)
     with Progress(1 + count_attackers(bundles, effort), "fresh attackers", "attackers") as bar:
         bar.update(0, "drawing rows")
@@ -85,7 +86,7 @@ def probe_run(
         kept = KeptReadings(None, {})
         if effort.kept:
             parts = {"unseen": unseen, "own": own}
-            about = _about(run, effort, weights, parts, dataset.key, is_own=is_own)
+            about = _about(run, effort, weights, parts, dataset.key, alike=alike)
             kept = KeptReadings(Path(run.run_dir) / AUDIT_FOLDER, about)
         bar.update(1)
         found = probe_networks(
@@ -99,7 +100,7 @@ def probe_run(
             _finished(bar, kept),
             kept,
         )
-    before = (run.status.get("training") or {}).get("before_game") if is_own else None
+    before = (run.status.get("training") or {}).get("before_game") if alike else None
     seconds = time.monotonic() - start + kept.seconds
     config = run.config
     summary = probe_summary(
@@ -116,7 +117,7 @@ def probe_run(
         "weights": weights,
         "kept_readings": kept.found,
         "kept_best": _kept_best(
-            run, weights, unseen if isinstance(own, str) else own, dataset.key, is_own=is_own
+            run, weights, unseen if isinstance(own, str) else own, dataset.key, alike=alike
         ),
     }
 
@@ -128,11 +129,11 @@ def plays_game(config: Config) -> bool:
 
 
 def _kept_best(
-    run: SavedRun, weights: str, rows: AttackRows | str, key: bytes | None, *, is_own: bool
+    run: SavedRun, weights: str, rows: AttackRows | str, key: bytes | None, *, alike: bool
 ) -> dict[str, dict[str, Any]]:
     if isinstance(rows, str):
         return {}
-    test = None if is_own else {part_digest(rows.test, key), part_digest(rows.test, None)}
+    test = None if alike else {part_digest(rows.test, key), part_digest(rows.test, None)}
     return strongest_kept(Path(run.run_dir), weights, test)
 
 
@@ -155,12 +156,12 @@ def _about(
     rows: Mapping[str, AttackRows | str],
     key: bytes | None,
     *,
-    is_own: bool,
+    alike: bool,
 ) -> dict[str, Any]:
     """Returns what the readings of two calls must agree in to be of one attack."""
     tests = [part_digest(part.test, key) for part in rows.values() if not isinstance(part, str)]
     return {
-        "is_own": is_own,
+        "is_own": alike,
         "test": tests[0] if tests else "",
         "weights": weights,
         "setting": dataclasses.asdict(effort),
@@ -184,33 +185,45 @@ def _rows(
     return unseen, own_rows(dataset, test, effort, seed) if is_own else _OTHER_DATA
 
 
-def kept_probe(path: Path, run: SavedRun, dataset: Dataset) -> dict[str, Any] | None:
+def kept_probe(
+    path: Path, run: SavedRun, dataset: Dataset, data: DataConfig
+) -> dict[str, Any] | None:
     """The attackers' figures that an earlier result of the same weights and data has, or None.
 
     Args:
         path: the result file, which may be missing.
         run: the run that is evaluated again.
         dataset: the evaluated data.
+        data: what it was opened with.
     """
     try:
         before = read_json(path)
         found: dict[str, Any] | None = before["privacy"]["probe"]
         same_data = dataset.matches(before["evaluated_on"]["data_fingerprint"] or "")
         same = found is not None and found["weights"] == weights_digest(networks(run))
-        features = found["features"] if found else {}
-        old = bool(features.get("strongest")) and "by_rows" not in features
     except (RunError, KeyError, TypeError):
         return None
     if not same or not same_data or found is None:
         return None
-    if old:
-        # Those learned from one kind of rows, often few: a low figure of theirs is no claim.
-        reasons = [*found.get("underpowered_reasons", ()), _OLDER]
-        found |= {"underpowered": True, "underpowered_reasons": list(dict.fromkeys(reasons))}
-    if dataset.matches(run.data_fingerprint):
+    found = dict(marked(found))
+    if asks_alike(run.config.data, data) and dataset.matches(run.data_fingerprint):
         # Another setting, or an attack that was interrupted, may have read more since.
         found["kept_best"] = strongest_kept(Path(run.run_dir), found["weights"])
     return found
+
+
+def kept_readings(run_dir: str | os.PathLike[str], weights: str) -> list[dict[str, Any]]:
+    """What is kept of attackers on the run's own test rows, for `reconcile_probes.leakage`.
+
+    Args:
+        run_dir: the run's folder.
+        weights: `weights_digest` of its networks.
+
+    Returns:
+        A list of one measurement, or of none where nothing is kept.
+    """
+    found = strongest_kept(Path(run_dir), weights)
+    return [{"source": "kept readings", "kept_best": found}] if found else []
 
 
 def removal_off_figures(folder: str, data: DataConfig) -> dict[str, Any]:

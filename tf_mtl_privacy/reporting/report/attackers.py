@@ -7,7 +7,7 @@ from typing import Any
 
 from tf_mtl_privacy.reporting.attacker_lines import claim_lines, unchecked
 from tf_mtl_privacy.reporting.charts.probe_chart import Read, probe_chart
-from tf_mtl_privacy.reporting.formats import MISSING, count, percent
+from tf_mtl_privacy.reporting.formats import MISSING, at_most, count, percent
 from tf_mtl_privacy.reporting.privacy_card import private_name
 from tf_mtl_privacy.reporting.reconcile_probes import GIVEN_AWAY, TARGETS, entry, given_away
 from tf_mtl_privacy.reporting.report.document import (
@@ -88,7 +88,7 @@ def _reads(found: Mapping[str, Any]) -> list[Read]:
 def _chart(run: ReportRun, found: Mapping[str, Any]) -> Picture:
     privacy, reads = run.results["privacy"], _reads(found)
     told = "; ".join(
-        f"{read.words} {percent(read.accuracy)} (at most {percent(read.ends[1])})" for read in reads
+        f"{read.words} {percent(read.accuracy)} (at most {at_most(read.ends[1])})" for read in reads
     )
     return Picture(
         "attackers",
@@ -133,7 +133,7 @@ def _by_rows(figures: Mapping[str, Any]) -> list[Row]:
             (
                 f"· {_KINDS.get(kind, kind)}",
                 percent(part["accuracy"]),
-                percent(part["upper"]),
+                at_most(part["upper"]),
                 MISSING,
                 MISSING,
                 f"{count(part['rows'])} pictures" if part["rows"] else MISSING,
@@ -148,7 +148,7 @@ def _cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
     rows = figures.get("rows")
     return (
         percent(figures["accuracy"]),
-        percent(figures["upper"]),
+        at_most(figures["upper"]),
         percent(figures["balanced_accuracy"]),
         figures["attacker"].replace("_", " "),
         f"{count(rows)} pictures" if rows else MISSING,
