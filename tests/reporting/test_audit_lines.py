@@ -25,10 +25,10 @@ def test_every_finding_of_the_card_is_in_the_table(results):
     for part in audited:
         assert f"{part['what']}: {part['finding']}" in told
     # 152 of 1000 in tests/reporting/probes.py; what a result of the same weights has counts, too.
-    assert "fresh attackers (thorough): 15.2 % from features (at most 17.6 %)" in told
+    assert "fresh attackers (thorough): 15.2 % from features (upper end 17.6 %)" in told
     results["privacy"]["probe"]["restored"]["strongest"] |= {"accuracy": 0.6, "ci95": [0.5, 0.65]}
     told = words(audit_table(audit, results))
-    assert "60.0 % from restored images (at most 65.0 %); chance 12.5 %" in told
+    assert "60.0 % from restored images (upper end 65.0 %); chance 12.5 %" in told
 
 
 def rows_of(table):

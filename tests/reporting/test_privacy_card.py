@@ -81,9 +81,9 @@ def test_what_attackers_found_has_its_figures(results):
     found = attacked(card)
     # 143 of 1000 by attackers of unseen rows and 152 by those of own rows in
     # tests/reporting/probes.py, 1 of 8 by chance: the stronger ones are the headline.
-    assert found["the iris, from features"].startswith("15.2 % (at most 17.6 %), balanced 15.2 %")
+    assert found["the iris, from features"].startswith("15.2 % (upper end 17.6 %), balanced 15.2 %")
     assert all(text.endswith("chance 12.5 %") for text in found.values())
-    assert "15.2 % from features (at most 17.6 %); chance is 12.5 %" in card["summary"]
+    assert "15.2 % from features (upper end 17.6 %); chance is 12.5 %" in card["summary"]
     assert list(found) == [part["what"] for part in card["attacked"]]
     assert next(iter(found)) == "the iris, from features"
     # What nobody is given is no finding about the run.

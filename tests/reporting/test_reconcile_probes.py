@@ -113,7 +113,7 @@ def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
     run = read_run(planted)
     report = build_report(run)
     tile = next(tile for tile in report.tiles if "reads the iris" in tile.title)
-    assert tile.value.endswith("→ 41.0 %") and "at most 43.7 %" in tile.note
+    assert tile.value.endswith("→ 41.0 %") and "upper end 43.7 %" in tile.note
     card = privacy_card(results)
     texts = {
         "table": results_table(results),
@@ -133,7 +133,9 @@ def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
     # Not by attackers who learned from those rows.
     assert "learned from" not in claim
     # The lower reading stands nowhere but beside the higher one, in the line that names both.
-    both = f"{SOURCE} 15.6 % (at most 22.3 %), {CHECK} 41.0 % (at most 43.7 %); the larger figures"
+    both = (
+        f"{SOURCE} 15.6 % (upper end 22.3 %), {CHECK} 41.0 % (upper end 43.7 %); the larger figures"
+    )
     for name in ("table", "html", "markdown", "card", "audit"):
         words = re.sub(r"\s+", " ", html.unescape(texts[name]).replace("\\", ""))
         assert both in words, name
@@ -175,10 +177,10 @@ def test_higher_reading_counts_whichever_file_has_it(in_audit):
     low, high = whole_probe(), reads(whole_probe(), 0.5, 0.531)
     results = make_results(probe=low if in_audit else high)
     card = privacy_card(results, make_audit(results, attributes=high if in_audit else low))
-    assert "50.0 % from features (at most 53.1 %); chance is 12.5 %" in card["summary"]
+    assert "50.0 % from features (upper end 53.1 %); chance is 12.5 %" in card["summary"]
     found = {part["what"]: part["finding"] for part in card["attacked"]}
     # 152 of 1000 in tests/reporting/probes.py, by attackers of the encoder's own rows.
-    shown = ["15.2 % (at most 17.6 %)", "50.0 % (at most 53.1 %)"]
+    shown = ["15.2 % (upper end 17.6 %)", "50.0 % (upper end 53.1 %)"]
     first, second = shown if in_audit else reversed(shown)
     assert found["the iris, from features"].endswith(
         f"; {SOURCE} {first}, {SOURCE} of the audit {second}; the larger figures stand"
@@ -328,7 +330,7 @@ def test_claim_is_refused_where_readings_still_rise_or_nobody_was_patient():
     assert claim(rising) == ["restored images: 13 % of 900, 31 % of 3,600"]
     assert claim(steep) == ["behind an adversarial game: 81 % after 30 passes, 12 % after 8"]
     (fast,) = claim(lambda probe: probe | {"setting": "fast"})
-    assert "the fast setting did not look" in fast and "--probe=thorough" in fast
+    assert "the fast setting does not check this" in fast and "--probe=thorough" in fast
     # Without a game there is nothing that makes a label slow to learn.
     assert claim(lambda probe: probe, model="mtl_dp") == []
 
@@ -424,13 +426,13 @@ def test_upper_ends_are_rounded_up():
     found = leakage(results)
     text = " ".join(attacker_lines(results["privacy"], found))
     assert "claim: at most 22.4 % is read" in text and "22.3 %" not in text
-    assert "worst: 20.0 % from features (at most 22.4 %)" in text
+    assert "worst: 20.0 % from features (upper end 22.4 %)" in text
     # Not by the rounding of a product: 1000 * 0.57 is not 570, nor 1000 * 0.289 289.
     for rate, shown in ((0.57, "57.0 %"), (0.289, "28.9 %"), (1.0, "100.0 %"), (0.0, "0.0 %")):
         assert at_most(rate) == shown
     assert at_most(None) == "–" and shown_figures(
         {"fresh_probe_balanced_accuracy": 0.41, "fresh_probe_upper": 0.43701}
-    ).endswith("41.0 % (at most 43.8 %)")
+    ).endswith("41.0 % (upper end 43.8 %)")
 
 
 def test_check_alone_claims_nothing():
@@ -438,7 +440,7 @@ def test_check_alone_claims_nothing():
     found = results["privacy"]["leakage"]
     assert found["worst"]["accuracy"] == 0.13 and found["claim"] is None
     assert "only the quick check" in found["refused"][0]
-    assert "worst: 13.0 % from features (at most 14.0 %)" in results_table(results)
+    assert "worst: 13.0 % from features (upper end 14.0 %)" in results_table(results)
 
 
 def test_report_names_both_files_where_they_differ(tmp_path):
@@ -450,11 +452,11 @@ def test_report_names_both_files_where_they_differ(tmp_path):
     # An upper end is rounded up.
     assert 0.531 < clopper_pearson(500, 1000)[1] < 0.532
     high = "53.2 %"
-    assert f"at most {high}" in report.tiles[0].note
+    assert f"upper end {high}" in report.tiles[0].note
     found = table(report, "Fresh attackers beside chance")
     assert found.rows[0].cells[:3] == ("features", "50.0 %", high)
     assert any(
         note.startswith("Features: fast attackers 12.9 %")
-        and f"fast attackers of the audit 50.0 % (at most {high})" in note
+        and f"fast attackers of the audit 50.0 % (upper end {high})" in note
         for note in found.notes
     )

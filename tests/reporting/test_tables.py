@@ -62,11 +62,11 @@ def test_fresh_attackers_stand_beside_what_guessing_gives(results):
     bound = results["privacy"]["probe"]["features"]["bound"]
     assert bound["accuracy"] == pytest.approx(beta.ppf(1 - 0.0125, 144, 1000 - 143))
     unseen = f"{100 * max(bound['accuracy'], bound['balanced_accuracy']):.1f} %"
-    assert found.startswith(f"worst: 15.2 % from features (at most {own}); chance 12.5 %")
+    assert found.startswith(f"worst: 15.2 % from features (upper end {own}); chance 12.5 %")
     assert (
-        f"features: 15.2 % (at most {own}), balanced 15.2 %, by local_raw, thorough attackers; of "
-        f"these 14.3 % (at most {unseen}) learned from 6,000 unseen rows, 15.2 % (at most {own}) "
-        "learned from 5,000 rows that the encoder was trained on"
+        f"features: 15.2 % (upper end {own}), balanced 15.2 %, by local_raw, thorough attackers; "
+        f"of these 14.3 % (upper end {unseen}) learned from 6,000 unseen rows, 15.2 % (upper end "
+        f"{own}) learned from 5,000 rows that the encoder was trained on"
     ) in found
     assert "restored images: 13.1 %" in found
     assert "pixels: 99.0 %" in found and "untrained encoder: 90.0 %" in found

@@ -130,5 +130,5 @@ def test_the_line_of_an_epoch_says_both():
         "membership_success_rate": 0.061,
     }
     assert shown_figures(figures) == (
-        "fresh attacker 13.1 % (at most 15.2 %), membership inference 6.1 %"
+        "fresh attacker 13.1 % (upper end 15.2 %), membership inference 6.1 %"
     )

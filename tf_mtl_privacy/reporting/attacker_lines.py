@@ -47,7 +47,7 @@ def headline_text(found: Mapping[str, Any]) -> str:
     worst = found["worst"]
     target, upper = TARGETS[worst["target"]], TARGETS[worst["upper_target"]]
     also = f", from {upper}" if upper != target else ""
-    return f"{percent(worst['accuracy'])} from {target} (at most {at_most(worst['upper'])}{also})"
+    return f"{percent(worst['accuracy'])} from {target} (upper end {at_most(worst['upper'])}{also})"
 
 
 def claim_lines(found: Mapping[str, Any]) -> list[str]:
@@ -65,9 +65,11 @@ def claim_lines(found: Mapping[str, Any]) -> list[str]:
             f"(the highest reading is {percent(worst['accuracy'])}; the bound {covers}, at "
             f"{percent(claim['level'], 0)} confidence)"
         ]
-    if found["underpowered"]:
-        return [f"UNDERPOWERED: NO CLAIM: {'; '.join(found['refused'])}"]
-    return [f"NO CLAIM: {'; '.join(found['refused'])}"] if found["refused"] else []
+    if not found["refused"]:
+        return []
+    first, *others = found["refused"]
+    weak = "UNDERPOWERED: " if found["underpowered"] else ""
+    return [f"{weak}NO CLAIM: {first}", *(f"also: {reason}" for reason in others)]
 
 
 def unchecked(found: Mapping[str, Any]) -> list[str]:
@@ -111,7 +113,7 @@ def _by_rows(figures: Mapping[str, Any]) -> str:
             return ""
         return f", learned from {_rows(figures, figures['trained_on'])}"
     told = [
-        f"{percent(part['accuracy'])} (at most {at_most(part['upper'])}) learned from "
+        f"{percent(part['accuracy'])} (upper end {at_most(part['upper'])}) learned from "
         f"{_rows(part, kind)}"
         for kind, part in parts.items()
     ]

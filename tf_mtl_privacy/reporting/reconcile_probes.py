@@ -230,7 +230,7 @@ def reading_text(figures: Mapping[str, Any]) -> str:
         by += f"; the upper end by {figures['upper_source']}"
     balanced = figures["balanced_accuracy"]
     also = f", balanced {percent(balanced)}" if balanced is not None else ""
-    return f"{percent(figures['accuracy'])} (at most {at_most(figures['upper'])}){also}, {by}"
+    return f"{percent(figures['accuracy'])} (upper end {at_most(figures['upper'])}){also}, {by}"
 
 
 def _measurements(
@@ -405,7 +405,7 @@ def _disagreement(name: str, sources: Sequence[Part], kept: set[str]) -> list[st
     if all(_spread(compared, kind) <= least for kind, least in _DIFFERENT.items()):
         return []
     listed = [
-        f"{source['source']} {percent(source['read'])} (at most {at_most(source['upper'])})"
+        f"{source['source']} {percent(source['read'])} (upper end {at_most(source['upper'])})"
         for source in compared
     ]
     return [f"{_NAMES[name]}: {', '.join(listed)}; the larger figures stand"]
@@ -598,7 +598,7 @@ def _impatience(
     settings = ", ".join(dict.fromkeys(str(probe.get("setting") or "given") for probe in probes))
     yield (
         "behind an adversarial game an attacker at chance can read far more with more rows and "
-        f"updates; the {settings} setting did not look, evaluate --probe=thorough does"
+        f"updates; the {settings} setting does not check this, run evaluate --probe=thorough"
     )
 
 

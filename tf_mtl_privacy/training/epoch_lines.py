@@ -25,7 +25,7 @@ def shown_figures(figures: Mapping[str, float]) -> str:
             upper = figures.get("fresh_probe_upper")
             # Rounded up: a smaller figure would not be true.
             most = (
-                "" if upper is None else f" (at most {math.ceil(1000 * upper - 1e-9) / 10:.1f} %)"
+                "" if upper is None else f" (upper end {math.ceil(1000 * upper - 1e-9) / 10:.1f} %)"
             )
             shown.append(f"fresh attacker {100 * value:.1f} %{most}")
         elif name == "membership_success_rate":

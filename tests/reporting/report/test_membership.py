@@ -38,10 +38,10 @@ def test_membership_has_every_attack_the_chosen_one_and_the_power(whole, tmp_pat
 @pytest.mark.parametrize(
     ("verdict", "cell", "note"),
     [
-        ("ok", "5.8 %, at most 6.6 %", ""),
+        ("ok", "5.8 %, upper end 6.6 %", ""),
         (
             "no_power",
-            "5.8 %, at most 6.6 %; power not shown",
+            "5.8 %, upper end 6.6 %; power not shown",
             "Power not shown: nothing shows that",
         ),
         (

@@ -85,7 +85,7 @@ def test_the_headline_has_the_run_s_figures(whole):
     assert leak.value == f"{100 * source:.1f} % → {100 * read:.1f} %"
     assert f"Features, balanced: {100 * before:.1f} % before the game" in leak.note
     assert f"{100 * best['balanced_accuracy']:.1f} % now" in leak.note
-    assert f"at most {100 * high:.1f} %" in leak.note and "chance 12.5 %" in leak.note
+    assert f"upper end {100 * high:.1f} %" in leak.note and "chance 12.5 %" in leak.note
     assert (
         shown["Gender read right"].value
         == f"{100 * results['utility']['gender']['accuracy']:.1f} %"
@@ -118,7 +118,7 @@ def test_the_paper_s_tables_have_its_figures_and_ours_beside_them(whole):
     assert third["MTL-Adv", "the paper"] == ("23.6 %", *nobody, "18.2 %", "–")
     assert third["MTL-DP", "the paper"] == ("19.8 %", *nobody, "15.7 %", "0.5")
     assert third["MTL-Adv-DP", "the paper"] == ("12.5 %", *nobody, "7.3 %", "0.5")
-    assert third["MTL-Adv-DP", "<b>*demo*&amp;"][3] == "5.8 %, at most 6.6 %"
+    assert third["MTL-Adv-DP", "<b>*demo*&amp;"][3] == "5.8 %, upper end 6.6 %"
     assert third["MTL-DP", "off"][3] == "not measured"
 
 

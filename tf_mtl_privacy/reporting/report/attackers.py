@@ -27,7 +27,7 @@ _OTHERS = {
 }
 _OWN, _UNSEEN = "by attackers who learned from training pictures", "by attackers of unseen pictures"
 _KINDS = {"own": _OWN, "unseen": _UNSEEN}
-_HEADER = ("read from", "read right", "at most", "balanced", "attacker", "learned from", "source")
+_HEADER = ("read from", "read right", "upper end", "balanced", "attacker", "learned from", "source")
 
 
 def attacker_blocks(run: ReportRun, found: Mapping[str, Any] | None) -> Iterator[Block]:
@@ -88,7 +88,8 @@ def _reads(found: Mapping[str, Any]) -> list[Read]:
 def _chart(run: ReportRun, found: Mapping[str, Any]) -> Picture:
     privacy, reads = run.results["privacy"], _reads(found)
     told = "; ".join(
-        f"{read.words} {percent(read.accuracy)} (at most {at_most(read.ends[1])})" for read in reads
+        f"{read.words} {percent(read.accuracy)} (upper end {at_most(read.ends[1])})"
+        for read in reads
     )
     return Picture(
         "attackers",

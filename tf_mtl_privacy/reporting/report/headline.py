@@ -87,7 +87,7 @@ def _leak(run: ReportRun, found: Mapping[str, Any] | None) -> Tile:
         title,
         f"{percent(pixels)} → {read}" if pixels is not None else read,
         f"{'from pixels → ' if pixels is not None else ''}from {target}, by the strongest attacker "
-        f"of all; at most {at_most(worst['upper'])}{also}; chance {chance}."
+        f"of all; upper end {at_most(worst['upper'])}{also}; chance {chance}."
         f"{_features(found, worst)}{_before_game(found)}{claim}",
     )
 
@@ -96,7 +96,9 @@ def _features(found: Mapping[str, Any], worst: Mapping[str, Any]) -> str:
     features = entry(found, "features")
     if worst["target"] == "features" or features["accuracy"] is None:
         return ""
-    return f" From features {percent(features['accuracy'])}, at most {at_most(features['upper'])}."
+    return (
+        f" From features {percent(features['accuracy'])}, upper end {at_most(features['upper'])}."
+    )
 
 
 def _before_game(found: Mapping[str, Any]) -> str:

@@ -168,7 +168,7 @@ def _ours(run: ReportRun, name: str) -> str:
 
 def _attacker(run: ReportRun, name: str) -> str:
     high = run.figures.figures[f"{name}_high"].value
-    bound = f", at most {at_most(high)}" if high is not None else ""
+    bound = f", upper end {at_most(high)}" if high is not None else ""
     mark = " !" if run.figures.refused or run.figures.underpowered else ""
     return _ours(run, name) + bound + mark
 
@@ -181,7 +181,7 @@ def _membership(run: ReportRun) -> str:
     if run.audit is None or not verdict or value is None:
         return NOT_MEASURED
     rate = highest_rate(run.audit)
-    bound = f", at most {at_most(rate[1])}" if rate else ""
+    bound = f", upper end {at_most(rate[1])}" if rate else ""
     mark = f"; {_POWER}" if verdict == NO_POWER else ""
     return f"{percent(value)}{bound}{mark}"
 
