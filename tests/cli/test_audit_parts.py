@@ -20,7 +20,8 @@ from tf_mtl_privacy.reporting.reconcile_probes import leakage
 def test_audit_raises_the_leakage_that_results_json_states(tmp_path):
     figures = {"name": "x", "accuracy": 0.15, "balanced_accuracy": 0.15, "ci95": [0.1, 0.22]}
     probe = {"setting": "fast", "weights": "w", "features": {"strongest": figures}}
-    results = {"privacy": {"classes": 8, "chance": 0.125, "probe": probe}, "config": {}}
+    privacy = {"classes": 8, "chance": 0.125, "probe": probe}
+    results = {"schema_version": 1, "privacy": privacy, "config": {}}
     results["privacy"]["leakage"] = leakage(results)
     path = tmp_path / "results.json"
     path.write_text(json.dumps(results))

@@ -92,8 +92,11 @@ def test_backends_agree_on_random_networks(model, seed, clip):
     expected = by_hand(model, x, labels, clip, mask)
     for name, update in zip(BACKENDS, found, strict=True):
         np.testing.assert_allclose(update, expected, atol=1e-5 * max(1, clip), err_msg=name)
-    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
-    np.testing.assert_allclose(found[0], found[2], atol=1e-5)
+    # Backends differ by the rounding of float32 gradients, which grows with the gradients: with
+    # hardly any clipping their entries reach 4 and more, and differed by up to 3e-6 of that.
+    tolerance = 1e-5 * max(1.0, np.abs(expected).max())
+    np.testing.assert_allclose(found[0], found[1], atol=tolerance)
+    np.testing.assert_allclose(found[0], found[2], atol=tolerance)
 
 
 @settings(max_examples=8, deadline=None)
