@@ -135,7 +135,7 @@ def _evaluate_and_write(
 
 
 def _withdraw(run_dir: Path, dp: Mapping[str, Any]) -> None:
-    """Replaces the statement of a run whose epsilon an earlier version stated in vain."""
+    """Replaces the privacy statement of a run if its epsilon does not hold."""
     path = run_dir / STATEMENT_FILE
     if dp.get("void") and path.exists():
         write_atomic(path, privacy_text(dp), private=True)

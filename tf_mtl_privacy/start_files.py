@@ -50,7 +50,7 @@ def check_start_files(config: Config) -> None:
 
 
 def imagenet_file(architecture: str) -> tuple[Path, str]:
-    """Where Keras caches the ImageNet weights of an architecture, and their address.
+    """Cache path and address of the ImageNet weights of an architecture in Keras.
 
     Args:
         architecture: 'resnet50', 'mobilenet_v2' or 'vgg16'.

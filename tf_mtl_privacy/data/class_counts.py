@@ -31,7 +31,7 @@ def class_lines(dataset: Dataset) -> list[str]:
 
 
 def class_warnings(dataset: Dataset) -> list[str]:
-    """What looks wrong about the classes of the tasks and of the private label, a line each."""
+    """Lists oddities in the classes of the tasks and of the private label, a line each."""
     return [
         f"{name}: {text}"
         for name, classes, values in _labels(dataset)

@@ -32,7 +32,7 @@ _DRIVE = re.compile("[A-Za-z]:/")
 
 
 class Cells(NamedTuple):
-    """What the table says.
+    """Contents of the table.
 
     Attributes:
         files: `[N]` the picture of each row, with `/` and without `.`, as the folder has it.

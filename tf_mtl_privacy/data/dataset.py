@@ -68,7 +68,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """What may be published of `digest`, see `fingerprints`; empty where there is none.
+        """Fingerprint that may be published in place of `digest`, see `fingerprints`; may be empty.
 
         Raises:
             RunError: the secret cannot be read or made.

@@ -20,7 +20,7 @@ _COLUMNS = ("keys", "split", "attributes", "person", "landmarks")
 
 
 def cache_folder(cache_dir: str) -> Path:
-    """Where prepared stores are kept: `--cache_dir`, or where it is empty the usual folder."""
+    """Folder of the prepared stores: `--cache_dir`, or the usual one if that is empty."""
     return Path(cache_dir or os.path.join("~", ".cache", "tf_mtl_privacy")).expanduser()
 
 

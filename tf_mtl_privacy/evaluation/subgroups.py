@@ -115,7 +115,7 @@ def subgroups(
         task_classes: task -> class names.
         private_labels: `[N]` int, -1 where unknown.
         private_classes: names of the private label's classes; empty where there is none.
-        people: whether the private label is who it is; nobody is named then.
+        people: True if the private label is identity; nobody is named then.
 
     Returns:
         task -> grouping (another task's name, or `PRIVATE`) -> see `group_accuracy`, and

@@ -39,7 +39,7 @@ def evaluation_summary(
         damaged: images of the data set that could not be read.
         no_discriminator: why there are no discriminator's logits, where there are none.
         seen: whom among the rows the run has seen in training.
-        people: whether the private label is who it is; nobody is named then.
+        people: True if the private label is identity; nobody is named then.
     """
     scores = {
         task: utility(predictions.business[task], predictions.business_labels[task], classes)

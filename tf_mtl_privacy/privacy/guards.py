@@ -140,7 +140,7 @@ def check_losses(model: keras.Model) -> None:
 
 
 class Structure(NamedTuple):
-    """What of a model must stay as it was when its optimizer was made.
+    """Structure of a model that must not change after its optimizer was made.
 
     Attributes:
         layers: each layer, in the model's order, and its `trainable` flag.

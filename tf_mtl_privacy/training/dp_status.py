@@ -138,7 +138,7 @@ def _exceeded(
 
 
 def _kind(mechanism: Mechanism) -> tuple[Any, ...]:
-    """What the accounting of one update depends on."""
+    """Parameters on which the accounting of one update depends."""
     if mechanism.sampling != POISSON:
         return mechanism.sampling, mechanism.noise_multiplier
     overflow = mechanism.overflow_probability

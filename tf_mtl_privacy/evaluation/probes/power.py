@@ -126,7 +126,7 @@ def _rising(name: str, target: Mapping[str, Any]) -> list[str]:
 
 
 def _is_at_chance(features: Mapping[str, Any], classes: int | None) -> bool:
-    """Whether an interval of the strongest attacker has chance in it, or lies below it."""
+    """Returns True if an interval of the strongest attacker includes chance or lies below it."""
     if classes is None:
         return True
     best = features["strongest"]

@@ -213,7 +213,7 @@ def kept_probe(
 
 
 def kept_readings(run_dir: str | os.PathLike[str], weights: str) -> list[dict[str, Any]]:
-    """What is kept of attackers on the run's own test rows, for `reconcile_probes.leakage`.
+    """Cached readings on the run's own test rows, for `reconcile_probes.leakage`.
 
     Args:
         run_dir: the run's folder.
