@@ -2,12 +2,8 @@ import json
 
 import pytest
 
-# A run that trains in seconds; every command-line test that needs one shares it.
-TINY = (
-    "--image_size=32",
-    "--train_rows=64",
-    "--validation_rows=24",
-    "--test_rows=40",
+# Networks and phases that train in seconds, on data of any size.
+SMALL = (
     "--compact_width=8",
     "--feature_channels=4",
     "--business_units=8",
@@ -20,6 +16,14 @@ TINY = (
     "--restorer_epochs=1",
     "--adversarial_epochs=1",
     "--probe=none",
+)
+# A run that trains in seconds; every command-line test that needs one shares it.
+TINY = (
+    "--image_size=32",
+    "--train_rows=64",
+    "--validation_rows=24",
+    "--test_rows=40",
+    *SMALL,
 )
 
 

@@ -1,4 +1,4 @@
-"""What a new user meets: wrong starts are refused at once, leave nothing, and name what works."""
+"""Wrong starts of commands: refused at once, in one line with a remedy, and leaving no files."""
 
 import dataclasses
 import json
@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from tests.cli import conftest
 from tests.fakes.folders import write_celeba, write_lfw
 from tf_mtl_privacy import cli, evaluate, predict, prepare, train
 from tf_mtl_privacy.errors import RunError
@@ -15,21 +16,7 @@ from tf_mtl_privacy.training.run_dir import claim
 from tf_mtl_privacy.verbs import VERBS
 
 MAINS = {"train": train.main, "evaluate": evaluate.main, "predict": predict.main}
-SMALL = (
-    "--image_size=64",
-    "--compact_width=8",
-    "--feature_channels=4",
-    "--discriminator=dense",
-    "--discriminator_units=8",
-    "--business_units=8",
-    "--restorer_width=8",
-    "--batch_size=16",
-    "--business_epochs=1",
-    "--discriminator_epochs=1",
-    "--restorer_epochs=1",
-    "--adversarial_epochs=1",
-    "--probe=none",
-)
+SMALL = ("--image_size=64", *conftest.SMALL)
 
 
 @pytest.fixture

@@ -84,7 +84,7 @@ def instantiated(variable: Any, gradients: tf.Tensor) -> Contribution:
 
     def weighted_sum(factors: Factors) -> tf.Tensor:
         total = _sum_of_rows(wide(factors.values), clean_rows(factors, rows))
-        return _shaped(total, variable)
+        return tf.reshape(total, variable.shape)
 
     squared = by_chunks(squared_lengths, [rows], 3 * size, dtype=tf.float64)
     return Contribution(variable, squared, weighted_sum)
@@ -121,7 +121,7 @@ def recomputed(
     def weighted_sum(factors: Factors) -> tf.Tensor:
         clean = [clean_rows(factors, part) for part in parts]
         total = sum_by_chunks(summed, wide(factors.values), clean, cost, (size,))
-        return _shaped(total, variable)
+        return tf.reshape(total, variable.shape)
 
     return Contribution(variable, by_chunks(norms, parts, cost, dtype=tf.float64), weighted_sum)
 
@@ -244,7 +244,7 @@ def _sum_of_products(
     def weighted_sum(factors: Factors) -> tf.Tensor:
         clean = [clean_rows(factors, part) for part in parts]
         total = sum_by_chunks(summed, wide(factors.values), clean, cost, (n, m))
-        return _shaped(total, variable)
+        return tf.reshape(total, variable.shape)
 
     return weighted_sum
 
@@ -280,7 +280,3 @@ def _sum_of_rows(weights: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
 
 def _as_is(left: tf.Tensor, right: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return left, right
-
-
-def _shaped(total: tf.Tensor, variable: Any) -> tf.Tensor:
-    return tf.reshape(total, variable.shape)
