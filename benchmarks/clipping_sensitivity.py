@@ -30,7 +30,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mtl_privacy.privacy.clipping.backends import BACKENDS, make_backend
+from tf_mtl_privacy.privacy.clipping import BACKENDS, make_backend
 from tf_mtl_privacy.privacy.clipping.request import Request
 from tf_mtl_privacy.privacy.tfp import dp_keras_optimizer
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from tests.privacy.networks import LAYERS, flat, initializer, sgd_update
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.clipping.backends import BACKENDS
+from tf_mtl_privacy.privacy.clipping import BACKENDS
 
 CLIP = 0.7
 PLAIN = (LAYERS.Conv1D, LAYERS.Conv2D)

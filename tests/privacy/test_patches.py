@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy.privacy.clipping import convolution
+from tf_mtl_privacy.privacy.clipping import linear
 
 SIDES = ((1, 7), (5, 6), (9, 4))
 KERNELS = ((1, 2), (3, 3), (5, 1))
@@ -28,7 +28,7 @@ def test_bit_equal_to_extract_patches(padding, steps):
         expected = tf.image.extract_patches(
             x, [1, *kernel, 1], [1, stride, stride, 1], [1, rate, rate, 1], padding.upper()
         )
-        np.testing.assert_array_equal(convolution._patches_by_slices(layer, x), expected)
+        np.testing.assert_array_equal(linear._patches_by_slices(layer, x), expected)
         compared += 1
     assert compared
 
@@ -39,7 +39,7 @@ def test_patches_in_a_graph_of_unknown_sizes(shape):
     layer = keras.layers.Conv2D(2, 3, strides=2, padding="same")
     layer.build(x.shape)
     traced = tf.function(
-        lambda rows: convolution._patches(layer, rows), input_signature=[tf.TensorSpec(shape)]
+        lambda rows: linear._patches(layer, rows), input_signature=[tf.TensorSpec(shape)]
     )
     expected = tf.image.extract_patches(x, [1, 3, 3, 1], [1, 2, 2, 1], [1, 1, 1, 1], "SAME")
     np.testing.assert_array_equal(traced(x), expected)

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy import guards
-from tf_mtl_privacy.privacy.clipping.backends import make_backend
+from tf_mtl_privacy.privacy.clipping import make_backend
 from tf_mtl_privacy.privacy.clipping.request import Clipped, Request, clip_any_batch, zero_rows
 from tf_mtl_privacy.privacy.guards import check_rows_by_trial
 from tf_mtl_privacy.privacy.keys import NotCopied
