@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.privacy.capacity import capacity_bits
+from tf_mtl_privacy.privacy.accounting.events import capacity_bits
 
 
 @pytest.mark.parametrize(
