@@ -14,7 +14,7 @@ PROGRAM = """
 import os, sys, time
 from pathlib import Path
 from tf_mtl_privacy.files import write_atomic
-from tf_mtl_privacy.privacy.accounting.events import Mechanism
+from tf_mtl_privacy.privacy.accounting.events import SampledGaussian
 from tf_mtl_privacy.privacy.ledger import Ledger
 from tf_mtl_privacy.privacy.ledger import LedgerHeader
 
@@ -22,7 +22,7 @@ folder, total, block, every = Path(sys.argv[1]), *map(int, sys.argv[2:])
 saved = folder / "checkpoint"
 start, run_id = saved.read_text().split() if saved.exists() else ("0", "")
 step = int(start)
-header = LedgerHeader({"adversarial": Mechanism(4.0, 0.1)}, l2_norm_clip=1.0)
+header = LedgerHeader({"adversarial": SampledGaussian(4.0, 0.1)}, l2_norm_clip=1.0)
 ran = os.open(folder / "ran", os.O_WRONLY | os.O_APPEND | os.O_CREAT)
 with Ledger(folder, header, checkpoint={"adversarial": step}, run_id=run_id) as ledger:
     print("ready", flush=True)

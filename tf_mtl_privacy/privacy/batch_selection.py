@@ -209,8 +209,8 @@ def limit_per_person(
     unknown = int((person < 0).sum())
     if unknown:
         raise UsageError(
-            f"--max_images_per_person={max_rows}: {unknown} of {len(rows)} rows have no identity; "
-            "leave the flag out or use data with identities"
+            f"--max_images_per_person={max_rows}: {unknown} of {len(rows)} rows do not say whose "
+            "they are; leave the flag out or use data with identities"
         )
     order = np.lexsort((_scrambled(rows if names is None else names, seed), person))
     owners = person[order]

@@ -45,7 +45,7 @@ class SecretKey(NotCopied):
         self.is_test = is_test
 
     def derive(self, label: str) -> SecretKey:
-        """Returns a key for one purpose ("sampling/adversarial"), unrelated to that of other labels.
+        """Returns a key for one purpose ("sampling/adversarial"), unrelated to other labels.
 
         Two phases must never share a key, because they would draw the same batches.
         """
