@@ -1,20 +1,34 @@
+"""Epsilon of examples and persons, compared with dp-accounting, closed forms and integrals."""
+
 import dataclasses
 import math
+import re
 
 import dp_accounting
 import numpy as np
 import pytest
 from dp_accounting import pld, rdp
+from scipy.integrate import quad
 from scipy.optimize import brentq
-from scipy.stats import norm
+from scipy.special import logsumexp
+from scipy.stats import binom, norm
 
+from tests.privacy.reference import reference_epsilon
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting.epsilon import FINE, SEARCH, epsilon, replace_one_epsilon
+from tf_mtl_privacy.privacy.accounting.calibration import calibrated
+from tf_mtl_privacy.privacy.accounting.epsilon import (
+    FINE,
+    SEARCH,
+    epsilon,
+    replace_one_epsilon,
+    why_infinite,
+)
 from tf_mtl_privacy.privacy.accounting.events import (
     SHUFFLED_EPOCHS,
     MechanismRun,
     SampledGaussian,
     adjacency,
+    capacity_bits,
     check_delta,
     largest_delta,
     merged_noise,
@@ -22,6 +36,15 @@ from tf_mtl_privacy.privacy.accounting.events import (
     paper_noise,
     planned_steps,
 )
+from tf_mtl_privacy.privacy.accounting.pld import group_pld, hockey_stick, mixture_loss
+from tf_mtl_privacy.privacy.accounting.rdp import (
+    _group_bound,
+    _group_integral,
+    _orders,
+    _sampled_gaussian,
+)
+from tf_mtl_privacy.privacy.batch_selection import capacity_for, overflow_probability, upper_tail
+from tf_mtl_privacy.privacy.noise_record import UPDATE_TAIL, reach
 
 DELTA = 1e-5
 # tensorflow-privacy's printed example: N 60,000, B 256, z 1.12, 60 epochs.
@@ -230,3 +253,254 @@ def test_wrong_questions_are_refused():
             epsilon([EXAMPLE], delta)
     with pytest.raises(UsageError, match=">= 0"):
         MechanismRun(EXAMPLE.mechanism, -1)
+
+
+def densities(m, q, z):
+    def mixture(x):
+        return sum(binom.pmf(k, m, q) * norm.pdf(x, k, z) for k in range(m + 1))
+
+    return mixture, lambda x: norm.pdf(x, 0, z)
+
+
+@pytest.mark.parametrize(("m", "q", "z"), [(1, 0.2, 1.0), (3, 0.1, 0.8), (4, 0.5, 2.0)])
+@pytest.mark.parametrize("removed", [True, False])
+def test_hockey_stick_is_the_integral(m, q, z, removed):
+    mixture, plain = densities(m, q, z)
+    upper, lower = (mixture, plain) if removed else (plain, mixture)
+    epsilons = np.array([-0.5, -0.05, 0.1, 0.8])
+    found = hockey_stick(epsilons, m, q, z, removed)
+    for eps, delta in zip(epsilons, found, strict=True):
+        exact = quad(
+            lambda x, e=eps: max(upper(x) - math.exp(e) * lower(x), 0),
+            -12 * z,
+            m + 12 * z,
+            limit=400,
+            points=np.linspace(-2, m + 2, 9),
+        )[0]
+        assert delta == pytest.approx(exact, abs=1e-8)
+    assert (np.diff(found) <= 0).all()
+
+
+def test_the_loss_is_the_ratio_of_the_densities():
+    mixture, plain = densities(3, 0.1, 0.8)
+    x = np.array([-2.0, 0.0, 1.5, 5.0])
+    np.testing.assert_allclose(mixture_loss(x, 3, 0.1, 0.8), np.log(mixture(x) / plain(x)))
+
+
+def test_one_image_is_the_sampled_gaussian():
+    q, z = 0.02, 0.9
+    found = group_pld(1, q, z, 1e-4).self_compose(200).get_epsilon_for_delta(DELTA)
+    assert found == pytest.approx(
+        epsilon([MechanismRun(SampledGaussian(z, q), 200)], DELTA), rel=1e-6
+    )
+    renyi, expected = _group_integral(q, z, 1), _sampled_gaussian(q, z)
+    finite = np.isfinite(renyi)
+    assert finite.sum() > 50
+    np.testing.assert_allclose(renyi[finite], expected[finite], rtol=1e-5)
+
+
+def test_all_images_in_every_batch_is_one_gaussian():
+    person = epsilon([MechanismRun(SampledGaussian(12.0, 1.0), 9)], DELTA, images_per_person=3)
+    assert person == pytest.approx(
+        epsilon([MechanismRun(SampledGaussian(4.0, 1.0), 9)], DELTA), rel=2e-3
+    )
+
+
+@pytest.mark.parametrize("name", ["pld", "rdp"])
+def test_more_images_cost_more_and_less_than_the_coarse_bound(name):
+    phase = MechanismRun(SampledGaussian(2.0, 0.02), 200)
+    found = [epsilon([phase], DELTA, name, images_per_person=m) for m in (1, 2, 4)]
+    assert found[0] < found[1] < found[2]
+    # All four move together whenever one of them is in the batch: more than what happens.
+    coarse = MechanismRun(SampledGaussian(2.0 / 4, 1 - 0.98**4), 200)
+    assert found[2] < epsilon([coarse], DELTA, name)
+
+
+@pytest.mark.parametrize(("m", "q", "z"), [(3, 0.1, 0.8), (6, 0.3, 3.0), (20, 0.005, 1.0)])
+@pytest.mark.parametrize("order", [1.5, 8.0, 32.0])
+def test_renyi_of_a_group_is_the_integral(m, q, z, order):
+    x = np.linspace(-order * m - 15 * z, order * m + 15 * z, 40_001)
+    parts = [
+        binom.logpmf(k, m, q) + norm.logpdf(x, k, z) - norm.logpdf(x, 0, z) for k in range(m + 1)
+    ]
+    log_ratio = np.logaddexp.reduce(parts, axis=0)
+
+    def moment(power):
+        return logsumexp(power * log_ratio + norm.logpdf(x, 0, z)) + math.log(x[1] - x[0])
+
+    expected = max(moment(order), moment(1 - order)) / (order - 1)
+    found = dict(zip(_orders(), _group_integral(q, z, m), strict=True))[order]
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_renyi_of_a_group_is_below_its_bound():
+    finite = np.isfinite(_group_integral(0.02, 2.0, 4))
+    assert finite.sum() > 20
+    ratio = _group_integral(0.02, 2.0, 4)[finite] / _group_bound(0.02, 2.0, 4)[finite]
+    assert (ratio < 1).all() and ratio.min() < 0.5
+
+
+def test_a_person_of_shuffled_epochs():
+    mechanism = SampledGaussian(30.0, 0.1, SHUFFLED_EPOCHS)
+    person = epsilon([MechanismRun(mechanism, 40)], DELTA, images_per_person=5)
+    alone = SampledGaussian(6.0, 0.1, SHUFFLED_EPOCHS)
+    assert person == pytest.approx(epsilon([MechanismRun(alone, 40)], DELTA), rel=1e-6)
+
+
+NETWORKS = 3
+
+
+# The page's rows: q, noise of each update, steps.
+CASES = [(512 / 12_000, 2.44, 144), (512 / 12_000, 1.0, 144), (128 / 8000, 0.8, 630)]
+
+
+@pytest.mark.parametrize(("q", "z", "steps"), CASES)
+def test_three_events_cost_less_than_one_merged_event(q, z, steps, repo_root):
+    merged = merged_noise([z] * NETWORKS)
+    assert merged == pytest.approx(z / math.sqrt(NETWORKS))
+    separate_cost = reference_epsilon([(z, q, NETWORKS * steps)], DELTA, 1e-3)
+    merged_cost = reference_epsilon([(merged, q, steps)], DELTA, 1e-3)
+    assert separate_cost < merged_cost
+    ours = [epsilon([MechanismRun(SampledGaussian(z, q), steps)] * NETWORKS, DELTA)]
+    ours.append(epsilon([MechanismRun(SampledGaussian(merged, q), steps)], DELTA))
+    assert ours == pytest.approx([separate_cost, merged_cost], rel=5e-3)
+    # The page says what was computed.
+    page = (repo_root / "docs" / "accounting.md").read_text(encoding="utf-8")
+    row = rf"\| {q:.4f} \| {z:g} \| {steps} \| ([\d.]+) \| ([\d.]+) \|"
+    shown = [float(figure) for figure in re.search(row, page).groups()]
+    assert shown == pytest.approx(ours, rel=6e-3)
+
+
+def test_a_target_needs_more_noise_on_shared_batches(repo_root):
+    q, single, joint = 512 / 12_000, 12 * 24, 6 * 24
+
+    def shared(z):
+        return reference_epsilon([(z, q, single), (z / math.sqrt(NETWORKS), q, joint)], DELTA)
+
+    def separate(z):
+        return reference_epsilon([(z, q, single + NETWORKS * joint)], DELTA)
+
+    assert separate(2.45) <= 2 < separate(2.43)
+    assert shared(2.65) <= 2 < shared(2.63)
+    page = " ".join((repo_root / "docs" / "accounting.md").read_text(encoding="utf-8").split())
+    assert "a noise of 2.45 in all updates, and 2.65 if the joint phase shared" in page
+
+
+SMALL_DELTA = 8e-6
+ROWS, Q, STEPS = 60_000, 250 / 60_000, 14_400
+
+
+def with_overflow(phase, probability, rows=ROWS):
+    q = phase.mechanism.sampling_probability
+    tail = upper_tail(capacity_for(rows, q, probability), rows, q)
+    mechanism = dataclasses.replace(phase.mechanism, overflow_probability=tail)
+    return dataclasses.replace(phase, mechanism=mechanism)
+
+
+@pytest.mark.parametrize("target", [1.0, 50.0])
+def test_a_chosen_overflow_does_not_decide_the_noise(target):
+    phase = MechanismRun(SampledGaussian(1.0, Q), STEPS)
+    chosen = overflow_probability([phase], SMALL_DELTA, target)
+    found = calibrated([with_overflow(phase, chosen)], target, SMALL_DELTA)[0]
+    noise = found.mechanism.noise_multiplier
+    grid = 1e-3 if target < 10 else 1e-2
+    # By dp-accounting, which knows of no overflow.
+    assert reference_epsilon([(noise / 1.002, Q, STEPS)], SMALL_DELTA, grid) > target
+    assert epsilon([found], SMALL_DELTA) <= target
+    assert chosen <= 1e-15
+
+
+def test_it_leaves_room_for_a_person_and_for_replacing_a_row():
+    phase = MechanismRun(SampledGaussian(1.0, 0.05, rows=2000), 200)
+    chosen = overflow_probability([phase], SMALL_DELTA, 4.0, images_per_person=4)
+    found = calibrated([with_overflow(phase, chosen, 2000)], 4.0, SMALL_DELTA)[0]
+    assert math.isfinite(epsilon([found], SMALL_DELTA, images_per_person=4))
+    assert math.isfinite(replace_one_epsilon([found], SMALL_DELTA))
+    # The probability of earlier versions leaves none for a person.
+    before = calibrated([with_overflow(phase, 1e-15, 2000)], 4.0, SMALL_DELTA)[0]
+    assert epsilon([before], SMALL_DELTA, images_per_person=4) == math.inf
+
+
+def test_of_a_vast_epsilon_there_is_a_place_for_every_row():
+    chosen = overflow_probability([MechanismRun(SampledGaussian(0.05, Q), STEPS)], SMALL_DELTA)
+    assert chosen == 0.0 and capacity_for(ROWS, Q, chosen) == ROWS
+    assert overflow_probability([], SMALL_DELTA) == 1e-15
+    assert 0 < upper_tail(ROWS - 1, ROWS, Q) < 1e-300, "never rounded down to nothing"
+
+
+def test_epsilon_beyond_the_reach_of_the_noise_is_infinite():
+    # One update of noise 0.05: 20 standard deviations between the tables, and the noise has 16.3.
+    one = [MechanismRun(SampledGaussian(0.05, 1.0), 1)]
+    assert reach() < 1 / 0.05 and epsilon(one, SMALL_DELTA) == math.inf
+    # Below that, what is charged is (1 + e^epsilon) times the tail of each update.
+    phases = [MechanismRun(SampledGaussian(0.1, 1.0), 1)]
+    found = epsilon(phases, SMALL_DELTA)
+    left = SMALL_DELTA - (1 + math.exp(found)) * UPDATE_TAIL
+    assert reference_epsilon([(0.1, 1.0, 1)], left, 1e-2) == pytest.approx(found, rel=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("mechanism", "images", "words"),
+    [
+        (SampledGaussian(0.0, 0.1), 1, "without noise"),
+        (SampledGaussian(1.0, 0.1), 0, "not bounded"),
+        (
+            SampledGaussian(1.0, 0.1, overflow_probability=1e-8),
+            1,
+            "lower --overflow_probability to 1e-",
+        ),
+        (SampledGaussian(0.05, 0.1), 1, "reaches 16.3 standard deviations"),
+    ],
+)
+def test_every_infinite_epsilon_has_its_reason(mechanism, images, words):
+    phases = [MechanismRun(mechanism, 1000)]
+    assert epsilon(phases, SMALL_DELTA, images_per_person=images) == math.inf
+    assert words in why_infinite(phases, SMALL_DELTA, images)
+
+
+def test_the_overflow_that_is_recommended_gives_an_epsilon():
+    phases = [MechanismRun(SampledGaussian(1.0, 0.1, overflow_probability=1e-8), 1000)]
+    recommended = float(why_infinite(phases, SMALL_DELTA).split("probability to ")[1].split(",")[0])
+    mechanism = dataclasses.replace(phases[0].mechanism, overflow_probability=recommended)
+    assert math.isfinite(epsilon([MechanismRun(mechanism, 1000)], SMALL_DELTA))
+
+
+@pytest.mark.parametrize(
+    ("entries", "deviation", "draws", "bits"),
+    [
+        (2, 1.0, 1, 1.0),  # two channels of half a bit each
+        (128, 1.0, 1, 64.0),
+        (10, 0.5, 1, 5 * math.log2(5)),
+        (2, 1.0, 3, 2.0),
+        (16, 1.0, 63, 48.0),
+    ],
+)
+def test_by_hand(entries, deviation, draws, bits):
+    assert capacity_bits(entries, deviation, draws) == pytest.approx(bits, rel=1e-12)
+
+
+def test_no_noise_bounds_nothing():
+    assert capacity_bits(4, 0.0) == math.inf
+
+
+def test_no_gaussian_input_of_that_power_passes_more():
+    rng, size, deviation = np.random.default_rng(0), 6, 0.7
+    bound = capacity_bits(size, deviation)
+    passed = []
+    for _ in range(200):
+        root = rng.normal(size=(size, size)) * rng.exponential(size=size)
+        covariance = root @ root.T
+        covariance *= size / np.trace(covariance)
+        determinant = np.linalg.det(np.eye(size) + covariance / deviation**2)
+        passed.append(0.5 * np.log2(determinant))
+    assert max(passed) < bound
+    even = 0.5 * np.log2(np.linalg.det(np.eye(size) * (1 + 1 / deviation**2)))
+    assert even == pytest.approx(bound, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("entries", "deviation", "draws"), [(0, 1.0, 1), (4, -1.0, 1), (4, math.nan, 1), (4, 1.0, 0)]
+)
+def test_numbers_out_of_range_are_refused(entries, deviation, draws):
+    with pytest.raises(ValueError, match="Expected entries="):
+        capacity_bits(entries, deviation, draws)

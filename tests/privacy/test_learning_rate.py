@@ -1,4 +1,4 @@
-"""Learning rates and the other numbers of the update rules."""
+"""Learning rates and the other hyperparameters of the update rules."""
 
 import keras
 import numpy as np

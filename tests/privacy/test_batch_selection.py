@@ -1,5 +1,5 @@
-import copy
-import pickle
+"""Poisson batches, their capacity, shared samplers, and the bound on rows per person."""
+
 from fractions import Fraction
 
 import numpy as np
@@ -8,10 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, chisquare
 
+from tests.privacy.reference import reference_epsilon
+from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun, merged_noise
 from tf_mtl_privacy.privacy.batch_selection import (
     PoissonBatches,
     capacity_for,
+    check_own_batches,
     limit_per_person,
     upper_tail,
 )
@@ -206,26 +211,52 @@ def test_a_step_outside_the_epoch_is_refused(epoch, step):
         PoissonBatches(np.arange(50), 0.1, key=KEY).batch(epoch, step)
 
 
-def test_keys_of_the_system_differ_and_say_nothing():
-    one, other = secret_key(), secret_key()
-    assert not one.is_test and not one.derive("x").is_test and key_for_tests(0).derive("x").is_test
-    assert (one.words(4) != other.words(4)).any()
-    assert repr(one) == "SecretKey(is_test=False)"
-    for write in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="never written"):
-            write(one)
-    with pytest.raises(ValueError, match="32 bytes"):
-        SecretKey(b"short", is_test=False)
+def sampler(key, rows=100, q=0.1):
+    return PoissonBatches(np.arange(rows), q, key=key)
 
 
-def test_streams_of_a_key_are_unrelated():
-    key = key_for_tests(2)
-    streams = [
-        key.generator(0),
-        key.generator(1),
-        key.generator(0, 1),
-        key.derive("a").generator(0),
-    ]
-    words = [stream.integers(0, 2**63) for stream in streams]
-    assert len(set(words)) == 4
-    assert key.generator(5, 6).random() == key_for_tests(2).generator(5, 6).random()
+def test_a_shared_sampler_is_refused():
+    shared = sampler(KEY)
+    other = sampler(KEY.derive("other"))
+    with pytest.raises(UsageError, match="first and third use the same Poisson batches"):
+        check_own_batches({"first": shared, "second": other, "third": shared})
+
+
+@pytest.mark.parametrize("rows", [100, 60])
+def test_two_samplers_with_one_key_are_refused(rows):
+    # With other rows the draws of a row still come from the same numbers.
+    with pytest.raises(UsageError, match="one event"):
+        check_own_batches({"first": sampler(KEY), "second": sampler(key_for_tests(1), rows)})
+
+
+def test_keys_of_their_own_are_accepted():
+    check_own_batches({name: sampler(KEY.derive(name)) for name in "abc"})
+    check_own_batches({name: sampler(secret_key()) for name in "abc"})
+    check_own_batches({})
+
+
+def test_batches_of_which_nothing_is_assumed_may_be_shared():
+    shared = ShuffledEpochs(np.arange(100), 10, 0)
+    check_own_batches({"first": shared, "second": shared, "third": sampler(KEY)})
+
+
+def test_a_merged_event_has_the_noise_of_all_of_them():
+    batches = sampler(KEY)
+    merged = batches.mechanism(1.5, 2.0, 4.0)
+    # 1.5^-2 + 2^-2 + 4^-2 = 0.444... + 0.25 + 0.0625 = 0.7569...
+    assert merged.noise_multiplier == pytest.approx(0.756944444**-0.5)
+    assert merged.noise_multiplier == merged_noise([1.5, 2.0, 4.0])
+    assert merged.sampling_probability == 0.1 and merged.rows == 100
+    assert merged.overflow_probability == batches.overflow_probability
+    assert batches.mechanism(0.0).noise_multiplier == 0.0
+    with pytest.raises(UsageError, match="each > 0"):
+        batches.mechanism(1.5, 0.0)
+
+
+def test_counting_a_shared_batch_as_two_would_promise_too_much():
+    batches, steps, delta = sampler(KEY), 50, 1e-5
+    merged = epsilon([MechanismRun(batches.mechanism(2.0, 2.0), steps)], delta)
+    assert merged == pytest.approx(reference_epsilon([(2**0.5, 0.1, steps)], delta), rel=1e-3)
+    # What two own samplers cost; on a shared batch it would be an under-estimate.
+    apart = reference_epsilon([(2.0, 0.1, steps)] * 2, delta)
+    assert apart < 0.97 * merged

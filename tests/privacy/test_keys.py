@@ -1,4 +1,4 @@
-"""The noise key is neither copied nor written."""
+"""Keys differ between processes, and are neither copied nor written."""
 
 import copy
 import os
@@ -14,7 +14,7 @@ from tests.privacy.networks import cross_entropy, dense_network, rows
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy import DPSGD, DPAdam
 from tf_mtl_privacy.privacy.batch_selection import PoissonBatches
-from tf_mtl_privacy.privacy.keys import key_for_tests, secret_key
+from tf_mtl_privacy.privacy.keys import SecretKey, key_for_tests, secret_key
 from tf_mtl_privacy.privacy.noise import SecretNoise
 
 WAYS = {
@@ -115,3 +115,36 @@ def test_a_process_that_did_not_make_the_optimizer_is_refused(monkeypatch):
     monkeypatch.setattr(os, "getpid", lambda: parent + 1)
     with pytest.raises(UsageError, match="another process"):
         private.minimize(rows(4, (3,))[0], cross_entropy(rows(4, (3,))[1]))
+
+
+def test_keys_of_the_system_differ_and_say_nothing():
+    one, other = secret_key(), secret_key()
+    assert not one.is_test and not one.derive("x").is_test and key_for_tests(0).derive("x").is_test
+    assert (one.words(4) != other.words(4)).any()
+    assert repr(one) == "SecretKey(is_test=False)"
+    with pytest.raises(ValueError, match="32 bytes"):
+        SecretKey(b"short", is_test=False)
+
+
+def test_streams_of_a_key_are_unrelated():
+    key = key_for_tests(2)
+    streams = [
+        key.generator(0),
+        key.generator(1),
+        key.generator(0, 1),
+        key.derive("a").generator(0),
+    ]
+    words = [stream.integers(0, 2**63) for stream in streams]
+    assert len(set(words)) == 4
+    assert key.generator(5, 6).random() == key_for_tests(2).generator(5, 6).random()
+
+
+def test_keys_are_the_same_where_their_draws_are():
+    key = key_for_tests(4)
+    assert key.same_as(key_for_tests(4)) and key.derive("a").same_as(key.derive("a"))
+    others = [key.derive("a"), key_for_tests(5), secret_key()]
+    assert not any(key.same_as(other) for other in others)
+    system = secret_key()
+    assert system.same_as(system) and not system.same_as(secret_key())
+    for other in [key_for_tests(4), *others]:
+        assert key.same_as(other) == bool((key.words(4, 7) == other.words(4, 7)).all())
