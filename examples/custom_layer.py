@@ -32,9 +32,8 @@ def updated(clipping: str) -> np.ndarray:
     """Returns the weights after one update without noise."""
     keras.utils.set_random_seed(0)
     model = keras.Sequential([keras.Input((8,)), Scale(), keras.layers.Dense(1)])
-    optimizer = DPSGD(
-        model, l2_norm_clip=0.5, noise_multiplier=0.0, allow_zero_noise=True, clipping=clipping
-    )
+    quiet = {"noise_multiplier": 0.0, "allow_zero_noise": True}
+    optimizer = DPSGD(model, learning_rate=1.0, l2_norm_clip=0.5, clipping=clipping, **quiet)
     rows = np.random.default_rng(1).normal(size=(32, 8)).astype(np.float32)
     optimizer.minimize(rows, lambda outputs: (outputs[:, 0] - 1.0) ** 2)
     return np.concatenate([np.ravel(weight) for weight in model.get_weights()])
