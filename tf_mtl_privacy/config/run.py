@@ -9,7 +9,7 @@ from tf_mtl_privacy.config.data import DataConfig, as_recorded
 from tf_mtl_privacy.config.game import GameConfig
 from tf_mtl_privacy.config.loss import LossConfig
 from tf_mtl_privacy.config.model import ModelConfig
-from tf_mtl_privacy.config.parsing import parse_thresholds
+from tf_mtl_privacy.config.options import parse_thresholds
 from tf_mtl_privacy.config.privacy import PrivacyConfig
 from tf_mtl_privacy.config.removal import RemovalConfig
 from tf_mtl_privacy.config.train import TrainConfig
@@ -264,7 +264,7 @@ def refuse_choices(config: Config, data: str) -> None:
     Raises:
         UsageError: what such an attacker finds would choose which weights are released.
     """
-    for flag, plain in (("keep", "last"), ("check_epochs", 0)):
+    for flag, plain in (("checkpoint_selection", "last"), ("check_epochs", 0)):
         value = getattr(config.game, flag)
         if value != plain:
             raise UsageError(

@@ -2,37 +2,97 @@
 
 No TensorFlow. Source: paper, section 3.2, steps 1 c, 2 and 3.3; what differs from it stands in
 docs/accounting.md.
+
+Which updates the discriminators of a run make, by name, and in which order rows come. No
+TensorFlow.
+
+A DP optimizer for one kind of private update.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
+import keras
 import numpy as np
 
-from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config import Config, GameConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting import SEARCH, epsilon, why_no_less_noise
-from tf_mtl_privacy.privacy.accounting_events import (
+from tf_mtl_privacy.privacy.accounting.calibration import calibrated
+from tf_mtl_privacy.privacy.accounting.epsilon import SEARCH, epsilon, why_no_less_noise
+from tf_mtl_privacy.privacy.accounting.events import (
     FAR_BELOW,
     POISSON,
     SHUFFLED_EPOCHS,
-    Mechanism,
-    Phase,
+    MechanismRun,
+    SampledGaussian,
     check_delta,
     planned_steps,
 )
-from tf_mtl_privacy.privacy.calibration import calibrated
+from tf_mtl_privacy.privacy.batch_selection import (
+    PoissonBatches,
+    check_own_batches,
+    limit_per_person,
+    overflow_probability,
+)
 from tf_mtl_privacy.privacy.keys import SecretKey
-from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
-from tf_mtl_privacy.privacy.overflow import overflow_probability
-from tf_mtl_privacy.privacy.poisson import PoissonBatches, check_own_batches, limit_per_person
+from tf_mtl_privacy.privacy.ledger import LedgerHeader
+from tf_mtl_privacy.privacy.optimizer import DPAdam
 from tf_mtl_privacy.training.schedule import phase_epochs
-from tf_mtl_privacy.training.turns import order_seed, turns
+
+
+class DiscriminatorUpdate(NamedTuple):
+    """One discriminator's update in each step of a phase, on batches of its own.
+
+    Attributes:
+        name: in the ledger and in checkpoints: `discriminator` or `adversarial_discriminator`, then
+            `_2` and so on for a further discriminator, `_step_2` and so on for a further update.
+        phase: the phase of training that makes it.
+        member: which discriminator, from 0; 0 is the one that is saved.
+        number: which of its updates in a step, from 0.
+    """
+
+    name: str
+    phase: str
+    member: int
+    number: int
+
+
+def discriminator_updates(game: GameConfig) -> list[DiscriminatorUpdate]:
+    """All of them, pre-training first.
+
+    The joint phase's first one is on the encoder's own batch, each other one on another batch.
+    """
+    members = range(game.discriminators)
+    before = [
+        DiscriminatorUpdate(_name("discriminator", m, 0), "discriminator", m, 0) for m in members
+    ]
+    joint = [
+        DiscriminatorUpdate(
+            _name("adversarial_discriminator", member, number), "adversarial", member, number
+        )
+        for number in range(game.discriminator_steps)
+        for member in members
+    ]
+    return before + joint
+
+
+def order_seed(seed: int, name: str) -> int:
+    """A seed in [0, 2^63) for one order of rows: the same for the same run seed and name."""
+    digest = hashlib.blake2b(f"{seed}/order/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _name(kind: str, member: int, number: int) -> str:
+    name = f"{kind}_{member + 1}" if member else kind
+    return f"{name}_step_{number + 1}" if number else name
+
 
 Sampler = PoissonBatches | ShuffledEpochs
 # Batches of updates that claim nothing.
@@ -68,7 +128,7 @@ class Update:
 
     phase: str
     sampler: Sampler
-    mechanism: Mechanism
+    mechanism: SampledGaussian
     batch_size: float
     planned: int
 
@@ -113,7 +173,7 @@ def update_phases(config: Config) -> dict[str, str]:
     """Update -> the phase whose every step makes one of it; in the order in which they begin."""
     if config.privacy.dp_scope == "all":
         return UPDATES["all"]
-    return {turn.name: turn.phase for turn in turns(config.game)}
+    return {turn.name: turn.phase for turn in discriminator_updates(config.game)}
 
 
 def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePlan | None:
@@ -171,9 +231,9 @@ def _overflow_probability(config: Config, rows: Mapping[str, np.ndarray]) -> flo
         return _WITHOUT_NOISE
     phases, epochs = [], phase_epochs(config)
     for name, phase in update_phases(config).items():
-        mechanism = Mechanism(noise, min(1.0, config.train.batch_size / len(rows[name])))
+        mechanism = SampledGaussian(noise, min(1.0, config.train.batch_size / len(rows[name])))
         steps = planned_steps(epochs[phase], mechanism.sampling_probability)
-        phases.append(Phase(mechanism, steps))
+        phases.append(MechanismRun(mechanism, steps))
     # Of two budgets the sum bounds what both cost together.
     target = privacy.target_epsilon or (
         privacy.target_epsilon_pretrain + privacy.target_epsilon_adversarial
@@ -197,13 +257,15 @@ def _sampler(
     return ShuffledEpochs(rows, size, order_seed(config.train.seed, name))
 
 
-def _mechanism(config: Config, sampler: Sampler, rows: int) -> tuple[Mechanism, float]:
+def _mechanism(config: Config, sampler: Sampler, rows: int) -> tuple[SampledGaussian, float]:
     """With the noise that is given (1 where it is to be calibrated), and the divisor."""
     privacy, size = config.privacy, float(config.train.batch_size)
     noise = 1.0 if _has_target(config) else privacy.noise_multiplier
     if isinstance(sampler, PoissonBatches):
         return sampler.mechanism(noise), sampler.expected_batch_size
-    return Mechanism(noise, min(1.0, size / rows), SHUFFLED_EPOCHS, rows=rows), min(size, rows)
+    return SampledGaussian(noise, min(1.0, size / rows), SHUFFLED_EPOCHS, rows=rows), min(
+        size, rows
+    )
 
 
 def _has_target(config: Config) -> bool:
@@ -230,7 +292,9 @@ def _with_noise(
     """The updates with the least noise that keeps every budget."""
     result = dict(updates)
     for budget in budgets:
-        planned = [Phase(updates[name].mechanism, updates[name].planned) for name in budget.updates]
+        planned = [
+            MechanismRun(updates[name].mechanism, updates[name].planned) for name in budget.updates
+        ]
         if not any(phase.steps for phase in planned):
             continue
         found = calibrated(planned, budget.target_epsilon, config.privacy.delta)
@@ -241,7 +305,9 @@ def _with_noise(
 
 def _with_reason(budget: Budget, updates: Mapping[str, Update], delta: float) -> Budget:
     """The budget, with a reason where its calibrated updates stay far below the target."""
-    planned = [Phase(updates[name].mechanism, updates[name].planned) for name in budget.updates]
+    planned = [
+        MechanismRun(updates[name].mechanism, updates[name].planned) for name in budget.updates
+    ]
     if not any(phase.steps for phase in planned):
         return budget
     reached, target = epsilon(planned, delta, interval=SEARCH), budget.target_epsilon
@@ -278,3 +344,37 @@ def with_bounded_people(config: Config, dataset: Dataset) -> Dataset:
     names = rows if dataset.keys is None else dataset.keys[rows]
     kept = limit_per_person(rows, dataset.person[rows], most, config.train.seed, names=names)
     return dataclasses.replace(dataset, rows=dataset.rows | {"train": kept})
+
+
+def private_adam(
+    config: Config,
+    model: keras.Model,
+    name: str,
+    update: Update,
+    key: SecretKey,
+    learning_rate: float,
+) -> DPAdam:
+    """Adam with the noise, clip norm and divisor of an update.
+
+    Args:
+        config: the run's configuration.
+        model: what is trained.
+        name: the update's name.
+        update: what the accounting knows of it.
+        key: makes the noise repeatable where it is a test's; else the noise has a key of its own.
+        learning_rate: Adam's step size, > 0.
+
+    Raises:
+        UsageError: the model cannot be trained privately; see `privacy.guards`.
+    """
+    noise_key = int(key.derive(f"noise/{name}").words(1)[0]) if key.is_test else None
+    return DPAdam(
+        model,
+        learning_rate=learning_rate,
+        l2_norm_clip=config.privacy.l2_norm_clip,
+        noise_multiplier=update.mechanism.noise_multiplier,
+        expected_batch_size=update.batch_size,
+        clipping=config.privacy.clipping,
+        allow_zero_noise=config.privacy.allow_zero_noise,
+        noise_key=noise_key,
+    )

@@ -2,6 +2,8 @@
 
 Source: paper, section 3.2, steps 2 and 3. A factory closes over the networks and optimizers; the
 step it returns takes tensors and returns the batch's mean losses.
+
+Identity forward, scaled gradient backward.
 """
 
 from __future__ import annotations
@@ -18,11 +20,51 @@ from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.privacy.optimizer import DPOptimizer
 from tf_mtl_privacy.training import losses
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
-from tf_mtl_privacy.training.scale_gradient import scale_gradient
 from tf_mtl_privacy.types import Batch
 
+
+def scale_gradient(value: tf.Tensor, scale: tf.Tensor | float) -> tf.Tensor:
+    """Returns `value`, and multiplies the gradient that flows back through it by `scale`.
+
+    It lets one backward pass give the encoder `alpha * dB + beta * dA + gamma * dR` while each
+    head gets the plain gradient of its own loss (paper, section 3.2, step 3.3).
+
+    Args:
+        value: any float tensor.
+        scale: a scalar; it gets no gradient.
+    """
+    scale = tf.cast(scale, value.dtype)
+
+    @tf.custom_gradient
+    def forward(x: tf.Tensor) -> tuple[tf.Tensor, object]:
+        return tf.identity(x), lambda upstream: upstream * scale
+
+    return forward(value)
+
+
+class ScaleGradient(keras.layers.Layer):
+    """`scale_gradient` as a layer, for functional models.
+
+    Args:
+        scale: of the gradient, finite.
+        name: the layer's name.
+    """
+
+    def __init__(self, scale: float, name: str | None = None) -> None:
+        super().__init__(name=name)
+        self._scale = scale
+
+    def call(self, value: tf.Tensor) -> tf.Tensor:
+        """`value`, unchanged."""
+        return scale_gradient(value, self._scale)
+
+    def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
+        """That of the input."""
+        return input_shape
+
+
 Metrics = dict[str, tf.Tensor]
-DiscriminatorUpdate = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+UpdateFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def make_business_step(
@@ -46,7 +88,7 @@ def make_business_step(
 
 def make_discriminator_update(
     discriminator: keras.Model, optimizer: DPOptimizer | keras.optimizers.Optimizer
-) -> DiscriminatorUpdate:
+) -> UpdateFunction:
     """One update of the discriminator on features through which no gradient flows back.
 
     With a DP optimizer it is a DP-SGD update (step 2 and 3.3), else plain Adam on the mean loss.
@@ -73,7 +115,7 @@ def make_discriminator_update(
     return update
 
 
-def make_discriminator_step(update: DiscriminatorUpdate) -> Callable[..., Metrics]:
+def make_discriminator_step(update: UpdateFunction) -> Callable[..., Metrics]:
     """Pre-trains the discriminator on cached features of the frozen encoder (step 2)."""
 
     @tf.function(autograph=False, reduce_retracing=True)
@@ -121,7 +163,7 @@ def make_adversarial_step(
     bundle: Bundle,
     config: LossConfig,
     optimizer: keras.optimizers.Optimizer,
-    update_discriminator: DiscriminatorUpdate | None,
+    update_discriminator: UpdateFunction | None,
     restoration: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     *,
     play: bool,
