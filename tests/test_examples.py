@@ -58,7 +58,7 @@ def block_with(page, word="DPAdam"):
     return code
 
 
-def test_the_ten_lines_of_the_page_train_a_classifier(repo_root, compare):
+def test_ten_lines_of_the_page_train_a_classifier(repo_root, compare):
     code = block_with(repo_root / "docs" / "dp-optimizer.md")
     lines = [line for line in code.splitlines() if line and not line.startswith(("import", "from"))]
     assert len(lines) <= 10
@@ -70,7 +70,7 @@ def test_the_ten_lines_of_the_page_train_a_classifier(repo_root, compare):
     assert names["optimizer"].void is None
 
 
-def test_the_page_s_train_step_trains_in_fit(repo_root, compare):
+def test_train_step_of_the_page_trains_in_fit(repo_root, compare):
     images, labels, _, _ = compare["digits"]()
     layers = [keras.Input((64,)), keras.layers.Dense(10)]
     names = {
@@ -88,7 +88,7 @@ def test_the_page_s_train_step_trains_in_fit(repo_root, compare):
     assert all((old != new).any() for old, new in zip(before, after, strict=True))
 
 
-def test_the_page_s_trial_takes_encoder_and_loss_and_finds_what_mixes_rows(repo_root):
+def test_trial_of_the_page_finds_encoders_and_losses_that_mix_rows(repo_root):
     code = block_with(repo_root / "docs" / "dp-optimizer.md", "assert_rows_independent")
     names = {
         "assert_rows_independent": assert_rows_independent,
@@ -113,7 +113,7 @@ def test_the_page_s_trial_takes_encoder_and_loss_and_finds_what_mixes_rows(repo_
 
 
 @pytest.mark.slow
-def test_it_learns_as_much_as_tensorflow_privacy_untouched(compare):
+def test_ghost_learns_as_much_as_tensorflow_privacy(compare):
     accuracy = {
         way: compare["train"](way, 15)["accuracy"]
         for way in ("plain Adam", "tensorflow-privacy", "ghost")

@@ -68,12 +68,12 @@ def directly(phases, accountant):
     return accountant.get_epsilon(DELTA)
 
 
-def test_the_published_example():
+def test_epsilon_of_the_published_example_is_known():
     assert epsilon([EXAMPLE], DELTA) == pytest.approx(2.3103, abs=1e-4)
     assert epsilon([EXAMPLE], DELTA, "rdp") == pytest.approx(2.5187, abs=1e-4)
 
 
-def test_the_published_figure_is_the_older_conversion():
+def test_published_figure_follows_from_the_older_conversion():
     # Mironov 2017: epsilon = rdp + log(1/delta) / (order - 1), over the orders of that time.
     orders = np.array([1 + x / 10 for x in range(1, 100)] + list(range(12, 64)))
     accountant = rdp.RdpAccountant(orders)
@@ -84,14 +84,14 @@ def test_the_published_figure_is_the_older_conversion():
 
 
 @pytest.mark.parametrize(("z", "q", "steps"), [(0.8, 0.02, 300), (3.0, 0.3, 40), (1.5, 1.0, 5)])
-def test_one_phase_is_what_dp_accounting_says(z, q, steps):
+def test_epsilon_of_one_phase_equals_dp_accounting(z, q, steps):
     phases = [MechanismRun(SampledGaussian(z, q), steps)]
     assert epsilon(phases, DELTA, "rdp") == pytest.approx(directly(phases, rdp.RdpAccountant()))
     tight = directly(phases, pld.PLDAccountant())
     assert tight * (1 - 1e-9) <= epsilon(phases, DELTA) <= tight * 1.002
 
 
-def test_two_phases_compose():
+def test_epsilon_of_two_phases_equals_dp_accounting():
     phases = [
         MechanismRun(SampledGaussian(1.2, 0.01), 500),
         MechanismRun(SampledGaussian(4.0, 0.05), 300),
@@ -102,7 +102,7 @@ def test_two_phases_compose():
     assert max(alone) < epsilon(phases, DELTA) < sum(alone)
 
 
-def test_the_paper_s_two_budgets_compose_to_about_2_07():
+def test_budgets_of_the_paper_compose_to_about_2_07():
     q, steps = 0.016, 600
     # What `noise_for_epsilon` finds for 2.0 and 0.5.
     phases = [MechanismRun(SampledGaussian(z, q), steps) for z in (1.0906, 2.9115)]
@@ -110,7 +110,7 @@ def test_the_paper_s_two_budgets_compose_to_about_2_07():
     assert epsilon(phases, DELTA) == pytest.approx(2.07, abs=0.01)
 
 
-def test_full_batch_is_the_closed_form():
+def test_epsilon_of_full_batches_equals_the_closed_form():
     phase = MechanismRun(SampledGaussian(6.0, 1.0), 16)
     exact = gaussian_epsilon(math.sqrt(16) / 6.0, DELTA)
     assert exact <= epsilon([phase], DELTA) <= exact * 1.001
@@ -118,7 +118,7 @@ def test_full_batch_is_the_closed_form():
 
 
 @pytest.mark.parametrize("delta", [1e-6, 1e-8, 1e-10])
-def test_a_small_delta_is_not_lost_in_rounding(delta):
+def test_epsilon_at_a_small_delta_equals_the_closed_form(delta):
     exact = gaussian_epsilon(math.sqrt(1000) / 30, delta)
     assert (
         exact <= epsilon([MechanismRun(SampledGaussian(30.0, 1.0), 1000)], delta) <= exact * 1.001
@@ -127,14 +127,14 @@ def test_a_small_delta_is_not_lost_in_rounding(delta):
 
 @pytest.mark.parametrize("delta", [1e-10, 1e-9, 1e-8])
 @pytest.mark.parametrize(("mu", "steps"), [(0.1, 10**5), (0.5, 10**6), (4.7, 4 * 10**5)])
-def test_rounding_of_many_compositions_is_not_taken_for_privacy(mu, steps, delta):
+def test_epsilon_of_many_updates_is_not_below_the_closed_form(mu, steps, delta):
     """Transforms to the millionth power are off by 1e-10, which at a small delta is all of it."""
     exact = gaussian_epsilon(mu, delta)
     found = epsilon([MechanismRun(SampledGaussian(math.sqrt(steps) / mu, 1.0), steps)], delta)
     assert exact <= found <= exact * 1.2
 
 
-def test_shuffled_epochs_are_one_gaussian_per_epoch():
+def test_shuffled_epochs_count_as_one_gaussian_per_epoch():
     mechanism = SampledGaussian(8.0, 128 / 1000, SHUFFLED_EPOCHS)
     assert mechanism.steps_per_epoch == 8
     exact = gaussian_epsilon(math.sqrt(4) / 8.0, DELTA)
@@ -149,12 +149,12 @@ def test_shuffled_epochs_are_one_gaussian_per_epoch():
     assert adjacency([EXAMPLE]) == "add_or_remove_one"
 
 
-def test_a_coarser_grid_is_never_below_a_finer_one():
+def test_epsilon_on_a_coarser_grid_is_not_smaller():
     fine, coarse = (epsilon([EXAMPLE], DELTA, interval=grid) for grid in (FINE, SEARCH))
     assert fine < coarse < fine * 1.005
 
 
-def test_replacing_a_row_by_group_privacy():
+def test_replace_one_epsilon_holds_at_the_remaining_delta():
     found = replace_one_epsilon([EXAMPLE], DELTA)
     half = found / 2
     # The pair is true: at the delta that is left for one side, one side's epsilon is met.
@@ -163,7 +163,7 @@ def test_replacing_a_row_by_group_privacy():
 
 
 @pytest.mark.parametrize("overflow", [1e-12, 1e-11])
-def test_overflow_is_in_delta(overflow):
+def test_overflow_probability_is_part_of_delta(overflow):
     mechanism = dataclasses.replace(EXAMPLE.mechanism, overflow_probability=overflow)
     phase = dataclasses.replace(EXAMPLE, mechanism=mechanism)
     for name in ("pld", "rdp"):
@@ -175,12 +175,12 @@ def test_overflow_is_in_delta(overflow):
         assert epsilon([EXAMPLE], left * 0.999, name) > with_overflow
 
 
-def test_an_overflow_that_eats_delta_has_no_epsilon():
+def test_epsilon_with_overflow_above_delta_is_infinite():
     mechanism = dataclasses.replace(EXAMPLE.mechanism, overflow_probability=1e-9)
     assert epsilon([MechanismRun(mechanism, 14_063)], DELTA) == math.inf
 
 
-def test_nothing_ran_and_nothing_protects():
+def test_epsilon_is_zero_without_updates_and_infinite_without_noise():
     assert epsilon([], DELTA) == epsilon([MechanismRun(SampledGaussian(1.0, 0.1), 0)], DELTA) == 0
     assert epsilon([MechanismRun(SampledGaussian(0.0, 0.1), 1)], DELTA) == math.inf
     assert epsilon([EXAMPLE], DELTA, images_per_person=0) == math.inf
@@ -191,12 +191,12 @@ def test_nothing_ran_and_nothing_protects():
     ("epochs", "q", "steps"),
     [(8, 250 / 1100, 40), (7.5, 250 / 1100, 38), (0.01, 0.5, 1), (0, 0.1, 0), (3, 0.1, 30)],
 )
-def test_planned_steps(epochs, q, steps):
+def test_planned_steps_round_epochs_up(epochs, q, steps):
     # 1,100 rows in batches of 250 are 4.4 -> 5 steps an epoch.
     assert planned_steps(epochs, q) == steps
 
 
-def test_merged_mechanisms_are_one_event():
+def test_merged_noise_equals_one_composed_event():
     assert merged_noise([3.0]) == pytest.approx(3.0)
     assert merged_noise([2.0, 2.0]) == pytest.approx(2 / math.sqrt(2))
     merged = merged_noise([3.0, 5.0, 4.0])
@@ -215,14 +215,14 @@ def test_merged_mechanisms_are_one_event():
             merged_noise(wrong)
 
 
-def test_the_paper_s_rule():
+def test_paper_noise_is_the_textbook_rule():
     # sqrt(2 ln(1.25e5)) = 4.8448
     assert paper_noise(2.0, DELTA) == pytest.approx(4.8448 / 2, rel=1e-4)
     assert paper_epsilon(paper_noise(0.7, DELTA), DELTA) == pytest.approx(0.7)
     assert paper_epsilon(0.0, DELTA) == math.inf
 
 
-def test_the_rule_for_delta():
+def test_check_delta_refuses_values_out_of_range():
     assert largest_delta(0) == largest_delta(50_000) == 1e-5
     assert largest_delta(162_770) == pytest.approx(3.0718e-6, rel=1e-4)
     check_delta(1e-5, 8000)
@@ -240,12 +240,12 @@ def test_the_rule_for_delta():
 @pytest.mark.parametrize(
     "values", [(-1.0, 0.1), (math.nan, 0.1), (1.0, 0.0), (1.0, 1.1), (1.0, 0.1, "sorted")]
 )
-def test_impossible_mechanisms_are_refused(values):
+def test_mechanism_out_of_range_is_refused(values):
     with pytest.raises(UsageError, match="expected"):
         SampledGaussian(*values)
 
 
-def test_wrong_questions_are_refused():
+def test_epsilon_with_bad_arguments_is_refused():
     with pytest.raises(UsageError, match="pld or rdp"):
         epsilon([EXAMPLE], DELTA, "moments")
     for delta in (0.0, 1e-11, 1.0):
@@ -264,7 +264,7 @@ def densities(m, q, z):
 
 @pytest.mark.parametrize(("m", "q", "z"), [(1, 0.2, 1.0), (3, 0.1, 0.8), (4, 0.5, 2.0)])
 @pytest.mark.parametrize("removed", [True, False])
-def test_hockey_stick_is_the_integral(m, q, z, removed):
+def test_hockey_stick_equals_numerical_integration(m, q, z, removed):
     mixture, plain = densities(m, q, z)
     upper, lower = (mixture, plain) if removed else (plain, mixture)
     epsilons = np.array([-0.5, -0.05, 0.1, 0.8])
@@ -281,13 +281,13 @@ def test_hockey_stick_is_the_integral(m, q, z, removed):
     assert (np.diff(found) <= 0).all()
 
 
-def test_the_loss_is_the_ratio_of_the_densities():
+def test_mixture_loss_is_the_log_ratio_of_densities():
     mixture, plain = densities(3, 0.1, 0.8)
     x = np.array([-2.0, 0.0, 1.5, 5.0])
     np.testing.assert_allclose(mixture_loss(x, 3, 0.1, 0.8), np.log(mixture(x) / plain(x)))
 
 
-def test_one_image_is_the_sampled_gaussian():
+def test_group_of_one_equals_the_sampled_gaussian():
     q, z = 0.02, 0.9
     found = group_pld(1, q, z, 1e-4).self_compose(200).get_epsilon_for_delta(DELTA)
     assert found == pytest.approx(
@@ -299,7 +299,7 @@ def test_one_image_is_the_sampled_gaussian():
     np.testing.assert_allclose(renyi[finite], expected[finite], rtol=1e-5)
 
 
-def test_all_images_in_every_batch_is_one_gaussian():
+def test_group_in_every_batch_is_one_gaussian():
     person = epsilon([MechanismRun(SampledGaussian(12.0, 1.0), 9)], DELTA, images_per_person=3)
     assert person == pytest.approx(
         epsilon([MechanismRun(SampledGaussian(4.0, 1.0), 9)], DELTA), rel=2e-3
@@ -307,7 +307,7 @@ def test_all_images_in_every_batch_is_one_gaussian():
 
 
 @pytest.mark.parametrize("name", ["pld", "rdp"])
-def test_more_images_cost_more_and_less_than_the_coarse_bound(name):
+def test_group_epsilon_grows_with_size_below_the_coarse_bound(name):
     phase = MechanismRun(SampledGaussian(2.0, 0.02), 200)
     found = [epsilon([phase], DELTA, name, images_per_person=m) for m in (1, 2, 4)]
     assert found[0] < found[1] < found[2]
@@ -318,7 +318,7 @@ def test_more_images_cost_more_and_less_than_the_coarse_bound(name):
 
 @pytest.mark.parametrize(("m", "q", "z"), [(3, 0.1, 0.8), (6, 0.3, 3.0), (20, 0.005, 1.0)])
 @pytest.mark.parametrize("order", [1.5, 8.0, 32.0])
-def test_renyi_of_a_group_is_the_integral(m, q, z, order):
+def test_group_renyi_equals_numerical_integration(m, q, z, order):
     x = np.linspace(-order * m - 15 * z, order * m + 15 * z, 40_001)
     parts = [
         binom.logpmf(k, m, q) + norm.logpdf(x, k, z) - norm.logpdf(x, 0, z) for k in range(m + 1)
@@ -333,14 +333,14 @@ def test_renyi_of_a_group_is_the_integral(m, q, z, order):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
-def test_renyi_of_a_group_is_below_its_bound():
+def test_group_renyi_is_below_its_bound():
     finite = np.isfinite(_group_integral(0.02, 2.0, 4))
     assert finite.sum() > 20
     ratio = _group_integral(0.02, 2.0, 4)[finite] / _group_bound(0.02, 2.0, 4)[finite]
     assert (ratio < 1).all() and ratio.min() < 0.5
 
 
-def test_a_person_of_shuffled_epochs():
+def test_person_epsilon_of_shuffled_epochs_scales_noise():
     mechanism = SampledGaussian(30.0, 0.1, SHUFFLED_EPOCHS)
     person = epsilon([MechanismRun(mechanism, 40)], DELTA, images_per_person=5)
     alone = SampledGaussian(6.0, 0.1, SHUFFLED_EPOCHS)
@@ -355,7 +355,7 @@ CASES = [(512 / 12_000, 2.44, 144), (512 / 12_000, 1.0, 144), (128 / 8000, 0.8, 
 
 
 @pytest.mark.parametrize(("q", "z", "steps"), CASES)
-def test_three_events_cost_less_than_one_merged_event(q, z, steps, repo_root):
+def test_separate_batches_cost_less_than_one_merged_event(q, z, steps, repo_root):
     merged = merged_noise([z] * NETWORKS)
     assert merged == pytest.approx(z / math.sqrt(NETWORKS))
     separate_cost = reference_epsilon([(z, q, NETWORKS * steps)], DELTA, 1e-3)
@@ -371,7 +371,7 @@ def test_three_events_cost_less_than_one_merged_event(q, z, steps, repo_root):
     assert shown == pytest.approx(ours, rel=6e-3)
 
 
-def test_a_target_needs_more_noise_on_shared_batches(repo_root):
+def test_target_needs_more_noise_on_shared_batches(repo_root):
     q, single, joint = 512 / 12_000, 12 * 24, 6 * 24
 
     def shared(z):
@@ -398,7 +398,7 @@ def with_overflow(phase, probability, rows=ROWS):
 
 
 @pytest.mark.parametrize("target", [1.0, 50.0])
-def test_a_chosen_overflow_does_not_decide_the_noise(target):
+def test_chosen_overflow_does_not_decide_the_noise(target):
     phase = MechanismRun(SampledGaussian(1.0, Q), STEPS)
     chosen = overflow_probability([phase], SMALL_DELTA, target)
     found = calibrated([with_overflow(phase, chosen)], target, SMALL_DELTA)[0]
@@ -410,7 +410,7 @@ def test_a_chosen_overflow_does_not_decide_the_noise(target):
     assert chosen <= 1e-15
 
 
-def test_it_leaves_room_for_a_person_and_for_replacing_a_row():
+def test_chosen_overflow_leaves_finite_epsilons_of_person_and_replacement():
     phase = MechanismRun(SampledGaussian(1.0, 0.05, rows=2000), 200)
     chosen = overflow_probability([phase], SMALL_DELTA, 4.0, images_per_person=4)
     found = calibrated([with_overflow(phase, chosen, 2000)], 4.0, SMALL_DELTA)[0]
@@ -421,7 +421,7 @@ def test_it_leaves_room_for_a_person_and_for_replacing_a_row():
     assert epsilon([before], SMALL_DELTA, images_per_person=4) == math.inf
 
 
-def test_of_a_vast_epsilon_there_is_a_place_for_every_row():
+def test_chosen_overflow_for_a_huge_epsilon_is_zero():
     chosen = overflow_probability([MechanismRun(SampledGaussian(0.05, Q), STEPS)], SMALL_DELTA)
     assert chosen == 0.0 and capacity_for(ROWS, Q, chosen) == ROWS
     assert overflow_probability([], SMALL_DELTA) == 1e-15
@@ -452,13 +452,13 @@ def test_epsilon_beyond_the_reach_of_the_noise_is_infinite():
         (SampledGaussian(0.05, 0.1), 1, "reaches 16.3 standard deviations"),
     ],
 )
-def test_every_infinite_epsilon_has_its_reason(mechanism, images, words):
+def test_why_infinite_names_the_reason(mechanism, images, words):
     phases = [MechanismRun(mechanism, 1000)]
     assert epsilon(phases, SMALL_DELTA, images_per_person=images) == math.inf
     assert words in why_infinite(phases, SMALL_DELTA, images)
 
 
-def test_the_overflow_that_is_recommended_gives_an_epsilon():
+def test_recommended_overflow_gives_a_finite_epsilon():
     phases = [MechanismRun(SampledGaussian(1.0, 0.1, overflow_probability=1e-8), 1000)]
     recommended = float(why_infinite(phases, SMALL_DELTA).split("probability to ")[1].split(",")[0])
     mechanism = dataclasses.replace(phases[0].mechanism, overflow_probability=recommended)
@@ -475,15 +475,15 @@ def test_the_overflow_that_is_recommended_gives_an_epsilon():
         (16, 1.0, 63, 48.0),
     ],
 )
-def test_by_hand(entries, deviation, draws, bits):
+def test_capacity_bits_equals_hand_worked_channels(entries, deviation, draws, bits):
     assert capacity_bits(entries, deviation, draws) == pytest.approx(bits, rel=1e-12)
 
 
-def test_no_noise_bounds_nothing():
+def test_capacity_bits_without_noise_is_infinite():
     assert capacity_bits(4, 0.0) == math.inf
 
 
-def test_no_gaussian_input_of_that_power_passes_more():
+def test_capacity_bits_bounds_random_gaussian_inputs():
     rng, size, deviation = np.random.default_rng(0), 6, 0.7
     bound = capacity_bits(size, deviation)
     passed = []
@@ -501,6 +501,6 @@ def test_no_gaussian_input_of_that_power_passes_more():
 @pytest.mark.parametrize(
     ("entries", "deviation", "draws"), [(0, 1.0, 1), (4, -1.0, 1), (4, math.nan, 1), (4, 1.0, 0)]
 )
-def test_numbers_out_of_range_are_refused(entries, deviation, draws):
+def test_capacity_bits_out_of_range_is_refused(entries, deviation, draws):
     with pytest.raises(ValueError, match="Expected entries="):
         capacity_bits(entries, deviation, draws)

@@ -118,7 +118,7 @@ def numpy_softmax_regression(model, x, labels, clip):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_clipping_is_numpys(backend):
+def test_clipped_mean_equals_numpy(backend):
     model = dense_network((3, 2))
     x, labels = rows(5, (3,))
     expected, norms = numpy_softmax_regression(model, x, labels, 1.0)
@@ -131,7 +131,7 @@ def test_clipping_is_numpys(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("garbage", [0.0, 1e30, np.nan, np.inf])
-def test_a_masked_row_adds_exactly_nothing(backend, garbage):
+def test_masked_row_adds_exactly_nothing(backend, garbage):
     model = dense_network((3, 4, 2))
     x, labels = rows(5, (3,))
     mask = np.array([1, 1, 0, 1, 1], bool)
@@ -144,7 +144,7 @@ def test_a_masked_row_adds_exactly_nothing(backend, garbage):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("garbage", [1e30, np.nan, np.inf])
-def test_a_row_that_is_not_finite_adds_nothing_and_spoils_no_other(backend, garbage):
+def test_row_that_is_not_finite_adds_nothing_and_changes_no_other(backend, garbage):
     model = dense_network((3, 4, 2), activation="relu")
     x, labels = rows(5, (3,))
     x[2] = garbage
@@ -164,7 +164,7 @@ def test_a_row_that_is_not_finite_adds_nothing_and_spoils_no_other(backend, garb
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_sum_is_divided_by_the_expected_batch_size(backend):
+def test_sum_is_divided_by_the_expected_batch_size(backend):
     model = dense_network((3, 2))
     x, labels = rows(6, (3,))
     loss = cross_entropy(labels)
@@ -250,6 +250,6 @@ def test_function_with_any_batch_size_gives_the_eager_update(clipping):
     assert step(x[:2], labels[:2]).shape == (2,)
 
 
-def test_an_unknown_backend_is_refused():
+def test_unknown_backend_is_refused():
     with pytest.raises(UsageError, match="clipping='fast'"):
         DPSGD(dense_network(), l2_norm_clip=1.0, noise_multiplier=1.0, clipping="fast")

@@ -67,7 +67,7 @@ RARE, OFTEN = update(0.05, 0.8), update(0.5, 3.0)
 
 
 @pytest.mark.parametrize("seen", [1, 4, 7])
-def test_a_phase_that_ends_at_any_moment_is_within_its_plan(seen):
+def test_phase_that_ends_at_any_moment_is_within_its_plan(seen):
     # 8 updates of one kind and then 6 of another; after some of the first it may go on, or end.
     plan = RARE.times(8).then(OFTEN.times(6)).delta()
     ends = [RARE.times(more).then(OFTEN.times(6)) for more in range(9 - seen)]
@@ -77,7 +77,7 @@ def test_a_phase_that_ends_at_any_moment_is_within_its_plan(seen):
     assert chosen_by_outcome(RARE.times(seen), either) <= plan * (1 + 1e-9)
 
 
-def test_two_ends_that_cost_the_same_may_cost_more_if_the_outcome_chooses():
+def test_outcome_dependent_choice_may_cost_more_than_either_end():
     # After one update of a kind: go on with that kind, or with another, whose noise is such that
     # both ways have the same delta. A budget by PLD allows both, and the choice exceeds it.
     seen, more = RARE.times(3), RARE.times(5)
@@ -95,7 +95,7 @@ def test_two_ends_that_cost_the_same_may_cost_more_if_the_outcome_chooses():
     assert chosen_by_outcome(seen, [more, other]) <= seen.then(more).then(other).delta()
 
 
-def test_the_grid_is_right():
+def test_grid_of_losses_equals_the_closed_form():
     # One update on the whole batch: Balle and Wang 2018.
     mu = 1 / 1.5
     exact = norm.cdf(mu / 2 - TARGET / mu) - math.exp(TARGET) * norm.cdf(-mu / 2 - TARGET / mu)

@@ -15,7 +15,7 @@ def private(model, kind=DPAdam, **options):
 
 
 @pytest.mark.parametrize("clip", [0.0, -1.0, float("nan"), float("inf")])
-def test_a_clip_that_bounds_nothing_is_refused(clip):
+def test_clip_norm_without_a_bound_is_refused(clip):
     with pytest.raises(UsageError, match="l2_norm_clip"):
         private(dense_network(), l2_norm_clip=clip)
 
@@ -23,18 +23,18 @@ def test_a_clip_that_bounds_nothing_is_refused(clip):
 @pytest.mark.parametrize(
     ("noise", "allowed"), [(0.0, False), (-1.0, True), (float("nan"), True), (float("inf"), True)]
 )
-def test_noise_that_hides_nothing_is_refused(noise, allowed):
+def test_noise_multiplier_without_privacy_is_refused(noise, allowed):
     with pytest.raises(UsageError, match="noise_multiplier"):
         private(dense_network(), noise_multiplier=noise, allow_zero_noise=allowed)
 
 
 @pytest.mark.parametrize("size", [0, -1, float("nan")])
-def test_an_expected_batch_size_that_is_none_is_refused(size):
+def test_expected_batch_size_out_of_range_is_refused(size):
     with pytest.raises(UsageError, match="expected_batch_size"):
         private(dense_network(), expected_batch_size=size)
 
 
-def test_what_voids_the_guarantee_says_so():
+def test_void_names_zero_noise_and_fixed_keys():
     assert private(dense_network()).void is None
     assert "zero" in private(dense_network(), noise_multiplier=0, allow_zero_noise=True).void
     assert "key" in private(dense_network(), noise_key=1).void
@@ -65,7 +65,7 @@ def test_gradients_from_elsewhere_are_refused_also_after_a_private_step(kind, cl
     ],
     ids=["scalar", "matrix", "microbatches"],
 )
-def test_a_loss_that_is_not_one_value_per_example_is_refused(clipping, loss):
+def test_loss_that_is_not_one_value_per_example_is_refused(clipping, loss):
     with pytest.raises(UsageError, match="one value per example"):
         private(dense_network(), clipping=clipping).minimize(rows(4, (3,))[0], loss)
 
@@ -96,7 +96,7 @@ class RunningMean(LAYERS.Layer):
         return x
 
 
-def test_a_layer_that_keeps_statistics_of_the_data_is_found_by_trial():
+def test_layer_with_statistics_of_the_data_is_found_by_trial():
     with pytest.raises(UsageError, match="touch each other"):
         private(stack(RunningMean(), LAYERS.Dense(2)), clipping="vectorized")
 
@@ -128,7 +128,7 @@ class MixesInTraining(LAYERS.Layer):
 
 @pytest.mark.parametrize("kind", ["mean", "partner"])
 @pytest.mark.parametrize("clipping", ["ghost", "vectorized"])
-def test_mixing_in_training_mode_is_found_beside_random_numbers(kind, clipping):
+def test_mixing_in_training_mode_is_found_despite_random_numbers(kind, clipping):
     model = stack(MixesInTraining(kind), LAYERS.Dropout(0.5), LAYERS.Dense(2))
     with pytest.raises(UsageError, match="touch each other"):
         private(model, clipping=clipping)
@@ -145,12 +145,12 @@ def test_groups_of_eight_rows_are_found_by_trial():
         private(stack(LAYERS.Lambda(minus_mean), LAYERS.Dense(2)))
 
 
-def test_dropout_and_noise_layers_touch_no_rows():
+def test_dropout_and_noise_layers_are_accepted():
     layers = LAYERS.Dropout(0.5), LAYERS.GaussianNoise(1.0), LAYERS.Dense(2)
     private(stack(*layers))
 
 
-def test_an_operation_over_the_batch_is_found_by_trial():
+def test_operation_over_the_batch_is_found_by_trial():
     inputs = keras.Input((4,))
     x = LAYERS.Dense(3)(inputs)
     model = keras.Model(inputs, x - keras.ops.mean(x, axis=0, keepdims=True))
@@ -158,7 +158,7 @@ def test_an_operation_over_the_batch_is_found_by_trial():
         private(model)
 
 
-def test_a_frozen_batch_norm_is_in_inference_mode_and_allowed():
+def test_frozen_batch_norm_is_accepted():
     frozen = LAYERS.BatchNormalization(trainable=False)
     model, (x, labels) = stack(frozen, LAYERS.Dense(2)), rows(4, (4,))
     private(model).minimize(x, cross_entropy(labels))
@@ -169,7 +169,7 @@ def encoder(norm):
     return stack(LAYERS.Conv2D(4, 3), norm, LAYERS.Flatten(), shape=(6, 6, 2))
 
 
-def test_an_encoder_in_which_rows_touch_is_found_and_one_in_inference_mode_is_not():
+def test_encoder_that_mixes_rows_is_found_except_in_inference_mode():
     head, x = dense_network((64, 2)), rows(4, (6, 6, 2))[0]
     grouped, batched = encoder(LAYERS.GroupNormalization(2)), encoder(LAYERS.BatchNormalization())
     assert_rows_independent(head, x, encoder=lambda rows_: grouped(rows_, training=True))
@@ -178,7 +178,7 @@ def test_an_encoder_in_which_rows_touch_is_found_and_one_in_inference_mode_is_no
         assert_rows_independent(head, x, encoder=lambda rows_: batched(rows_, training=True))
 
 
-def test_a_loss_in_which_rows_touch_is_found():
+def test_loss_that_mixes_rows_is_found():
     model, x = dense_network(), rows(4, (3,))[0]
     assert_rows_independent(model, x, per_example_loss=lambda z: tf.reduce_sum(z**2, 1))
     with pytest.raises(UsageError, match="touch each other"):
@@ -194,24 +194,24 @@ def test_low_precision_is_refused(policy):
 
 
 @pytest.mark.parametrize("name", ["kernel_regularizer", "activity_regularizer"])
-def test_losses_that_a_private_update_would_not_see_are_refused(name):
+def test_regularizers_are_refused(name):
     with pytest.raises(UsageError, match=name):
         private(stack(LAYERS.Dense(2, **{name: "l2"})))
 
 
-def test_constraints_that_a_private_update_would_not_keep_are_refused():
+def test_constraints_are_refused():
     with pytest.raises(UsageError, match="kernel_constraint"):
         private(stack(LAYERS.Dense(2, kernel_constraint="non_neg")))
 
 
-def test_a_model_with_nothing_to_train_is_refused():
+def test_model_without_trainable_weights_is_refused():
     model = dense_network()
     model.trainable = False
     with pytest.raises(UsageError, match="no trainable weights"):
         private(model)
 
 
-def test_the_trial_leaves_the_model_as_it_was():
+def test_trial_leaves_the_model_unchanged():
     normed = LAYERS.SpectralNormalization(LAYERS.Dense(3), power_iterations=3)
     model = stack(normed, LAYERS.Dense(2))
     before = [np.array(v) for v in model.variables]
@@ -308,7 +308,7 @@ def test_minimize_after_a_change_is_refused_and_moves_nothing(change, clipping, 
     assert optimizer.iterations == 0
 
 
-def test_an_unfrozen_weight_is_refused_by_name():
+def test_layer_unfrozen_after_construction_is_refused_by_name():
     model = normalized_network(head_trainable=False)
     optimizer = optimizer_of(model)
     model.get_layer("head").trainable = True
@@ -316,7 +316,7 @@ def test_an_unfrozen_weight_is_refused_by_name():
         optimizer.minimize(rows(4, (4,))[0], cross_entropy(rows(4, (4,))[1]))
 
 
-def test_a_new_optimizer_trains_what_is_unfrozen_and_leaves_what_is_frozen():
+def test_new_optimizer_trains_unfrozen_layers_only():
     model, (x, labels) = normalized_network(), rows(4, (4,))
     freeze(model)
     before = {layer.name: flat(layer.get_weights()) for layer in model.layers}
@@ -327,7 +327,7 @@ def test_a_new_optimizer_trains_what_is_unfrozen_and_leaves_what_is_frozen():
     assert (before["head"] != after["head"]).all()
 
 
-def test_a_change_and_its_reversal_train_on():
+def test_reverted_change_is_accepted():
     model, (x, labels) = normalized_network(), rows(4, (4,))
     optimizer = optimizer_of(model)
     freeze(model)
@@ -336,7 +336,7 @@ def test_a_change_and_its_reversal_train_on():
     assert optimizer.iterations == 1
 
 
-def test_a_traced_step_neither_trains_an_unfrozen_norm_nor_keeps_its_statistics():
+def test_traced_step_leaves_an_unfrozen_norm_unchanged():
     """A `tf.function` that was traced before a change goes on as the optimizer_of update it was."""
     model, (x, labels) = normalized_network(), rows(4, (4,))
     optimizer = optimizer_of(model)
@@ -356,7 +356,7 @@ def test_a_traced_step_neither_trains_an_unfrozen_norm_nor_keeps_its_statistics(
         ("kernel_constraint", keras.constraints.NonNeg()),
     ],
 )
-def test_a_regularizer_or_constraint_that_is_set_later_is_refused(name, value):
+def test_regularizer_or_constraint_set_later_is_refused(name, value):
     model, (x, labels) = normalized_network(), rows(4, (4,))
     optimizer = optimizer_of(model)
     setattr(model.get_layer("first"), name, value)
@@ -386,7 +386,7 @@ class OwnLayer(LAYERS.Layer):
     ("options", "match"),
     [({"regularizer": "l2"}, "scale has a regularizer"), ({"loss": True}, "add_loss")],
 )
-def test_a_loss_of_an_own_layer_that_the_update_would_not_see_is_refused(options, match):
+def test_added_loss_of_a_custom_layer_is_refused(options, match):
     inputs = keras.Input((4,))
     model = keras.Model(inputs, LAYERS.Dense(2)(OwnLayer(**options)(inputs)))
     with pytest.raises(UsageError, match=match):

@@ -35,7 +35,7 @@ def lines(folder):
     return (folder / LEDGER_FILE).read_text().splitlines()
 
 
-def test_a_new_ledger(tmp_path):
+def test_new_ledger_is_private_and_empty(tmp_path):
     with Ledger(tmp_path, HEADER) as ledger:
         assert ledger.spent("discriminator") == ledger.covered("adversarial") == 0
         assert ledger.epsilon(DELTA) == 0 and ledger.void == ""
@@ -45,14 +45,14 @@ def test_a_new_ledger(tmp_path):
     assert read_ledger(tmp_path).header == HEADER
 
 
-def test_what_is_reserved_is_on_disk_before_it_runs(tmp_path):
+def test_reserved_updates_are_on_disk_before_they_run(tmp_path):
     with Ledger(tmp_path, HEADER) as ledger:
         ledger.reserve("discriminator", 50)
         assert read_ledger(tmp_path).spent("discriminator") == 50
         assert ledger.covered("discriminator") == 50
 
 
-def test_a_continued_run_counts_what_was_left(tmp_path):
+def test_continued_run_counts_unsettled_updates(tmp_path):
     with Ledger(tmp_path, HEADER) as ledger:
         ledger.reserve("discriminator", 50)
         run_id = ledger.run_id
@@ -69,7 +69,7 @@ def test_a_continued_run_counts_what_was_left(tmp_path):
     assert read_ledger(tmp_path).spent("adversarial") == 5
 
 
-def test_settling_never_takes_back_what_ran(tmp_path):
+def test_settle_never_returns_updates_that_ran(tmp_path):
     with Ledger(tmp_path, HEADER, checkpoint={}) as ledger:
         ledger.reserve("discriminator", 20)
         ledger.settle("discriminator", 12)
@@ -83,7 +83,7 @@ def test_settling_never_takes_back_what_ran(tmp_path):
 
 @settings(max_examples=60, deadline=None)
 @given(st.data())
-def test_the_count_is_never_under_and_at_most_a_block_over_per_process(tmp_path_factory, data):
+def test_count_is_never_below_and_at_most_a_block_above_per_process(tmp_path_factory, data):
     folder = tmp_path_factory.mktemp("ledger")
     block = data.draw(st.integers(1, 9), label="block")
     ran, checkpoint = 0, 0
@@ -103,7 +103,7 @@ def test_the_count_is_never_under_and_at_most_a_block_over_per_process(tmp_path_
 
 
 @pytest.mark.parametrize("torn", [b'{"kind": "reser', b"\0" * 9, b'{"kind": "reserve"}'])
-def test_a_torn_last_line_is_cut_off(tmp_path, torn):
+def test_torn_last_line_is_cut_off(tmp_path, torn):
     with Ledger(tmp_path, HEADER) as ledger:
         ledger.reserve("adversarial", 7)
     with open(tmp_path / LEDGER_FILE, "ab") as file:
@@ -118,7 +118,7 @@ def test_a_torn_last_line_is_cut_off(tmp_path, torn):
 @pytest.mark.parametrize(
     "damage", ["not json", "[]", '{"kind": "gift"}', '{"kind": "reserve"}', '{"count": -3}']
 )
-def test_a_damaged_ledger_is_refused(tmp_path, damage):
+def test_damaged_ledger_is_refused(tmp_path, damage):
     with Ledger(tmp_path, HEADER) as ledger:
         ledger.reserve("adversarial", 7)
     path = tmp_path / LEDGER_FILE
@@ -131,7 +131,7 @@ def test_a_damaged_ledger_is_refused(tmp_path, damage):
         read_ledger(tmp_path)
 
 
-def test_a_file_that_is_no_ledger_is_refused(tmp_path):
+def test_file_that_is_no_ledger_is_refused(tmp_path):
     (tmp_path / LEDGER_FILE).write_text('{"kind": "header", "version": 99}\n')
     with pytest.raises(RunError, match="not a ledger of version 2"):
         Ledger(tmp_path, HEADER)
@@ -140,7 +140,7 @@ def test_a_file_that_is_no_ledger_is_refused(tmp_path):
         Ledger(tmp_path, HEADER)
 
 
-def test_a_ledger_of_updates_with_cut_noise_is_void(tmp_path):
+def test_ledger_of_cut_noise_is_void(tmp_path):
     with Ledger(tmp_path, HEADER) as ledger:
         ledger.reserve("adversarial", 7)
     path = tmp_path / LEDGER_FILE
@@ -152,7 +152,7 @@ def test_a_ledger_of_updates_with_cut_noise_is_void(tmp_path):
         assert "noise that is cut" in ledger.void and ledger.spent("adversarial") == 7
 
 
-def test_another_header_is_refused(tmp_path):
+def test_ledger_with_another_header_is_refused(tmp_path):
     Ledger(tmp_path, HEADER).close()
     changes = {
         "l2_norm_clip=2.0: this run's ledger was begun with 1.0": {"l2_norm_clip": 2.0},
@@ -170,7 +170,7 @@ def test_another_header_is_refused(tmp_path):
     Ledger(tmp_path, LedgerHeader({"discriminator": PRE, "adversarial": almost}, 1.0)).close()
 
 
-def test_a_checkpoint_without_its_ledger_is_refused(tmp_path):
+def test_checkpoint_without_its_ledger_is_refused(tmp_path):
     with pytest.raises(RunError, match="no such file, but the checkpoint has 3 private updates"):
         Ledger(tmp_path, HEADER, checkpoint={"adversarial": 3})
     assert not (tmp_path / LEDGER_FILE).exists()
@@ -186,20 +186,20 @@ def test_a_checkpoint_without_its_ledger_is_refused(tmp_path):
         read_ledger(tmp_path / "nowhere")
 
 
-def test_one_process_at_a_time(tmp_path):
+def test_second_process_is_refused(tmp_path):
     with Ledger(tmp_path, HEADER), pytest.raises(RunError, match="in use by another process"):
         Ledger(tmp_path, HEADER)
     Ledger(tmp_path, HEADER).close()
 
 
-def test_a_refused_ledger_is_not_left_locked(tmp_path):
+def test_refused_ledger_is_not_left_locked(tmp_path):
     Ledger(tmp_path, HEADER).close()
     with contextlib.suppress(RunError):
         Ledger(tmp_path, HEADER, checkpoint={"adversarial": 6})
     Ledger(tmp_path, HEADER).close()
 
 
-def test_a_full_disk_stops_updates(tmp_path, monkeypatch):
+def test_full_disk_stops_updates(tmp_path, monkeypatch):
     with Ledger(tmp_path, HEADER) as ledger:
         ledger.reserve("adversarial", 5)
 
@@ -217,14 +217,14 @@ def test_a_full_disk_stops_updates(tmp_path, monkeypatch):
     assert read_ledger(tmp_path).spent("adversarial") in (5, 10)
 
 
-def test_a_void_process_voids_the_run(tmp_path):
+def test_void_process_voids_the_run(tmp_path):
     Ledger(tmp_path, HEADER, void="a test key").close()
     with Ledger(tmp_path, HEADER) as ledger:
         assert ledger.void == "a test key"
     assert read_ledger(tmp_path).void == "a test key"
 
 
-def test_epsilon_of_a_phase_and_of_the_run(tmp_path):
+def test_ledger_epsilon_of_a_phase_and_of_the_run(tmp_path):
     with Ledger(tmp_path, HEADER) as ledger:
         ledger.reserve("discriminator", 20)
         ledger.reserve("adversarial", 30)
@@ -241,7 +241,7 @@ def test_epsilon_of_a_phase_and_of_the_run(tmp_path):
         assert ledger.epsilon(DELTA, "rdp") < person < math.inf
 
 
-def test_training_stops_before_it_overspends(tmp_path):
+def test_affordable_steps_never_overspend_the_budget(tmp_path):
     with Ledger(tmp_path, HEADER) as ledger:
         target, done = 1.0, 0
 
@@ -260,7 +260,7 @@ def test_training_stops_before_it_overspends(tmp_path):
         assert affordable("discriminator", 10, None) < 10
 
 
-def test_shuffled_epochs_count_what_was_repeated(tmp_path):
+def test_shuffled_epochs_count_repeated_passes(tmp_path):
     mechanism = SampledGaussian(9.0, 0.1, SHUFFLED_EPOCHS, rows=640)
     header = LedgerHeader({"adversarial": mechanism}, 1.0)
     # Three processes die in the first five of ten steps: a row was used in each of them.
@@ -316,7 +316,7 @@ def directly(steps):
     return reference_epsilon([(NOISE[name], Q, count) for name, count in steps.items()], DELTA)
 
 
-def test_the_report(tmp_path):
+def test_report_has_epsilon_of_run_and_phases(tmp_path):
     report = report_of(tmp_path, {"discriminator": 20})
     assert report["epsilon_pld"] == pytest.approx(directly({"discriminator": 20}), rel=2e-3)
     assert report["phases"]["discriminator"]["epsilon_pld"] == report["epsilon_pld"]
@@ -326,7 +326,7 @@ def test_the_report(tmp_path):
     assert report["adjacency"] == "add_or_remove_one" and report["void_reason"] is None
 
 
-def test_a_phase_that_ended_early_counts_as_planned(tmp_path):
+def test_report_counts_a_phase_that_ended_early_as_planned(tmp_path):
     ran, planned = {"discriminator": 20, "adversarial": 30}, {"discriminator": 90}
     report = report_of(tmp_path, ran, planned)
     assert report["epsilon_pld"] == pytest.approx(directly(ran | planned), rel=2e-3)
@@ -338,7 +338,7 @@ def test_a_phase_that_ended_early_counts_as_planned(tmp_path):
     assert other["epsilon_pld"] == pytest.approx(directly({"adversarial": 30}), rel=2e-3)
 
 
-def test_a_plan_that_was_overrun_takes_nothing_back(tmp_path):
+def test_report_counts_updates_beyond_the_plan(tmp_path):
     # After kills more is counted than was planned.
     ran = {"discriminator": 20, "adversarial": 30}
     report = report_of(tmp_path, ran, {"discriminator": 12})
@@ -365,7 +365,7 @@ def killed_run(folder):
         return ledger.state
 
 
-def test_after_kills_an_early_end_counts_the_plan_and_a_block_for_each_of_them(tmp_path):
+def test_report_after_kills_and_an_early_end_adds_a_block_per_kill(tmp_path):
     state, planned = killed_run(tmp_path), {"discriminator": 20, "adversarial": 30}
     # Hand-worked: 4 + 4 before the first kill, 4 after it; 5 lost and 5 kept in the other phase.
     ran = {"discriminator": 12, "adversarial": 10}
@@ -380,7 +380,7 @@ def test_after_kills_an_early_end_counts_the_plan_and_a_block_for_each_of_them(t
     assert ledger_report(state, DELTA, planned)["epsilon_pld"] == report["as_run"]["epsilon_pld"]
 
 
-def test_an_interruption_that_loses_nothing_is_no_kill(tmp_path):
+def test_interruption_without_loss_is_no_kill(tmp_path):
     for start in (0, 4):
         with Ledger(tmp_path, header(), checkpoint={"discriminator": start}) as ledger:
             ledger.reserve("discriminator", 8)
@@ -391,13 +391,13 @@ def test_an_interruption_that_loses_nothing_is_no_kill(tmp_path):
     assert report["epsilon_pld"] == pytest.approx(directly({"discriminator": 20}), rel=2e-3)
 
 
-def test_a_person_s_epsilon_is_that_of_the_plan(tmp_path):
+def test_report_has_the_person_epsilon_of_the_plan(tmp_path):
     early = report_of(tmp_path / "a", {"discriminator": 5}, {"discriminator": 40}, header(2))
     whole = report_of(tmp_path / "b", {"discriminator": 40}, None, header(2))
     assert early["person"] == whole["person"] and early["person"]["epsilon_pld"] is not None
 
 
-def test_planned_passes_of_shuffled_epochs(tmp_path):
+def test_report_counts_planned_passes_of_shuffled_epochs(tmp_path):
     # 10 steps an epoch: 15 that ran touched two epochs, 40 would have been four.
     shuffled = header(sampling=SHUFFLED_EPOCHS)
     report = report_of(tmp_path, {"discriminator": 15}, {"discriminator": 40}, shuffled)
@@ -407,7 +407,7 @@ def test_planned_passes_of_shuffled_epochs(tmp_path):
 
 
 @pytest.mark.parametrize("planned", [None, {"discriminator": 90}])
-def test_a_void_run_has_no_epsilon_at_all(tmp_path, planned):
+def test_report_of_a_void_run_has_no_epsilon(tmp_path, planned):
     report = report_of(tmp_path, {"discriminator": 20}, planned, header(2), void="a test key")
     assert (report["void"], report["void_reason"], report["steps"]) == (True, "a test key", 20)
     everywhere = [report, report["as_run"], report["person"], *report["phases"].values()]
@@ -466,11 +466,11 @@ def finish_process(folder, process):
     return ran, spent
 
 
-def test_an_uninterrupted_run_is_counted_exactly(tmp_path):
+def test_uninterrupted_run_is_counted_exactly(tmp_path):
     assert finish_process(tmp_path, start_process(tmp_path)) == (TOTAL, TOTAL)
 
 
-def test_the_count_survives_kill_9_at_random_moments(tmp_path):
+def test_count_survives_kill_9_at_random_moments(tmp_path):
     moments, kills = random.Random(5), 0
     while kills < 6:
         process = start_process(tmp_path)

@@ -18,16 +18,6 @@ from tf_mtl_privacy.privacy.noise_record import MAX_WEIGHTS, UPDATE_TAIL, reach,
 DRAWS = 100_000
 
 
-def test_the_standard_deviation_is_the_one_asked_for():
-    noise, stddev = SecretNoise(), 2.5
-    values_ = flat(noise.draw([tf.TensorShape([DRAWS])], stddev)).astype(np.float64)
-    # Two-sided chi-square test; a right generator fails it once in a million runs.
-    tail = stats.chi2.cdf((values_**2).sum() / stddev**2, DRAWS)
-    assert 5e-7 < tail < 1 - 5e-7
-    assert stats.kstest(values_ / stddev, "norm").pvalue > 1e-6
-    assert abs(values_.mean()) < 5 * stddev / np.sqrt(DRAWS)
-
-
 def words(*values):
     return tf.constant(np.array(values, np.uint64))
 
@@ -55,12 +45,12 @@ def test_extreme_radii_use_all_192_bits(leading, second, third):
 
 
 @pytest.mark.parametrize("leading", [2**32, 2**33 + 1, 2**50, 2**62, 2**63, 2**63 + 2**40])
-def test_usual_radii_are_exact(leading):
+def test_ordinary_radii_are_exact(leading):
     u = Fraction(2 * leading + 1, 2**65)
     assert radius(leading) == pytest.approx(exact_radius(u), rel=1e-12)
 
 
-def test_the_largest_radius_and_its_tail_are_those_that_are_accounted_for():
+def test_largest_radius_and_its_tail_are_the_accounted_ones():
     assert radius(0) == pytest.approx(reach(), rel=1e-14)
     assert reach() == pytest.approx(16.3147, abs=1e-4)
     # The reach of 23 bits, which this generator replaced.
@@ -73,7 +63,7 @@ def test_the_largest_radius_and_its_tail_are_those_that_are_accounted_for():
 
 
 @pytest.mark.parametrize("limit", [0.5, 2.0, 5.6, 5.7, 6.5, 8.0, 9.4])
-def test_the_tail_has_the_mass_of_a_normal_pair_by_enumeration(limit):
+def test_tail_has_the_mass_of_a_normal_pair(limit):
     # Radii fall as the first word grows: bisection counts all of the 2^64 words beyond the limit.
     low, high = 0, 2**64
     while high - low > 1:
@@ -86,9 +76,15 @@ def test_the_tail_has_the_mass_of_a_normal_pair_by_enumeration(limit):
     assert abs(float(mass) - expected) <= 1e-9 * expected + float(spread)
 
 
-def test_the_bulk_is_normal():
-    one, two = SecretNoise().draw([tf.TensorShape([500_000])] * 2, 1.0)
+def test_draws_are_normal_with_the_stated_deviation():
+    stddev = 2.5
+    one, two = (
+        part / stddev for part in SecretNoise().draw([tf.TensorShape([500_000])] * 2, stddev)
+    )
     draws = np.concatenate([one, two])
+    # Two-sided chi-square test; a correct generator fails it once in a million runs.
+    assert 5e-7 < stats.chi2.cdf((draws**2).sum(), len(draws)) < 1 - 5e-7
+    assert abs(draws.mean()) < 5 / np.sqrt(len(draws))
     halves = (one.numpy() ** 2 + two.numpy() ** 2) / 2
     for value, law in ((draws, stats.norm), (halves, stats.expon)):
         assert stats.kstest(value, law.cdf).pvalue > 1e-6
@@ -112,7 +108,7 @@ def test_directions_are_cosine_and_sine():
         np.testing.assert_allclose(found, expected.astype(np.float64), atol=2e-15)
 
 
-def test_a_rare_draw_takes_words_that_no_other_draw_takes(monkeypatch):
+def test_rare_draw_takes_words_of_no_other_draw(monkeypatch):
     noise, size = SecretNoise(5), 64
     taken = []
     drawn = noise._words
@@ -145,7 +141,7 @@ def test_concurrent_threads_never_draw_the_same_noise(traced):
     assert len(set(found)) == 80
 
 
-def test_the_counter_passes_every_block_that_a_draw_used():
+def test_counter_passes_every_used_block():
     """Also where draws are not multiples of the stride, and under a loop that runs ahead."""
     noise, pairs = SecretNoise(5), 1001
 
@@ -163,7 +159,7 @@ def test_the_counter_passes_every_block_that_a_draw_used():
 
 
 @pytest.mark.parametrize("stddev", [0.003, 1.0, 700.0])
-def test_a_noised_sum_is_on_one_grid_whatever_the_sum_is(stddev):
+def test_noised_sum_is_on_one_grid_for_any_sum(stddev):
     rng = np.random.default_rng(1)
     size, clip = 20_001, 2 * stddev
     # Values near zero are where float32 has finer numbers than elsewhere.
@@ -184,7 +180,7 @@ def test_a_noised_sum_is_on_one_grid_whatever_the_sum_is(stddev):
     np.testing.assert_allclose(found - nothing, sums, atol=grid * 2**4)
 
 
-def test_noise_makes_up_for_the_rounding_of_the_sum():
+def test_noise_is_larger_by_the_rounding_of_the_sum():
     size, clip, stddev = 400, 2.0**-16, 1.0
     found = (
         SecretNoise(4).add([tf.zeros([size])], [tf.TensorShape([size])], clip, stddev)[0].numpy()
@@ -201,7 +197,7 @@ def test_more_weights_than_the_tail_covers_are_refused():
         SecretNoise().draw([tf.TensorShape([2**33]), tf.TensorShape([1])], 1.0)
 
 
-def test_the_two_halves_of_a_draw_and_later_draws_are_uncorrelated():
+def test_draws_are_uncorrelated():
     noise, shape = SecretNoise(), tf.TensorShape([DRAWS])
     one, two = (noise.draw([shape], 1.0)[0].numpy() for _ in range(2))
     first, second = one[: DRAWS // 2], one[DRAWS // 2 :]
@@ -211,13 +207,13 @@ def test_the_two_halves_of_a_draw_and_later_draws_are_uncorrelated():
 
 
 @pytest.mark.parametrize("shapes", [[[3, 4], [5], []], [[1]], [[2, 3]]])
-def test_shapes_and_odd_sizes(shapes):
+def test_draw_gives_the_requested_shapes(shapes):
     found = SecretNoise(3).draw([tf.TensorShape(s) for s in shapes], 1.0)
     assert [list(v.shape) for v in found] == shapes
     assert np.isfinite(flat(found)).all() and len(set(flat(found))) == len(flat(found))
 
 
-def test_a_key_repeats_and_none_does_not():
+def test_draw_repeats_with_a_key_only():
     shape = [tf.TensorShape([8])]
     np.testing.assert_array_equal(
         SecretNoise(7).draw(shape, 1.0)[0], SecretNoise(7).draw(shape, 1.0)[0]
@@ -255,7 +251,7 @@ def test_processes_with_the_same_global_seed_draw_different_noise(session_python
 
 
 @pytest.mark.parametrize("clipping", ["ghost", "vectorized", "per_example"])
-def test_the_update_carries_noise_of_the_stated_size(clipping):
+def test_update_carries_noise_of_the_stated_size(clipping):
     model = dense_network((200, 100))
     x, labels = rows(4, (200,), 100)
     clip, multiplier, expected = 0.01, 3.0, 8.0

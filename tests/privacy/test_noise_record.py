@@ -36,7 +36,7 @@ def figures(value, path=""):
         ("photographs", "conditional epsilon 10.443"),
     ],
 )
-def test_kept_results_without_the_record_are_void(name, words):
+def test_stored_results_without_the_record_are_void(name, words):
     stored = kept_results(name, noise=None)["dp"]
     before = copy.deepcopy(stored)
     found = checked_dp(stored)
@@ -55,23 +55,23 @@ def test_kept_results_without_the_record_are_void(name, words):
 
 
 @pytest.mark.parametrize("scope", ["discriminator", "all"])
-def test_sections_of_this_version_hold(scope):
+def test_section_of_this_version_is_unchanged(scope):
     dp = private_dp(scope)
     assert dp["noise"] == NOISE and checked_dp(dp) == dp and not dp["void"]
 
 
-def test_sections_without_an_epsilon_stay_as_they_are():
+def test_section_without_an_epsilon_is_unchanged():
     for dp in (plain_dp(), private_dp(void="a fixed key") | {"noise": None}, {"reason": "x"}):
         assert checked_dp(dp) == dp
 
 
-def test_noise_of_a_later_version_is_not_called_cut():
+def test_section_with_unknown_noise_is_void_but_not_called_cut():
     found = checked_dp(private_dp("all") | {"noise": "discrete_gaussian"})
     assert "noise that this version does not know ('discrete_gaussian')" in found["void_reason"]
     assert "cut at" not in found["void_reason"]
 
 
-def test_an_audit_s_test_of_such_a_claim_is_no_test():
+def test_audit_of_a_void_claim_is_withdrawn():
     old = {"claimed": 2.0, "verdict": "holds", "text": "Not contradicted: ...", "epsilon_lower": 1}
     found = checked_audit({"dp_audit": old, "seed": 1})
     assert found["dp_audit"]["verdict"] == "no_claim" and found["dp_audit"]["claimed"] is None
@@ -85,7 +85,7 @@ def test_an_audit_s_test_of_such_a_claim_is_no_test():
     assert checked_audit({"dp_audit": None}) == {"dp_audit": None}
 
 
-def test_an_exported_card_is_withdrawn():
+def test_card_of_a_void_claim_is_withdrawn():
     card = {
         "released": {"encoder": 1.9991, "restorer": None},
         "conditional": None,

@@ -24,7 +24,7 @@ def without_noise(model, kind=DPAdam, **options):
     return kind(model, l2_norm_clip=1.0, noise_multiplier=0.0, allow_zero_noise=True, **options)
 
 
-def test_one_step_without_noise_is_adam_on_the_clipped_mean():
+def test_first_adam_step_without_noise_equals_the_formula():
     model, (x, labels) = dense_network(), rows(5, (3,))
     gradient = flat(sgd_update(model, x, cross_entropy(labels), 1.0)[0])
     before = flat(values(model))
@@ -35,7 +35,7 @@ def test_one_step_without_noise_is_adam_on_the_clipped_mean():
     np.testing.assert_allclose(flat(values(model)), before - update, atol=2e-5)
 
 
-def test_a_new_start_is_a_first_step_that_stays_counted():
+def test_restart_repeats_the_first_step_and_keeps_the_count():
     model, (x, labels) = dense_network(), rows(5, (3,))
     start, optimizer = values(model), without_noise(model, learning_rate=0.1)
 
@@ -56,7 +56,7 @@ def test_a_new_start_is_a_first_step_that_stays_counted():
     assert other.iterations == 3
 
 
-def test_momentum_adds_up():
+def test_momentum_adds_earlier_updates():
     model, (x, labels) = dense_network(), rows(5, (3,))
     one = flat(sgd_update(model, x, cross_entropy(labels), 1.0)[0])
     before = flat(values(model))
@@ -67,7 +67,7 @@ def test_momentum_adds_up():
     np.testing.assert_allclose(before - flat(values(model)), one + 0.9 * one + two, atol=1e-5)
 
 
-def test_a_step_size_that_is_assigned_holds_in_a_function_that_was_traced_before():
+def test_assigned_rate_takes_effect_in_a_traced_function():
     model, (x, labels) = dense_network(), rows(5, (3,))
     optimizer = without_noise(model, DPSGD, learning_rate=1.0)
     step = tf.function(lambda: optimizer.minimize(x, cross_entropy(labels)))
@@ -86,7 +86,7 @@ def test_a_step_size_that_is_assigned_holds_in_a_function_that_was_traced_before
     assert not moved(0.0).any()
 
 
-def test_its_variables_hold_the_moments():
+def test_variables_hold_counters_and_moments():
     model, (x, labels) = dense_network(), rows(5, (3,))
     optimizer = DPAdam(model, learning_rate=0.1, l2_norm_clip=1.0, noise_multiplier=1.0)
     optimizer.minimize(x, cross_entropy(labels))
@@ -124,7 +124,7 @@ def fresh(kind, **options):
 
 @pytest.mark.parametrize("clipping", ["ghost", "vectorized", "per_example"])
 @pytest.mark.parametrize("kind", [DPAdam, DPSGD])
-def test_it_counts_updates_and_comes_back_with_a_checkpoint(tmp_path, kind, clipping):
+def test_iterations_count_updates_and_are_restored(tmp_path, kind, clipping):
     optimizer, groups = fresh(kind, clipping=clipping)
     x, labels = rows(5, (3,))
     assert optimizer.iterations == 0
@@ -139,7 +139,7 @@ def test_it_counts_updates_and_comes_back_with_a_checkpoint(tmp_path, kind, clip
     assert (again.iterations, optimizer.iterations) == (3, 4)
 
 
-def test_updates_inside_a_function_and_on_empty_batches_count():
+def test_iterations_count_traced_and_empty_updates():
     optimizer, _ = fresh(DPAdam)
     x, labels = rows(5, (3,))
 
@@ -198,7 +198,7 @@ def step_of(optimizer, shape):
 
 @pytest.mark.parametrize("traced", [False, True], ids=["eager", "traced"])
 @pytest.mark.parametrize(("name", "clipping"), CASES)
-def test_a_batch_of_no_rows_moves_the_weights_by_the_noise_alone(name, clipping, traced):
+def test_batch_of_no_rows_adds_noise_alone(name, clipping, traced):
     make, shape, _ = NETWORKS[name]
     model, (x, labels) = make(), rows(4, shape)
     optimizer = private(model, SIZE, clipping, noise_key=7)
@@ -216,7 +216,7 @@ def test_a_batch_of_no_rows_moves_the_weights_by_the_noise_alone(name, clipping,
 
 @pytest.mark.parametrize("clipping", BACKENDS)
 @pytest.mark.parametrize("noise", [0.0, 2.0])
-def test_a_batch_of_no_rows_without_a_divisor_is_refused_and_moves_nothing(clipping, noise):
+def test_batch_of_no_rows_without_a_divisor_is_refused(clipping, noise):
     model, (x, labels) = dense_network(), rows(4, (3,))
     optimizer = private(model, None, clipping, noise_multiplier=noise, allow_zero_noise=True)
     before = flat(values(model))
@@ -236,7 +236,7 @@ def test_a_batch_of_no_rows_without_a_divisor_is_refused_and_moves_nothing(clipp
 
 @pytest.mark.parametrize("size", [None, SIZE])
 @pytest.mark.parametrize("clipping", BACKENDS)
-def test_a_batch_that_is_masked_altogether_adds_noise_alone(clipping, size):
+def test_fully_masked_batch_adds_noise_alone(clipping, size):
     model, (x, labels) = dense_network(), rows(4, (3,))
     optimizer = private(model, size, clipping, noise_key=3)
     before = values(model)
@@ -249,7 +249,7 @@ def test_a_batch_that_is_masked_altogether_adds_noise_alone(clipping, size):
 
 
 @pytest.mark.parametrize("shape", [(4, 1), (), (1,), (3,), (0,)])
-def test_a_mask_that_is_not_one_value_per_row_is_refused(shape):
+def test_mask_that_is_not_one_value_per_row_is_refused(shape):
     model, (x, labels) = dense_network(), rows(4, (3,))
     optimizer = private(model, None, "ghost")
     with pytest.raises(UsageError, match="one value per row"):

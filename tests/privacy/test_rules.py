@@ -220,7 +220,7 @@ def test_masks_between_layers_are_refused():
         make(stack(*layers, shape=(3, 4)))
 
 
-def test_a_layer_used_twice_is_refused():
+def test_layer_used_twice_is_refused():
     shared = LAYERS.Dense(4)
     with pytest.raises(UsageError, match="used once"):
         make(stack(shared, shared))
@@ -234,7 +234,7 @@ def test_lora_is_refused():
         make(model)
 
 
-def test_a_subclassed_model_is_refused():
+def test_subclassed_model_is_refused_by_ghost():
     class Mine(keras.Model):
         def __init__(self):
             super().__init__()

@@ -48,9 +48,7 @@ for name in sys.argv[3:]:
     ("clipping", "names"),
     [("vectorized", ("attention", "grouped", "einsum", "own")), ("per_example", ("attention",))],
 )
-def test_backends_that_are_recommended_are_right_on_products_with_a_weight(
-    session_python, clipping, names
-):
+def test_backends_equal_a_loop_on_products_with_a_weight(session_python, clipping, names):
     done = session_python(
         "-c", SCRIPT, clipping, "8", *names, env={"PYTHONPATH": os.environ["PYTHONPATH"]}
     )
@@ -103,11 +101,11 @@ class Inside(LAYERS.Layer):
         (LAYERS.LSTM(2), (5, 3), set()),
     ],
 )
-def test_operations_that_are_unsafe_are_found_in_the_graph(layer, shape, found):
+def test_unsafe_operations_are_found_in_the_graph(layer, shape, found):
     assert unsafe_operations(*one(layer, shape)) == found
 
 
-def test_finding_unsafe_operations_runs_and_changes_nothing():
+def test_finding_unsafe_operations_changes_nothing():
     keras.utils.set_random_seed(1)
     layer = LAYERS.EinsumDense("abc,cd->abd", output_shape=(5, 2))
     gradients, rows = one(layer, (5, 3))
