@@ -51,9 +51,9 @@ def values(model):
 
 
 def sgd_update(model, x, loss, clip, mask=None, traced=False, **options):
-    """The clipped mean gradient: what one step of size 1 without noise takes off; undone.
+    """Returns the clipped mean gradient, from one step of size 1 without noise, which it undoes.
 
-    `traced` takes it in a graph, as training does.
+    With `traced` the step runs in a graph, as in training.
     """
     before = values(model)
     options = {"noise_multiplier": 0.0, "allow_zero_noise": True} | options

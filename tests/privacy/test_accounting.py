@@ -104,7 +104,7 @@ def test_epsilon_of_two_phases_equals_dp_accounting():
 
 def test_budgets_of_the_paper_compose_to_about_2_07():
     q, steps = 0.016, 600
-    # What `noise_for_epsilon` finds for 2.0 and 0.5.
+    # Noise from `noise_for_epsilon` for 2.0 and 0.5.
     phases = [MechanismRun(SampledGaussian(z, q), steps) for z in (1.0906, 2.9115)]
     assert [epsilon([phase], DELTA) for phase in phases] == pytest.approx([2.0, 0.5], rel=2e-3)
     assert epsilon(phases, DELTA) == pytest.approx(2.07, abs=0.01)
@@ -130,8 +130,8 @@ def test_epsilon_at_a_small_delta_equals_the_closed_form(delta):
 def test_epsilon_of_many_updates_is_not_below_the_closed_form(mu, steps, delta):
     """Transforms to the millionth power are off by 1e-10, which at a small delta is all of it."""
     exact = gaussian_epsilon(mu, delta)
-    found = epsilon([MechanismRun(SampledGaussian(math.sqrt(steps) / mu, 1.0), steps)], delta)
-    assert exact <= found <= exact * 1.2
+    result = epsilon([MechanismRun(SampledGaussian(math.sqrt(steps) / mu, 1.0), steps)], delta)
+    assert exact <= result <= exact * 1.2
 
 
 def test_shuffled_epochs_count_as_one_gaussian_per_epoch():
@@ -155,8 +155,8 @@ def test_epsilon_on_a_coarser_grid_is_not_smaller():
 
 
 def test_replace_one_epsilon_holds_at_the_remaining_delta():
-    found = replace_one_epsilon([EXAMPLE], DELTA)
-    half = found / 2
+    result = replace_one_epsilon([EXAMPLE], DELTA)
+    half = result / 2
     # The pair is true: at the delta that is left for one side, one side's epsilon is met.
     assert epsilon([EXAMPLE], DELTA / (1 + math.exp(half))) <= half * (1 + 1e-9)
     assert epsilon([EXAMPLE], DELTA) < half
@@ -170,7 +170,7 @@ def test_overflow_probability_is_part_of_delta(overflow):
         with_overflow, without = epsilon([phase], DELTA, name), epsilon([EXAMPLE], DELTA, name)
         assert with_overflow > without
         left = DELTA - (1 + math.exp(with_overflow)) * phase.steps * overflow
-        # Nothing more than what is left of delta was used, and nearly all of that.
+        # The rest of delta was used almost completely, and no more.
         assert epsilon([EXAMPLE], left, name) <= with_overflow
         assert epsilon([EXAMPLE], left * 0.999, name) > with_overflow
 
@@ -208,8 +208,8 @@ def test_merged_noise_equals_one_composed_event():
     accountant = rdp.RdpAccountant()
     accountant.compose(dp_accounting.PoissonSampledDpEvent(0.1, event), 50)
     expected = accountant.get_epsilon(DELTA)
-    found = epsilon([MechanismRun(SampledGaussian(merged, 0.1), 50)], DELTA, "rdp")
-    assert found == pytest.approx(expected, rel=1e-9)
+    result = epsilon([MechanismRun(SampledGaussian(merged, 0.1), 50)], DELTA, "rdp")
+    assert result == pytest.approx(expected, rel=1e-9)
     for wrong in ([], [1.0, 0.0]):
         with pytest.raises(UsageError, match="expected each > 0"):
             merged_noise(wrong)
@@ -268,8 +268,8 @@ def test_hockey_stick_equals_numerical_integration(m, q, z, removed):
     mixture, plain = densities(m, q, z)
     upper, lower = (mixture, plain) if removed else (plain, mixture)
     epsilons = np.array([-0.5, -0.05, 0.1, 0.8])
-    found = hockey_stick(epsilons, m, q, z, removed)
-    for eps, delta in zip(epsilons, found, strict=True):
+    result = hockey_stick(epsilons, m, q, z, removed)
+    for eps, delta in zip(epsilons, result, strict=True):
         exact = quad(
             lambda x, e=eps: max(upper(x) - math.exp(e) * lower(x), 0),
             -12 * z,
@@ -278,7 +278,7 @@ def test_hockey_stick_equals_numerical_integration(m, q, z, removed):
             points=np.linspace(-2, m + 2, 9),
         )[0]
         assert delta == pytest.approx(exact, abs=1e-8)
-    assert (np.diff(found) <= 0).all()
+    assert (np.diff(result) <= 0).all()
 
 
 def test_mixture_loss_is_the_log_ratio_of_densities():
@@ -289,8 +289,8 @@ def test_mixture_loss_is_the_log_ratio_of_densities():
 
 def test_group_of_one_equals_the_sampled_gaussian():
     q, z = 0.02, 0.9
-    found = group_pld(1, q, z, 1e-4).self_compose(200).get_epsilon_for_delta(DELTA)
-    assert found == pytest.approx(
+    result = group_pld(1, q, z, 1e-4).self_compose(200).get_epsilon_for_delta(DELTA)
+    assert result == pytest.approx(
         epsilon([MechanismRun(SampledGaussian(z, q), 200)], DELTA), rel=1e-6
     )
     renyi, expected = _group_integral(q, z, 1), _sampled_gaussian(q, z)
@@ -309,11 +309,11 @@ def test_group_in_every_batch_is_one_gaussian():
 @pytest.mark.parametrize("name", ["pld", "rdp"])
 def test_group_epsilon_grows_with_size_below_the_coarse_bound(name):
     phase = MechanismRun(SampledGaussian(2.0, 0.02), 200)
-    found = [epsilon([phase], DELTA, name, images_per_person=m) for m in (1, 2, 4)]
-    assert found[0] < found[1] < found[2]
-    # All four move together whenever one of them is in the batch: more than what happens.
+    result = [epsilon([phase], DELTA, name, images_per_person=m) for m in (1, 2, 4)]
+    assert result[0] < result[1] < result[2]
+    # An upper bound: all four are in the batch whenever one of them is.
     coarse = MechanismRun(SampledGaussian(2.0 / 4, 1 - 0.98**4), 200)
-    assert found[2] < epsilon([coarse], DELTA, name)
+    assert result[2] < epsilon([coarse], DELTA, name)
 
 
 @pytest.mark.parametrize(("m", "q", "z"), [(3, 0.1, 0.8), (6, 0.3, 3.0), (20, 0.005, 1.0)])
@@ -329,8 +329,8 @@ def test_group_renyi_equals_numerical_integration(m, q, z, order):
         return logsumexp(power * log_ratio + norm.logpdf(x, 0, z)) + math.log(x[1] - x[0])
 
     expected = max(moment(order), moment(1 - order)) / (order - 1)
-    found = dict(zip(_orders(), _group_integral(q, z, m), strict=True))[order]
-    assert found == pytest.approx(expected, rel=1e-5)
+    result = dict(zip(_orders(), _group_integral(q, z, m), strict=True))[order]
+    assert result == pytest.approx(expected, rel=1e-5)
 
 
 def test_group_renyi_is_below_its_bound():
@@ -364,7 +364,7 @@ def test_separate_batches_cost_less_than_one_merged_event(q, z, steps, repo_root
     ours = [epsilon([MechanismRun(SampledGaussian(z, q), steps)] * NETWORKS, DELTA)]
     ours.append(epsilon([MechanismRun(SampledGaussian(merged, q), steps)], DELTA))
     assert ours == pytest.approx([separate_cost, merged_cost], rel=5e-3)
-    # The page says what was computed.
+    # The page has these figures.
     page = (repo_root / "docs" / "accounting.md").read_text(encoding="utf-8")
     row = rf"\| {q:.4f} \| {z:g} \| {steps} \| ([\d.]+) \| ([\d.]+) \|"
     shown = [float(figure) for figure in re.search(row, page).groups()]
@@ -401,21 +401,21 @@ def with_overflow(phase, probability, rows=ROWS):
 def test_chosen_overflow_does_not_decide_the_noise(target):
     phase = MechanismRun(SampledGaussian(1.0, Q), STEPS)
     chosen = overflow_probability([phase], SMALL_DELTA, target)
-    found = calibrated([with_overflow(phase, chosen)], target, SMALL_DELTA)[0]
-    noise = found.mechanism.noise_multiplier
+    result = calibrated([with_overflow(phase, chosen)], target, SMALL_DELTA)[0]
+    noise = result.mechanism.noise_multiplier
     grid = 1e-3 if target < 10 else 1e-2
     # By dp-accounting, which knows of no overflow.
     assert reference_epsilon([(noise / 1.002, Q, STEPS)], SMALL_DELTA, grid) > target
-    assert epsilon([found], SMALL_DELTA) <= target
+    assert epsilon([result], SMALL_DELTA) <= target
     assert chosen <= 1e-15
 
 
 def test_chosen_overflow_leaves_finite_epsilons_of_person_and_replacement():
     phase = MechanismRun(SampledGaussian(1.0, 0.05, rows=2000), 200)
     chosen = overflow_probability([phase], SMALL_DELTA, 4.0, images_per_person=4)
-    found = calibrated([with_overflow(phase, chosen, 2000)], 4.0, SMALL_DELTA)[0]
-    assert math.isfinite(epsilon([found], SMALL_DELTA, images_per_person=4))
-    assert math.isfinite(replace_one_epsilon([found], SMALL_DELTA))
+    result = calibrated([with_overflow(phase, chosen, 2000)], 4.0, SMALL_DELTA)[0]
+    assert math.isfinite(epsilon([result], SMALL_DELTA, images_per_person=4))
+    assert math.isfinite(replace_one_epsilon([result], SMALL_DELTA))
     # The probability of earlier versions leaves none for a person.
     before = calibrated([with_overflow(phase, 1e-15, 2000)], 4.0, SMALL_DELTA)[0]
     assert epsilon([before], SMALL_DELTA, images_per_person=4) == math.inf
@@ -432,11 +432,11 @@ def test_epsilon_beyond_the_reach_of_the_noise_is_infinite():
     # One update of noise 0.05: 20 standard deviations between the tables, and the noise has 16.3.
     one = [MechanismRun(SampledGaussian(0.05, 1.0), 1)]
     assert reach() < 1 / 0.05 and epsilon(one, SMALL_DELTA) == math.inf
-    # Below that, what is charged is (1 + e^epsilon) times the tail of each update.
+    # Below the reach, (1 + e^epsilon) times the tail of each update is charged.
     phases = [MechanismRun(SampledGaussian(0.1, 1.0), 1)]
-    found = epsilon(phases, SMALL_DELTA)
-    left = SMALL_DELTA - (1 + math.exp(found)) * UPDATE_TAIL
-    assert reference_epsilon([(0.1, 1.0, 1)], left, 1e-2) == pytest.approx(found, rel=1e-3)
+    result = epsilon(phases, SMALL_DELTA)
+    left = SMALL_DELTA - (1 + math.exp(result)) * UPDATE_TAIL
+    assert reference_epsilon([(0.1, 1.0, 1)], left, 1e-2) == pytest.approx(result, rel=1e-3)
 
 
 @pytest.mark.parametrize(

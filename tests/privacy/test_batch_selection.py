@@ -167,8 +167,8 @@ def test_limit_per_person_follows_names_when_rows_are_renumbered():
     left = limit_per_person(rows, person, 5, seed=0, names=names)
     assert set(names[left]) == kept & set(names)
     by_number = limit_per_person(rows, person, 5, seed=0)
-    assert set(names[by_number]) != kept & set(names), "numbers would not do"
-    # Neither does the order of rows matter, nor are names looked at beyond telling them apart.
+    assert set(names[by_number]) != kept & set(names), "row numbers are not stable"
+    # The order of rows does not matter.
     order = np.random.default_rng(3).permutation(rows)
     again = limit_per_person(rows, person[order], 5, seed=0, names=names[order])
     assert set(names[order][again]) == set(names[left])
@@ -257,6 +257,6 @@ def test_shared_batch_counted_as_two_would_underestimate_epsilon():
     batches, steps, delta = sampler(KEY), 50, 1e-5
     merged = epsilon([MechanismRun(batches.mechanism(2.0, 2.0), steps)], delta)
     assert merged == pytest.approx(reference_epsilon([(2**0.5, 0.1, steps)], delta), rel=1e-3)
-    # What two own samplers cost; on a shared batch it would be an under-estimate.
+    # The cost of two separate samplers would be an underestimate for a shared batch.
     apart = reference_epsilon([(2.0, 0.1, steps)] * 2, delta)
     assert apart < 0.97 * merged

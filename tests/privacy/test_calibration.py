@@ -76,17 +76,17 @@ def test_calibrated_phases_meet_one_target_together():
         MechanismRun(SampledGaussian(1.0, 0.016), 600),
         MechanismRun(SampledGaussian(3.0, 0.02), 900),
     ]
-    found = calibrated(phases, 1.0, DELTA)
-    assert 0.99 < epsilon(found, DELTA) <= 1.0
-    noise = [phase.mechanism.noise_multiplier for phase in found]
+    result = calibrated(phases, 1.0, DELTA)
+    assert 0.99 < epsilon(result, DELTA) <= 1.0
+    noise = [phase.mechanism.noise_multiplier for phase in result]
     assert noise[1] == pytest.approx(3 * noise[0])
-    assert [phase.steps for phase in found] == [600, 900]
+    assert [phase.steps for phase in result] == [600, 900]
 
 
 def test_calibrated_shuffled_epochs_meet_the_target():
     phase = MechanismRun(SampledGaussian(1.0, 0.1, SHUFFLED_EPOCHS), 40)
-    found = calibrated([phase], 1.0, DELTA)
-    assert 0.99 < epsilon(found, DELTA) <= 1.0
+    result = calibrated([phase], 1.0, DELTA)
+    assert 0.99 < epsilon(result, DELTA) <= 1.0
 
 
 @pytest.mark.parametrize("target", [0.3, 6.0, 60.0])
@@ -175,17 +175,17 @@ def test_affordable_steps_equal_dp_accounting_step_by_step(spent, updates, withi
     expected = sum(cost <= target for cost in costs[1:])
     assert expected == 7
 
-    def found(count):
+    def result(count):
         return affordable_together(state(spent), updates, count, target, DELTA, within=within)
 
-    assert [found(count) for count in (0, 3, 7, 8, 20)] == [0, 3, 7, 7, 7]
+    assert [result(count) for count in (0, 3, 7, 8, 20)] == [0, 3, 7, 7, 7]
 
 
 def test_affordable_steps_of_a_spent_budget_are_zero():
     spent = {"first": 12}
     target = by_hand(spent, [], 0) - 0.01
     assert affordable_together(state(spent), ["second"], 5, target, DELTA) == 0
-    # A budget of its own is not touched by what others spent.
+    # A separate budget is not reduced by other phases.
     assert affordable_together(state(spent), ["second"], 1, 1.0, DELTA, within=("second",)) == 1
 
 

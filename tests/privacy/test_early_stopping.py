@@ -1,7 +1,7 @@
-"""Which choices of when to stop a fixed plan covers, by exact enumeration of privacy losses.
+"""Choices of when to stop that a fixed plan covers, by exact enumeration of privacy losses.
 
-The best strategy of an adversary is found by going through the losses of what was seen first and
-taking the continuation that is worst for each: no accounting library, no code of the package.
+The best strategy of an adversary takes the worst continuation for each loss observed first. No
+accounting library and no code of the package is used.
 """
 
 import math
@@ -29,10 +29,10 @@ class Losses:
         return Losses(self.first + other.first, np.convolve(self.masses, other.masses))
 
     def times(self, count):
-        found = Losses(0, np.ones(1))
+        result = Losses(0, np.ones(1))
         for _ in range(count):
-            found = found.then(self)
-        return found
+            result = result.then(self)
+        return result
 
     def delta(self, epsilon=TARGET):
         """Hockey-stick divergence at epsilon, a number or an array."""
@@ -51,13 +51,13 @@ def update(q, z):
     ratio = np.exp((2 * x - 1) / (2 * z**2))
     masses = norm.pdf(x, scale=z) * (1 - q + q * ratio) * (x[1] - x[0])
     place = np.round(np.log1p(q * (ratio - 1)) / STEP).astype(int)
-    found = np.bincount(place - place.min(), masses)
-    kept = np.flatnonzero(found > 1e-13)
-    return Losses(place.min() + kept[0], found[kept[0] : kept[-1] + 1])
+    result = np.bincount(place - place.min(), masses)
+    kept = np.flatnonzero(result > 1e-13)
+    return Losses(place.min() + kept[0], result[kept[0] : kept[-1] + 1])
 
 
 def chosen_by_outcome(seen, continuations):
-    """Delta of an adversary who sees a loss first and takes the worst continuation for it."""
+    """Returns delta of an adversary who observes a loss, then takes its worst continuation."""
     return float(
         seen.masses @ np.max([one.delta(TARGET - seen.values) for one in continuations], axis=0)
     )
@@ -91,7 +91,7 @@ def test_outcome_dependent_choice_may_cost_more_than_either_end():
     larger = max(budget, seen.then(other).delta())
     assert larger == pytest.approx(budget, rel=0.02)
     assert chosen_by_outcome(seen, [more, other]) > 1.05 * larger
-    # Covered is only what has as many of each kind as any end may take.
+    # Only a plan with as many updates of each kind as any end may take covers it.
     assert chosen_by_outcome(seen, [more, other]) <= seen.then(more).then(other).delta()
 
 

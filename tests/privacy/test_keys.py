@@ -103,14 +103,14 @@ def test_saved_function_does_not_write_the_key(tmp_path):
         lambda x: private.minimize(x, lambda logits: tf.reduce_sum(logits, 1)),
         input_signature=[tf.TensorSpec([4, 3])],
     )
-    # It refers to variables that nobody tracks, the key among them.
+    # It refers to untracked variables, the key among them.
     with pytest.raises(AssertionError, match="untracked"):
         tf.saved_model.save(owner, str(tmp_path / "model"))
     assert not any(part in contents(tmp_path) for part in key_bytes(private._noise))
 
 
 def test_minimize_in_another_process_is_refused(monkeypatch):
-    """A fork has the parent's key and counter: both would draw the same noise."""
+    """A forked process has its parent's key and counter, so both would draw the same noise."""
     private, parent = optimizer(), os.getpid()
     monkeypatch.setattr(os, "getpid", lambda: parent + 1)
     with pytest.raises(UsageError, match="another process"):

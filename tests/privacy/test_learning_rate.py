@@ -24,13 +24,13 @@ def moves(rate, steps, *, traced):
     model, optimizer = without_noise(rate)
     x, labels = rows(5, (3,))
     step = lambda: optimizer.minimize(x, cross_entropy(labels))  # noqa: E731
-    step, start, found = tf.function(step) if traced else step, values(model), []
+    step, start, result = tf.function(step) if traced else step, values(model), []
     for _ in range(steps):
         for variable, value in zip(model.trainable_variables, start, strict=True):
             variable.assign(value)
         step()
-        found.append(flat(start) - flat(values(model)))
-    return found
+        result.append(flat(start) - flat(values(model)))
+    return result
 
 
 class Halving(keras.optimizers.schedules.LearningRateSchedule):

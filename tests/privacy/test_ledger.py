@@ -401,9 +401,9 @@ def test_report_counts_planned_passes_of_shuffled_epochs(tmp_path):
     # 10 steps an epoch: 15 that ran touched two epochs, 40 would have been four.
     shuffled = header(sampling=SHUFFLED_EPOCHS)
     report = report_of(tmp_path, {"discriminator": 15}, {"discriminator": 40}, shuffled)
-    for found, passes in ((report, 4), (report["as_run"], 2)):
+    for result, passes in ((report, 4), (report["as_run"], 2)):
         expected = reference_epsilon([(3.0, 1.0, passes)], DELTA)
-        assert found["epsilon_pld"] == pytest.approx(expected, rel=2e-3)
+        assert result["epsilon_pld"] == pytest.approx(expected, rel=2e-3)
 
 
 @pytest.mark.parametrize("planned", [None, {"discriminator": 90}])
@@ -411,8 +411,8 @@ def test_report_of_a_void_run_has_no_epsilon(tmp_path, planned):
     report = report_of(tmp_path, {"discriminator": 20}, planned, header(2), void="a test key")
     assert (report["void"], report["void_reason"], report["steps"]) == (True, "a test key", 20)
     everywhere = [report, report["as_run"], report["person"], *report["phases"].values()]
-    for found in everywhere:
-        assert {name: found[name] for name in NONE} == NONE
+    for result in everywhere:
+        assert {name: result[name] for name in NONE} == NONE
 
 
 TOTAL, BLOCK, CHECKPOINT_EVERY = 120, 8, 5

@@ -102,10 +102,10 @@ def test_directions_are_cosine_and_sine():
     angle = (
         chosen.astype(np.longdouble) / np.longdouble(2) ** 64 * (2 * np.arccos(np.longdouble(-1)))
     )
-    for found, expected in zip(
+    for result, expected in zip(
         directions(words(*chosen)), (np.cos(angle), np.sin(angle)), strict=True
     ):
-        np.testing.assert_allclose(found, expected.astype(np.float64), atol=2e-15)
+        np.testing.assert_allclose(result, expected.astype(np.float64), atol=2e-15)
 
 
 def test_rare_draw_takes_words_of_no_other_draw(monkeypatch):
@@ -114,10 +114,10 @@ def test_rare_draw_takes_words_of_no_other_draw(monkeypatch):
     drawn = noise._words
 
     def small(pairs, counter):
-        found = drawn(pairs, counter)
-        taken.append(found.numpy().ravel())
+        result = drawn(pairs, counter)
+        taken.append(result.numpy().ravel())
         # Its first 40 bits are zero, so that further words are asked for.
-        return found if len(taken) % 2 == 0 else tf.stack([found[0] % 2**24, found[1]])
+        return result if len(taken) % 2 == 0 else tf.stack([result[0] % 2**24, result[1]])
 
     monkeypatch.setattr(noise, "_words", small)
     values_ = [noise.draw([tf.TensorShape([size])], 1.0)[0].numpy() for _ in range(2)]
@@ -137,8 +137,8 @@ def test_concurrent_threads_never_draw_the_same_noise(traced):
     draw = tf.function(first) if traced else first
     draw()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        found = [float(value) for value in pool.map(lambda _: draw(), range(80))]
-    assert len(set(found)) == 80
+        result = [float(value) for value in pool.map(lambda _: draw(), range(80))]
+    assert len(set(result)) == 80
 
 
 def test_counter_passes_every_used_block():
@@ -165,10 +165,10 @@ def test_noised_sum_is_on_one_grid_for_any_sum(stddev):
     # Values near zero are where float32 has finer numbers than elsewhere.
     sums = np.concatenate([np.zeros(5000), rng.normal(size=5000), 1e-9 * rng.normal(size=10_001)])
     sums = (stddev * sums).astype(np.float32)
-    found = SecretNoise(3).add([tf.constant(sums)], [tf.TensorShape([size])], clip, stddev)[0]
-    assert found.dtype == tf.float32
+    result = SecretNoise(3).add([tf.constant(sums)], [tf.TensorShape([size])], clip, stddev)[0]
+    assert result.dtype == tf.float32
     grid = 2.0 ** (math.floor(math.log2(stddev)) - 24)
-    steps = found.numpy().astype(np.float64) / grid
+    steps = result.numpy().astype(np.float64) / grid
     np.testing.assert_array_equal(steps, np.round(steps))
     # Adding in whole numbers: the noise does not know the sum.
     nothing = (
@@ -177,19 +177,19 @@ def test_noised_sum_is_on_one_grid_for_any_sum(stddev):
         .numpy()
         .astype(np.float64)
     )
-    np.testing.assert_allclose(found - nothing, sums, atol=grid * 2**4)
+    np.testing.assert_allclose(result - nothing, sums, atol=grid * 2**4)
 
 
 def test_noise_is_larger_by_the_rounding_of_the_sum():
     size, clip, stddev = 400, 2.0**-16, 1.0
-    found = (
+    result = (
         SecretNoise(4).add([tf.zeros([size])], [tf.TensorShape([size])], clip, stddev)[0].numpy()
     )
     drawn = SecretNoise(4).draw([tf.TensorShape([size])], 1.0)[0].numpy()
     # Rounding moves 400 values by up to half a grid step each, in both tables: 20 steps of 2^-24.
     # A hundred-thousandth is for the sum's own rounding.
     factor = 1 + 1e-5 + 20 * 2.0**-24 / clip
-    np.testing.assert_allclose(found, drawn * factor, atol=2.0**-21)
+    np.testing.assert_allclose(result, drawn * factor, atol=2.0**-21)
 
 
 def test_more_weights_than_the_tail_covers_are_refused():
@@ -208,9 +208,9 @@ def test_draws_are_uncorrelated():
 
 @pytest.mark.parametrize("shapes", [[[3, 4], [5], []], [[1]], [[2, 3]]])
 def test_draw_gives_the_requested_shapes(shapes):
-    found = SecretNoise(3).draw([tf.TensorShape(s) for s in shapes], 1.0)
-    assert [list(v.shape) for v in found] == shapes
-    assert np.isfinite(flat(found)).all() and len(set(flat(found))) == len(flat(found))
+    result = SecretNoise(3).draw([tf.TensorShape(s) for s in shapes], 1.0)
+    assert [list(v.shape) for v in result] == shapes
+    assert np.isfinite(flat(result)).all() and len(set(flat(result))) == len(flat(result))
 
 
 def test_draw_repeats_with_a_key_only():

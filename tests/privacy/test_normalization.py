@@ -17,7 +17,7 @@ def built(layer, shape, seed=0):
     layer.build((None, *shape))
     for variable in layer.trainable_variables:
         variable.assign(generator.normal(size=variable.shape) + 1)
-    # Neither centred nor of one size: rows and channels differ.
+    # Rows and channels differ in mean and size.
     x = generator.normal(size=(6, *shape)) * generator.uniform(0.2, 2, shape) + 1.5
     delta = generator.normal(size=x.shape)
     return tf.constant(x, tf.float32), tf.constant(delta, tf.float32)
@@ -25,7 +25,7 @@ def built(layer, shape, seed=0):
 
 def by_autodiff(layer, x, delta):
     """Keras' output, and row by row the gradients of x and of each weight."""
-    outputs, found = [], []
+    outputs, result = [], []
     for row in range(len(x)):
         with tf.GradientTape() as tape:
             part = x[row : row + 1]
@@ -33,8 +33,8 @@ def by_autodiff(layer, x, delta):
             outputs.append(layer(part))
         raw = [variable.value for variable in layer.trainable_variables]
         gradients = tape.gradient(outputs[-1], [part, *raw], delta[row : row + 1])
-        found.append([gradients[0][0], *gradients[1:]])
-    return tf.concat(outputs, 0), [tf.stack(parts) for parts in zip(*found, strict=True)]
+        result.append([gradients[0][0], *gradients[1:]])
+    return tf.concat(outputs, 0), [tf.stack(parts) for parts in zip(*result, strict=True)]
 
 
 def closed_form(forward, layer, x, delta):
@@ -45,12 +45,12 @@ def closed_form(forward, layer, x, delta):
     return z, tape.gradient(z, [x, *copies], delta)
 
 
-def check(forward, layer, x, delta, found=None):
+def check(forward, layer, x, delta, result=None):
     wanted = by_autodiff(layer, x, delta)
-    found = found or closed_form(forward, layer, x, delta)
-    np.testing.assert_allclose(found[0], wanted[0], rtol=1e-5, atol=1e-5)
-    assert len(found[1]) == len(wanted[1]) == 1 + len(layer.trainable_variables)
-    for one, other in zip(found[1], wanted[1], strict=True):
+    result = result or closed_form(forward, layer, x, delta)
+    np.testing.assert_allclose(result[0], wanted[0], rtol=1e-5, atol=1e-5)
+    assert len(result[1]) == len(wanted[1]) == 1 + len(layer.trainable_variables)
+    for one, other in zip(result[1], wanted[1], strict=True):
         assert np.abs(other).max() > 0.1
         np.testing.assert_allclose(one, other, rtol=1e-5, atol=1e-5)
 
@@ -87,7 +87,7 @@ def test_graph_of_unknown_batch_size_in_chunks_equals_autodiff(monkeypatch):
     spec = tf.TensorSpec([None, *SHAPE])
 
     @tf.function(input_signature=[spec, spec])
-    def found(x, delta):
+    def result(x, delta):
         return closed_form(normalization.group_forward, layer, x, delta)
 
-    check(normalization.group_forward, layer, x, delta, found(x, delta))
+    check(normalization.group_forward, layer, x, delta, result(x, delta))

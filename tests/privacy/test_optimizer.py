@@ -49,7 +49,7 @@ def test_restart_repeats_the_first_step_and_keeps_the_count():
     optimizer.restart()
     np.testing.assert_array_equal(step(), first)
     assert not np.array_equal(first, second) and optimizer.iterations == 3
-    # What a checkpoint holds is enough to go on counting from there.
+    # The variables in a checkpoint are enough to continue the count.
     other = without_noise(model, learning_rate=0.1)
     for kept, variable in zip(optimizer.variables, other.variables, strict=True):
         variable.assign(kept)
@@ -155,7 +155,7 @@ def test_iterations_count_traced_and_empty_updates():
 
 BACKENDS = ("ghost", "vectorized", "per_example")
 CLIP, NOISE, SIZE, RATE = 0.5, 2.0, 8.0, 0.25
-# What the noise is larger by, for the rounding of a clipped sum.
+# Factor by which the noise is larger, for the rounding of a clipped sum.
 CHARGED = 1 + 1e-5
 
 

@@ -93,9 +93,9 @@ def test_errors_of_the_package_leave_traced_functions_unchanged(kind, way):
             raise error
         return x
 
-    with pytest.raises(kind) as found:
+    with pytest.raises(kind) as result:
         WAYS[way](fail)(tf.ones([2]))
-    assert found.value is error and str(found.value) == "one line"
+    assert result.value is error and str(result.value) == "one line"
 
 
 def test_reduced_loss_of_unknown_batch_size_is_refused():

@@ -84,7 +84,7 @@ class Inside(LAYERS.Layer):
 
 
 @pytest.mark.parametrize(
-    ("layer", "shape", "found"),
+    ("layer", "shape", "result"),
     [
         (LAYERS.EinsumDense("abc,cd->abd", output_shape=(5, 2)), (5, 3), {"BatchMatMulV2"}),
         (Inside(), (5, 3), {"BatchMatMulV2"}),
@@ -101,8 +101,8 @@ class Inside(LAYERS.Layer):
         (LAYERS.LSTM(2), (5, 3), set()),
     ],
 )
-def test_unsafe_operations_are_found_in_the_graph(layer, shape, found):
-    assert unsafe_operations(*one(layer, shape)) == found
+def test_unsafe_operations_are_found_in_the_graph(layer, shape, result):
+    assert unsafe_operations(*one(layer, shape)) == result
 
 
 def test_finding_unsafe_operations_changes_nothing():
