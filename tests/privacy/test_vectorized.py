@@ -83,6 +83,22 @@ class Inside(LAYERS.Layer):
         )[1]
 
 
+class Looped(LAYERS.Layer):
+    """Convolves inside a loop."""
+
+    def __init__(self, groups):
+        super().__init__()
+        self.groups_of_kernel = groups
+
+    def build(self, shape):
+        channels = shape[-1] // self.groups_of_kernel
+        self.w = self.add_weight(shape=(3, 3, channels, shape[-1]), name="w")
+
+    def call(self, x):
+        convolve = lambda i, y: (i + 1, keras.ops.conv(y, self.w, padding="same"))  # noqa: E731
+        return tf.while_loop(lambda i, y: i < 2, convolve, [0, x])[1]
+
+
 @pytest.mark.parametrize(
     ("layer", "shape", "result"),
     [
@@ -95,6 +111,8 @@ class Inside(LAYERS.Layer):
         (LAYERS.Conv2D(2, 3, groups=2, data_format="channels_first"), (2, 5, 5), {GROUPED}),
         (LAYERS.Conv1D(2, 3, groups=2), (5, 2), {GROUPED}),
         (LAYERS.Conv3D(2, 3, groups=2), (5, 5, 5, 2), {GROUPED}),
+        (Looped(1), (5, 5, 4), set()),
+        (Looped(2), (5, 5, 4), {GROUPED}),
         (LAYERS.DepthwiseConv2D(3), (5, 5, 2), set()),
         (LAYERS.SeparableConv2D(2, 3), (5, 5, 2), set()),
         (LAYERS.Conv2DTranspose(2, 3), (5, 5, 2), set()),

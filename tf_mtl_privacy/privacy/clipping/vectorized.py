@@ -154,7 +154,8 @@ def _operations(function: Callable[[Any], Any], specs: Any) -> Iterator[str]:
     A convolution whose input has other channels than its kernel is `GROUPED`.
     """
     traced = tf.function(function, autograph=False).get_concrete_function(specs)
-    nested = {name: getattr(part, "graph", None) for name, part in _functions(traced.graph)}
+    functions = traced.graph._functions.items()
+    nested = {name: getattr(function, "graph", None) for name, function in functions}
     for graph in (traced.graph, *filter(None, nested.values())):
         for operation in graph.get_operations():
             yield GROUPED if _is_grouped(operation) else operation.type
@@ -163,11 +164,6 @@ def _operations(function: Callable[[Any], Any], specs: Any) -> Iterator[str]:
         if nested.get(definition.signature.name) is None:
             for node in definition.node_def:
                 yield GROUPED if node.op in _CONVOLUTIONS else node.op
-
-
-def _functions(graph: Any) -> Iterator[tuple[str, Any]]:
-    for name, function in graph._functions.items():
-        yield name if isinstance(name, str) else name.decode(), function
 
 
 def _is_grouped(operation: tf.Operation) -> bool:
