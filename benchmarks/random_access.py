@@ -19,7 +19,7 @@ from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import Dataset, ShuffledEpochs
 from tf_mtl_privacy.data.dataset import from_store
 from tf_mtl_privacy.data.preparing import prepare_store
-from tf_mtl_privacy.data.source import Pictures, Table
+from tf_mtl_privacy.data.sources.base import Pictures, Table
 from tf_mtl_privacy.data.store import IMAGES, Store
 
 BAR, BATCH, SIZE = 20_000, 128, 64

@@ -8,12 +8,12 @@ import keras
 import numpy as np
 import pytest
 
-from tf_mtl_privacy import audit_inversion, audit_parts
 from tf_mtl_privacy.config import Config, DataConfig, PrivacyConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.labels import Labels
 from tf_mtl_privacy.evaluation import inversion
-from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
+from tf_mtl_privacy.evaluation.audit import inversion_part, parts
+from tf_mtl_privacy.evaluation.inversion import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import saved as membership_saved
 from tf_mtl_privacy.evaluation.membership.rows import Candidates
 from tf_mtl_privacy.evaluation.probes import saved
@@ -39,7 +39,7 @@ def audited(dataset, data=None, **run):
     config = Config(privacy=PrivacyConfig(max_images_per_person=2))
     fields = {"config": config, "status": {}, **run}
     data = data or DataConfig(dataset="celeba", data_dir="faces")
-    return audit_parts.Audited(SimpleNamespace(**fields), dataset, data, "fast", 0, [])
+    return parts.Audited(SimpleNamespace(**fields), dataset, data, "fast", 0, [])
 
 
 def test_a_shadow_of_a_run_with_bounded_people_is_trained(monkeypatch, tmp_path):
@@ -55,7 +55,7 @@ def test_a_shadow_of_a_run_with_bounded_people_is_trained(monkeypatch, tmp_path)
     monkeypatch.setattr(saved, "networks", lambda run: {})
     labels = Labels({"gender": np.arange(12) % 2}, np.arange(12) % 3)
     rows = Candidates(dataset.store.images, np.arange(12), labels)
-    audit_parts._train_shadow(audited(dataset), 0, rows, tmp_path / "0")
+    parts._train_shadow(audited(dataset), 0, rows, tmp_path / "0")
     assert seen == [12]
 
 
@@ -64,9 +64,7 @@ def test_drawn_identities_are_the_same_people(private_label):
     data = DataConfig(image_size=32, private_label=private_label, num_identities=5)
     with_people = private_label == "identity"
     dataset = faces(np.arange(ROWS) % 5 if with_people else None)
-    images, people = audit_inversion._attacker_pictures(
-        audited(dataset, data), np.arange(20, 30), 4
-    )
+    images, people = inversion_part._attacker_pictures(audited(dataset, data), np.arange(20, 30), 4)
     assert images.shape == (4, 32, 32, 3)
     assert people == ("same" if with_people else "other")
 
@@ -79,7 +77,7 @@ def test_whose_pictures_the_attacker_has_is_only_said_where_it_is_known():
         (np.where(person == 12, -1, person), 9, "unknown"),
         (None, 10, "unknown"),
     ]:
-        found = audit_inversion._attacker_pictures(audited(faces(who)), test, 100)
+        found = inversion_part._attacker_pictures(audited(faces(who)), test, 100)
         assert (len(found[0]), found[1]) == (rows, people)
 
 
@@ -95,7 +93,7 @@ def test_the_attacker_is_given_what_the_released_restorer_makes(monkeypatch):
     for released in (restorer, None):
         bundle = SimpleNamespace(encoder=encoder, restorer=released)
         run = {"bundle": bundle, "single_task": None}
-        found = audit_inversion.inversion_part(audited(faces(), **run))
+        found = inversion_part.inversion_part(audited(faces(), **run))
         assert found == {"attacker_people": "unknown"}
     (arguments, keywords), (_, without) = given
     assert without["restored"] is None
@@ -105,7 +103,7 @@ def test_the_attacker_is_given_what_the_released_restorer_makes(monkeypatch):
 
 def test_a_run_without_differential_privacy_has_no_claim():
     left = audited(faces())
-    found = audit_parts.epsilon_part(left)
+    found = parts.epsilon_part(left)
     assert found["verdict"] == "no_claim" and "without differential privacy" in found["text"]
     assert found["epsilon_lower"] is None and left.not_done == []
 
@@ -115,6 +113,6 @@ def test_attacks_that_lack_labels_are_said_not_to_be_done(monkeypatch):
     found = SimpleNamespace(summary=done)
     monkeypatch.setattr(membership_saved, "attack_run", lambda *arguments: found)
     part = audited(faces(), run_dir=Path("run"))
-    assert audit_parts.membership_part(part, 0) is found
+    assert parts.membership_part(part, 0) is found
     (left,) = part.not_done
     assert left["what"] == "modified_entropy, margin" and "label" in left["why"]

@@ -11,17 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tf_mtl_privacy import cli
-from tf_mtl_privacy.audit_inversion import inversion_part
-from tf_mtl_privacy.audit_parts import (
-    Audited,
-    attribute_part,
-    contradiction_parts,
-    epsilon_part,
-    membership_part,
-    shadow_count,
-)
-from tf_mtl_privacy.audit_power import power_part
-from tf_mtl_privacy.audit_time import expected_seconds
 from tf_mtl_privacy.config import (
     AUDIT_FILE,
     AUDIT_FOLDER,
@@ -30,15 +19,26 @@ from tf_mtl_privacy.config import (
     DataConfig,
 )
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.evaluation.audit import DEFAULT_SHADOWS
+from tf_mtl_privacy.evaluation.audit.duration import expected_seconds
+from tf_mtl_privacy.evaluation.audit.inversion_part import inversion_part
+from tf_mtl_privacy.evaluation.audit.parts import (
+    Audited,
+    attribute_part,
+    contradiction_parts,
+    epsilon_part,
+    membership_part,
+    shadow_count,
+)
+from tf_mtl_privacy.evaluation.audit.reference_run import power_part
 from tf_mtl_privacy.files import check_writable, private_dir, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.audit_lines import audit_table
-from tf_mtl_privacy.reporting.formats import duration
+from tf_mtl_privacy.reporting.formats import duration, show
 from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, leakage
 from tf_mtl_privacy.reporting.run_figures import read_results
-from tf_mtl_privacy.reporting.terminal import show
-from tf_mtl_privacy.verbs.audit import USUAL, AuditOptions
+from tf_mtl_privacy.verbs.audit import AuditOptions
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.training.saved_run import SavedRun
@@ -51,7 +51,7 @@ def audit_run(
     run_dir: str | os.PathLike[str],
     setting: str = "fast",
     *,
-    shadows: int = USUAL,
+    shadows: int = DEFAULT_SHADOWS,
     rows: int = 0,
     power_run: str = "",
     data: DataConfig | None = None,
@@ -79,8 +79,8 @@ def audit_run(
     """
     from tf_mtl_privacy.data.opening import open_dataset
     from tf_mtl_privacy.evaluation.membership.verdict import verdict
-    from tf_mtl_privacy.evaluation.own_rows import own_dataset
     from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
+    from tf_mtl_privacy.evaluation.train_test_overlap import own_dataset
     from tf_mtl_privacy.training.private_updates import with_bounded_people
     from tf_mtl_privacy.training.saved_run import load_run
 

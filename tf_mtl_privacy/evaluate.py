@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import AUDIT_FILE, CONFIG_FILE, DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluation.own_rows import (
+from tf_mtl_privacy.evaluation.train_test_overlap import (
     PLACES,
     asks_alike,
     own_dataset,
@@ -22,11 +22,11 @@ from tf_mtl_privacy.evaluation.own_rows import (
 from tf_mtl_privacy.files import private_dir, read_json, write_atomic, write_json
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
+from tf_mtl_privacy.reporting.formats import show
 from tf_mtl_privacy.reporting.privacy_text import STATEMENT_FILE, privacy_text
 from tf_mtl_privacy.reporting.run_files import run_files
+from tf_mtl_privacy.reporting.run_pictures import write_pictures
 from tf_mtl_privacy.reporting.tables import results_table
-from tf_mtl_privacy.reporting.terminal import show
-from tf_mtl_privacy.run_pictures import write_pictures
 from tf_mtl_privacy.verbs.training import check_split
 
 if TYPE_CHECKING:
@@ -81,7 +81,6 @@ def _evaluate_and_write(
     """The result and its file."""
     # Imported here: `--help` and wrong flags must answer before TensorFlow is loaded.
     from tf_mtl_privacy.data.opening import open_dataset
-    from tf_mtl_privacy.evaluation.marked_regions import marked_regions
     from tf_mtl_privacy.evaluation.probes.saved import (
         kept_probe,
         kept_readings,
@@ -89,6 +88,7 @@ def _evaluate_and_write(
         probe_run,
         weights_digest,
     )
+    from tf_mtl_privacy.evaluation.regions import marked_regions
     from tf_mtl_privacy.reporting.environment import environment
     from tf_mtl_privacy.reporting.reconcile_probes import carried
     from tf_mtl_privacy.reporting.results import build_results

@@ -11,15 +11,18 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import private_dir, write_atomic
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.progress import Progress
-from tf_mtl_privacy.reporting.picture_files import (
+from tf_mtl_privacy.reporting.formats import show
+from tf_mtl_privacy.reporting.predictions import (
     PictureFile,
+    PicturePrediction,
     find_pictures,
     read_content,
     restored_names,
+    summary,
+    to_csv,
+    to_json,
     write_picture,
 )
-from tf_mtl_privacy.reporting.predictions import PicturePrediction, summary, to_csv, to_json
-from tf_mtl_privacy.reporting.terminal import show
 from tf_mtl_privacy.verbs import PredictOptions
 
 if TYPE_CHECKING:
@@ -135,7 +138,7 @@ def _forward(run: SavedRun, images: Sequence[Any], restore: bool) -> tuple[dict[
     """Probabilities by task and restored images, with a few rows of padding at the end."""
     import numpy as np
 
-    from tf_mtl_privacy.training.predict_images import predict_images
+    from tf_mtl_privacy.training.inference import predict_images
 
     # Always the same shape, so that nothing is compiled anew for the last batch.
     padding = [np.zeros_like(images[0])] * (BATCH_SIZE - len(images))

@@ -10,13 +10,13 @@ from tf_mtl_privacy.data.headers import BadPicture, pnm_pixels, read_header
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import private_dir
 from tf_mtl_privacy.progress import Progress
-from tf_mtl_privacy.reporting.picture_files import (
+from tf_mtl_privacy.reporting.predictions import (
     PictureFile,
+    PicturePrediction,
     read_content,
     restored_names,
     write_picture,
 )
-from tf_mtl_privacy.reporting.predictions import PicturePrediction
 from tf_mtl_privacy.serving.client import NotFound, Predictor, Refused, connect
 from tf_mtl_privacy.serving.client.pictures import (
     Probabilities,

@@ -11,7 +11,7 @@ from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.flags import Parsed
-from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.reporting.formats import show
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset

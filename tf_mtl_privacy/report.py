@@ -13,15 +13,15 @@ from tf_mtl_privacy import cli
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import private_dir
 from tf_mtl_privacy.flags import Parsed
+from tf_mtl_privacy.reporting.build import build_report
 from tf_mtl_privacy.reporting.card_text import privacy_card_text
+from tf_mtl_privacy.reporting.formats import show
 from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_text import model_table_markdown, model_table_text
+from tf_mtl_privacy.reporting.model_table_rows import model_table_markdown, model_table_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
-from tf_mtl_privacy.reporting.report.build import build_report
-from tf_mtl_privacy.reporting.report.run_folder import read_run
-from tf_mtl_privacy.reporting.report.write import write_report
+from tf_mtl_privacy.reporting.run_folder import read_run
 from tf_mtl_privacy.reporting.tables import file_lines
-from tf_mtl_privacy.reporting.terminal import show
+from tf_mtl_privacy.reporting.write import write_report
 
 PAGE = "report.html"
 

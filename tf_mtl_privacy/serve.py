@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tf_mtl_privacy import cli
-from tf_mtl_privacy.contract import EXTRA_FOLDER, LABELS_FILE
 from tf_mtl_privacy.errors import RunError, UsageError, install_command
+from tf_mtl_privacy.export.version_folder import no_version, versions
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.flags import Parsed
-from tf_mtl_privacy.reporting.terminal import show
-from tf_mtl_privacy.serving.version_folder import no_version, versions
+from tf_mtl_privacy.reporting.formats import show
+from tf_mtl_privacy.serving_signature import EXTRA_FOLDER, LABELS_FILE
 from tf_mtl_privacy.verbs.serve import ServeOptions
 
 if TYPE_CHECKING:

@@ -14,10 +14,10 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
+from tf_mtl_privacy.reporting.formats import show
 from tf_mtl_privacy.reporting.privacy_text import STATEMENT_FILE, privacy_text
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
-from tf_mtl_privacy.reporting.terminal import show
 from tf_mtl_privacy.start_files import check_start_files
 
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from check_server import running
 
-from tf_mtl_privacy.contract import CLASSIFY, IMAGE_BYTES, IMAGES
 from tf_mtl_privacy.serving.client import connect
 from tf_mtl_privacy.serving.client.predictor import files
+from tf_mtl_privacy.serving_signature import CLASSIFY, IMAGE_BYTES, IMAGES
 
 if TYPE_CHECKING:
     from serving_targets import Served

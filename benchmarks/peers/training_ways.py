@@ -19,13 +19,12 @@ from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import secret_key
 from tf_mtl_privacy.training import steps
+from tf_mtl_privacy.training.budget_enforcer import Spending
+from tf_mtl_privacy.training.checkpoints import RunRecord
 from tf_mtl_privacy.training.phase import Batches, Phase, drawn
 from tf_mtl_privacy.training.phases import Phases
-from tf_mtl_privacy.training.private_optimizers import private_adam
-from tf_mtl_privacy.training.private_updates import PrivatePlan, private_plan
-from tf_mtl_privacy.training.record import RunRecord
+from tf_mtl_privacy.training.private_updates import PrivatePlan, private_adam, private_plan
 from tf_mtl_privacy.training.schedule import initial_beta
-from tf_mtl_privacy.training.spending import Spending
 
 VALIDATION_ROWS = 256
 # The noise's size has no part in the time of a step: it is given, which saves the calibration.

@@ -22,8 +22,8 @@ from experiments.runs import one_line_errors, say
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json, write_atomic
 from tf_mtl_privacy.privacy.noise_record import NOISE
-from tf_mtl_privacy.reporting.model_runs import MODELS
-from tf_mtl_privacy.reporting.model_table_text import markdown_table
+from tf_mtl_privacy.reporting.model_table import MODELS
+from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 from tf_mtl_privacy.reporting.risk_reduction import PAPER
 from tf_mtl_privacy.reporting.run_figures import DECIBEL, RATE, figure_text
 

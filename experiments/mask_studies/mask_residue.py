@@ -19,12 +19,12 @@ import numpy as np
 
 from experiments.runs import one_line_errors
 from tf_mtl_privacy.data.synthetic_faces import rendering
-from tf_mtl_privacy.data.synthetic_faces.labels import draw_labels
+from tf_mtl_privacy.data.synthetic_faces.attributes import draw_labels
 from tf_mtl_privacy.data.synthetic_faces.painter import Style
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_json
-from tf_mtl_privacy.models.mask import is_masked, painted
-from tf_mtl_privacy.reporting.model_table_text import markdown_table
+from tf_mtl_privacy.removal.mask import is_masked, painted
+from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 from tf_mtl_privacy.training.saved_run import load_run
 
 Array = np.ndarray[Any, Any]

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from experiments.runs import INTERRUPTED, Run, Train, exit_code, split_flags, trained
 from tf_mtl_privacy.cli import execute
 from tf_mtl_privacy.report import main as report
-from tf_mtl_privacy.reporting.model_runs import table_runs
+from tf_mtl_privacy.reporting.model_table import table_runs
 
 
 def planned(runs: str, seeds: int, extra: Sequence[str] = ()) -> list[Run]:

@@ -22,16 +22,16 @@ import numpy as np
 
 from experiments.runs import one_line_errors, say
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data.synthetic_source import attacker_faces
+from tf_mtl_privacy.data.sources.synthetic import attacker_faces
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
+from tf_mtl_privacy.evaluation.probes.budget import SETTINGS, Setting
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.evaluation.probes.power import PIXELS_BAR
-from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
+from tf_mtl_privacy.evaluation.probes.summary import PIXELS_BAR
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.reporting.environment import commit, hardware, versions
-from tf_mtl_privacy.reporting.model_table_text import markdown_table
+from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 
 ATTACKER, COLUMNS = "soft_standardised", ("start", "validation", "test", "processor_seconds")
 _CLASSES = 8

@@ -87,8 +87,8 @@ def attacked(folder: str, rows: int) -> dict[str, Any]:
         rows: maximum number of members and of non-members.
     """
     from tf_mtl_privacy.data.opening import open_dataset
+    from tf_mtl_privacy.evaluation.membership.budget import EFFORTS
     from tf_mtl_privacy.evaluation.membership.saved import attack_run
-    from tf_mtl_privacy.evaluation.membership.settings import EFFORTS
     from tf_mtl_privacy.reporting.environment import environment
     from tf_mtl_privacy.training.saved_run import load_run
 

@@ -24,16 +24,16 @@ from experiments.runs import names, one_line_errors, say
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
-from tf_mtl_privacy.data.synthetic_source import attacker_faces
+from tf_mtl_privacy.data.sources.synthetic import attacker_faces
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
+from tf_mtl_privacy.evaluation.probes.budget import SETTINGS, Setting
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, Labelled, own_rows, unseen_rows
-from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
 from tf_mtl_privacy.evaluation.probes.summary import KINDS, UNSEEN
 from tf_mtl_privacy.files import write_json
-from tf_mtl_privacy.reporting.model_table_text import markdown_table
+from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
 
 # Attackers that need the discriminator of the run.

@@ -7,12 +7,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy import audit, audit_parts, cli, export
+from tf_mtl_privacy import audit, cli, export
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation import inversion
-from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting
+from tf_mtl_privacy.evaluation.audit import parts
+from tf_mtl_privacy.evaluation.inversion import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import run as membership_run
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
 from tf_mtl_privacy.privacy.noise_record import NOISE
@@ -165,14 +166,14 @@ def test_wrong_requests_are_one_line(trained, tmp_path, capsys, flags, named):
 @pytest.mark.slow
 @pytest.mark.usefixtures("untraced_here")
 def test_shadow_models_are_kept_and_trained_on_as_many_rows(run_dir, monkeypatch):
-    trained_on, train = [], audit_parts._train_shadow
+    trained_on, train = [], parts._train_shadow
     monkeypatch.setattr(audit, "inversion_part", lambda audited: None)
 
     def counted(audited, number, rows, place):
         trained_on.append(len(rows.numbers))
         return train(audited, number, rows, place)
 
-    monkeypatch.setattr(audit_parts, "_train_shadow", counted)
+    monkeypatch.setattr(parts, "_train_shadow", counted)
     for _ in range(2):
         assert audited(f"--run_dir={run_dir}", "--shadows=4", "--rows=64") == 0
     assert trained_on == [64] * 4

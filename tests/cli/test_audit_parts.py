@@ -9,11 +9,11 @@ import pytest
 
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy import audit as audit_command
-from tf_mtl_privacy import audit_parts
-from tf_mtl_privacy.audit_power import power_part
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.evaluation.audit import parts as audit_parts
+from tf_mtl_privacy.evaluation.audit.reference_run import power_part
+from tf_mtl_privacy.evaluation.membership.attacks import halves
 from tf_mtl_privacy.evaluation.membership.run import Membership
-from tf_mtl_privacy.evaluation.membership.selection import halves
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 
 

@@ -124,7 +124,7 @@ from tf_mtl_privacy import cli
 def main(parsed):
     cli.load_tensorflow()
     import keras
-    from tf_mtl_privacy.models.keras_settings import check_keras_settings
+    from tf_mtl_privacy.models.layers import check_keras_settings
     check_keras_settings()
     print(keras.config.floatx(), keras.config.image_data_format(), keras.config.epsilon(),
           keras.layers.Dense(1).dtype_policy.name, keras.layers.Conv2D(1, 1).data_format)

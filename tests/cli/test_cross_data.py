@@ -15,12 +15,12 @@ from tf_mtl_privacy.data.fingerprints import keyed
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluate import evaluate_run
-from tf_mtl_privacy.evaluation.membership import shadows
+from tf_mtl_privacy.evaluation.membership import lira
+from tf_mtl_privacy.evaluation.membership.budget import Effort
 from tf_mtl_privacy.evaluation.membership.saved import Shadows, attack_run
-from tf_mtl_privacy.evaluation.membership.settings import Effort
-from tf_mtl_privacy.evaluation.probes import kept, saved
+from tf_mtl_privacy.evaluation.probes import probe_cache, saved
+from tf_mtl_privacy.evaluation.probes.budget import FAST
 from tf_mtl_privacy.evaluation.probes.rows import Labelled
-from tf_mtl_privacy.evaluation.probes.settings import FAST
 from tf_mtl_privacy.training.saved_run import load_run
 
 
@@ -90,7 +90,7 @@ def recorded_digests(monkeypatch):
         plain.append(digest)
         return fingerprints.published(digest, key)
 
-    for module in (kept, shadows):
+    for module in (probe_cache, lira):
         monkeypatch.setattr(module, "published", published)
     return plain
 
@@ -146,9 +146,9 @@ def test_kept_readings_and_shadows_have_no_plain_digest_and_are_found_again(
 
 def test_drawn_faces_have_plain_digests():
     part = Labelled(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]))
-    plain, secret = kept.part_digest(part, None), kept.part_digest(part, b"k" * 32)
+    plain, secret = probe_cache.part_digest(part, None), probe_cache.part_digest(part, b"k" * 32)
     assert len(plain) == 16 and secret == keyed(plain, b"k" * 32)
-    assert kept.rows_digest("no rows", b"k" * 32) == "no rows"
+    assert probe_cache.rows_digest("no rows", b"k" * 32) == "no rows"
 
 
 def test_it_works_from_another_folder_and_a_folder_s_name_does_not_make_it_other_data(

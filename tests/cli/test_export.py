@@ -6,7 +6,7 @@ import shutil
 import pytest
 
 from tf_mtl_privacy import cli
-from tf_mtl_privacy.export import main
+from tf_mtl_privacy.export.__main__ import main
 
 
 def run(*arguments):

@@ -154,7 +154,7 @@ def test_train_failed_start_does_not_refuse_the_corrected_command(
         if word == "weights.h5":
             labels.write_text(text)
         if word == "out of memory":
-            monkeypatch.setattr("tf_mtl_privacy.training.loop.Loop._step", overflow)
+            monkeypatch.setattr("tf_mtl_privacy.training.trainer.Loop._step", overflow)
         found, _, err = command("train", *flags, *more)
         assert found == code and word in err, err
         assert not (tmp_path / "empty" / "runs").exists(), err

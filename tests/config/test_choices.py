@@ -7,7 +7,7 @@ import pytest
 from tests.training.tiny import tiny_arrays
 from tf_mtl_privacy.config import Config, DataConfig, GameConfig, ModelConfig, PrivacyConfig
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.training.trainable import check_trainable
+from tf_mtl_privacy.training.validate_inputs import check_trainable
 
 CHOICES = [("keep", "best", "last"), ("check_epochs", 2, 0)]
 

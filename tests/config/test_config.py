@@ -20,8 +20,7 @@ from tf_mtl_privacy.config import (
     expectation,
     section_types,
 )
-from tf_mtl_privacy.config.options import option
-from tf_mtl_privacy.config.parsing import parse_tasks, parse_thresholds
+from tf_mtl_privacy.config.options import option, parse_tasks, parse_thresholds
 from tf_mtl_privacy.errors import UsageError
 
 OPTIONS = [(kind, field) for kind in section_types().values() for field in dataclasses.fields(kind)]

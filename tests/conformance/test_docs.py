@@ -197,11 +197,11 @@ def test_the_reference_comes_from_docstrings_and_has_every_option(site):
     for name in (
         "training.fit.fit",
         "privacy.optimizer.DPAdam",
-        "privacy.poisson.PoissonBatches",
+        "privacy.batch_selection.PoissonBatches",
         "data.dataset.Dataset",
         "evaluation.probes.attack.attack",
         "serving.client.connecting.connect",
-        "serving.exporting.export_run",
+        "export.exporting.export_run",
         "serving.server.running.CheckServer",
     ):
         assert f'id="tf_mtl_privacy.{name}"' in text, name

@@ -10,12 +10,12 @@ PACKAGE = "tf_mtl_privacy"
 # Every other module directly in the package is a command or its plumbing: floor 5.
 FLOORS = {
     **dict.fromkeys(
-        ("config", "contract", "types", "errors", "files", "progress", "start_files"), 0
+        ("config", "serving_signature", "types", "errors", "files", "progress", "start_files"), 0
     ),
-    **dict.fromkeys(("data", "models", "privacy"), 1),
+    **dict.fromkeys(("data", "models", "privacy", "removal"), 1),
     "training": 2,
     "evaluation": 3,
-    **dict.fromkeys(("reporting", "serving"), 4),
+    **dict.fromkeys(("export", "reporting", "serving"), 4),
     "verbs": 5,
 }
 TOP_FLOOR = 5
@@ -34,7 +34,7 @@ def sources(root: Path) -> dict[str, Path]:
 
 def floor_of(module: str, files: dict[str, Path]) -> int:
     parts = module.split(".")
-    if len(parts) == 1:
+    if len(parts) == 1 or parts[-1] == "__main__":
         return TOP_FLOOR
     if parts[1] in FLOORS:
         return FLOORS[parts[1]]

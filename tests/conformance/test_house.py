@@ -224,7 +224,9 @@ def test_commands_on_pages_have_a_module_and_its_flags():
     for page in pages():
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
         for verb, rest in re.findall(r"python -m tf_mtl_privacy\.(\w+)([^\n`]*)", text):
-            assert (ROOT / "tf_mtl_privacy" / f"{verb}.py").is_file(), f"{page.name}: {verb}"
+            package = ROOT / "tf_mtl_privacy"
+            modules = (package / f"{verb}.py", package / verb / "__main__.py")
+            assert any(module.is_file() for module in modules), f"{page.name}: {verb}"
             assert flags_named(rest) <= flags_of(verb) | FOREIGN, f"{page.name}: {verb}{rest}"
             checked += 1
     assert checked >= 4

@@ -8,8 +8,7 @@ from tests.fakes.pictures import picture
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import open_dataset, open_store
 from tf_mtl_privacy.data.opening import open_source
-from tf_mtl_privacy.data.points import map_points
-from tf_mtl_privacy.data.preprocess import prepare_pixels
+from tf_mtl_privacy.data.preprocess import map_points, prepare_pixels
 from tf_mtl_privacy.errors import RunError, UsageError
 
 SIZE = 32

@@ -9,8 +9,8 @@ from tests.fakes.folders import write_csv
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import Dataset, open_dataset
 from tf_mtl_privacy.data.class_counts import class_lines, class_warnings
-from tf_mtl_privacy.data.classes import bin_names, reordered, with_classes
-from tf_mtl_privacy.data.source import Table
+from tf_mtl_privacy.data.labels import bin_names, reordered, with_classes
+from tf_mtl_privacy.data.sources.base import Table
 from tf_mtl_privacy.errors import UsageError
 
 YEARS = ("2", "17.5", "18", "39", "40", "95", "nan")

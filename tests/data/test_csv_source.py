@@ -5,10 +5,10 @@ from tests.fakes.folders import write_csv
 from tests.fakes.pictures import picture
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import open_dataset, open_store
-from tf_mtl_privacy.data.csv_source import encode
-from tf_mtl_privacy.data.image_files import content_hash, images_hash, list_images
 from tf_mtl_privacy.data.opening import open_source
-from tf_mtl_privacy.data.source import fingerprint
+from tf_mtl_privacy.data.sources.base import fingerprint
+from tf_mtl_privacy.data.sources.csv_folder import encode
+from tf_mtl_privacy.data.sources.image_files import content_hash, images_hash, list_images
 from tf_mtl_privacy.data.splitting import SPLIT_VERSION
 from tf_mtl_privacy.errors import UsageError
 
@@ -253,7 +253,7 @@ def test_names_that_are_read_as_written_keep_their_store(tmp_path):
 @pytest.mark.parametrize("seed", range(4))
 def test_the_order_of_classes_with_nan_does_not_depend_on_the_process(python, seed):
     code = (
-        "from tf_mtl_privacy.data.csv_source import encode; "
+        "from tf_mtl_privacy.data.sources.csv_folder import encode; "
         "print(encode(['10', 'nan', '3', 'inf', '2', '1', '-inf'])[1])"
     )
     done = python("-c", code, env={"PYTHONHASHSEED": str(seed)})

@@ -5,9 +5,14 @@ import numpy as np
 import pytest
 
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data.identity import choose_people, split_by_person
-from tf_mtl_privacy.data.labels import attribute, joint_code, make_targets
-from tf_mtl_privacy.data.source import Table
+from tf_mtl_privacy.data.labels import (
+    attribute,
+    choose_people,
+    joint_code,
+    make_targets,
+    split_by_person,
+)
+from tf_mtl_privacy.data.sources.base import Table
 from tf_mtl_privacy.data.splitting import (
     limit_rows,
     random_split,

@@ -5,9 +5,9 @@ from tests.fakes.folders import CELEBA_ATTRIBUTES, LFW_ATTRIBUTES, LFW_SCORES, w
 from tests.fakes.pictures import encoded, picture
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import open_dataset
-from tf_mtl_privacy.data.lfw import read_scores
 from tf_mtl_privacy.data.opening import open_source
 from tf_mtl_privacy.data.preprocess import decode_content, prepare_pixels
+from tf_mtl_privacy.data.sources.lfw import read_scores
 from tf_mtl_privacy.errors import UsageError
 
 

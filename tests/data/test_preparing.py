@@ -14,8 +14,7 @@ import pytest
 
 from tests.fakes.sources import MemorySource
 from tf_mtl_privacy.data import preparing
-from tf_mtl_privacy.data.journal import Block, BlockJournal
-from tf_mtl_privacy.data.preparing import JOURNAL, prepare_store, store_folder
+from tf_mtl_privacy.data.preparing import JOURNAL, Block, BlockJournal, prepare_store, store_folder
 from tf_mtl_privacy.data.store import Store
 from tf_mtl_privacy.errors import RunError
 

@@ -8,10 +8,10 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from tests.fakes.pictures import encoded, picture
-from tf_mtl_privacy.data.orientation import exif_orientation
-from tf_mtl_privacy.data.points import map_points
 from tf_mtl_privacy.data.preprocess import (
     decode_content,
+    exif_orientation,
+    map_points,
     prepare_content,
     prepare_pixels,
     read_picture,

@@ -4,11 +4,12 @@ import pytest
 from tests.fakes import tfds_faces
 from tests.fakes.pictures import picture
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data import open_dataset, preparing, tfds_source
+from tf_mtl_privacy.data import open_dataset, preparing
 from tf_mtl_privacy.data.headers import PREPROCESS_VERSION
 from tf_mtl_privacy.data.opening import open_source
 from tf_mtl_privacy.data.preprocess import prepare_pixels
-from tf_mtl_privacy.data.source import fingerprint
+from tf_mtl_privacy.data.sources import tfds
+from tf_mtl_privacy.data.sources.base import fingerprint
 from tf_mtl_privacy.data.splitting import SPLIT_VERSION
 from tf_mtl_privacy.errors import UsageError
 
@@ -90,7 +91,7 @@ def test_identities_are_not_there(data_dir, tmp_path):
 
 
 def test_whole_numbers_are_labels_with_their_values_for_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds_source, "_MOST_NUMBERS", 8)
+    monkeypatch.setattr(tfds, "_MOST_NUMBERS", 8)
     tfds_faces.write(tmp_path / "tfds", numbers=True)
     asked = {"tasks": "age=years,place=room", "private_label": "mood"}
     dataset = open_dataset(config(tmp_path / "tfds", tmp_path, **asked))

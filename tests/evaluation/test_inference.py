@@ -6,8 +6,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy.training.inference import compiled_forward, mean_image, predict_rows
-from tf_mtl_privacy.training.predict_images import predict_images
+from tf_mtl_privacy.training.inference import (
+    compiled_forward,
+    mean_image,
+    predict_images,
+    predict_rows,
+)
 
 
 def test_agrees_with_the_networks_called_by_hand(bundle, dataset):

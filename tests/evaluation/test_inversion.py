@@ -7,8 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.evaluation.inversion import epochs, invert
-from tf_mtl_privacy.evaluation.inversion_decoder import DecoderSetting, fit_decoder
+from tf_mtl_privacy.evaluation.inversion import DecoderSetting, epochs, fit_decoder, invert
 
 SIZE, STRIDE, TRAIN, TESTS = 16, 4, 300, 80
 CELLS = SIZE // STRIDE

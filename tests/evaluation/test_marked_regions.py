@@ -13,10 +13,10 @@ from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.evaluation import regions as figures
-from tf_mtl_privacy.evaluation.marked_regions import marked_regions
+from tf_mtl_privacy.evaluation.regions import marked_regions
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.models.mask import region_finder, switch_mask
-from tf_mtl_privacy.run_pictures import write_pictures
+from tf_mtl_privacy.removal.mask import region_finder, switch_mask
+from tf_mtl_privacy.reporting.run_pictures import write_pictures
 from tf_mtl_privacy.training.region_maps import region_maps
 
 RNG = np.random.default_rng(0)
@@ -176,7 +176,7 @@ def test_eyes_of_photographs_are_found_by_their_landmarks():
 
 
 def test_of_many_rows_evenly_spaced_ones_are_taken(monkeypatch):
-    monkeypatch.setattr("tf_mtl_privacy.evaluation.marked_regions._MOST_ROWS", 15)
+    monkeypatch.setattr("tf_mtl_privacy.evaluation.regions._MOST_ROWS", 15)
     dataset, true = faces()
     run = run_of(dataset, mask=True)
     rows = np.arange(20, 60, 3)

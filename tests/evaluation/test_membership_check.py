@@ -8,8 +8,8 @@ import pytest
 from sklearn.metrics import roc_curve
 
 from tf_mtl_privacy.data.dataset import Dataset
-from tf_mtl_privacy.evaluation.membership.selection import halves
-from tf_mtl_privacy.evaluation.membership_check import success_rate
+from tf_mtl_privacy.evaluation.membership.attacks import halves
+from tf_mtl_privacy.evaluation.membership.quick_check import success_rate
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.layers import layer_seed
 

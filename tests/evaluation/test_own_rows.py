@@ -10,7 +10,11 @@ from tests.fakes.folders import write_csv
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import open_dataset
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluation.own_rows import own_dataset, refuse_trained_rows, seen_people
+from tf_mtl_privacy.evaluation.train_test_overlap import (
+    own_dataset,
+    refuse_trained_rows,
+    seen_people,
+)
 
 
 def table(count=60):

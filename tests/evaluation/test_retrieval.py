@@ -3,11 +3,7 @@
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.evaluation.retrieval import (
-    Embedding,
-    nearest_is_own,
-    nearest_is_same_person,
-)
+from tf_mtl_privacy.evaluation.inversion import Embedding, nearest_is_own, nearest_is_same_person
 
 
 def cosines(queries: np.ndarray, gallery: np.ndarray) -> np.ndarray:

@@ -4,13 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import chi2_contingency
 
-from tf_mtl_privacy.evaluation.subgroups import (
-    PRIVATE,
-    group_accuracy,
-    holm,
-    homogeneity,
-    subgroups,
-)
+from tf_mtl_privacy.evaluation.utility import PRIVATE, group_accuracy, holm, homogeneity, subgroups
 
 
 def test_group_accuracy_by_hand():

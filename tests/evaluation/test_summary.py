@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from tf_mtl_privacy.evaluation.quality import restoration
 from tf_mtl_privacy.evaluation.summary import evaluation_summary
+from tf_mtl_privacy.evaluation.utility import restoration
 from tf_mtl_privacy.training.inference import mean_image, predict_rows
 
 

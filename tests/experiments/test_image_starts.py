@@ -10,9 +10,9 @@ from experiments.probe_studies import image_starts
 from tests.evaluation.probes.conftest import TINY
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.data.synthetic_source import fresh_faces
+from tf_mtl_privacy.data.sources.synthetic import fresh_faces
+from tf_mtl_privacy.evaluation.probes.budget import FAST
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
-from tf_mtl_privacy.evaluation.probes.settings import FAST
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from tests.evaluation.probes.conftest import TINY
 from tests.evaluation.probes.runs import untrained_run
 from tf_mtl_privacy.config import Config, DataConfig
 from tf_mtl_privacy.data.opening import open_dataset
-from tf_mtl_privacy.data.synthetic_source import attacker_faces
+from tf_mtl_privacy.data.sources.synthetic import attacker_faces
 from tf_mtl_privacy.errors import RunError
-from tf_mtl_privacy.evaluation.probes.settings import FAST
+from tf_mtl_privacy.evaluation.probes.budget import FAST
 
 
 def reading(setting, attacker, validation, test):

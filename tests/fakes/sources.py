@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from tf_mtl_privacy.data.source import Pictures, Table
+from tf_mtl_privacy.data.sources.base import Pictures, Table
 
 
 class MemorySource:

@@ -10,7 +10,7 @@ from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.backbone import load_backbone, split_encoder
 from tf_mtl_privacy.models.bundle import build_bundle, load_bundle_weights, save_bundle
 from tf_mtl_privacy.models.encoder import build_encoder
-from tf_mtl_privacy.models.mask import has_mask, is_masked, mask_map, region_finder, switch_mask
+from tf_mtl_privacy.removal.mask import has_mask, is_masked, mask_map, region_finder, switch_mask
 
 MASK = RemovalConfig(mask="learned", mask_width=4, region_labels="train")
 IMAGES = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float32)

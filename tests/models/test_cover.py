@@ -5,9 +5,17 @@ import pytest
 from scipy import ndimage
 
 from tf_mtl_privacy.config import ModelConfig, RemovalConfig
-from tf_mtl_privacy.models.cover import Cells, Cover, WithoutAxis
 from tf_mtl_privacy.models.encoder import build_encoder
-from tf_mtl_privacy.models.mask import colour_of, mask_map, painted, region_finder, switch_mask
+from tf_mtl_privacy.removal.mask import (
+    Cells,
+    Cover,
+    WithoutAxis,
+    colour_of,
+    mask_map,
+    painted,
+    region_finder,
+    switch_mask,
+)
 
 AXIS = np.array([0.48, -0.76, 0.44], np.float32)
 AXIS /= np.linalg.norm(AXIS)

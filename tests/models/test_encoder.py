@@ -11,7 +11,7 @@ import pytest
 from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.encoder import build_encoder
-from tf_mtl_privacy.models.pretrained import TAPS
+from tf_mtl_privacy.models.weights import TAPS
 
 RNG = np.random.default_rng(0)
 NARROW = {"encoder": "compact", "compact_width": 8, "feature_channels": 4}

@@ -8,7 +8,7 @@ import pytest
 from tests.models.run_folders import TASKS, config_of
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle, load_bundle_weights, save_bundle
-from tf_mtl_privacy.models.erasure import Erasure, before_erasure, erasure_of
+from tf_mtl_privacy.removal.erasure import Erasure, before_erasure, erasure_of
 
 
 def bundle_of(classes=8, seed=1):

@@ -7,7 +7,7 @@ import pytest
 from tf_mtl_privacy.config import ModelConfig, RemovalConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.encoder import build_encoder
-from tf_mtl_privacy.models.mask import (
+from tf_mtl_privacy.removal.mask import (
     Cells,
     Cover,
     cover_cells,

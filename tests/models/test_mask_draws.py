@@ -3,7 +3,7 @@
 import numpy as np
 import tensorflow as tf
 
-from tf_mtl_privacy.models.mask import tried_cells
+from tf_mtl_privacy.removal.mask import tried_cells
 
 
 def _uniform(shape, seed):

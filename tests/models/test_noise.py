@@ -10,7 +10,8 @@ from scipy.stats import chi2
 from tests.models.run_folders import TASKS, config_of, finished_run, starting_from
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle, load_bundle_weights, save_bundle
-from tf_mtl_privacy.models.noise import (
+from tf_mtl_privacy.models.weights import read_weights
+from tf_mtl_privacy.removal.noise import (
     FeatureNoise,
     count_draws,
     draw_anew,
@@ -19,7 +20,6 @@ from tf_mtl_privacy.models.noise import (
     noiseless,
     noisy,
 )
-from tf_mtl_privacy.models.weights import read_weights
 
 DEVIATION = 0.5
 

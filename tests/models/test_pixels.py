@@ -6,9 +6,9 @@ import pytest
 
 from tf_mtl_privacy.config import ModelConfig, RemovalConfig
 from tf_mtl_privacy.models.encoder import build_encoder
-from tf_mtl_privacy.models.mask import mask_map, region_finder, switch_mask
-from tf_mtl_privacy.models.pixels import from_cells, to_cells
+from tf_mtl_privacy.models.layers import from_cells, to_cells
 from tf_mtl_privacy.models.restorer import LogOdds, build_restorer
+from tf_mtl_privacy.removal.mask import mask_map, region_finder, switch_mask
 
 RNG = np.random.default_rng(1)
 SMALL = ModelConfig(compact_width=8, feature_channels=4, pixel_path=True)

@@ -5,8 +5,7 @@ import pytest
 import tensorflow as tf
 
 from tests.privacy.networks import sgd_update
-from tf_mtl_privacy.models.discriminator import build_discriminator
-from tf_mtl_privacy.models.whitening import whitening_of
+from tf_mtl_privacy.models.discriminator import build_discriminator, whitening_of
 from tf_mtl_privacy.privacy import assert_rows_independent
 from tf_mtl_privacy.training import losses
 

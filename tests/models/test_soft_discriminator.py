@@ -4,8 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.models.discriminator import build_discriminator
-from tf_mtl_privacy.models.whitening import whitening_of
+from tf_mtl_privacy.models.discriminator import build_discriminator, whitening_of
 
 
 def soft(shape=(8, 8, 6), whitened=False):

@@ -9,8 +9,8 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting import FINE, SEARCH, epsilon, replace_one_epsilon
-from tf_mtl_privacy.privacy.accounting_events import (
+from tf_mtl_privacy.privacy.accounting.epsilon import FINE, SEARCH, epsilon, replace_one_epsilon
+from tf_mtl_privacy.privacy.accounting.events import (
     SHUFFLED_EPOCHS,
     Mechanism,
     Phase,

@@ -8,16 +8,15 @@ from scipy.integrate import quad
 from scipy.special import logsumexp
 from scipy.stats import binom, norm
 
-from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
-from tf_mtl_privacy.privacy.accounting_pld import group_pld
-from tf_mtl_privacy.privacy.accounting_rdp import (
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.pld import group_pld, hockey_stick, mixture_loss
+from tf_mtl_privacy.privacy.accounting.rdp import (
     _group_bound,
     _group_integral,
     _orders,
     _sampled_gaussian,
 )
-from tf_mtl_privacy.privacy.gaussian_mixture import hockey_stick, mixture_loss
 
 DELTA = 1e-5
 

@@ -3,9 +3,9 @@
 import pytest
 
 from tests.privacy.reference import reference_epsilon
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism
-from tf_mtl_privacy.privacy.budget import affordable_together, largest
-from tf_mtl_privacy.privacy.ledger_state import VERSION, LedgerHeader, LedgerState
+from tf_mtl_privacy.privacy.accounting.calibration import affordable_together, largest
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism
+from tf_mtl_privacy.privacy.ledger import VERSION, LedgerHeader, LedgerState
 
 DELTA = 1e-5
 MECHANISMS = {

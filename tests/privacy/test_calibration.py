@@ -8,9 +8,9 @@ from scipy.stats import norm
 
 from tests.privacy.reference import reference_epsilon
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
-from tf_mtl_privacy.privacy.calibration import calibrated, max_steps, noise_for_epsilon
+from tf_mtl_privacy.privacy.accounting.calibration import calibrated, max_steps, noise_for_epsilon
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
 
 DELTA = 1e-5
 

@@ -184,14 +184,14 @@ def test_the_sum_is_divided_by_the_expected_batch_size(backend):
 
 
 def test_large_batches_go_in_chunks_and_give_the_same(monkeypatch):
-    from tf_mtl_privacy.privacy.clipping import chunks
+    from tf_mtl_privacy.privacy.clipping import request
 
     inputs = keras.Input((6, 6, 2))
     x = LAYERS.Conv2D(4, 3, activation="relu")(inputs)
     model = keras.Model(inputs, LAYERS.Dense(3)(LAYERS.Flatten()(x)))
     data, labels = rows(11, (6, 6, 2), 3)
     whole, _ = sgd_update(model, data, cross_entropy(labels), 0.3)
-    monkeypatch.setattr(chunks, "_FLOATS_AT_ONCE", 1600)  # four rows at a time, the last overlaps
+    monkeypatch.setattr(request, "_FLOATS_AT_ONCE", 1600)  # four rows at a time, the last overlaps
     parts, _ = sgd_update(model, data, cross_entropy(labels), 0.3)
     np.testing.assert_allclose(flat(parts), flat(whole), atol=1e-6)
     np.testing.assert_allclose(flat(parts), by_hand(model, data, labels, 0.3), atol=1e-6)

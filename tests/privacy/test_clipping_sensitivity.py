@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from benchmarks.clipping_sensitivity import CLIP, TOLERANCE, Case, cases, clipped_sum, movement
 from tests.privacy.networks import LAYERS
-from tf_mtl_privacy.privacy.clipping import chunks, contribution
+from tf_mtl_privacy.privacy.clipping import contribution, request
 from tf_mtl_privacy.privacy.clipping.backends import BACKENDS, make_backend
 from tf_mtl_privacy.privacy.clipping.contribution import prefers_gram
 from tf_mtl_privacy.privacy.clipping.request import Request
@@ -210,13 +210,13 @@ def test_sums_are_not_rounded_to_float32(backend):
 
 @pytest.mark.parametrize("rows", [1, 4, 7])
 def test_chunks_of_sums_count_each_row_once(monkeypatch, rows):
-    monkeypatch.setattr(chunks, "_FLOATS_AT_ONCE", 12)
+    monkeypatch.setattr(request, "_FLOATS_AT_ONCE", 12)
     values = np.arange(1.0, rows + 1)
     weights = tf.constant(np.ones(rows))
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float64)])
     def total(parts):
-        return chunks.sum_by_chunks(
+        return request.sum_by_chunks(
             lambda own, part: tf.reduce_sum(own * part), weights, [parts], 4, ()
         )
 

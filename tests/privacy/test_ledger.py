@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
-from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, Ledger, read_ledger
-from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
+from tf_mtl_privacy.privacy.accounting.calibration import affordable_together
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, Ledger, LedgerHeader, read_ledger
 
 DELTA = 1e-5
 PRE, ADV = Mechanism(3.0, 0.1, rows=640), Mechanism(4.0, 0.1, rows=640)
@@ -230,15 +230,20 @@ def test_epsilon_of_a_phase_and_of_the_run(tmp_path):
 def test_training_stops_before_it_overspends(tmp_path):
     with Ledger(tmp_path, HEADER) as ledger:
         target, done = 1.0, 0
-        while granted := ledger.affordable("adversarial", 40, target, DELTA, plan=100):
+
+        def affordable(phase, count, within=("adversarial",)):
+            state = read_ledger(tmp_path)
+            return affordable_together(state, [phase], count, target, DELTA, within=within)
+
+        while granted := affordable("adversarial", 40):
             ledger.reserve("adversarial", granted)
             done += granted
         assert done > 40 and ledger.epsilon(DELTA) <= target
-        assert not ledger.can_reserve("adversarial", 1, target, DELTA)
+        assert affordable("adversarial", 1) == 0
         assert epsilon([Phase(ADV, round(done * 1.02))], DELTA) > target
         # Another phase has a budget of its own, unless the budget is that of the whole run.
-        assert ledger.can_reserve("discriminator", 10, target, DELTA)
-        assert not ledger.can_reserve("discriminator", 10, target, DELTA, whole_run=True)
+        assert affordable("discriminator", 10, ("discriminator",)) == 10
+        assert affordable("discriminator", 10, None) < 10
 
 
 def test_shuffled_epochs_count_what_was_repeated(tmp_path):
@@ -258,7 +263,8 @@ def test_shuffled_epochs_count_what_was_repeated(tmp_path):
         assert ledger.phases()["adversarial"].exposures == 7
         target = epsilon([Phase(mechanism, 80)], DELTA) * 1.001
         # An eighth pass is affordable, to the end of the epoch that has begun and of the next.
-        assert ledger.affordable("adversarial", 100, target, DELTA) == 19
+        state = read_ledger(tmp_path)
+        assert affordable_together(state, ["adversarial"], 100, target, DELTA) == 19
 
 
 def test_unknown_phases_and_empty_reservations_are_refused(tmp_path):

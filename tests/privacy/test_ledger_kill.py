@@ -14,9 +14,9 @@ PROGRAM = """
 import os, sys, time
 from pathlib import Path
 from tf_mtl_privacy.files import write_atomic
-from tf_mtl_privacy.privacy.accounting_events import Mechanism
+from tf_mtl_privacy.privacy.accounting.events import Mechanism
 from tf_mtl_privacy.privacy.ledger import Ledger
-from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
+from tf_mtl_privacy.privacy.ledger import LedgerHeader
 
 folder, total, block, every = Path(sys.argv[1]), *map(int, sys.argv[2:])
 saved = folder / "checkpoint"

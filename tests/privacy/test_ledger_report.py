@@ -5,10 +5,9 @@ import json
 import pytest
 
 from tests.privacy.reference import reference_epsilon
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism
-from tf_mtl_privacy.privacy.ledger import Ledger, read_ledger
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism
+from tf_mtl_privacy.privacy.ledger import Ledger, LedgerHeader, read_ledger
 from tf_mtl_privacy.privacy.ledger_report import ledger_report
-from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
 
 DELTA, Q = 1e-5, 0.1
 NOISE = {"discriminator": 3.0, "adversarial": 4.0}

@@ -13,12 +13,7 @@ from tests.privacy.networks import cross_entropy, dense_network, flat, rows, val
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy import DPSGD
 from tf_mtl_privacy.privacy.noise import SecretNoise, directions, radii
-from tf_mtl_privacy.privacy.noise_tail import (
-    MAX_WEIGHTS,
-    UPDATE_TAIL,
-    reach,
-    tail_probability,
-)
+from tf_mtl_privacy.privacy.noise_record import MAX_WEIGHTS, UPDATE_TAIL, reach, tail_probability
 
 DRAWS = 100_000
 

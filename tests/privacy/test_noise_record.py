@@ -6,7 +6,7 @@ import pytest
 
 from tests.reporting.private_runs import plain_dp, private_dp
 from tests.reporting.report.runs import kept_results
-from tf_mtl_privacy.evaluation.dp_audit.claim import claim_of
+from tf_mtl_privacy.evaluation.dp_audit.run import claim_of
 from tf_mtl_privacy.evaluation.membership.claims import claimed
 from tf_mtl_privacy.privacy.noise_record import NOISE, checked_audit, checked_card, checked_dp
 

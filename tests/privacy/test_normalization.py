@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.privacy.networks import LAYERS, cross_entropy, flat, rows, sgd_update
-from tf_mtl_privacy.privacy.clipping import chunks, normalization
+from tf_mtl_privacy.privacy.clipping import normalization, request
 
 SHAPE = (5, 3, 8)
 FLAGS = [(True, True), (True, False), (False, True), (False, False)]
@@ -80,7 +80,7 @@ def test_layers(axis, center, scale):
 
 
 def test_a_graph_without_known_batch_size_in_chunks(monkeypatch):
-    monkeypatch.setattr(chunks, "_FLOATS_AT_ONCE", 1000)  # four rows at a time, the last overlaps
+    monkeypatch.setattr(request, "_FLOATS_AT_ONCE", 1000)  # four rows at a time, the last overlaps
     layer = LAYERS.GroupNormalization(4)
     x, delta = built(layer, SHAPE)
     spec = tf.TensorSpec([None, *SHAPE])

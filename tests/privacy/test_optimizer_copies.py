@@ -13,9 +13,9 @@ import tensorflow as tf
 from tests.privacy.networks import cross_entropy, dense_network, rows
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy import DPSGD, DPAdam
+from tf_mtl_privacy.privacy.batch_selection import PoissonBatches
 from tf_mtl_privacy.privacy.keys import key_for_tests, secret_key
 from tf_mtl_privacy.privacy.noise import SecretNoise
-from tf_mtl_privacy.privacy.poisson import PoissonBatches
 
 WAYS = {
     "copy": copy.copy,

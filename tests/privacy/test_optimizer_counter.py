@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tests.privacy.networks import cross_entropy, dense_network, rows
 from tf_mtl_privacy.privacy import DPSGD, DPAdam
-from tf_mtl_privacy.training.state import Checkpoints
+from tf_mtl_privacy.training.checkpoints import Checkpoints
 
 
 def fresh(kind, **options):

@@ -6,12 +6,11 @@ import math
 import pytest
 
 from tests.privacy.reference import reference_epsilon
-from tf_mtl_privacy.privacy.accounting import epsilon, replace_one_epsilon, why_infinite
-from tf_mtl_privacy.privacy.accounting_events import Mechanism, Phase
-from tf_mtl_privacy.privacy.binomial import capacity_for, upper_tail
-from tf_mtl_privacy.privacy.calibration import calibrated
-from tf_mtl_privacy.privacy.noise_tail import UPDATE_TAIL, reach
-from tf_mtl_privacy.privacy.overflow import overflow_probability
+from tf_mtl_privacy.privacy.accounting.calibration import calibrated
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon, replace_one_epsilon, why_infinite
+from tf_mtl_privacy.privacy.accounting.events import Mechanism, Phase
+from tf_mtl_privacy.privacy.batch_selection import capacity_for, overflow_probability, upper_tail
+from tf_mtl_privacy.privacy.noise_record import UPDATE_TAIL, reach
 
 DELTA = 8e-6
 ROWS, Q, STEPS = 60_000, 250 / 60_000, 14_400

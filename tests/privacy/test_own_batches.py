@@ -6,10 +6,10 @@ import pytest
 from tests.privacy.reference import reference_epsilon
 from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import Phase, merged_noise
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import Phase, merged_noise
+from tf_mtl_privacy.privacy.batch_selection import PoissonBatches, check_own_batches
 from tf_mtl_privacy.privacy.keys import key_for_tests, secret_key
-from tf_mtl_privacy.privacy.poisson import PoissonBatches, check_own_batches
 
 KEY = key_for_tests(4)
 

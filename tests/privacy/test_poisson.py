@@ -9,9 +9,13 @@ from hypothesis import strategies as st
 from scipy.stats import binom, chisquare
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.binomial import capacity_for, upper_tail
+from tf_mtl_privacy.privacy.batch_selection import (
+    PoissonBatches,
+    capacity_for,
+    limit_per_person,
+    upper_tail,
+)
 from tf_mtl_privacy.privacy.keys import SecretKey, key_for_tests, secret_key
-from tf_mtl_privacy.privacy.poisson import PoissonBatches, limit_per_person
 
 KEY = key_for_tests(1)
 

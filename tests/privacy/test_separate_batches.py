@@ -7,8 +7,8 @@ import dp_accounting
 import pytest
 from dp_accounting import pld
 
-from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import Mechanism, Phase, merged_noise
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import Mechanism, Phase, merged_noise
 
 DELTA, NETWORKS = 1e-5, 3
 

@@ -3,9 +3,9 @@ import pytest
 from dp_accounting import rdp
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import Mechanism, Phase
-from tf_mtl_privacy.privacy.statements import library_epsilon, library_statement
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.statements import library_epsilon, library_statement
 
 PHASE = Phase(Mechanism(1.12, 256 / 60_000, rows=60_000), 14_063)
 

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from tests.privacy.networks import LAYERS
-from tf_mtl_privacy.privacy.clipping.vectorizable import unsafe_operations
+from tf_mtl_privacy.privacy.clipping.row_map import unsafe_operations
 
 # Each network in a process of its own: a fault is a segmentation fault, or memory overwritten.
 SCRIPT = """

@@ -9,8 +9,8 @@ import pytest
 from tests.reporting.private_runs import plain_dp, private_config, private_dp
 from tests.reporting.probes import bare_probe, whole_probe
 from tests.reporting.regions import no_regions, whole_regions
-from tf_mtl_privacy.evaluation.own_rows import NOT_KNOWN, SeenPeople
 from tf_mtl_privacy.evaluation.summary import evaluation_summary
+from tf_mtl_privacy.evaluation.train_test_overlap import NOT_KNOWN, SeenPeople
 from tf_mtl_privacy.reporting.results import build_results
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.inference import Predictions

@@ -8,8 +8,8 @@ from tf_mtl_privacy.config import (
     PrivacyConfig,
     TrainConfig,
 )
-from tf_mtl_privacy.privacy.accounting_events import POISSON, Mechanism
-from tf_mtl_privacy.privacy.ledger_state import VERSION, LedgerHeader, LedgerState
+from tf_mtl_privacy.privacy.accounting.events import POISSON, Mechanism
+from tf_mtl_privacy.privacy.ledger import VERSION, LedgerHeader, LedgerState
 from tf_mtl_privacy.training.dp_status import dp_status
 from tf_mtl_privacy.training.private_updates import UPDATES, Budget, PrivatePlan, Update
 

@@ -6,7 +6,7 @@ from tests.reporting.audits import make_audit
 from tests.reporting.private_runs import private_dp
 from tests.reporting.report.runs import kept_results
 from tf_mtl_privacy.reporting.card_text import privacy_card_text
-from tf_mtl_privacy.reporting.layout import WIDTH
+from tf_mtl_privacy.reporting.formats import WIDTH
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
 from tf_mtl_privacy.reporting.privacy_lines import epsilon
 

@@ -16,7 +16,7 @@ from tf_mtl_privacy.reporting.mask_evidence import (
     mask_line,
 )
 from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_text import model_table_markdown, model_table_text
+from tf_mtl_privacy.reporting.model_table_rows import model_table_markdown, model_table_text
 
 MASKED = {
     "removal": {"mask": "learned"},

@@ -9,11 +9,20 @@ from tests.reporting.audits import make_audit
 from tests.reporting.table_runs import results, write_run, write_table
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.flags import parse
-from tf_mtl_privacy.reporting.layout import WIDTH
-from tf_mtl_privacy.reporting.model_runs import MODELS, TableRun, command_text, table_runs
-from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_rows import figure_rows, reduction_rows
-from tf_mtl_privacy.reporting.model_table_text import model_table_markdown, model_table_text
+from tf_mtl_privacy.reporting.formats import WIDTH
+from tf_mtl_privacy.reporting.model_table import (
+    MODELS,
+    TableRun,
+    command_text,
+    model_table,
+    table_runs,
+)
+from tf_mtl_privacy.reporting.model_table_rows import (
+    figure_rows,
+    model_table_markdown,
+    model_table_text,
+    reduction_rows,
+)
 from tf_mtl_privacy.reporting.run_figures import NONE, NOT_MEASURED, SOURCES, run_figures
 
 

@@ -7,18 +7,17 @@ import pytest
 from tests.privacy.test_noise_record import LINE
 from tests.reporting.report.runs import kept_results, write_run
 from tests.reporting.table_runs import results, write_table
-from tf_mtl_privacy import export
+from tf_mtl_privacy.export import __main__ as export
+from tf_mtl_privacy.reporting.build import build_report
 from tf_mtl_privacy.reporting.card_text import privacy_card_text
 from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_rows import figure_rows
-from tf_mtl_privacy.reporting.model_table_text import model_table_text
+from tf_mtl_privacy.reporting.model_table_rows import figure_rows, model_table_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
 from tf_mtl_privacy.reporting.privacy_text import privacy_text
-from tf_mtl_privacy.reporting.report.build import build_report
-from tf_mtl_privacy.reporting.report.markdown_page import report_markdown
-from tf_mtl_privacy.reporting.report.run_folder import read_run
 from tf_mtl_privacy.reporting.run_figures import VOID, read_results
+from tf_mtl_privacy.reporting.run_folder import read_run
 from tf_mtl_privacy.reporting.tables import results_table
+from tf_mtl_privacy.reporting.write import report_markdown
 
 # Name -> its published figures: of them none may be printed but once, as withdrawn.
 PUBLISHED = {"synthetic_dp_all": ("1.9991", "2.000", "1.999"), "demo_cut_noise": ("0.4996", "0.500")}

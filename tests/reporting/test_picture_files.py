@@ -5,7 +5,7 @@ from pathlib import Path, PurePosixPath
 import pytest
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.reporting.picture_files import PictureFile, find_pictures, restored_names
+from tf_mtl_privacy.reporting.predictions import PictureFile, find_pictures, restored_names
 
 
 def test_an_empty_name_is_not_the_working_folder():

@@ -6,12 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_mtl_privacy.reporting.pictures import (
-    comparison_sheet,
-    contact_sheet,
-    enlarged,
-    png_bytes,
-)
+from tf_mtl_privacy.reporting.pictures import comparison_sheet, contact_sheet, enlarged, png_bytes
 
 
 def _flat(values, size=2):

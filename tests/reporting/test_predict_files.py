@@ -14,8 +14,8 @@ from tf_mtl_privacy import predict
 from tf_mtl_privacy.config import Config, DataConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.reporting.picture_files import find_pictures
-from tf_mtl_privacy.training.predict_images import predict_images
+from tf_mtl_privacy.reporting.predictions import find_pictures
+from tf_mtl_privacy.training.inference import predict_images
 
 CLASSES = {"gender": ("female", "male"), "age": ("young", "old")}
 

@@ -8,7 +8,7 @@ import pytest
 from dp_accounting import pld, rdp
 
 from tests.reporting.private_runs import BATCH, DELTA, PUBLIC, ROWS, STEPS, plain_dp, private_dp
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon, is_conditional
 
 CONDITIONAL = ("discriminator", "adversarial_discriminator")

@@ -7,8 +7,8 @@ import pytest
 from dp_accounting import rdp
 
 from tests.reporting.private_runs import BATCH, DELTA, ROWS, STEPS, plain_dp, private_dp
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS
-from tf_mtl_privacy.reporting.layout import WIDTH
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS
+from tf_mtl_privacy.reporting.formats import WIDTH
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines
 from tf_mtl_privacy.reporting.privacy_text import privacy_text
 

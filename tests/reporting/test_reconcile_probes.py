@@ -16,19 +16,18 @@ from tf_mtl_privacy.evaluation.intervals import clopper_pearson, wilson_interval
 from tf_mtl_privacy.evaluation.probes.summary import UNSEEN, target_summary
 from tf_mtl_privacy.reporting.attacker_lines import attacker_lines
 from tf_mtl_privacy.reporting.audit_lines import audit_table
+from tf_mtl_privacy.reporting.build import build_report
 from tf_mtl_privacy.reporting.card_text import privacy_card_text
 from tf_mtl_privacy.reporting.formats import at_most
 from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_text import model_table_text
+from tf_mtl_privacy.reporting.model_table_rows import model_table_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
 from tf_mtl_privacy.reporting.reconcile_probes import CHECK, audit_is_of, carried, leakage
-from tf_mtl_privacy.reporting.report.build import build_report
-from tf_mtl_privacy.reporting.report.html_page import report_html
-from tf_mtl_privacy.reporting.report.markdown_page import report_markdown
-from tf_mtl_privacy.reporting.report.run_folder import read_run
 from tf_mtl_privacy.reporting.run_figures import run_figures
+from tf_mtl_privacy.reporting.run_folder import read_run
 from tf_mtl_privacy.reporting.tables import results_table
-from tf_mtl_privacy.training.epoch_lines import shown_figures
+from tf_mtl_privacy.reporting.write import report_html, report_markdown
+from tf_mtl_privacy.training.trainer import shown_figures
 
 SOURCE = "thorough attackers"
 

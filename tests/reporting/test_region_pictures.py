@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tf_mtl_privacy.reporting.region_pictures import heat_over, outlined
+from tf_mtl_privacy.reporting.pictures import heat_over, outlined
 
 RNG = np.random.default_rng(0)
 

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from tf_mtl_privacy.config import Config, RemovalConfig
-from tf_mtl_privacy.reporting.removal import removal_summary
+from tf_mtl_privacy.reporting.results import removal_summary
 
 
 def config_of(removal, model="mtl_adv", **shapes):

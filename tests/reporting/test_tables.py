@@ -8,9 +8,9 @@ from scipy.stats import beta
 
 from tests.reporting.probes import patient, whole_probe
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
+from tf_mtl_privacy.reporting.formats import show
 from tf_mtl_privacy.reporting.run_files import run_files
 from tf_mtl_privacy.reporting.tables import results_table
-from tf_mtl_privacy.reporting.terminal import show
 
 
 def _line(table, start):

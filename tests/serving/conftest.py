@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.serving.runs import CARD, covered_run, noisy_run
 from tests.serving.watching import watch
-from tf_mtl_privacy.serving.exporting import Exported, export_run
+from tf_mtl_privacy.export.exporting import Exported, export_run
 
 
 @dataclasses.dataclass(frozen=True)

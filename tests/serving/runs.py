@@ -8,9 +8,8 @@ import numpy as np
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.models.cover import WithoutAxis
-from tf_mtl_privacy.models.erasure import erasure_of
-from tf_mtl_privacy.models.mask import region_finder, switch_mask
+from tf_mtl_privacy.removal.erasure import erasure_of
+from tf_mtl_privacy.removal.mask import WithoutAxis, region_finder, switch_mask
 from tf_mtl_privacy.training.saved_run import SavedRun
 
 TASKS = {"gender": ("female", "male"), "age": ("young", "middle", "old")}

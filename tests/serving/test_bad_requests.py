@@ -7,9 +7,9 @@ import tensorflow as tf
 from tests.data.test_bad_pictures import BAD, JPEG
 from tests.fakes.pictures import picture
 from tests.serving.runs import single_task_run
-from tf_mtl_privacy.contract import LARGEST_BATCH
-from tf_mtl_privacy.serving.signatures import build_signatures, missing_signatures
-from tf_mtl_privacy.training.predict_images import predict_images
+from tf_mtl_privacy.export.signatures import build_signatures, missing_signatures
+from tf_mtl_privacy.serving_signature import LARGEST_BATCH
+from tf_mtl_privacy.training.inference import predict_images
 
 SIZE = 32
 # What the answer says; pictures that are damaged behind their header get the decoder's own words.

@@ -12,10 +12,9 @@ from tests.training.tiny import tiny_arrays
 from tf_mtl_privacy.config import Config, DataConfig
 from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.serving import device_onnx
-from tf_mtl_privacy.serving.device import compared
-from tf_mtl_privacy.serving.device_files import DEVICES, check_device, check_run
-from tf_mtl_privacy.training.predict_images import predict_images
+from tf_mtl_privacy.export import device
+from tf_mtl_privacy.export.device import DEVICES, check_device, check_run, compared
+from tf_mtl_privacy.training.inference import predict_images
 
 IMAGES = np.stack([picture(seed, 32, 32) for seed in range(12)])
 
@@ -58,7 +57,7 @@ def test_noise_on_the_features_is_refused(noisy, kind):
 
 
 def test_a_missing_package_is_named(covered, monkeypatch):
-    monkeypatch.setattr(device_onnx.importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(device.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(RunError, match=r"--onnx needs the package tf2onnx: .*\[onnx\]"):
         check_run(covered, "onnx")
 

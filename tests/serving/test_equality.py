@@ -9,7 +9,7 @@ from tests.fakes.pictures import encoded, picture
 from tests.serving import loading
 from tests.serving.runs import TASKS
 from tf_mtl_privacy.data.preprocess import read_picture, to_float
-from tf_mtl_privacy.training.predict_images import predict_images
+from tf_mtl_privacy.training.inference import predict_images
 from tf_mtl_privacy.training.region_maps import region_maps
 
 SIZE = 32

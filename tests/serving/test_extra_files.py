@@ -17,8 +17,12 @@ from tensorflow_serving.config import model_server_config_pb2
 from tests.serving.runs import CARD, PRIVATE
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.serving.extra_files import without_places
-from tf_mtl_privacy.serving.server_files import health_check, server_files, write_server_files
+from tf_mtl_privacy.export.extra_files import (
+    health_check,
+    server_files,
+    without_places,
+    write_server_files,
+)
 
 FILES = server_files("faces", "2.21.0")
 FIELD = descriptor_pb2.FieldDescriptorProto

@@ -7,8 +7,8 @@ import tensorflow as tf
 from tests.fakes.pictures import picture
 from tests.serving.runs import TASKS
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.models.noise import count_draws, draw_anew, noiseless
-from tf_mtl_privacy.training.predict_images import predict_images
+from tf_mtl_privacy.removal.noise import count_draws, draw_anew, noiseless
+from tf_mtl_privacy.training.inference import predict_images
 from tf_mtl_privacy.training.region_maps import region_maps
 
 IMAGES = np.stack([picture(seed, 32, 32) for seed in range(3)])

@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from tests.fakes.pictures import encoded, picture
 from tf_mtl_privacy.data.preprocess import read_picture
-from tf_mtl_privacy.serving.pictures import files_ready, pixels_ready
+from tf_mtl_privacy.export.signatures import files_ready, pixels_ready
 
 SIZE = 32
 SHAPES = [(90, 60), (33, 32), (SIZE, SIZE), (8, 11)]

@@ -9,7 +9,7 @@ import pytest
 
 from tests.serving.watching import is_whole
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.serving.version_folder import publish, versions
+from tf_mtl_privacy.export.version_folder import publish, versions
 
 
 def write(folder, number):

@@ -6,7 +6,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from tf_mtl_privacy.errors import RunError
-from tf_mtl_privacy.serving import warmup
+from tf_mtl_privacy.export import warmup
 
 
 def records(folder):

@@ -6,9 +6,9 @@ import numpy as np
 
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import Config, GameConfig
-from tf_mtl_privacy.training import interrupt
+from tf_mtl_privacy.training import trainer
+from tf_mtl_privacy.training.checkpoints import RunRecord
 from tf_mtl_privacy.training.fit import fit
-from tf_mtl_privacy.training.record import RunRecord
 
 # 40 rows in batches of 16: 3 steps an epoch.
 STEPS, EPOCHS = 3, 2
@@ -36,7 +36,7 @@ def interrupted_fit(config, run_dir, monkeypatch, after, **options):
     book = RunRecord.count_step
     pressed = []
 
-    class Pressed(interrupt.Interrupt):
+    class Pressed(trainer.Interrupt):
         @property
         def requested(self):
             return bool(pressed)
@@ -52,7 +52,7 @@ def interrupted_fit(config, run_dir, monkeypatch, after, **options):
 
     with monkeypatch.context() as patch:
         patch.setattr(RunRecord, "count_step", count_step)
-        patch.setattr("tf_mtl_privacy.training.loop.Interrupt", Pressed)
+        patch.setattr("tf_mtl_privacy.training.trainer.Interrupt", Pressed)
         try:
             fit(config, tiny_arrays(), run_dir=run_dir, **options)
         except KeyboardInterrupt:

@@ -10,11 +10,11 @@ from tests.training.game_runs import STEPS, game_config, interrupted_fit, weight
 from tests.training.tiny import tiny_arrays
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.models.mask import has_mask, is_masked
+from tf_mtl_privacy.removal.mask import has_mask, is_masked
 from tf_mtl_privacy.training import schedule
+from tf_mtl_privacy.training.checkpoints import RunRecord
 from tf_mtl_privacy.training.checks import Checks
 from tf_mtl_privacy.training.fit import fit
-from tf_mtl_privacy.training.record import RunRecord
 
 FIGURE, UPPER = "fresh_probe_balanced_accuracy", "fresh_probe_upper"
 
@@ -71,7 +71,7 @@ def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
 @pytest.mark.usefixtures("untraced_here")
 def test_the_check_before_the_game_sees_the_encoder_before_any_removal(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "tf_mtl_privacy.training.region_phase.RegionPart._data", lambda self: self._own
+        "tf_mtl_privacy.training.mask_phase.RegionPart._data", lambda self: self._own
     )
     config = dataclasses.replace(
         game_config("mtl_adv", {"check_epochs": 1}, discriminator_epochs=0, adversarial_epochs=1),

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
-from tf_mtl_privacy.training.erasure import fit_eraser
+from tf_mtl_privacy.removal.erasure import fit_eraser
 
 # Class means (1, 0) and (-1, 0), covariance [[2, 1], [1, 1]].
 BY_HAND = np.array([[2, 1], [0, -1], [-2, -1], [0, 1]], np.float32)

@@ -8,7 +8,7 @@ import pytest
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.models.erasure import erasure_of
+from tf_mtl_privacy.removal.erasure import erasure_of
 from tf_mtl_privacy.training.erasure_phase import ErasurePart
 
 

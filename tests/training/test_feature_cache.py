@@ -9,7 +9,7 @@ from tests.training.tiny import tiny_config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.training.feature_cache import FeatureCache
+from tf_mtl_privacy.training.phase import FeatureCache
 from tf_mtl_privacy.training.validation import Validator
 
 

@@ -11,11 +11,11 @@ from tests.training.tiny import tiny_arrays
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
+from tf_mtl_privacy.training.checkpoints import RunRecord
 from tf_mtl_privacy.training.discriminators import Discriminators
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.private_updates import private_plan
-from tf_mtl_privacy.training.record import RunRecord
 
 pytestmark = pytest.mark.usefixtures("untraced")
 

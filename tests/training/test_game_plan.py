@@ -12,10 +12,8 @@ from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import GameConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.phase import Batches
-from tf_mtl_privacy.training.private_updates import private_plan
-from tf_mtl_privacy.training.shuffled_labels import shuffled_labels
-from tf_mtl_privacy.training.turns import order_seed, turns
+from tf_mtl_privacy.training.phase import Batches, shuffled_labels
+from tf_mtl_privacy.training.private_updates import order_seed, private_plan, turns
 
 # 200 rows, 32 a step: 7 steps an epoch; 3 epochs before the game and 2 in it.
 BEFORE, JOINT = 21, 14

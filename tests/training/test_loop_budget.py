@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 
 from tests.training.tiny import tiny_config
-from tf_mtl_privacy.training.loop import Loop
+from tf_mtl_privacy.training.checkpoints import DONE, RunRecord
 from tf_mtl_privacy.training.phase import Phase
-from tf_mtl_privacy.training.record import DONE, RunRecord
+from tf_mtl_privacy.training.trainer import Loop
 
 STEPS = 5  # an epoch
 FIGURES = {"gender_accuracy": 0.9, "privacy_balanced_accuracy": 0.5, "psnr_db": 20.0}

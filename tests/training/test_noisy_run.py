@@ -10,10 +10,10 @@ import tensorflow as tf
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.models.erasure import erasure_of
-from tf_mtl_privacy.models.noise import NOISE, noiseless
+from tf_mtl_privacy.removal.erasure import erasure_of
+from tf_mtl_privacy.removal.noise import NOISE, noiseless
+from tf_mtl_privacy.training.checkpoints import RunRecord
 from tf_mtl_privacy.training.fit import fit
-from tf_mtl_privacy.training.record import RunRecord
 
 # 40 rows in batches of 16: 3 steps an epoch, 6 a phase.
 STEPS = 24

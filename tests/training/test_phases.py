@@ -8,10 +8,10 @@ from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
+from tf_mtl_privacy.training.checkpoints import RunRecord
 from tf_mtl_privacy.training.phase import Batches, drawn
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.private_updates import private_plan
-from tf_mtl_privacy.training.record import RunRecord
 
 KEY = key_for_tests(3)
 

@@ -8,7 +8,7 @@ import pytest
 
 from tests.privacy.reference import reference_epsilon
 from tests.training.tiny import private_config, tiny_arrays
-from tf_mtl_privacy.data.array_store import ArrayStore
+from tf_mtl_privacy.data.store import ArrayStore
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import Bundle, build_bundle
 from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, read_ledger

@@ -14,7 +14,7 @@ import pytest
 
 from tests.privacy.reference import reference_epsilon
 from tests.training.tiny import train_in_process
-from tf_mtl_privacy.privacy.accounting import epsilon
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
 from tf_mtl_privacy.privacy.ledger import read_ledger
 
 BLOCK = 2

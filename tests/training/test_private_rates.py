@@ -9,9 +9,9 @@ from tests.training.tiny import tiny_arrays
 from tests.training.tiny_private import all_private_config
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
+from tf_mtl_privacy.training.checkpoints import RunRecord
 from tf_mtl_privacy.training.private_phases import PrivatePhases
 from tf_mtl_privacy.training.private_updates import private_plan
-from tf_mtl_privacy.training.record import RunRecord
 
 RATE, DISCRIMINATOR_RATE = 3e-4, 2e-3
 CLASSES = {"gender": 2}

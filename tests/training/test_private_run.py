@@ -19,7 +19,7 @@ from tf_mtl_privacy.data import open_dataset
 from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.privacy.ledger import read_ledger
 from tf_mtl_privacy.training.fit import fit
-from tf_mtl_privacy.training.predict_images import predict_images
+from tf_mtl_privacy.training.inference import predict_images
 from tf_mtl_privacy.training.saved_run import load_run
 
 pytestmark = pytest.mark.slow

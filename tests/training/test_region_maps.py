@@ -10,7 +10,7 @@ import tensorflow as tf
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import Bundle, build_bundle
-from tf_mtl_privacy.models.mask import region_finder, switch_mask
+from tf_mtl_privacy.removal.mask import region_finder, switch_mask
 from tf_mtl_privacy.training.region_maps import (
     evidence,
     region_maps,

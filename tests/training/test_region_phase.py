@@ -13,15 +13,14 @@ from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.models.encoder import build_encoder
-from tf_mtl_privacy.models.mask import colour_of, is_masked
 from tf_mtl_privacy.privacy.keys import key_for_tests
+from tf_mtl_privacy.removal.mask import colour_of, is_masked
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.colour_axis import colour_axis
+from tf_mtl_privacy.training.checkpoints import RunRecord
 from tf_mtl_privacy.training.fit import fit
+from tf_mtl_privacy.training.mask_phase import RegionPart, colour_axis
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.public_faces import public_faces
-from tf_mtl_privacy.training.record import RunRecord
-from tf_mtl_privacy.training.region_phase import RegionPart
 
 ORDER = ["business", "regions", "discriminator", "restorer", "adversarial"]
 

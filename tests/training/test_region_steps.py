@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy.models.mask import Cover, find_regions
-from tf_mtl_privacy.models.region_reader import build_region_reader
-from tf_mtl_privacy.training.region_steps import make_region_step
+from tf_mtl_privacy.removal.mask import Cover, build_region_reader, find_regions
+from tf_mtl_privacy.training.mask_phase import make_region_step
 
 SIZE, CLASSES, ROWS = 32, 3, 8
 

@@ -12,9 +12,8 @@ import pytest
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.privacy.accounting_events import Mechanism
-from tf_mtl_privacy.privacy.ledger import Ledger
-from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
+from tf_mtl_privacy.privacy.accounting.events import Mechanism
+from tf_mtl_privacy.privacy.ledger import Ledger, LedgerHeader
 from tf_mtl_privacy.training.fit import _fingerprint
 from tf_mtl_privacy.training.run_dir import (
     RunLabels,

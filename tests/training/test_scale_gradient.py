@@ -1,7 +1,7 @@
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy.training.scale_gradient import scale_gradient
+from tf_mtl_privacy.training.steps import scale_gradient
 
 
 @pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, -2.0])

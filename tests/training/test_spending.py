@@ -6,11 +6,10 @@ import pytest
 
 from tests.privacy.reference import reference_epsilon
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.privacy.accounting_events import Mechanism
-from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, read_ledger
-from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
+from tf_mtl_privacy.privacy.accounting.events import Mechanism
+from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, LedgerHeader, read_ledger
+from tf_mtl_privacy.training.budget_enforcer import Spending
 from tf_mtl_privacy.training.private_updates import Budget, PrivatePlan, Update
-from tf_mtl_privacy.training.spending import Spending
 
 DELTA = 1e-5
 PHASES = {

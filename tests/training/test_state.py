@@ -5,7 +5,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.privacy.optimizer import DPAdam
-from tf_mtl_privacy.training.state import Checkpoints
+from tf_mtl_privacy.training.checkpoints import Checkpoints
 
 
 def network(units=3):

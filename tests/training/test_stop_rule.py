@@ -11,8 +11,8 @@ from tf_mtl_privacy.config import GameConfig, LossConfig, ModelConfig, PrivacyCo
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.evaluation.probes.check import CHECK, fresh_check
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.training.epoch_lines import shown_figures
 from tf_mtl_privacy.training.fit import fit
+from tf_mtl_privacy.training.trainer import shown_figures
 
 # The attacker that is no network: it takes no time.
 QUICK = dataclasses.replace(

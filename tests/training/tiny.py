@@ -93,9 +93,8 @@ def _die(*_):
 def _arm(ran, death):
     """Replaces what a death hangs on by something that dies there; counts the steps."""
     from tf_mtl_privacy.privacy.ledger import Ledger
-    from tf_mtl_privacy.training.feature_cache import FeatureCache
-    from tf_mtl_privacy.training.record import RunRecord
-    from tf_mtl_privacy.training.state import Checkpoints
+    from tf_mtl_privacy.training.checkpoints import Checkpoints, RunRecord
+    from tf_mtl_privacy.training.phase import FeatureCache
 
     kind, _, where = death.partition(":")
     book, save, reserve = RunRecord.count_step, Checkpoints.save, Ledger.reserve

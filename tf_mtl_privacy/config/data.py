@@ -6,8 +6,13 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from tf_mtl_privacy.config.options import check_options, option
-from tf_mtl_privacy.config.parsing import parse_bins, parse_class_order, parse_tasks
+from tf_mtl_privacy.config.options import (
+    check_options,
+    option,
+    parse_bins,
+    parse_class_order,
+    parse_tasks,
+)
 from tf_mtl_privacy.errors import UsageError
 
 # How images of people, and a part of the rows, are chosen: see `split_by_person`, `limit_rows`.

@@ -1,12 +1,98 @@
-"""Declares and checks one option of a frozen dataclass: default, help text, allowed range."""
+"""Declares and checks one option of a frozen dataclass: default, help text, allowed range.
+
+Reads the small lists that options carry as text.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
+from collections.abc import Iterator
 from typing import Any
 
 from tf_mtl_privacy.errors import UsageError
+
+
+def parse_tasks(text: str) -> dict[str, str]:
+    """`'gender=Male,age=Young'` -> `{'gender': 'Male', 'age': 'Young'}`.
+
+    Raises:
+        UsageError: not of that form, or a name that stands twice.
+    """
+    tasks: dict[str, str] = {}
+    for part in text.split(","):
+        name, equals, attribute = (piece.strip() for piece in part.partition("="))
+        if not name.isidentifier() or not equals or not attribute or name in tasks:
+            raise UsageError(
+                f"--tasks={text}: expected name=attribute[,name=attribute], each name once"
+            )
+        tasks[name] = attribute
+    return tasks
+
+
+def parse_thresholds(flag: str, text: str) -> dict[str, float]:
+    """`'gender=0.95,age=0.80'` -> `{'gender': 0.95, 'age': 0.8}`; empty text -> `{}`.
+
+    Raises:
+        UsageError: not of that form, or a value outside [0, 1].
+    """
+    thresholds: dict[str, float] = {}
+    for part in filter(None, text.split(",")):
+        name, _, number = part.partition("=")
+        try:
+            value = float(number)
+        except ValueError:
+            value = -1.0
+        if not name.strip().isidentifier() or not 0 <= value <= 1:
+            raise UsageError(f"--{flag}={text}: expected task=accuracy with accuracy in [0, 1]")
+        thresholds[name.strip()] = value
+    return thresholds
+
+
+def parse_bins(text: str) -> dict[str, tuple[float, ...]]:
+    """`'years=18:40,height=170'` -> `{'years': (18.0, 40.0), 'height': (170.0,)}`.
+
+    Raises:
+        UsageError: not of that form, an attribute that is there twice, or edges that do not rise.
+    """
+    bins: dict[str, tuple[float, ...]] = {}
+    for name, parts in _attribute_lists("bins", text, "attribute=EDGE:EDGE, edges rising"):
+        try:
+            edges = tuple(float(part) for part in parts)
+        except ValueError:
+            edges = (math.nan,)
+        if not all(map(math.isfinite, edges)) or any(a >= b for a, b in itertools.pairwise(edges)):
+            raise UsageError(
+                f"--bins={text}: {name}: expected rising numbers with colons between them"
+            )
+        bins[name] = edges
+    return bins
+
+
+def parse_class_order(text: str) -> dict[str, tuple[str, ...]]:
+    """`'mood=sad:glad'` -> `{'mood': ('sad', 'glad')}`.
+
+    Raises:
+        UsageError: not of that form, or an attribute or a class that is there twice.
+    """
+    order = dict(_attribute_lists("class_order", text, "attribute=CLASS:CLASS"))
+    for name, classes in order.items():
+        if len(set(classes)) != len(classes):
+            raise UsageError(f"--class_order={text}: {name}: expected each class once")
+    return order
+
+
+def _attribute_lists(flag: str, text: str, form: str) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """The parts `attribute=a:b` of `text`, which has commas between them."""
+    seen: set[str] = set()
+    for part in text.split(",") if text else ():
+        name, equals, values = (piece.strip() for piece in part.partition("="))
+        items = tuple(item.strip() for item in values.split(":"))
+        if not name or not equals or not all(items) or name in seen:
+            raise UsageError(f"--{flag}={text}: expected {form}, each attribute once")
+        seen.add(name)
+        yield name, items
 
 
 def option(

@@ -9,7 +9,7 @@ from tf_mtl_privacy.config.data import DataConfig, as_recorded
 from tf_mtl_privacy.config.game import GameConfig
 from tf_mtl_privacy.config.loss import LossConfig
 from tf_mtl_privacy.config.model import ModelConfig
-from tf_mtl_privacy.config.parsing import parse_thresholds
+from tf_mtl_privacy.config.options import parse_thresholds
 from tf_mtl_privacy.config.privacy import PrivacyConfig
 from tf_mtl_privacy.config.removal import RemovalConfig
 from tf_mtl_privacy.config.train import TrainConfig

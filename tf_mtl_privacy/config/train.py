@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 
-from tf_mtl_privacy.config.options import check_options, option
-from tf_mtl_privacy.config.parsing import parse_thresholds
+from tf_mtl_privacy.config.options import check_options, option, parse_thresholds
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
-from tf_mtl_privacy.data.classes import MISSING, alike, number_of
 from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.data.labels import MISSING, alike, number_of
 
 # From here on classes are counted as dozens; so many are shown.
 MANY_CLASSES, _SHOWN = 24, 12

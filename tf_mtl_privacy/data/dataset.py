@@ -9,13 +9,11 @@ from pathlib import Path
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data.array_store import ArrayStore
-from tf_mtl_privacy.data.classes import other_order, reordered
 from tf_mtl_privacy.data.fingerprints import fingerprint_key, published, stands_for
-from tf_mtl_privacy.data.labels import Labels, make_targets
-from tf_mtl_privacy.data.source import SPLITS, fingerprint
+from tf_mtl_privacy.data.labels import Labels, make_targets, other_order, reordered
+from tf_mtl_privacy.data.sources.base import SPLITS, fingerprint
 from tf_mtl_privacy.data.splitting import limit_rows
-from tf_mtl_privacy.data.store import Pixels, Store, cache_folder
+from tf_mtl_privacy.data.store import ArrayStore, Pixels, Store, cache_folder
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.types import Batch
 

@@ -1,18 +1,196 @@
-"""From raw attributes to the labels of the tasks and the private label."""
+"""From raw attributes to the labels of the tasks and the private label.
+
+Classes of an attribute: bins of its numbers, and their order.
+
+Identity as the private label: which people, and which of their images are held out.
+"""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import itertools
+import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data.classes import with_classes
-from tf_mtl_privacy.data.identity import choose_people, split_by_person
-from tf_mtl_privacy.data.source import Table
+from tf_mtl_privacy.config.data import PERSON_SPLIT_VERSION
+from tf_mtl_privacy.config.options import parse_bins, parse_class_order
+from tf_mtl_privacy.data.sources.base import DAMAGED, TEST, TRAIN, VALIDATION, Table
+from tf_mtl_privacy.data.splitting import name_hashes
 from tf_mtl_privacy.errors import UsageError
+
+# Cells that say that nothing is known, where they should be empty.
+MISSING = ("nan", "na", "n/a", "null", "none", "?")
+
+
+def with_classes(table: Table, config: DataConfig) -> Table:
+    """The table with `--bins` and `--class_order` in force.
+
+    Raises:
+        UsageError: an attribute that is not there, a class that is not a number, or an order that
+            does not have every class once.
+    """
+    attributes, classes = dict(table.attributes), dict(table.attribute_classes)
+
+    def known(flag: str, text: str, name: str) -> str:
+        if name not in attributes:
+            raise UsageError(
+                f"--{flag}={text}: no attribute {name!r}; there are: "
+                f"{', '.join(sorted(attributes)) or 'none'}"
+            )
+        return f"--{flag}={text}: {name}"
+
+    for name, edges in parse_bins(config.bins).items():
+        asked = known("bins", config.bins, name)
+        attributes[name], classes[name] = _binned(attributes[name], classes[name], edges, asked)
+    for name, order in parse_class_order(config.class_order).items():
+        asked = known("class_order", config.class_order, name)
+        if set(order) != set(classes[name]):
+            raise UsageError(f"{asked}: expected every class once: {':'.join(classes[name])}")
+        attributes[name] = reordered(attributes[name], classes[name], order)
+        classes[name] = order
+    return dataclasses.replace(table, attributes=attributes, attribute_classes=classes)
+
+
+def bin_names(edges: Sequence[float]) -> tuple[str, ...]:
+    """Names of the classes between rising `edges`: one more than there are edges."""
+    text = [f"{edge:g}" for edge in edges]
+    between = [f"{low} to {high}" for low, high in itertools.pairwise(text)]
+    return (f"below {text[0]}", *between, f"{text[-1]} and above")
+
+
+def reordered(values: np.ndarray, classes: Sequence[str], order: Sequence[str]) -> np.ndarray:
+    """Class numbers in another order of the same classes.
+
+    Args:
+        values: int32 class numbers of any shape; negative ones (unknown) stay.
+        classes: names by number.
+        order: the same names.
+    """
+    number = np.array([*(list(order).index(name) for name in classes), -1], np.int32)
+    return np.where(values >= 0, number[values], values).astype(np.int32)
+
+
+def _binned(
+    values: np.ndarray, classes: Sequence[str], edges: Sequence[float], asked: str
+) -> tuple[np.ndarray, tuple[str, ...]]:
+    numbers = []
+    for text in classes:
+        number = math.nan if text.lower() in MISSING else number_of(text)
+        if number is None:
+            raise UsageError(f"{asked}: its class {text!r} is not a number")
+        # A value of the edge itself belongs to the class above it.
+        place = int(np.searchsorted(edges, number, side="right"))
+        numbers.append(-1 if math.isnan(number) else place)
+    found = np.where(values >= 0, np.array([*numbers, -1], np.int32)[values], -1)
+    return found.astype(np.int32), bin_names(edges)
+
+
+def alike(classes: Sequence[str]) -> list[list[str]]:
+    """Groups of class names that are the same but for case, blanks, or how a number is written."""
+    groups: dict[object, list[str]] = {}
+    for text in classes:
+        value = number_of(text)
+        groups.setdefault(" ".join(text.casefold().split()) if value is None else value, []).append(
+            text
+        )
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def number_of(text: str) -> float | None:
+    """Reads a class name as a finite number; None where it is none."""
+    try:
+        value = float(text)
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
+
+
+def other_order(some: Sequence[str], others: Sequence[str]) -> bool:
+    """Says if two data sets have the same classes under other numbers."""
+    return tuple(some) != tuple(others) and sorted(some) == sorted(others)
+
+
+# One image to learn a person from, one to validate on, one to test on.
+_LEAST_IMAGES = 3
+
+
+def choose_people(person: np.ndarray, split: np.ndarray, count: int) -> np.ndarray:
+    """The `count` people with most undamaged images; ties go to the smaller number.
+
+    Args:
+        person: `[N]` int64, -1 unknown.
+        split: `[N]` int8; damaged rows do not count.
+        count: how many people, > 0.
+
+    Returns:
+        `[count]` int64 numbers of people, ascending.
+
+    Raises:
+        UsageError: fewer than `count` people have at least three images.
+    """
+    people, images = np.unique(person[(person >= 0) & (split != DAMAGED)], return_counts=True)
+    people, images = people[images >= _LEAST_IMAGES], images[images >= _LEAST_IMAGES]
+    if len(people) < count:
+        raise UsageError(
+            f"--num_identities={count}: only {len(people)} people have {_LEAST_IMAGES} or more "
+            "usable images"
+        )
+    by_images = np.lexsort((people, -images))
+    return np.sort(people[by_images[:count]])
+
+
+def split_by_person(
+    private: np.ndarray,
+    split: np.ndarray,
+    holdout: float,
+    seed: int,
+    *,
+    names: np.ndarray | None = None,
+    version: int = PERSON_SPLIT_VERSION,
+) -> np.ndarray:
+    """Splits each chosen person's images anew, so that all are in train, validation and test.
+
+    Of n images, `round(holdout * n)` (at least 1) are for testing, half as many (at least 1) for
+    validation, the rest (at least 1) for training. They are taken in the order of a hash of the
+    row's name keyed with `seed`, person by person: a person who is added or removed moves no row
+    of anybody else. An image that is added or removed can move others of the same person, so an
+    epsilon compares tables after this choice. Rows of nobody keep their split.
+
+    Args:
+        private: `[N]` int32 class of the person, -1 for everybody else.
+        split: `[N]` int8; damaged rows stay damaged.
+        holdout: share for testing, in (0, 0.5].
+        seed: >= 0.
+        names: `[N]` what stays the same when other rows come or go (file names); by default the
+            row numbers, which do not where rows are numbered anew.
+        version: 1 orders the rows by a permutation of all row numbers, as runs did before
+            `DataConfig.split_version` was recorded; there one person moves the rows of others.
+
+    Returns:
+        `[N]` int8.
+    """
+    result = split.copy()
+    if version == 1:
+        order = np.random.Generator(np.random.Philox(key=seed)).permutation(len(private))
+    else:
+        order = np.argsort(
+            name_hashes(np.arange(len(private)) if names is None else names, seed), kind="stable"
+        )
+    order = order[(private[order] >= 0) & (split[order] != DAMAGED)]
+    by_person = order[np.argsort(private[order], kind="stable")]
+    _, counts = np.unique(private[by_person], return_counts=True)
+    for rows in np.split(by_person, np.cumsum(counts)[:-1]):
+        testing = min(max(round(holdout * len(rows)), 1), max(len(rows) - 2, 1))
+        validating = min(max(testing // 2, 1), max(len(rows) - testing - 1, 0))
+        result[rows] = TRAIN
+        result[rows[:testing]] = TEST
+        result[rows[testing : testing + validating]] = VALIDATION
+    return result
 
 
 class Labels(NamedTuple):

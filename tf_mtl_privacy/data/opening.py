@@ -8,17 +8,17 @@ from typing import Any
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset, from_store
 from tf_mtl_privacy.data.preparing import prepare_store, store_folder
-from tf_mtl_privacy.data.source import Source
+from tf_mtl_privacy.data.sources.base import Source
 from tf_mtl_privacy.data.store import META, Store, cache_folder
 from tf_mtl_privacy.errors import RunError
 
 # Imported when asked for: synthetic faces need neither TensorFlow nor tensorflow-datasets.
 _SOURCES = {
-    "synthetic_faces": ("tf_mtl_privacy.data.synthetic_source", "SyntheticSource"),
-    "celeba": ("tf_mtl_privacy.data.celeba", "CelebASource"),
-    "lfw": ("tf_mtl_privacy.data.lfw", "LFWSource"),
-    "csv": ("tf_mtl_privacy.data.csv_source", "CsvSource"),
-    "tfds": ("tf_mtl_privacy.data.tfds_source", "TfdsSource"),
+    "synthetic_faces": ("tf_mtl_privacy.data.sources.synthetic", "SyntheticSource"),
+    "celeba": ("tf_mtl_privacy.data.sources.celeba", "CelebASource"),
+    "lfw": ("tf_mtl_privacy.data.sources.lfw", "LFWSource"),
+    "csv": ("tf_mtl_privacy.data.sources.csv_folder", "CsvSource"),
+    "tfds": ("tf_mtl_privacy.data.sources.tfds", "TfdsSource"),
 }
 
 

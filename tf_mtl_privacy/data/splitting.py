@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from tf_mtl_privacy.config.data import PERSON_SPLIT_VERSION
-from tf_mtl_privacy.data.source import TEST, TRAIN, VALIDATION
+from tf_mtl_privacy.data.sources.base import TEST, TRAIN, VALIDATION
 
 # Bumped when the same names would be split in another way.
 SPLIT_VERSION = 2

@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from tf_mtl_privacy.evaluation.own_rows import NOT_KNOWN, SeenPeople
-from tf_mtl_privacy.evaluation.quality import restoration
-from tf_mtl_privacy.evaluation.subgroups import subgroups
-from tf_mtl_privacy.evaluation.utility import utility
+from tf_mtl_privacy.evaluation.train_test_overlap import NOT_KNOWN, SeenPeople
+from tf_mtl_privacy.evaluation.utility import restoration, subgroups, utility
 from tf_mtl_privacy.training.inference import Predictions
 
 DISCRIMINATOR_NOTE = (

@@ -12,8 +12,8 @@ import keras
 from tf_mtl_privacy.config import LABELS_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
-from tf_mtl_privacy.models.mask import PREFIX as MASK
 from tf_mtl_privacy.models.weights import LayerWeights, assign_weights, misfit, read_weights
+from tf_mtl_privacy.removal.mask import PREFIX as MASK
 from tf_mtl_privacy.start_files import backbone_config, weights_file
 
 ADAPTER = "adapter_"

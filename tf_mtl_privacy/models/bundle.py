@@ -16,7 +16,7 @@ from tf_mtl_privacy.models.backbone import start_heads
 from tf_mtl_privacy.models.business import build_business
 from tf_mtl_privacy.models.discriminator import configured_discriminator
 from tf_mtl_privacy.models.encoder import build_encoder
-from tf_mtl_privacy.models.keras_settings import check_keras_settings
+from tf_mtl_privacy.models.layers import check_keras_settings
 from tf_mtl_privacy.models.restorer import build_restorer
 from tf_mtl_privacy.models.weights import assign_weights, misfit, read_weights, save_weights
 

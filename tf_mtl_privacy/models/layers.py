@@ -2,6 +2,10 @@
 
 The seed is handed to each initialiser instead of being set globally: a global seed would also fix
 the noise of differentially private training.
+
+Refuses settings of Keras with which the networks would be built or computed otherwise.
+
+Moves pixels into a cell's channels and back, so that a feature map can carry a picture.
 """
 
 from __future__ import annotations
@@ -10,6 +14,73 @@ import hashlib
 from typing import Any
 
 import keras
+
+from tf_mtl_privacy.errors import UsageError
+
+
+def check_keras_settings() -> None:
+    """Makes sure that Keras computes in float32, channels last, by TensorFlow.
+
+    The commands set this themselves. In Python the settings are the caller's, from keras.json or
+    from calls, and are not changed.
+
+    Raises:
+        UsageError: naming the setting, its value, and the call that sets it.
+    """
+    for name, value, wanted, remedy in (
+        ("backend", keras.config.backend(), "tensorflow", "set KERAS_BACKEND=tensorflow"),
+        (
+            "image_data_format",
+            keras.config.image_data_format(),
+            "channels_last",
+            "call keras.config.set_image_data_format('channels_last')",
+        ),
+        ("floatx", keras.config.floatx(), "float32", "call keras.config.set_floatx('float32')"),
+        (
+            "dtype_policy",
+            keras.config.dtype_policy().name,
+            "float32",
+            "call keras.config.set_dtype_policy('float32')",
+        ),
+    ):
+        if value != wanted:
+            raise UsageError(
+                f"Keras's {name} is {value}, expected {wanted}: {remedy} first, or change it in "
+                "Keras's keras.json"
+            )
+
+
+def to_cells(image: Any, stride: int, name: str) -> Any:
+    """Pictures `[B, S, S, c]` -> `[B, S/stride, S/stride, stride*stride*c]`, as Keras layers.
+
+    Args:
+        image: a Keras tensor.
+        stride: pixels along the side of a cell.
+        name: start of the layers' names.
+    """
+    size, channels = image.shape[1], image.shape[3]
+    cells = size // stride
+    x = keras.layers.Reshape((cells, stride, cells, stride, channels), name=f"{name}_split")(image)
+    x = keras.layers.Permute((1, 3, 2, 4, 5), name=f"{name}_in_place")(x)
+    shape = (cells, cells, stride * stride * channels)
+    return keras.layers.Reshape(shape, name=f"{name}_cells")(x)
+
+
+def from_cells(cells: Any, stride: int, name: str) -> Any:
+    """`[B, h, w, stride*stride*c]` -> pictures `[B, h*stride, w*stride, c]`: undoes `to_cells`.
+
+    Args:
+        cells: a Keras tensor.
+        stride: pixels along the side of a cell.
+        name: start of the layers' names; the last one's name is `<name>_image`.
+    """
+    rows, columns, size = cells.shape[1:]
+    channels = size // stride**2
+    x = keras.layers.Reshape((rows, columns, stride, stride, channels), name=f"{name}")(cells)
+    x = keras.layers.Permute((1, 3, 2, 4, 5), name=f"{name}_in_place")(x)
+    shape = (rows * stride, columns * stride, channels)
+    return keras.layers.Reshape(shape, name=f"{name}_image")(x)
+
 
 _MOST_GROUPS = 8
 _LEAST_CHANNELS_PER_GROUP = 8

@@ -6,8 +6,7 @@ from typing import Any
 
 import keras
 
-from tf_mtl_privacy.models.layers import Layers
-from tf_mtl_privacy.models.pixels import from_cells
+from tf_mtl_privacy.models.layers import Layers, from_cells
 
 # Image pixels per cell, along each side, that the last convolution writes at once.
 _PATCH = 4

@@ -3,20 +3,309 @@
 A block of updates is reserved on disk before the first of it runs. Whatever kills the process, the
 ledger then counts at least the updates that ran and at most one block more per process. Updates
 whose weights were lost with a crash stay counted: logs may have told of them.
+
+An append-only file of JSON lines that survives kill -9 and power loss: each line is synced.
+
+A line counts once its newline is on disk. A torn last line was never promised to anybody, because
+`append` had not returned; it is cut off when the file is opened again.
+
+What a ledger's records add up to. Pure: no files.
 """
 
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import fcntl
+import json
+import math
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.privacy import ledger_file
-from tf_mtl_privacy.privacy.accounting_events import Phase
-from tf_mtl_privacy.privacy.ledger_state import VERSION, LedgerHeader, LedgerState
+from tf_mtl_privacy.files import write_atomic
+from tf_mtl_privacy.privacy.accounting.events import POISSON, Mechanism, Phase
+from tf_mtl_privacy.privacy.noise_record import CUT_LEDGER, NOISE
+
+
+def create(path: Path, first: dict[str, Any]) -> None:
+    """Makes the file with its first line, whole or not at all, unless another process did.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    new = path.with_name(f"{path.name}.{os.getpid()}.new")
+    write_atomic(new, _line(first))
+    new.chmod(0o600)
+    # A link, unlike a rename, does not replace what another process made meanwhile.
+    with contextlib.suppress(FileExistsError):
+        os.link(new, path)
+    new.unlink()
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def read(path: Path) -> tuple[list[dict[str, Any]], int]:
+    """The records, and the length in bytes of the part of the file that holds them.
+
+    Raises:
+        RunError: it cannot be read, or a line before the last is not a record.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise RunError(f"cannot read the ledger {path}: {error.strerror or error}") from error
+    whole = content[: content.rfind(b"\n") + 1]
+    records = []
+    for number, line in enumerate(whole.splitlines(), start=1):
+        try:
+            record = json.loads(line)
+            if not isinstance(record, dict):
+                raise ValueError("not an object")
+        except ValueError as error:
+            raise RunError(
+                f"{path}:{number}: the ledger is damaged, so what was spent is not known; restore "
+                "it from a backup or start another run"
+            ) from error
+        records.append(record)
+    return records, len(whole)
+
+
+class AppendOnly:
+    """The open file, locked against other processes.
+
+    Args:
+        path: a file that exists.
+
+    Raises:
+        RunError: another process has it open, or it cannot be opened.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._broken = path, False
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CLOEXEC)
+        except OSError as error:
+            raise RunError(f"cannot open the ledger {path}: {error.strerror or error}") from error
+        try:
+            # The system gives the lock back when the process ends, however it ends.
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            os.close(self._file)
+            raise RunError(
+                f"the ledger {path} is in use by another process; wait for it or end it"
+            ) from error
+
+    def cut(self, length: int) -> None:
+        """Drops what is beyond `length` bytes: a torn last line."""
+        os.ftruncate(self._file, length)
+
+    def append(self, record: dict[str, Any]) -> None:
+        """Writes one record; it is on disk when this returns.
+
+        Raises:
+            RunError: it could not be written. What it announces must not happen, and nothing more
+                can be written.
+        """
+        if self._broken:
+            raise RunError(f"the ledger {self._path} could not be written before; start again")
+        data = _line(record)
+        try:
+            written = os.write(self._file, data)
+            if written != len(data):
+                raise OSError(f"only {written} of {len(data)} bytes were written")
+            os.fsync(self._file)
+        except OSError as error:
+            self._broken = True
+            raise RunError(
+                f"cannot write the ledger {self._path}: {error.strerror or error}"
+            ) from error
+
+    def close(self) -> None:
+        """Closes the file and gives the lock back; may be called twice."""
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+
+def _line(record: dict[str, Any]) -> bytes:
+    return json.dumps(record, allow_nan=False).encode() + b"\n"
+
+
+# Ledgers of version 1 count updates whose noise was cut; those of version 2 have `NOISE`.
+VERSION = 2
+
+
+@dataclasses.dataclass(frozen=True)
+class LedgerHeader:
+    """What a run's private updates are; fixed when the run starts.
+
+    Attributes:
+        phases: phase name -> its update.
+        l2_norm_clip: C > 0.
+        unit: what is protected: "example".
+        max_images_per_person: the sampler's bound on rows per person, 0 where there is none.
+    """
+
+    phases: Mapping[str, Mechanism]
+    l2_norm_clip: float
+    unit: str = "example"
+    max_images_per_person: int = 0
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain JSON values."""
+        return dataclasses.asdict(self) | {
+            "phases": {name: dataclasses.asdict(value) for name, value in self.phases.items()}
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> LedgerHeader:
+        """The inverse of `to_dict`."""
+        phases = {name: Mechanism(**value) for name, value in values["phases"].items()}
+        return cls(**{**values, "phases": phases})
+
+    def check_same(self, other: LedgerHeader) -> None:
+        """Refuses another header, naming the first value that differs.
+
+        Raises:
+            UsageError: a phase, or a value of one, is not that of this header.
+        """
+        mine, asked = _flat(self.to_dict()), _flat(other.to_dict())
+        for name in sorted({*mine, *asked}):
+            here, there = mine.get(name), asked.get(name)
+            if not _same(here, there):
+                raise UsageError(
+                    f"{name}={there}: this run's ledger was begun with {here}; continue with that "
+                    "or start another --run_dir"
+                )
+
+
+@dataclasses.dataclass
+class Session:
+    """One process's part of a phase.
+
+    Attributes:
+        start: updates in the weights that it started from.
+        counted: updates after these that are counted.
+        settled: updates after these that had run when it was last settled.
+        block: the most that were reserved at once.
+    """
+
+    start: int
+    counted: int = 0
+    settled: int = 0
+    block: int = 0
+
+
+class LedgerState:
+    """Replays records.
+
+    Attributes:
+        header: the run's updates.
+        run_id: random name of the run, for its checkpoints.
+        noise: `NOISE`; None where the updates have the noise of an earlier version.
+        void: why nothing is guaranteed, or "".
+        sessions: phase name -> the parts of it, one per process that ran it.
+    """
+
+    def __init__(self, records: Iterable[Mapping[str, Any]], name: str = "ledger") -> None:
+        self._name = name
+        rest = iter(records)
+        first = next(rest, {})
+        version = first.get("version")
+        if first.get("kind") != "header" or version not in (1, VERSION):
+            raise RunError(f"{name}: not a ledger of version {VERSION}")
+        try:
+            self.header = LedgerHeader.from_dict(first["header"])
+            self.run_id, self.void = str(first["run_id"]), CUT_LEDGER if version == 1 else ""
+            self.noise = None if version == 1 else NOISE
+            self.sessions: dict[str, list[Session]] = {name: [] for name in self.header.phases}
+            for record in rest:
+                self.apply(record)
+        except (KeyError, TypeError, AttributeError, IndexError) as error:
+            raise RunError(f"{name}: the ledger is damaged ({type(error).__name__})") from error
+
+    def apply(self, record: Mapping[str, Any]) -> None:
+        """Adds one record."""
+        kind = record["kind"]
+        if kind == "session":
+            for phase, start in record["at"].items():
+                self.sessions[phase].append(Session(int(start)))
+            self.void = self.void or str(record["void"])
+        elif kind == "reserve":
+            session, count = self.sessions[record["phase"]][-1], _count(record["count"])
+            session.counted += count
+            session.block = max(session.block, count)
+        elif kind == "settle":
+            session = self.sessions[record["phase"]][-1]
+            session.counted = session.settled = _count(record["counted"])
+        else:
+            raise RunError(f"{self._name}: unknown record {kind!r}")
+
+    def spent(self, phase: str) -> int:
+        """Updates of a phase that count as run."""
+        return sum(session.counted for session in self.sessions[phase])
+
+    @property
+    def kill_allowance(self) -> int:
+        """Updates that any one phase may have lost to kills: a block for each killed process.
+
+        Processes before the last one that left a reservation unsettled count as killed. The number
+        depends on how many there were and on the size of their blocks, not on what they lost.
+        """
+        processes = zip(*self.sessions.values(), strict=True)
+        killed = [p for p in list(processes)[:-1] if any(s.counted > s.settled for s in p)]
+        return sum(max(session.block for session in process) for process in killed)
+
+    def phases(self, more: Mapping[str, int] | None = None) -> dict[str, Phase]:
+        """Phase name -> what is spent, with `more` updates of some phases on top."""
+        return {name: self._phase(name, (more or {}).get(name, 0)) for name in self.header.phases}
+
+    def _phase(self, name: str, more: int) -> Phase:
+        mechanism, sessions = self.header.phases[name], self.sessions[name]
+        steps = self.spent(name) + more
+        if mechanism.sampling == POISSON:
+            return Phase(mechanism, steps)
+        # Each process goes through the epochs from its own start, and may repeat a part of one.
+        per_epoch = mechanism.steps_per_epoch
+        parts = [(session.start, session.counted) for session in sessions] or [(0, 0)]
+        parts[-1] = (parts[-1][0], parts[-1][1] + more)
+        passes = sum(
+            (start + counted - 1) // per_epoch - start // per_epoch + 1
+            for start, counted in parts
+            if counted
+        )
+        return Phase(mechanism, steps, passes)
+
+
+def _count(value: Any) -> int:
+    if not isinstance(value, int) or value < 0:
+        raise TypeError(value)
+    return value
+
+
+def _same(here: Any, there: Any) -> bool:
+    if isinstance(here, float) and isinstance(there, (int, float)):
+        # Calibrated noise may differ in its last digit on another machine.
+        return math.isclose(here, there, rel_tol=1e-9)
+    return bool(here == there)
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            found |= _flat(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
 
 LEDGER_FILE = "ledger.jsonl"
 
@@ -28,7 +317,7 @@ def read_ledger(folder: str | os.PathLike[str]) -> LedgerState:
         RunError: there is no ledger, or it is damaged.
     """
     path = Path(folder) / LEDGER_FILE
-    return LedgerState(ledger_file.read(path)[0], str(path))
+    return LedgerState(read(path)[0], str(path))
 
 
 class Ledger(contextlib.AbstractContextManager["Ledger"]):
@@ -65,10 +354,10 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         if not path.exists():
             _refuse_lost(path, start, run_id)
             first = {"kind": "header", "version": VERSION, "header": header.to_dict()}
-            ledger_file.create(path, first | {"run_id": secrets.token_hex(16)})
-        self._file = ledger_file.AppendOnly(path)
+            create(path, first | {"run_id": secrets.token_hex(16)})
+        self._file = AppendOnly(path)
         try:
-            records, length = ledger_file.read(path)
+            records, length = read(path)
             self._state = LedgerState(records, str(path))
             self._state.header.check_same(header)
             _check_checkpoint(path, self._state, start, run_id)
@@ -153,51 +442,12 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
             person: protect all images of a person; infinite where their number is not bounded.
         """
         # dp-accounting takes a second to load, which a command that only reserves need not wait.
-        from tf_mtl_privacy.privacy.accounting import epsilon
+        from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
 
         spent = self.phases()
         images = self._state.header.max_images_per_person if person else 1
         chosen = [spent[phase]] if phase else list(spent.values())
         return epsilon(chosen, delta, accountant, images_per_person=images)
-
-    def affordable(
-        self,
-        phase: str,
-        count: int,
-        target_epsilon: float,
-        delta: float,
-        *,
-        whole_run: bool = False,
-        plan: int = 0,
-    ) -> int:
-        """How many of `count` more updates stay within the budget, by PLD: training stops at 0.
-
-        Args:
-            phase: its name.
-            count: updates wanted, >= 0.
-            target_epsilon: the budget.
-            delta: in [1e-10, 1).
-            whole_run: the budget is that of all phases together, not of this one alone.
-            plan: updates that the phase was planned for; makes the first answer fast.
-        """
-        from tf_mtl_privacy.privacy.budget import affordable
-
-        return affordable(
-            self._state, phase, count, target_epsilon, delta, whole_run=whole_run, plan=plan
-        )
-
-    def can_reserve(
-        self,
-        phase: str,
-        count: int,
-        target_epsilon: float,
-        delta: float,
-        *,
-        whole_run: bool = False,
-    ) -> bool:
-        """Whether all of `count` more updates stay within the budget; see `affordable`."""
-        found = self.affordable(phase, count, target_epsilon, delta, whole_run=whole_run)
-        return found == count
 
     def close(self) -> None:
         """Closes the file. What is reserved and was not settled stays counted."""

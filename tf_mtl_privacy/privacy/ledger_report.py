@@ -6,9 +6,9 @@ import math
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import Phase, adjacency, paper_epsilon
-from tf_mtl_privacy.privacy.ledger_state import LedgerState
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import Phase, adjacency, paper_epsilon
+from tf_mtl_privacy.privacy.ledger import LedgerState
 
 
 def ledger_report(

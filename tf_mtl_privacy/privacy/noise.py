@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.keys import NotCopied
-from tf_mtl_privacy.privacy.noise_tail import MAX_WEIGHTS
+from tf_mtl_privacy.privacy.noise_record import MAX_WEIGHTS
 
 _KEY_BYTES = 16
 # Noised sums are multiples of a power of two between 2^-25 and 2^-24 standard deviations.

@@ -13,7 +13,7 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy import guards
 from tf_mtl_privacy.privacy.clipping.backends import make_backend
 from tf_mtl_privacy.privacy.clipping.request import Clipped, Request, clip_any_batch, zero_rows
-from tf_mtl_privacy.privacy.independence import check_rows_by_trial
+from tf_mtl_privacy.privacy.guards import check_rows_by_trial
 from tf_mtl_privacy.privacy.keys import NotCopied
 from tf_mtl_privacy.privacy.learning_rate import LearningRate
 from tf_mtl_privacy.privacy.noise import SecretNoise

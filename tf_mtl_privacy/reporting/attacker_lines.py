@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from tf_mtl_privacy.evaluation.probes.trends import OPEN
+from tf_mtl_privacy.evaluation.probes.bounds import OPEN
 from tf_mtl_privacy.reporting.formats import at_most, count, percent
 from tf_mtl_privacy.reporting.reconcile_probes import TARGETS, entry, given_away, reading_text
 

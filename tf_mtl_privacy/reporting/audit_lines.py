@@ -12,8 +12,7 @@ from tf_mtl_privacy.reporting.audit_findings import (
     audit_gaps,
     beyond_chance,
 )
-from tf_mtl_privacy.reporting.formats import count, percent
-from tf_mtl_privacy.reporting.layout import WIDTH, block, fitted, wrapped
+from tf_mtl_privacy.reporting.formats import WIDTH, block, count, fitted, percent, wrapped
 from tf_mtl_privacy.reporting.membership_words import (
     attacks,
     auc_text,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tf_mtl_privacy.reporting.layout import WIDTH, block, wrapped
+from tf_mtl_privacy.reporting.formats import WIDTH, block, wrapped
 from tf_mtl_privacy.reporting.privacy_lines import epsilon
 
 

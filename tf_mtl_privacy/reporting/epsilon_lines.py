@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from tf_mtl_privacy.privacy.accounting_events import FAR_BELOW
-from tf_mtl_privacy.reporting.formats import number
-from tf_mtl_privacy.reporting.layout import block
+from tf_mtl_privacy.privacy.accounting.events import FAR_BELOW
+from tf_mtl_privacy.reporting.formats import block, number
 
 if TYPE_CHECKING:
-    from tf_mtl_privacy.privacy.accounting_summary import Summary
+    from tf_mtl_privacy.privacy.accounting.statements import Summary
 
 _NEIGHBOURS = {
     "add_or_remove_one": "one image more or less (add or remove)",

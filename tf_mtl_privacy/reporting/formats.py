@@ -1,8 +1,17 @@
-"""Figures as a reader wants to see them; a missing figure is a dash."""
+"""Figures as a reader wants to see them; a missing figure is a dash.
+
+Lays out plain text: labels on the left, wrapped lines beside them.
+
+Shows text on the terminal.
+"""
 
 from __future__ import annotations
 
 import math
+import sys
+import textwrap
+from collections.abc import Sequence
+from typing import TextIO
 
 MISSING = "–"
 
@@ -72,3 +81,48 @@ def number(epsilon: float) -> str:
     scale = 10.0**digits
     # Up, because a smaller number than what was computed would not be true.
     return f"{math.ceil(epsilon * scale * (1 - 1e-12)) / scale:.{digits}f}"
+
+
+WIDTH = 96
+LABEL = 24
+
+
+def block(label: str, lines: Sequence[str]) -> list[str]:
+    """Lines beside a label, wrapped at `WIDTH`; nothing where there are no lines."""
+    if not lines:
+        return []
+    found = wrapped(lines, LABEL)
+    return [label.ljust(LABEL) + found[0].lstrip(), *found[1:]]
+
+
+def wrapped(lines: Sequence[str], indent: int) -> list[str]:
+    """Lines of at most `WIDTH` columns, indented; what is wrapped is indented by two more."""
+    result: list[str] = []
+    for line in lines:
+        result += textwrap.wrap(
+            line,
+            WIDTH,
+            initial_indent=" " * indent,
+            subsequent_indent=" " * (indent + 2),
+            break_on_hyphens=False,
+        )
+    return result
+
+
+def fitted(text: str, width: int) -> str:
+    """The text, cut with three dots where it is longer than `width`."""
+    return text if len(text) <= width else text[: width - 3] + "..."
+
+
+_PLAIN = str.maketrans({"─": "-", "–": "-", "≥": ">=", "≤": "<=", "·": "-"})
+
+
+def show(text: str, stream: TextIO | None = None) -> None:
+    """Prints `text`; on a terminal without Unicode, with plain characters instead of fine ones."""
+    out = stream or sys.stdout
+    encoding = out.encoding or "ascii"
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+    print(text, file=out, flush=True)

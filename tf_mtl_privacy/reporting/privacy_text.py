@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS
-from tf_mtl_privacy.reporting.layout import WIDTH, wrapped
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS
+from tf_mtl_privacy.reporting.formats import WIDTH, wrapped
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines, epsilon
 
 STATEMENT_FILE = "privacy.txt"

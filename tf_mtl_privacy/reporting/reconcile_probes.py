@@ -13,9 +13,8 @@ from typing import Any, NamedTuple
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
-from tf_mtl_privacy.evaluation.own_rows import PLACES
-from tf_mtl_privacy.evaluation.probes.older import marked
-from tf_mtl_privacy.evaluation.probes.trends import FLAT, NOT_MEASURED, OPEN, RISING
+from tf_mtl_privacy.evaluation.probes.bounds import FLAT, NOT_MEASURED, OPEN, RISING, marked
+from tf_mtl_privacy.evaluation.train_test_overlap import PLACES
 from tf_mtl_privacy.reporting.formats import at_most, percent
 
 TARGETS = {

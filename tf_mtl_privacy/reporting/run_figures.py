@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID
-from tf_mtl_privacy.evaluation.probes.trends import OPEN, RISING, UNCLEAR
+from tf_mtl_privacy.evaluation.probes.bounds import OPEN, RISING, UNCLEAR
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.privacy.noise_record import checked_audit, checked_dp
 from tf_mtl_privacy.reporting.formats import decibel, number, percent

@@ -6,8 +6,17 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.reporting.attacker_lines import attacker_lines
-from tf_mtl_privacy.reporting.formats import count, decibel, interval, percent
-from tf_mtl_privacy.reporting.layout import LABEL, WIDTH, block, fitted, wrapped
+from tf_mtl_privacy.reporting.formats import (
+    LABEL,
+    WIDTH,
+    block,
+    count,
+    decibel,
+    fitted,
+    interval,
+    percent,
+    wrapped,
+)
 from tf_mtl_privacy.reporting.privacy_lines import dp_lines
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 from tf_mtl_privacy.reporting.region_lines import region_lines

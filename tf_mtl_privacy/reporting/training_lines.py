@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.reporting.formats import count, duration, metric, metric_name
-from tf_mtl_privacy.reporting.layout import fitted
+from tf_mtl_privacy.reporting.formats import count, duration, fitted, metric, metric_name
 
 _STATES = {
     "met": "met",

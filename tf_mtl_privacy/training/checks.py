@@ -12,9 +12,9 @@ from typing import Any
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.models.bundle import Bundle, load_bundle_weights, save_bundle
-from tf_mtl_privacy.models.mask import is_masked, switch_mask
+from tf_mtl_privacy.removal.mask import is_masked, switch_mask
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.record import RunRecord
+from tf_mtl_privacy.training.checkpoints import RunRecord
 
 Check = Callable[[], Mapping[str, float]]
 

@@ -20,14 +20,12 @@ from tf_mtl_privacy.models.discriminator import configured_discriminator
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.privacy.keys import SecretKey
 from tf_mtl_privacy.training.phase import Batches, KeptFeatures, drawn
-from tf_mtl_privacy.training.private_optimizers import private_adam
-from tf_mtl_privacy.training.private_updates import PrivatePlan
+from tf_mtl_privacy.training.private_updates import PrivatePlan, Turn, private_adam, turns
 from tf_mtl_privacy.training.steps import (
     DiscriminatorUpdate,
     make_discriminator_step,
     make_discriminator_update,
 )
-from tf_mtl_privacy.training.turns import Turn, turns
 from tf_mtl_privacy.training.whitening import set_whitening
 
 Row = tuple[tf.Tensor, tf.Tensor, tf.Tensor]

@@ -10,11 +10,9 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.models.erasure import before_erasure, erasure_of
 from tf_mtl_privacy.models.layers import layer_seed
-from tf_mtl_privacy.training.erasure import fit_eraser
-from tf_mtl_privacy.training.feature_cache import encode_rows
-from tf_mtl_privacy.training.phase import Phase
+from tf_mtl_privacy.removal.erasure import before_erasure, erasure_of, fit_eraser
+from tf_mtl_privacy.training.phase import Phase, encode_rows
 from tf_mtl_privacy.training.public_faces import public_faces
 
 # More rows make a refit slower, not much better: a class mean of some hundred is good enough.

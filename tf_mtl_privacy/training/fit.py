@@ -21,26 +21,24 @@ from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.models.backbone import public_source
 from tf_mtl_privacy.models.bundle import Bundle, build_bundle, save_bundle
 from tf_mtl_privacy.models.layers import layer_seed
-from tf_mtl_privacy.models.mask import switch_mask
-from tf_mtl_privacy.models.noise import count_draws, draw_anew
 from tf_mtl_privacy.privacy.keys import SecretKey, key_for_tests, secret_key
+from tf_mtl_privacy.removal.mask import switch_mask
+from tf_mtl_privacy.removal.noise import count_draws, draw_anew
 from tf_mtl_privacy.start_files import check_start_files
 from tf_mtl_privacy.training import run_dir as folders
 from tf_mtl_privacy.training import schedule
+from tf_mtl_privacy.training.budget_enforcer import Spending
+from tf_mtl_privacy.training.checkpoints import Checkpoints, RunRecord
 from tf_mtl_privacy.training.checks import Checks
-from tf_mtl_privacy.training.dp_status import dp_status
-from tf_mtl_privacy.training.journal import Journal
-from tf_mtl_privacy.training.loop import Loop
+from tf_mtl_privacy.training.dp_status import dp_status, merged_status, training_status
+from tf_mtl_privacy.training.inference import predict_images
+from tf_mtl_privacy.training.metrics_logger import Journal
 from tf_mtl_privacy.training.phases import Phases
-from tf_mtl_privacy.training.predict_images import predict_images
 from tf_mtl_privacy.training.private_phases import PrivatePhases
 from tf_mtl_privacy.training.private_updates import PrivatePlan, private_plan, with_bounded_people
-from tf_mtl_privacy.training.record import RunRecord
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
-from tf_mtl_privacy.training.spending import Spending
-from tf_mtl_privacy.training.state import Checkpoints
-from tf_mtl_privacy.training.status import merged_status, training_status
-from tf_mtl_privacy.training.trainable import check_keeping, check_rows_apart, check_trainable
+from tf_mtl_privacy.training.trainer import Loop
+from tf_mtl_privacy.training.validate_inputs import check_keeping, check_rows_apart, check_trainable
 
 _PICTURES = 8
 Check = Callable[[Bundle, Dataset], Mapping[str, float]]

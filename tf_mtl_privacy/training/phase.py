@@ -1,8 +1,15 @@
-"""What a phase of training is, and what all phases read: batches, kept features, labels."""
+"""What a phase of training is, and what all phases read: batches, kept features, labels.
+
+Private labels that say nothing of anybody, to see what a discriminator contributes.
+
+Features of a frozen encoder, computed once and read from disk in every epoch after that.
+"""
 
 from __future__ import annotations
 
 import dataclasses
+import math
+import os
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -14,13 +21,117 @@ import tensorflow as tf
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.data.sampling import ShuffledEpochs, without_spare_places
+from tf_mtl_privacy.errors import RunError
+from tf_mtl_privacy.files import private_dir
+from tf_mtl_privacy.progress import Progress
+from tf_mtl_privacy.removal.noise import draws_apart
 from tf_mtl_privacy.training import schedule, steps
-from tf_mtl_privacy.training.feature_cache import FeatureCache
-from tf_mtl_privacy.training.private_updates import PrivatePlan, Sampler
-from tf_mtl_privacy.training.shuffled_labels import shuffled_labels
-from tf_mtl_privacy.training.turns import order_seed
+from tf_mtl_privacy.training.private_updates import PrivatePlan, Sampler, order_seed
 from tf_mtl_privacy.types import Batch
+
+
+def shuffled_labels(labels: np.ndarray, classes: int, seed: int) -> np.ndarray:
+    """A random label for each row, drawn once for the whole run.
+
+    Of the true labels only whether there is one is looked at, so that the same rows have one.
+
+    Args:
+        labels: `[N]` int32, the class or -1.
+        classes: K > 0; each is equally likely.
+        seed: of the run, >= 0.
+
+    Returns:
+        `[N]` int32 in [0, K), -1 where `labels` is.
+    """
+    generator = np.random.default_rng(order_seed(seed, "shuffled labels"))
+    drawn = generator.integers(0, classes, len(labels))
+    return np.where(np.asarray(labels) >= 0, drawn, -1).astype(np.int32)
+
+
+class FeatureCache:
+    """Memory-mapped float32 features `[rows, h, w, c]` of some rows of a data set.
+
+    The features say as much about people as their pictures do: the folder is readable by the
+    owner only and is deleted by `close`. Of an encoder that adds noise one draw per row is kept.
+
+    Args:
+        folder: made here; must not be shared by two caches.
+        encoder: run in inference mode.
+        dataset: where the images are.
+        rows: `[N]` int64 store rows, whose features are kept in this order.
+        batch_size: rows per encoder call.
+        interrupted: asked between encoder calls whether to stop.
+
+    Raises:
+        RunError: there is no room for the features.
+        KeyboardInterrupt: `interrupted` said so.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        encoder: keras.Model,
+        dataset: Dataset,
+        rows: np.ndarray,
+        batch_size: int = 256,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._folder = private_dir(folder)
+        self.rows = rows
+        shape = (len(rows), *encoder.output_shape[1:])
+        path = self._folder / "features.f32"
+        _reserve(path, 4 * math.prod(shape))
+        self._features = np.memmap(path, np.float32, mode="r+", shape=shape)
+        label = "features of the frozen encoder"
+        with draws_apart(encoder), Progress(len(rows), label, "rows") as progress:
+            start = 0
+            for features in encode_rows(encoder, dataset, rows, batch_size):
+                self._features[start : start + len(features)] = features
+                start += len(features)
+                progress.update(len(features))
+                if interrupted():
+                    self.close()
+                    raise KeyboardInterrupt
+
+    def read(self, positions: np.ndarray) -> np.ndarray:
+        """Features `[n, h, w, c]` float32 at positions `[n]` (numbers within `rows`)."""
+        return np.asarray(self._features[positions])
+
+    def close(self) -> None:
+        """Deletes the features."""
+        del self._features
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _reserve(path: Path, size: int) -> None:
+    """Takes the space at once: a full disk would otherwise kill the process while it writes."""
+    try:
+        with open(path, "wb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
+    except OSError as error:
+        path.unlink(missing_ok=True)
+        raise RunError(
+            f"cannot keep {size / 2**30:.1f} GiB of features in {path.parent}: {error.strerror}; "
+            "free some space, or put --run_dir on another disk"
+        ) from error
+
+
+def encode_rows(
+    encoder: keras.Model, dataset: Dataset, rows: np.ndarray, batch_size: int = 256
+) -> Iterator[np.ndarray]:
+    """Yields the encoder's features of `rows`, `[<= batch_size, h, w, c]` float32, in order.
+
+    Every call of the encoder sees as many rows (the last one is padded), so it is compiled once.
+    """
+    encode = tf.function(lambda image: encoder(to_float(image), training=False), autograph=False)
+    batch_size = min(batch_size, max(len(rows), 1))
+    for start in range(0, len(rows), batch_size):
+        part = rows[start : start + batch_size]
+        batch = dataset.batch(part, capacity=batch_size)
+        yield encode(tf.convert_to_tensor(batch.image)).numpy()[: len(part)]
+
 
 Read = Callable[[np.ndarray, np.ndarray], Any]
 _VALIDATION_BATCH = 256

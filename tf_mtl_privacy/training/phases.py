@@ -17,11 +17,13 @@ import tensorflow as tf
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.models.mask import has_mask, switch_mask
 from tf_mtl_privacy.privacy.keys import SecretKey
+from tf_mtl_privacy.removal.mask import has_mask, switch_mask
 from tf_mtl_privacy.training import schedule, steps
+from tf_mtl_privacy.training.checkpoints import RunRecord
 from tf_mtl_privacy.training.discriminators import Discriminators
 from tf_mtl_privacy.training.erasure_phase import with_erasure
+from tf_mtl_privacy.training.mask_phase import RegionPart
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
 from tf_mtl_privacy.training.phase import (
     Batches,
@@ -32,8 +34,6 @@ from tf_mtl_privacy.training.phase import (
     phase,
 )
 from tf_mtl_privacy.training.private_updates import PrivatePlan
-from tf_mtl_privacy.training.record import RunRecord
-from tf_mtl_privacy.training.region_phase import RegionPart
 from tf_mtl_privacy.training.validation import Validator
 from tf_mtl_privacy.types import Batch
 

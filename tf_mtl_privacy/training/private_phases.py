@@ -16,21 +16,14 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.models.backbone import split_encoder
 from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.models.mask import has_mask, switch_mask
 from tf_mtl_privacy.privacy.keys import SecretKey
+from tf_mtl_privacy.removal.mask import has_mask, switch_mask
 from tf_mtl_privacy.training import private_steps, schedule
+from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.mask_phase import RegionPart
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
-from tf_mtl_privacy.training.phase import (
-    Batches,
-    KeptFeatures,
-    Phase,
-    adversarial_rate,
-    drawn,
-)
-from tf_mtl_privacy.training.private_optimizers import private_adam
-from tf_mtl_privacy.training.private_updates import PrivatePlan
-from tf_mtl_privacy.training.record import RunRecord
-from tf_mtl_privacy.training.region_phase import RegionPart
+from tf_mtl_privacy.training.phase import Batches, KeptFeatures, Phase, adversarial_rate, drawn
+from tf_mtl_privacy.training.private_updates import PrivatePlan, private_adam
 from tf_mtl_privacy.training.steps import make_discriminator_update, make_restoration_loss
 from tf_mtl_privacy.training.validation import Validator
 from tf_mtl_privacy.types import Batch

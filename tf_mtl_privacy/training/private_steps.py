@@ -17,8 +17,7 @@ from tf_mtl_privacy.config import LossConfig
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.privacy.optimizer import DPAdam
 from tf_mtl_privacy.training import losses
-from tf_mtl_privacy.training.scale_gradient import ScaleGradient
-from tf_mtl_privacy.training.steps import DiscriminatorUpdate, Metrics
+from tf_mtl_privacy.training.steps import DiscriminatorUpdate, Metrics, ScaleGradient
 from tf_mtl_privacy.types import Batch
 
 Restoration = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]

@@ -2,22 +2,31 @@
 
 No TensorFlow. Source: paper, section 3.2, steps 1 c, 2 and 3.3; what differs from it stands in
 docs/accounting.md.
+
+Which updates the discriminators of a run make, by name, and in which order rows come. No
+TensorFlow.
+
+A DP optimizer for one kind of private update.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import math
 from collections.abc import Mapping
+from typing import NamedTuple
 
+import keras
 import numpy as np
 
-from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config import Config, GameConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting import SEARCH, epsilon, why_no_less_noise
-from tf_mtl_privacy.privacy.accounting_events import (
+from tf_mtl_privacy.privacy.accounting.calibration import calibrated
+from tf_mtl_privacy.privacy.accounting.epsilon import SEARCH, epsilon, why_no_less_noise
+from tf_mtl_privacy.privacy.accounting.events import (
     FAR_BELOW,
     POISSON,
     SHUFFLED_EPOCHS,
@@ -26,13 +35,60 @@ from tf_mtl_privacy.privacy.accounting_events import (
     check_delta,
     planned_steps,
 )
-from tf_mtl_privacy.privacy.calibration import calibrated
+from tf_mtl_privacy.privacy.batch_selection import (
+    PoissonBatches,
+    check_own_batches,
+    limit_per_person,
+    overflow_probability,
+)
 from tf_mtl_privacy.privacy.keys import SecretKey
-from tf_mtl_privacy.privacy.ledger_state import LedgerHeader
-from tf_mtl_privacy.privacy.overflow import overflow_probability
-from tf_mtl_privacy.privacy.poisson import PoissonBatches, check_own_batches, limit_per_person
+from tf_mtl_privacy.privacy.ledger import LedgerHeader
+from tf_mtl_privacy.privacy.optimizer import DPAdam
 from tf_mtl_privacy.training.schedule import phase_epochs
-from tf_mtl_privacy.training.turns import order_seed, turns
+
+
+class Turn(NamedTuple):
+    """One discriminator's update in each step of a phase, on batches of its own.
+
+    Attributes:
+        name: in the ledger and in checkpoints: `discriminator` or `adversarial_discriminator`, then
+            `_2` and so on for a further discriminator, `_step_2` and so on for a further update.
+        phase: the phase of training that makes it.
+        member: which discriminator, from 0; 0 is the one that is saved.
+        number: which of its updates in a step, from 0.
+    """
+
+    name: str
+    phase: str
+    member: int
+    number: int
+
+
+def turns(game: GameConfig) -> list[Turn]:
+    """All of them, pre-training first.
+
+    The joint phase's first one is on the encoder's own batch, each other one on another batch.
+    """
+    members = range(game.discriminators)
+    before = [Turn(_name("discriminator", m, 0), "discriminator", m, 0) for m in members]
+    joint = [
+        Turn(_name("adversarial_discriminator", member, number), "adversarial", member, number)
+        for number in range(game.discriminator_steps)
+        for member in members
+    ]
+    return before + joint
+
+
+def order_seed(seed: int, name: str) -> int:
+    """A seed in [0, 2^63) for one order of rows: the same for the same run seed and name."""
+    digest = hashlib.blake2b(f"{seed}/order/{name}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+def _name(kind: str, member: int, number: int) -> str:
+    name = f"{kind}_{member + 1}" if member else kind
+    return f"{name}_step_{number + 1}" if number else name
+
 
 Sampler = PoissonBatches | ShuffledEpochs
 # Batches of updates that claim nothing.
@@ -278,3 +334,37 @@ def with_bounded_people(config: Config, dataset: Dataset) -> Dataset:
     names = rows if dataset.keys is None else dataset.keys[rows]
     kept = limit_per_person(rows, dataset.person[rows], most, config.train.seed, names=names)
     return dataclasses.replace(dataset, rows=dataset.rows | {"train": kept})
+
+
+def private_adam(
+    config: Config,
+    model: keras.Model,
+    name: str,
+    update: Update,
+    key: SecretKey,
+    learning_rate: float,
+) -> DPAdam:
+    """Adam with the noise, clip norm and divisor of an update.
+
+    Args:
+        config: the run's configuration.
+        model: what is trained.
+        name: the update's name.
+        update: what the accounting knows of it.
+        key: makes the noise repeatable where it is a test's; else the noise has a key of its own.
+        learning_rate: Adam's step size, > 0.
+
+    Raises:
+        UsageError: the model cannot be trained privately; see `privacy.guards`.
+    """
+    noise_key = int(key.derive(f"noise/{name}").words(1)[0]) if key.is_test else None
+    return DPAdam(
+        model,
+        learning_rate=learning_rate,
+        l2_norm_clip=config.privacy.l2_norm_clip,
+        noise_multiplier=update.mechanism.noise_multiplier,
+        expected_batch_size=update.batch_size,
+        clipping=config.privacy.clipping,
+        allow_zero_noise=config.privacy.allow_zero_noise,
+        noise_key=noise_key,
+    )

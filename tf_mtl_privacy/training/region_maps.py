@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.models.mask import is_masked, mask_map, painted, region_finder
+from tf_mtl_privacy.removal.mask import is_masked, mask_map, painted, region_finder
 
 Array = np.ndarray[Any, Any]
 

@@ -9,7 +9,7 @@ from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.config import Config, LossConfig
-from tf_mtl_privacy.config.parsing import parse_thresholds
+from tf_mtl_privacy.config.options import parse_thresholds
 
 PHASES = ("business", "discriminator", "restorer", "adversarial", "regions")
 # How the names of those parts of the stop rule end that are of several epochs.

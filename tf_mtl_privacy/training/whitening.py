@@ -9,10 +9,10 @@ import keras
 import numpy as np
 
 from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.models.discriminator import whitening_of
 from tf_mtl_privacy.models.layers import layer_seed
-from tf_mtl_privacy.models.noise import draws_apart
-from tf_mtl_privacy.models.whitening import whitening_of
-from tf_mtl_privacy.training.feature_cache import encode_rows
+from tf_mtl_privacy.removal.noise import draws_apart
+from tf_mtl_privacy.training.phase import encode_rows
 
 Array = np.ndarray[Any, Any]
 # Each row has some hundred cells, and there are some ten channels.

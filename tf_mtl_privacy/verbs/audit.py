@@ -6,10 +6,9 @@ import dataclasses
 
 from tf_mtl_privacy.config.options import option
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.evaluation.audit import DEFAULT_SHADOWS
 from tf_mtl_privacy.verbs.common import DEFAULT_RUN_DIR, CommonOptions
 
-# What --shadows says by itself: as many as the setting has.
-USUAL = -1
 _FEWEST = 4
 
 
@@ -27,11 +26,11 @@ class AuditOptions(CommonOptions):
         choices=("fast", "thorough"),
     )
     shadows: int = option(
-        USUAL,
+        DEFAULT_SHADOWS,
         "Shadow models of the whole run for the likelihood-ratio attack, an even number of 4 or "
         "more; 0 means none, -1 what suits the run: 8 with --setting=thorough where training took "
         "at most 20 minutes, else none. An interrupted audit goes on with those that are there.",
-        low=USUAL,
+        low=DEFAULT_SHADOWS,
     )
     rows: int = option(
         0, "Most members, and most non-members; 0 means as many as the setting has.", low=0
@@ -67,7 +66,7 @@ class AuditOptions(CommonOptions):
 
     def after_interrupt(self) -> str:
         """See `CommonOptions`."""
-        from tf_mtl_privacy.evaluation.probes.settings import SETTINGS
+        from tf_mtl_privacy.evaluation.probes.budget import SETTINGS
 
         trains_shadows = self.shadows > 0 or (self.setting == "thorough" and self.shadows)
         parts = ["shadow models"] * bool(trains_shadows)

@@ -57,7 +57,7 @@ class TrainOptions(CommonOptions):
 
 
 def _keeps_attackers(probe: str) -> bool:
-    from tf_mtl_privacy.evaluation.probes.settings import SETTINGS
+    from tf_mtl_privacy.evaluation.probes.budget import SETTINGS
 
     return probe in SETTINGS and SETTINGS[probe].kept
 
@@ -131,7 +131,7 @@ class PredictOptions(CommonOptions):
         super().__post_init__()
         if self.server:
             # Only here: no other command needs what it imports.
-            from tf_mtl_privacy.serving.client.addresses import check_server
+            from tf_mtl_privacy.serving.client.predictor import check_server
 
             check_server(self.server, self.model_name)
 

@@ -6,14 +6,14 @@ from scipy import stats
 
 from tests.evaluation.dp_audit.faults import clipping_off
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.evaluation.dp_audit.guessing import evidence
+from tf_mtl_privacy.evaluation.dp_audit.bound import evidence
 from tf_mtl_privacy.evaluation.dp_audit.one_run import (
     STRENGTH,
     scores_of_one_run,
     whole_square,
 )
 from tf_mtl_privacy.evaluation.dp_audit.updates import shipped_optimizer
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
 from tf_mtl_privacy.privacy.keys import key_for_tests
 
 COUNT, CLIP = 40**2, 0.3

@@ -9,12 +9,11 @@ from tests.evaluation.dp_audit.faults import clipping_off, halved_noise
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.dp_audit import run
 from tf_mtl_privacy.evaluation.dp_audit.bound import epsilon_lower_bound
-from tf_mtl_privacy.evaluation.dp_audit.claim import Claim, claim_of
-from tf_mtl_privacy.evaluation.dp_audit.run import dp_audit, first_updates, work
+from tf_mtl_privacy.evaluation.dp_audit.run import Claim, claim_of, dp_audit, first_updates, work
 from tf_mtl_privacy.evaluation.dp_audit.single_step import SingleStep
-from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
-from tf_mtl_privacy.privacy.calibration import noise_for_epsilon
+from tf_mtl_privacy.privacy.accounting.calibration import noise_for_epsilon
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
 from tf_mtl_privacy.privacy.keys import key_for_tests
 
 DELTA = 1e-5

@@ -4,15 +4,15 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from tf_mtl_privacy.evaluation.dp_audit.bound import epsilon_lower_bound
-from tf_mtl_privacy.evaluation.dp_audit.guessing import (
+from tf_mtl_privacy.evaluation.dp_audit.bound import (
     Guesses,
     count_correct,
+    epsilon_lower_bound,
     evidence,
     plan_guesses,
     simulated_scores,
 )
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
 
 
 @pytest.mark.parametrize("z, q", [(1.0, 1.0), (2.5, 0.05), (0.3, 0.5)])

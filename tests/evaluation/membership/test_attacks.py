@@ -9,18 +9,19 @@ from art.estimators.classification import BlackBoxClassifierNeuralNetwork
 from scipy.stats import binomtest, norm
 
 from tf_mtl_privacy.evaluation.membership import lira
-from tf_mtl_privacy.evaluation.membership.claims import claimed, contradictions, most_tpr
-from tf_mtl_privacy.evaluation.membership.learned import LEARNERS, learned_scores
-from tf_mtl_privacy.evaluation.membership.roc import tpr_at
-from tf_mtl_privacy.evaluation.membership.run import summary
-from tf_mtl_privacy.evaluation.membership.scores import scaled_logit
-from tf_mtl_privacy.evaluation.membership.selection import (
+from tf_mtl_privacy.evaluation.membership.attacks import (
+    LEARNERS,
     halves,
+    learned_scores,
     operating_points,
     reported,
+    scaled_logit,
     strongest,
 )
-from tf_mtl_privacy.evaluation.membership.shadows import seen_by
+from tf_mtl_privacy.evaluation.membership.claims import claimed, contradictions, most_tpr
+from tf_mtl_privacy.evaluation.membership.lira import seen_by
+from tf_mtl_privacy.evaluation.membership.roc import tpr_at
+from tf_mtl_privacy.evaluation.membership.run import summary
 
 DP = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 0.5)}
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.evaluation.membership.heads import head_scores
+from tf_mtl_privacy.evaluation.membership.lira import head_scores
 from tf_mtl_privacy.evaluation.membership.roc import auc
 from tf_mtl_privacy.models.business import build_business
 

@@ -4,9 +4,14 @@ import numpy as np
 import pytest
 
 from tf_mtl_privacy.evaluation.membership import lira
-from tf_mtl_privacy.evaluation.membership.scores import THRESHOLDS, over_tasks
-from tf_mtl_privacy.evaluation.membership.selection import attackable, halves, reported
-from tf_mtl_privacy.evaluation.membership.shadows import seen_by
+from tf_mtl_privacy.evaluation.membership.attacks import (
+    THRESHOLDS,
+    attackable,
+    halves,
+    over_tasks,
+    reported,
+)
+from tf_mtl_privacy.evaluation.membership.lira import seen_by
 
 
 def answers(draw, sure, missing_members, missing_others):

@@ -2,11 +2,8 @@
 
 import numpy as np
 
-from tf_mtl_privacy.evaluation.membership.same_distribution import (
-    known_without_model,
-    same_distribution,
-)
-from tf_mtl_privacy.evaluation.membership.selection import halves
+from tf_mtl_privacy.evaluation.membership.attacks import halves
+from tf_mtl_privacy.evaluation.membership.claims import known_without_model, same_distribution
 from tf_mtl_privacy.evaluation.membership.verdict import verdict
 
 

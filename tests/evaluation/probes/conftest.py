@@ -5,8 +5,8 @@ import dataclasses
 import numpy as np
 import pytest
 
+from tf_mtl_privacy.evaluation.probes.budget import FAST, THOROUGH
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
-from tf_mtl_privacy.evaluation.probes.settings import FAST, THOROUGH
 
 TINY = {
     "rows": 96,

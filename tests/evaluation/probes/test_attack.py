@@ -7,10 +7,10 @@ import pytest
 
 from tests.evaluation.probes.conftest import make_target
 from tf_mtl_privacy.evaluation.probes.attack import Reading, attack, strongest
+from tf_mtl_privacy.evaluation.probes.budget import FAST, SETTINGS, THOROUGH
 from tf_mtl_privacy.evaluation.probes.check import CHECK
 from tf_mtl_privacy.evaluation.probes.data import ClassScores
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.evaluation.probes.settings import FAST, SETTINGS, THOROUGH
 from tf_mtl_privacy.models.discriminator import build_discriminator
 
 

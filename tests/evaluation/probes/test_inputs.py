@@ -7,7 +7,7 @@ from sklearn.feature_selection import SelectKBest
 from sklearn.preprocessing import StandardScaler
 
 from tests.evaluation.probes.conftest import make_target
-from tf_mtl_privacy.evaluation.probes.inputs import Inputs
+from tf_mtl_privacy.evaluation.probes.data import Inputs
 
 
 def rescaled(data, scale, offset=0.0):

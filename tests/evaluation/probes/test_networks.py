@@ -9,9 +9,8 @@ import pytest
 import tensorflow as tf
 
 from tests.evaluation.probes.conftest import make_target
-from tf_mtl_privacy.evaluation.probes.data import ProbeData, balanced_accuracy
-from tf_mtl_privacy.evaluation.probes.fitting import fit_network
-from tf_mtl_privacy.evaluation.probes.inputs import Inputs
+from tf_mtl_privacy.evaluation.probes.data import Inputs, ProbeData, balanced_accuracy
+from tf_mtl_privacy.evaluation.probes.families import fit_network
 from tf_mtl_privacy.evaluation.probes.networks import (
     dense_network,
     local_network,

@@ -6,8 +6,13 @@ import pytest
 from tests.evaluation.probes.conftest import make_target
 from tf_mtl_privacy.evaluation.probes.attack import Reading, attack, strongest
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.evaluation.probes.power import planted, power
-from tf_mtl_privacy.evaluation.probes.summary import not_measured, probe_summary, target_summary
+from tf_mtl_privacy.evaluation.probes.summary import (
+    not_measured,
+    planted,
+    power,
+    probe_summary,
+    target_summary,
+)
 
 
 def test_a_planted_leak_is_a_tenth_of_each_deviation():

@@ -18,15 +18,15 @@ from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.evaluation.probes import attack as probe_attack
-from tf_mtl_privacy.evaluation.probes import kept, networks, saved, targets
+from tf_mtl_privacy.evaluation.probes import networks, probe_cache, saved, targets
 from tf_mtl_privacy.evaluation.probes.attack import Reading
 from tf_mtl_privacy.evaluation.probes.check import CHECK, fresh_check
 from tf_mtl_privacy.evaluation.probes.data import figures
-from tf_mtl_privacy.evaluation.probes.kept import strongest_kept
+from tf_mtl_privacy.evaluation.probes.probe_cache import strongest_kept
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.models.mask import switch_mask
-from tf_mtl_privacy.models.noise import count_draws
+from tf_mtl_privacy.removal.mask import switch_mask
+from tf_mtl_privacy.removal.noise import count_draws
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 from tf_mtl_privacy.reporting.tables import results_table
 
@@ -240,13 +240,13 @@ def test_code_digest_changes_with_attackers_scores_and_networks(tmp_path, monkey
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("x = 1")
     (package / "reporting.py").write_text("x = 1")
-    monkeypatch.setattr(kept, "_PACKAGE", package)
-    first = kept.code_digest()
+    monkeypatch.setattr(probe_cache, "_PACKAGE", package)
+    first = probe_cache.code_digest()
     (package / "reporting.py").write_text("x = 2")
-    assert kept.code_digest() == first
+    assert probe_cache.code_digest() == first
     for name in ("evaluation/probes/a.py", "evaluation/utility.py", "models/encoder.py"):
         (package / name).write_text("x = 2")
-        second = kept.code_digest()
+        second = probe_cache.code_digest()
         assert second != first
         first = second
 
@@ -330,9 +330,9 @@ def test_kept_reading_that_reads_most_counts_beside_the_one_with_the_highest_end
     """400 validation rows: 60 % and an end at 65; 4,000 test rows: 63 % and an end at 64.5."""
     weights = "0" * 16
     wide = figures_of(240, 400)
-    kept.keep_check(run.folder / AUDIT_FOLDER, weights, {"features/own//a/0": wide})
+    probe_cache.keep_check(run.folder / AUDIT_FOLDER, weights, {"features/own//a/0": wide})
     narrow = dataclasses.replace(figures_of(2520, 4000), name="b", rows=9000)
-    readings = kept.KeptReadings(run.folder / AUDIT_FOLDER, {"weights": weights})
+    readings = probe_cache.KeptReadings(run.folder / AUDIT_FOLDER, {"weights": weights})
     readings("features/own//b/0", lambda: narrow)
     best = strongest_kept(run.folder, weights)["features"]
     assert best["strongest"]["name"] == "a" and best["attackers"]["b"]["accuracy"] == 0.63

@@ -7,9 +7,8 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 
 from tests.evaluation.probes.conftest import make_target
-from tf_mtl_privacy.evaluation.probes.data import balanced_accuracy
-from tf_mtl_privacy.evaluation.probes.inputs import Inputs
-from tf_mtl_privacy.evaluation.probes.shallow import boosted_trees, logistic, nearest_neighbours
+from tf_mtl_privacy.evaluation.probes.data import Inputs, balanced_accuracy
+from tf_mtl_privacy.evaluation.probes.families import boosted_trees, logistic, nearest_neighbours
 
 
 @pytest.fixture(scope="module")

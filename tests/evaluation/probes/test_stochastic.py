@@ -8,9 +8,9 @@ from scipy.stats import chi2
 
 from tests.models.run_folders import TASKS, config_of
 from tf_mtl_privacy.config import RemovalConfig
-from tf_mtl_privacy.evaluation.probes.stochastic import feature_views
+from tf_mtl_privacy.evaluation.probes.targets import feature_views
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.models.noise import noiseless
+from tf_mtl_privacy.removal.noise import noiseless
 
 DEVIATION = 0.5
 PICTURES = np.random.default_rng(0).integers(0, 256, (60, 32, 32, 3)).astype(np.uint8)

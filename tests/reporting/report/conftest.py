@@ -3,8 +3,8 @@
 import pytest
 
 from tests.reporting.report.runs import kept_results, write_run
-from tf_mtl_privacy.reporting.report.build import build_report
-from tf_mtl_privacy.reporting.report.run_folder import read_run
+from tf_mtl_privacy.reporting.build import build_report
+from tf_mtl_privacy.reporting.run_folder import read_run
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,6 @@
 """Finds parts of a report."""
 
-from tf_mtl_privacy.reporting.report.document import Table
+from tf_mtl_privacy.reporting.document import Table
 
 
 def blocks(report, kind, anchor=None):

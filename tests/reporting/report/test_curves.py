@@ -1,8 +1,8 @@
 """Curves out of metrics.jsonl, by hand."""
 
 from tests.reporting.report.runs import GENDER, metrics
-from tf_mtl_privacy.reporting.charts.curves_chart import Curve, Goal, Span, curves_chart
-from tf_mtl_privacy.reporting.report.curves import (
+from tf_mtl_privacy.reporting.charts import Curve, Goal, Span, curves_chart
+from tf_mtl_privacy.reporting.sections.training import (
     beta_text,
     ends_text,
     gate_text,

@@ -5,8 +5,8 @@ import pytest
 from dp_accounting import pld
 
 from tests.reporting.private_runs import BATCH, DELTA, ROWS, STEPS, plain_dp, private_dp
-from tf_mtl_privacy.privacy.accounting_events import SHUFFLED_EPOCHS
-from tf_mtl_privacy.reporting.report.epsilon_steps import epsilon_over_steps, spans, why_not
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS
+from tf_mtl_privacy.reporting.sections.privacy import epsilon_over_steps, spans, why_not
 
 
 def directly(steps):

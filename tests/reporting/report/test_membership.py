@@ -5,10 +5,10 @@ import pytest
 from tests.reporting.audits import make_audit
 from tests.reporting.report.parts import blocks, table
 from tests.reporting.report.runs import kept_results, write_run
-from tf_mtl_privacy.reporting.report import membership
-from tf_mtl_privacy.reporting.report.build import build_report
-from tf_mtl_privacy.reporting.report.document import Missing
-from tf_mtl_privacy.reporting.report.run_folder import read_run
+from tf_mtl_privacy.reporting.build import build_report
+from tf_mtl_privacy.reporting.document import Missing
+from tf_mtl_privacy.reporting.run_folder import read_run
+from tf_mtl_privacy.reporting.sections import membership
 
 
 def test_membership_has_every_attack_the_chosen_one_and_the_power(whole, tmp_path):

@@ -12,15 +12,13 @@ from tests.reporting.report.parts import blocks, table
 from tests.reporting.report.runs import kept_results, write_run
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
+from tf_mtl_privacy.reporting.build import build_report
+from tf_mtl_privacy.reporting.document import Items, Missing, Notice, Table
 from tf_mtl_privacy.reporting.privacy_lines import epsilon
-from tf_mtl_privacy.reporting.report.build import build_report
-from tf_mtl_privacy.reporting.report.comparison import comparison_table
-from tf_mtl_privacy.reporting.report.document import Items, Missing, Notice, Table
-from tf_mtl_privacy.reporting.report.html_page import report_html
-from tf_mtl_privacy.reporting.report.markdown_page import report_markdown
-from tf_mtl_privacy.reporting.report.run_folder import read_run
-from tf_mtl_privacy.reporting.report.write import write_report
 from tf_mtl_privacy.reporting.run_figures import run_figures
+from tf_mtl_privacy.reporting.run_folder import read_run
+from tf_mtl_privacy.reporting.sections.comparison import comparison_table
+from tf_mtl_privacy.reporting.write import report_html, report_markdown, write_report
 
 
 class Page(HTMLParser):

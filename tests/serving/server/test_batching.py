@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from tf_mtl_privacy.serving.server.batching import Batcher
+from tf_mtl_privacy.serving.server.errors import Code, Refusal, invalid
 from tf_mtl_privacy.serving.server.limits import Limits
-from tf_mtl_privacy.serving.server.refusal import Code, Refusal, invalid
 
 
 class Doubling:

@@ -19,9 +19,8 @@ from tf_mtl_privacy.serving.client import (
     Unavailable,
     connect,
 )
-from tf_mtl_privacy.serving.client.addresses import address_and_user, check_server
 from tf_mtl_privacy.serving.client.by_rest import RestPredictor
-from tf_mtl_privacy.serving.client.predictor import files, only
+from tf_mtl_privacy.serving.client.predictor import address_and_user, check_server, files, only
 
 ONCE = Retries(most=0)
 QUICK = Retries(first=0.001, longest=0.002)

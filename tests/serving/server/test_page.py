@@ -10,9 +10,9 @@ from PIL import Image
 
 from tests.browser import PHONE, WIDE, missing_pictures, sideways, violations, visit
 from tests.serving.server.toy import CARD, CLASSES, SIZE, expected, pixels, png
-from tf_mtl_privacy.serving.pictures import pixels_ready
+from tf_mtl_privacy.export.signatures import pixels_ready
+from tf_mtl_privacy.serving.server.demo_page import framed, reduced
 from tf_mtl_privacy.serving.server.limits import Limits
-from tf_mtl_privacy.serving.server.looking import framed, reduced
 from tf_mtl_privacy.serving.server.running import CheckServer
 
 _DROP = """([content, type]) => {

@@ -7,7 +7,7 @@ import pytest
 from tensorflow.core.protobuf import saved_model_pb2
 
 from tests.serving.server.toy import CLASSES, expected, pixels, png
-from tf_mtl_privacy.serving.server.rest_json import write_outputs
+from tf_mtl_privacy.serving.server.rest import write_outputs
 
 V1 = "/v1/models/toy"
 

@@ -9,8 +9,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.serving.server.toy import expected, pixels, save_toy
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.serving.server.refusal import Code, Refusal
-from tf_mtl_privacy.serving.server.replay import recorded, replay
+from tf_mtl_privacy.serving.server.errors import Code, Refusal
+from tf_mtl_privacy.serving.server.model import recorded, replay
 from tf_mtl_privacy.serving.server.versions import Poller, Versions
 
 

@@ -67,7 +67,7 @@ def save_toy(folder, version=1, shift=0.0, warmup=True):
     write_json(extra / "labels.json", labels)
     write_json(extra / "privacy_card.json", CARD)
     if warmup:
-        from tf_mtl_privacy.serving.warmup import write_warmup
+        from tf_mtl_privacy.export.warmup import write_warmup
 
         write_warmup(extra / "tf_serving_warmup_requests", "toy", names, SIZE)
     return folder

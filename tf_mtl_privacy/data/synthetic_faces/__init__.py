@@ -4,8 +4,8 @@ Every face is a function of (seed, stream, index). Gender, age and expression sh
 face in soft, overlapping cues; the private label, iris, shows only within `iris_mask`.
 """
 
-from .attributes import ATTRIBUTES, SHIFTS, SIZES, Faces, Labels
-from .rendering import labels, render
+from tf_mtl_privacy.data.synthetic_faces.attributes import ATTRIBUTES, SHIFTS, SIZES, Faces, Labels
+from tf_mtl_privacy.data.synthetic_faces.rendering import labels, render
 
 VERSION: int = 1
 # SHA-256 of the pinned rendering in the tests; a change of pictures needs a new VERSION.

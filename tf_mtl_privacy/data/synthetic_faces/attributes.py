@@ -1,8 +1,13 @@
-"""What a synthetic face can be asked for: names of classes, shifts and limits."""
+"""What a synthetic face can be asked for: names of classes, shifts and limits.
+
+The labels of a face, drawn apart from its picture.
+"""
 
 from typing import NamedTuple
 
 import numpy as np
+
+from tf_mtl_privacy.data.synthetic_faces import draws
 
 ATTRIBUTES: dict[str, tuple[str, ...]] = {
     "gender": ("female", "male"),
@@ -56,3 +61,43 @@ class Faces(NamedTuple):
     iris: np.ndarray
     identity: np.ndarray
     iris_mask: np.ndarray
+
+
+# Seed, stream and counters of a family of numbers, as `draws.bits` takes them.
+_Source = tuple[int, str, np.ndarray]
+
+
+def draw_labels(
+    seed: int, stream: str, indices: np.ndarray, num_identities: int, correlation: float
+) -> Labels:
+    """Draws labels, uniform and independent unless `correlation` ties iris to gender.
+
+    With probability `correlation` the iris is one of the four classes that belong to the gender
+    (0 to 3 female, 4 to 7 male), which leaves each label's own distribution uniform.
+
+    Args:
+      seed: any int.
+      stream: name of the stream.
+      indices: [N] int64.
+      num_identities: how many people there are, or 0 for strangers only.
+      correlation: in [0, 1].
+
+    Returns:
+      `Labels`. Gender, age and iris belong to the person where there are people.
+    """
+    image: _Source = (seed, "image:" + stream, indices)
+    if num_identities:
+        identity = draws.below(draws.bits(*image, "label:identity"), num_identities)
+        person: _Source = (seed, "people", identity)
+    else:
+        identity = np.full(indices.shape, -1, np.int64)
+        person = (seed, "stranger:" + stream, indices)
+
+    def pick(source: _Source, name: str) -> np.ndarray:
+        words = draws.bits(*source, "label:" + name)
+        return draws.below(words, len(ATTRIBUTES[name])).astype(np.int32)
+
+    gender, age, iris = (pick(person, name) for name in ("gender", "age", "iris"))
+    tied = draws.unit(draws.bits(*person, "label:tied")) < np.float32(correlation)
+    iris = np.where(tied, iris % 4 + 4 * gender, iris).astype(np.int32)
+    return Labels(gender, age, pick(image, "expression"), iris, identity)

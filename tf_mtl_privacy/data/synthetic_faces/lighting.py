@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from .draws import Draws
-from .region import pixel_grid
-from .shapes import bump
+from tf_mtl_privacy.data.synthetic_faces.draws import Draws
+from tf_mtl_privacy.data.synthetic_faces.region import pixel_grid
+from tf_mtl_privacy.data.synthetic_faces.shapes import bump
 
 BLUR_REACH = 2
 

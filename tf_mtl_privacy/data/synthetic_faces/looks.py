@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .attributes import CHILD, MALE, MIDDLE, SENIOR, Labels
-from .draws import Draws
+from tf_mtl_privacy.data.synthetic_faces.attributes import CHILD, MALE, MIDDLE, SENIOR, Labels
+from tf_mtl_privacy.data.synthetic_faces.draws import Draws
 
 Colour = tuple[float, float, float] | np.ndarray
 

@@ -4,12 +4,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from . import ageing, background, eyes, features, hair, head, lighting
-from .attributes import Labels
-from .draws import Draws
-from .looks import draw_looks
-from .pose import draw_pose
-from .region import Window, whole
+from tf_mtl_privacy.data.synthetic_faces import (
+    features,
+    lighting,
+)
+from tf_mtl_privacy.data.synthetic_faces.attributes import Labels
+from tf_mtl_privacy.data.synthetic_faces.draws import Draws
+from tf_mtl_privacy.data.synthetic_faces.looks import draw_looks
+from tf_mtl_privacy.data.synthetic_faces.pose import draw_pose
+from tf_mtl_privacy.data.synthetic_faces.region import Window, whole
 
 
 class Style(NamedTuple):
@@ -44,22 +47,22 @@ def paint(draws: Draws, labels: Labels, style: Style) -> tuple[np.ndarray, np.nd
     canvas = np.empty((3, count, size, size), np.float32)
     region = whole(pose, canvas)
 
-    background.paint_background(region, draws, style.shifts("backgrounds"))
-    hair.paint_back_hair(region, draws, looks)
-    head.paint_body(region, pose, draws, looks, strange)
-    head.paint_ears(region, pose, draws, looks)
-    head.paint_head(region, pose, draws, looks)
+    features.paint_background(region, draws, style.shifts("backgrounds"))
+    features.paint_back_hair(region, draws, looks)
+    features.paint_body(region, pose, draws, looks, strange)
+    features.paint_ears(region, pose, draws, looks)
+    features.paint_head(region, pose, draws, looks)
 
     def window(x: np.ndarray | float, y: np.ndarray | float, half: tuple[float, float]) -> Window:
         return Window(pose, canvas, (x + pose.yaw, y + pose.pitch), half)
 
     with Window(pose, canvas, (0.0 * pose.yaw, looks.mouth_y + 0.05), (0.66, 0.50)) as part:
         part.x, part.y = part.x, part.y + looks.mouth_y + 0.05
-        ageing.paint_beard(part, pose, draws, looks, head.head_distance(part, looks))
+        features.paint_beard(part, pose, draws, looks, features.head_distance(part, looks))
     with window(0.0, -0.42, (0.42, 0.17)) as part:
-        ageing.paint_forehead_lines(part, draws, looks)
+        features.paint_forehead_lines(part, draws, looks)
     with window(0.0, looks.mouth_y - 0.08, (0.40, 0.36)) as part:
-        ageing.paint_cheek_folds(part, draws, looks)
+        features.paint_cheek_folds(part, draws, looks)
     # The nose stands out, so that it moves more than the rest when the head turns.
     with window(0.4 * pose.yaw, looks.nose_y, (0.20, 0.32)) as part:
         features.paint_nose(part, draws, looks)
@@ -71,12 +74,12 @@ def paint(draws: Draws, labels: Labels, style: Style) -> tuple[np.ndarray, np.nd
     for side in (-1.0, 1.0):
         eye = window(side * looks.eye_x, looks.eye_y, (0.34, 0.40))
         with eye as part:
-            ageing.paint_eye_lines(part, side, draws, looks)
+            features.paint_eye_lines(part, side, draws, looks)
             features.paint_brow(part, side, draws, looks)
-            shown = eyes.paint_eye(part, side, draws, looks, kind, style.pattern_gain)
+            shown = features.paint_eye(part, side, draws, looks, kind, style.pattern_gain)
             features.paint_glasses(part, side, draws)
         eye.put_mask(mask, shown)
-    hair.paint_front_hair(region, pose, draws, looks)
+    features.paint_front_hair(region, pose, draws, looks)
 
     lighting.light(canvas, draws, style.shifts("light"), strange)
     if style.shifts("blur"):

@@ -4,8 +4,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .draws import Draws
-from .shapes import cosine, sine
+from tf_mtl_privacy.data.synthetic_faces.draws import Draws
+from tf_mtl_privacy.data.synthetic_faces.shapes import cosine, sine
 
 # Windows are cut for the largest head that any pose or shift can give.
 LARGEST_SCALE = 1.15

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from .pose import LARGEST_SCALE, Pose
+from tf_mtl_privacy.data.synthetic_faces.pose import LARGEST_SCALE, Pose
 
 Point = tuple[np.ndarray, np.ndarray]
 

@@ -5,10 +5,9 @@ import os
 
 import numpy as np
 
-from .attributes import SHIFTS, SIZES, Faces, Labels
-from .draws import Draws
-from .labels import draw_labels
-from .painter import Style, paint
+from tf_mtl_privacy.data.synthetic_faces.attributes import SHIFTS, SIZES, Faces, Labels, draw_labels
+from tf_mtl_privacy.data.synthetic_faces.draws import Draws
+from tf_mtl_privacy.data.synthetic_faces.painter import Style, paint
 
 # Small enough for the caches, large enough that threads seldom wait for each other (24: 892 images
 # a second on two cores, 48: 1,412, 96: 1,299).

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mtl_privacy.evaluation.dp_audit.guessing import Array, evidence
+from tf_mtl_privacy.evaluation.dp_audit.bound import Array, evidence
 from tf_mtl_privacy.evaluation.dp_audit.updates import (
     MakeOptimizer,
     UpdateSettings,
@@ -25,9 +25,9 @@ from tf_mtl_privacy.evaluation.dp_audit.updates import (
     noise_key,
     released_gradient,
 )
-from tf_mtl_privacy.privacy.accounting_events import POISSON, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, Phase
+from tf_mtl_privacy.privacy.batch_selection import PADDING, PoissonBatches
 from tf_mtl_privacy.privacy.keys import SecretKey
-from tf_mtl_privacy.privacy.poisson import PADDING, PoissonBatches
 
 # Norm of a canary's gradient over the clip norm: without clipping it sticks out that far.
 STRENGTH = 10.0

@@ -1,27 +1,176 @@
-"""The audit of a run's private updates: a lower bound on epsilon beside the epsilon claimed."""
+"""The audit of a run's private updates: a lower bound on epsilon beside the epsilon claimed.
+
+How much an audit of the private updates does.
+
+The sentence that stands under an audit's figures.
+
+What a run claims about one example's privacy, taken from its results. No TensorFlow.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.evaluation.dp_audit.bound import epsilon_lower_bound
-from tf_mtl_privacy.evaluation.dp_audit.claim import Claim
-from tf_mtl_privacy.evaluation.dp_audit.guessing import Guesses, count_correct, plan_guesses
+from tf_mtl_privacy.evaluation.dp_audit.bound import (
+    Guesses,
+    count_correct,
+    epsilon_lower_bound,
+    plan_guesses,
+)
 from tf_mtl_privacy.evaluation.dp_audit.one_run import scores_of_one_run, whole_square
-from tf_mtl_privacy.evaluation.dp_audit.settings import SETTINGS, Setting
 from tf_mtl_privacy.evaluation.dp_audit.single_step import (
     SingleStep,
     repeat_one_update,
     runs_needed,
 )
 from tf_mtl_privacy.evaluation.dp_audit.updates import MakeOptimizer, noise_key, shipped_optimizer
-from tf_mtl_privacy.evaluation.dp_audit.words import sentence
-from tf_mtl_privacy.privacy.accounting_events import POISSON, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, Mechanism, Phase
 from tf_mtl_privacy.privacy.keys import SecretKey, secret_key
 from tf_mtl_privacy.privacy.noise_record import NOISE
+
+
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """One amount of effort.
+
+    Attributes:
+        canaries: inserted in one run, a square number.
+        canaries_instantiated: the same for clipping backends that hold every example's gradient.
+        updates: most updates that are run; the first ones, if there are more.
+        least_runs: repetitions of the single update, with the canary and as many without, even
+            where fewer would notice half the noise.
+        runs: most repetitions.
+    """
+
+    canaries: int
+    canaries_instantiated: int
+    updates: int
+    least_runs: int
+    runs: int
+
+
+SETTINGS = {
+    "fast": Setting(
+        canaries=200**2, canaries_instantiated=100**2, updates=2_000, least_runs=500, runs=4_000
+    ),
+    "thorough": Setting(
+        canaries=320**2,
+        canaries_instantiated=100**2,
+        updates=20_000,
+        least_runs=10_000,
+        runs=20_000,
+    ),
+}
+
+
+def sentence(found: Mapping[str, Any]) -> str:
+    """One sentence on what the audit of a claim found.
+
+    Args:
+        found: what `dp_audit` returns, for a run with a claim.
+    """
+    claimed, lower, most = (found[k] for k in ("claimed", "epsilon_lower", "max_detectable"))
+    single = found["single_step"]
+    measured = (
+        f"{found['canaries']:,} canaries in {found['updates']:,} of {found['updates_claimed']:,} "
+        f"updates show epsilon >= {lower:.2f} at {found['confidence']:.0%} confidence"
+    )
+    if lower > claimed:
+        return f"Contradicted: {measured}, above the claimed {claimed:.2f}."
+    if single["contradicted"]:
+        return (
+            f"Contradicted: one update, {single['runs']:,} times with a canary and without, shows "
+            f"epsilon >= {single['epsilon_lower']:.2f}, above the {single['epsilon_claimed']:.2f} "
+            "that the claim allows it."
+        )
+    if found["verdict"] == "no_power":
+        return (
+            f"No power: without any noise the same canaries would show only {most:.2f}, so that "
+            f"the claimed {claimed:.2f} could not have been contradicted."
+        )
+    return (
+        f"Not contradicted: {measured}, below the claimed {claimed:.2f}; without noise they would "
+        f"show {most:.2f}, with half the noise about {found['half_noise']:.2f}{_half(found)}."
+    )
+
+
+def _half(found: Mapping[str, Any]) -> str:
+    """What could be told of a fault as large as half the noise."""
+    if found["notices_half_noise"]:
+        return ""
+    return (
+        ", so that half the noise would not have been noticed by them, nor, in most cases, by one "
+        "update that is repeated"
+    )
+
+
+_NOTHING_RELEASED = "no released weight has an epsilon"
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """An epsilon, and the updates that it is claimed for.
+
+    Attributes:
+        phases: the private updates that ran.
+        l2_norm_clip: C of all of them, > 0.
+        delta: for which epsilon is claimed; None where nothing is.
+        epsilon: what is claimed, > 0; None where nothing is.
+        clipping: the clipping backend of the run.
+        reason: why nothing is claimed; empty where something is.
+    """
+
+    phases: tuple[Phase, ...]
+    l2_norm_clip: float
+    delta: float | None
+    epsilon: float | None
+    clipping: str = "ghost"
+    reason: str = ""
+
+
+def claim_of(dp: Mapping[str, Any], clipping: str = "ghost") -> Claim:
+    """The claim of a run.
+
+    A conditional epsilon (`dp.conditional`) is none: it holds for no weight that is released.
+
+    Args:
+        dp: the `dp` part of results.json.
+        clipping: the run's `--clipping`.
+
+    Returns:
+        The largest epsilon of a released part, with its updates; `epsilon` None and a reason where
+        every part's is null.
+    """
+    claimed = [value for value in dp["released"].values() if value is not None]
+    phases = tuple(_phase(values) for values in dp["phases"].values())
+    ran = tuple(phase for phase in phases if phase.steps)
+    reason = dp.get("reason") or _NOTHING_RELEASED
+    if not claimed or not ran:
+        return Claim(ran, dp.get("l2_norm_clip") or 0.0, dp["delta"], None, clipping, reason)
+    return Claim(ran, dp["l2_norm_clip"], dp["delta"], max(claimed), clipping)
+
+
+def no_claim(reason: str) -> Claim:
+    """The claim of a run that makes none.
+
+    Args:
+        reason: why; completes "No claim to test: ...".
+    """
+    return Claim((), 0.0, None, None, reason=reason)
+
+
+def _phase(values: Mapping[str, Any]) -> Phase:
+    mechanism = Mechanism(
+        values["noise_multiplier"],
+        values["sampling_probability"],
+        values["sampling"],
+        rows=values["rows"],
+    )
+    return Phase(mechanism, values["steps"])
+
 
 # The single update's share of what both tests together may err.
 _SINGLE_STEP_SHARE = 0.2

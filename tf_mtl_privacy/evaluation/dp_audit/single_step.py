@@ -25,8 +25,8 @@ from tf_mtl_privacy.evaluation.dp_audit.updates import (
     released_gradient,
 )
 from tf_mtl_privacy.evaluation.intervals import clopper_pearson
-from tf_mtl_privacy.privacy.accounting import epsilon
-from tf_mtl_privacy.privacy.accounting_events import Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import Mechanism, Phase
 
 _SIDE, _CLASSES, _OTHERS = 6, 4, 3
 _STRENGTH = 10.0

@@ -6,18 +6,17 @@ from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.contract import ENCODE, RESTORE
 from tf_mtl_privacy.data.labels import Labels
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.compatibility import check_tasks
 from tf_mtl_privacy.evaluation.membership.attacks import count_attacks
-from tf_mtl_privacy.evaluation.membership.outputs import BATCH
-from tf_mtl_privacy.evaluation.membership.outside import ExportedModel
+from tf_mtl_privacy.evaluation.membership.budget import EFFORTS
+from tf_mtl_privacy.evaluation.membership.outputs import BATCH, ExportedModel
 from tf_mtl_privacy.evaluation.membership.rows import Candidates, members, non_members
 from tf_mtl_privacy.evaluation.membership.run import membership
-from tf_mtl_privacy.evaluation.membership.settings import EFFORTS
 from tf_mtl_privacy.progress import Progress
+from tf_mtl_privacy.serving_signature import ENCODE, RESTORE
 
 _INSIDE = {
     "lira": "shadow models and heads need the run's configuration and its networks",

@@ -10,7 +10,7 @@ import numpy as np
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.labels import Labels
-from tf_mtl_privacy.data.synthetic_source import fresh_faces
+from tf_mtl_privacy.data.sources.synthetic import fresh_faces
 from tf_mtl_privacy.errors import UsageError
 
 Array = np.ndarray[Any, Any]

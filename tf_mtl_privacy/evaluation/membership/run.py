@@ -7,21 +7,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tf_mtl_privacy.evaluation.membership.attacks import TARGETS, attack_scores
-from tf_mtl_privacy.evaluation.membership.outputs import Forward, Outputs, both, read_outputs
-from tf_mtl_privacy.evaluation.membership.rows import Candidates
-from tf_mtl_privacy.evaluation.membership.same_distribution import (
-    known_without_model,
-    same_distribution,
-)
-from tf_mtl_privacy.evaluation.membership.selection import (
+from tf_mtl_privacy.evaluation.membership.attacks import (
+    TARGETS,
     Split,
+    attack_scores,
     attackable,
     halves,
     reported,
     strongest,
 )
-from tf_mtl_privacy.evaluation.membership.settings import Effort
+from tf_mtl_privacy.evaluation.membership.budget import Effort
+from tf_mtl_privacy.evaluation.membership.claims import known_without_model, same_distribution
+from tf_mtl_privacy.evaluation.membership.outputs import Forward, Outputs, both, read_outputs
+from tf_mtl_privacy.evaluation.membership.rows import Candidates
 from tf_mtl_privacy.models.layers import layer_seed
 
 Array = np.ndarray[Any, Any]

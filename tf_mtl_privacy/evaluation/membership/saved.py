@@ -13,18 +13,15 @@ import tensorflow as tf
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.evaluation.membership import lira
-from tf_mtl_privacy.evaluation.membership.attacks import count_attacks
-from tf_mtl_privacy.evaluation.membership.heads import head_scores
+from tf_mtl_privacy.evaluation.membership.attacks import attackable, count_attacks, scaled_logits
+from tf_mtl_privacy.evaluation.membership.budget import Effort
+from tf_mtl_privacy.evaluation.membership.lira import digest, head_scores, train_shadows
 from tf_mtl_privacy.evaluation.membership.outputs import BATCH as _BATCH
 from tf_mtl_privacy.evaluation.membership.outputs import Outputs, of_bundles, read_outputs
 from tf_mtl_privacy.evaluation.membership.rows import Candidates, joined, members, non_members
 from tf_mtl_privacy.evaluation.membership.run import Membership, Scores, membership, summary
-from tf_mtl_privacy.evaluation.membership.scores import scaled_logits
-from tf_mtl_privacy.evaluation.membership.selection import attackable
-from tf_mtl_privacy.evaluation.membership.settings import Effort
-from tf_mtl_privacy.evaluation.membership.shadows import digest, train_shadows
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
-from tf_mtl_privacy.evaluation.probes.stochastic import most_draws
+from tf_mtl_privacy.evaluation.probes.targets import most_draws
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.progress import Progress

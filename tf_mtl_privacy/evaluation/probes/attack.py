@@ -9,14 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.evaluation.probes.bounds import pack
-from tf_mtl_privacy.evaluation.probes.data import ProbeData, balanced_accuracy, figures
-from tf_mtl_privacy.evaluation.probes.families import (
-    Attacker,
-    reads_maps_only,
-    starts_at_random,
-)
-from tf_mtl_privacy.evaluation.probes.inputs import Inputs
-from tf_mtl_privacy.evaluation.probes.settings import Setting
+from tf_mtl_privacy.evaluation.probes.budget import Setting
+from tf_mtl_privacy.evaluation.probes.data import Inputs, ProbeData, balanced_accuracy, figures
+from tf_mtl_privacy.evaluation.probes.families import Attacker, reads_maps_only, starts_at_random
 from tf_mtl_privacy.models.layers import layer_seed
 
 

@@ -4,6 +4,10 @@ Sources: Clopper and Pearson (1934) for the exact interval of a rate; Bonferroni
 several intervals at once; Cai (2005, Journal of Statistical Planning and Inference 131, "One-sided
 confidence intervals in discrete distributions") for the correction of skewness; Newcombe (1998,
 Statistics in Medicine 17, 2635-2650) on differences of paired proportions.
+
+Names of the trends of a learning curve; apart from `curves.py`, so that reports load nothing.
+
+Figures of earlier attackers, which learned from one kind of rows, often from few.
 """
 
 from __future__ import annotations
@@ -16,6 +20,32 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tf_mtl_privacy.evaluation.intervals import clopper_pearson
+
+FLAT, RISING, UNCLEAR = "flat", "still rising", "not clear"
+NOT_MEASURED = "not measured"
+# Curves that leave open what more rows or more updates would read.
+OPEN = (RISING, UNCLEAR)
+
+
+OLDER = (
+    "these attackers are of an earlier version, which learned from one kind of rows only; "
+    "evaluate --probe=fast sends new ones"
+)
+
+
+def is_older(probe: Mapping[str, Any]) -> bool:
+    """Tells if a `privacy.probe` is of those attackers; a low figure of theirs is no claim."""
+    features = probe.get("features") or {}
+    return bool(features.get("strongest")) and "by_rows" not in features
+
+
+def marked(probe: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns the `privacy.probe`, underpowered where it is of those attackers."""
+    if not is_older(probe):
+        return probe
+    reasons = [*(probe.get("underpowered_reasons") or ()), OLDER]
+    return {**probe, "underpowered": True, "underpowered_reasons": list(dict.fromkeys(reasons))}
+
 
 Array = np.ndarray[Any, Any]
 LEVEL = 0.95

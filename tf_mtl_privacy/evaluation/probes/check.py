@@ -10,15 +10,15 @@ import numpy as np
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
-from tf_mtl_privacy.evaluation.membership_check import success_rate
+from tf_mtl_privacy.evaluation.membership.quick_check import success_rate
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack, strongest
+from tf_mtl_privacy.evaluation.probes.budget import FAST, Setting
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.evaluation.probes.kept import keep_check, weights_digest
+from tf_mtl_privacy.evaluation.probes.probe_cache import keep_check, weights_digest
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
-from tf_mtl_privacy.evaluation.probes.settings import FAST, Setting
-from tf_mtl_privacy.evaluation.probes.stochastic import most_draws
 from tf_mtl_privacy.evaluation.probes.summary import OWN, UNSEEN
+from tf_mtl_privacy.evaluation.probes.targets import most_draws
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.layers import layer_seed
 

@@ -12,8 +12,14 @@ from typing import Any
 import numpy as np
 
 from tf_mtl_privacy.evaluation.probes.attack import Reading
-from tf_mtl_privacy.evaluation.probes.bounds import paired_gain, unpack
-from tf_mtl_privacy.evaluation.probes.trends import FLAT, NOT_MEASURED, RISING, UNCLEAR
+from tf_mtl_privacy.evaluation.probes.bounds import (
+    FLAT,
+    NOT_MEASURED,
+    RISING,
+    UNCLEAR,
+    paired_gain,
+    unpack,
+)
 
 Array = np.ndarray[Any, Any]
 SHARES = (4, 2)

@@ -8,8 +8,8 @@ import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
-from tf_mtl_privacy.data.synthetic_source import attacker_faces
-from tf_mtl_privacy.evaluation.probes.settings import Setting
+from tf_mtl_privacy.data.sources.synthetic import attacker_faces
+from tf_mtl_privacy.evaluation.probes.budget import Setting
 
 Array = np.ndarray[Any, Any]
 

@@ -11,6 +11,7 @@ import keras
 
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import Reading, Remember, attack, forget, strongest
+from tf_mtl_privacy.evaluation.probes.budget import Setting
 from tf_mtl_privacy.evaluation.probes.curves import (
     SHARES,
     learning_curve,
@@ -20,10 +21,7 @@ from tf_mtl_privacy.evaluation.probes.curves import (
 )
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.families import attackers, starts_at_random
-from tf_mtl_privacy.evaluation.probes.power import planted
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows
-from tf_mtl_privacy.evaluation.probes.settings import Setting
-from tf_mtl_privacy.evaluation.probes.stochastic import feature_views, most_draws
 from tf_mtl_privacy.evaluation.probes.summary import (
     KINDS,
     OWN,
@@ -31,10 +29,12 @@ from tf_mtl_privacy.evaluation.probes.summary import (
     KindReadings,
     joined_summary,
     not_measured,
+    planted,
 )
+from tf_mtl_privacy.evaluation.probes.targets import feature_views, most_draws
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.layers import layer_seed
-from tf_mtl_privacy.models.mask import is_masked
+from tf_mtl_privacy.removal.mask import is_masked
 
 TARGETS = (
     "features",

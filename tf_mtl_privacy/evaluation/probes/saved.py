@@ -14,22 +14,20 @@ import numpy as np
 from tf_mtl_privacy.config import AUDIT_FOLDER, RESULTS_FILE, Config, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluation.own_rows import asks_alike
-from tf_mtl_privacy.evaluation.probes.kept import (
+from tf_mtl_privacy.evaluation.probes.bounds import marked
+from tf_mtl_privacy.evaluation.probes.budget import SETTINGS, Setting
+from tf_mtl_privacy.evaluation.probes.probe_cache import (
     KeptReadings,
     code_digest,
     part_digest,
     rows_digest,
     strongest_kept,
 )
-from tf_mtl_privacy.evaluation.probes.kept import (
-    weights_digest as weights_digest,
-)
-from tf_mtl_privacy.evaluation.probes.older import marked
+from tf_mtl_privacy.evaluation.probes.probe_cache import weights_digest as weights_digest
 from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.run import count_attackers, probe_networks
-from tf_mtl_privacy.evaluation.probes.settings import SETTINGS, Setting
 from tf_mtl_privacy.evaluation.probes.summary import probe_summary
+from tf_mtl_privacy.evaluation.train_test_overlap import asks_alike
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.encoder import build_encoder

@@ -34,9 +34,14 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tf_mtl_privacy.privacy.clipping import chunks
-from tf_mtl_privacy.privacy.clipping.chunks import by_chunks, sum_by_chunks
-from tf_mtl_privacy.privacy.clipping.request import Factors, clean_rows, wide
+from tf_mtl_privacy.privacy.clipping import request
+from tf_mtl_privacy.privacy.clipping.request import (
+    Factors,
+    by_chunks,
+    clean_rows,
+    sum_by_chunks,
+    wide,
+)
 
 # Costs in multiply-adds of a float32 matrix product, measured on CPU cores: of one in float64, and
 # of writing and reading a float of an intermediate matrix, in float32 and then in float64.
@@ -233,7 +238,7 @@ def _sum_of_products(
     n, m = sizes.n, sizes.m
     floats = 2 * (sizes.positions or 1) * (n + m)
     # Each chunk adds a whole [n, m]; so chunks are not small beside that.
-    cost = max(1, floats * chunks._FLOATS_AT_ONCE // max(chunks._FLOATS_AT_ONCE, 2 * n * m))
+    cost = max(1, floats * request._FLOATS_AT_ONCE // max(request._FLOATS_AT_ONCE, 2 * n * m))
 
     def summed(weights: tf.Tensor, *chunk: tf.Tensor) -> tf.Tensor:
         left, right = (wide(part) for part in factors_of(*chunk))
@@ -261,9 +266,9 @@ def _sum_of_rows(weights: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
         return tf.linalg.matvec(wide(part), weights, transpose_a=True)
 
     count, size = rows.shape
-    if size <= 2**13 or (count is not None and count * size <= chunks._FLOATS_AT_ONCE):
+    if size <= 2**13 or (count is not None and count * size <= request._FLOATS_AT_ONCE):
         return summed(rows)
-    width = chunks._FLOATS_AT_ONCE // tf.maximum(tf.shape(rows)[0], 1) + 1
+    width = request._FLOATS_AT_ONCE // tf.maximum(tf.shape(rows)[0], 1) + 1
     steps = -(-size // width)
     found = tf.TensorArray(tf.float64, steps, infer_shape=False, element_shape=[None])
     _, found = tf.while_loop(

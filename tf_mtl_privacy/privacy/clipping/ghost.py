@@ -15,12 +15,7 @@ import tensorflow as tf
 from keras.src.models.functional import Functional
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.clipping.request import (
-    Clipped,
-    Request,
-    clip_factors,
-    count_skipped,
-)
+from tf_mtl_privacy.privacy.clipping.request import Clipped, Request, clip_factors, count_skipped
 from tf_mtl_privacy.privacy.clipping.rules import Rule, refusal, rule_for
 
 

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.clipping.chunks import by_chunks
 from tf_mtl_privacy.privacy.clipping.contribution import Contribution, instantiated
+from tf_mtl_privacy.privacy.clipping.request import by_chunks
 
 Gradients = list[tf.Tensor]
 

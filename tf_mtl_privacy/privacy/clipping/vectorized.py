@@ -10,7 +10,6 @@ import keras
 import tensorflow as tf
 
 from tf_mtl_privacy.privacy.clipping.contribution import instantiated
-from tf_mtl_privacy.privacy.clipping.grouped import jacobian_tape, map_rows
 from tf_mtl_privacy.privacy.clipping.request import (
     Clipped,
     Request,
@@ -19,6 +18,7 @@ from tf_mtl_privacy.privacy.clipping.request import (
     count_skipped,
     mark,
 )
+from tf_mtl_privacy.privacy.clipping.row_map import jacobian_tape, map_rows
 
 
 def clipped_sum(request: Request) -> Clipped:

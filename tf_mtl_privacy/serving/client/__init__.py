@@ -1,17 +1,17 @@
 """Clients of a server with TensorFlow Serving's interfaces, by REST and by gRPC."""
 
 from tf_mtl_privacy.serving.client.connecting import connect
-from tf_mtl_privacy.serving.client.errors import (
+from tf_mtl_privacy.serving.client.predictor import (
     BadAnswer,
     ClientError,
     DeadlineExceeded,
     NotFound,
     Overloaded,
+    Predictor,
     Refused,
+    Retries,
     Unavailable,
 )
-from tf_mtl_privacy.serving.client.predictor import Predictor
-from tf_mtl_privacy.serving.client.retries import Retries
 
 __all__ = [
     "BadAnswer",

@@ -10,16 +10,17 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
-from tf_mtl_privacy.serving.client.errors import (
+from tf_mtl_privacy.serving.client.predictor import (
+    Array,
     BadAnswer,
     ClientError,
     DeadlineExceeded,
     NotFound,
     Overloaded,
+    Predictor,
     Refused,
     Unavailable,
 )
-from tf_mtl_privacy.serving.client.predictor import Array, Predictor
 
 _KINDS: dict[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.UNAVAILABLE: Unavailable,

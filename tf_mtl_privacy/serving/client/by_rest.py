@@ -11,17 +11,18 @@ from typing import Any
 import httpx
 import numpy as np
 
-from tf_mtl_privacy.serving.client.addresses import address_and_user
-from tf_mtl_privacy.serving.client.errors import (
+from tf_mtl_privacy.serving.client.predictor import (
+    Array,
     BadAnswer,
     ClientError,
     DeadlineExceeded,
     NotFound,
     Overloaded,
+    Predictor,
     Refused,
     Unavailable,
+    address_and_user,
 )
-from tf_mtl_privacy.serving.client.predictor import Array, Predictor
 
 _LONGEST_WAIT_ASKED = 60.0
 

@@ -6,8 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from tf_mtl_privacy.errors import RunError, install_command
-from tf_mtl_privacy.serving.client.addresses import check_server
-from tf_mtl_privacy.serving.client.predictor import Predictor
+from tf_mtl_privacy.serving.client.predictor import Predictor, check_server
 
 
 def connect(server: str, model_name: str, version: int | None = None, **options: Any) -> Predictor:

@@ -7,7 +7,17 @@ from typing import Any
 
 import numpy as np
 
-from tf_mtl_privacy.contract import (
+from tf_mtl_privacy.data.headers import BadPicture, pnm_pixels, read_header
+from tf_mtl_privacy.reporting.pictures import png_bytes
+from tf_mtl_privacy.serving.client.predictor import (
+    Array,
+    BadAnswer,
+    Predictor,
+    Refused,
+    files,
+    only,
+)
+from tf_mtl_privacy.serving_signature import (
     IMAGE_BYTES,
     IMAGES,
     RESTORE,
@@ -15,10 +25,6 @@ from tf_mtl_privacy.contract import (
     classes_key,
     probabilities_key,
 )
-from tf_mtl_privacy.data.headers import BadPicture, pnm_pixels, read_header
-from tf_mtl_privacy.reporting.pictures import png_bytes
-from tf_mtl_privacy.serving.client.errors import BadAnswer, Refused
-from tf_mtl_privacy.serving.client.predictor import Array, Predictor, files, only
 
 Probabilities = Mapping[str, Mapping[str, float]]
 _END = probabilities_key("")

@@ -1,15 +1,200 @@
-"""What clients by REST and by gRPC have in common."""
+"""What clients by REST and by gRPC have in common.
+
+What a client's request can end with, each in one line.
+
+Named after what happened, as the codes of gRPC are.
+
+Tries a request again after transient failures, later each time, until a deadline.
+
+What an address of a server may be, and how messages show it.
+"""
 
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Mapping
-from typing import Any
+import dataclasses
+import random
+import re
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+from urllib.parse import SplitResult, unquote, urlsplit, urlunsplit
 
 import numpy as np
 
-from tf_mtl_privacy.serving.client.errors import BadAnswer
-from tf_mtl_privacy.serving.client.retries import Retries
+from tf_mtl_privacy.errors import RunError, UsageError
+
+
+class ClientError(RunError):
+    """A request to a server that was not answered with what was asked for.
+
+    Attributes:
+        transient: whether the same request may well succeed a little later.
+        retry_after: seconds that the server asked to wait; 0 where it asked for none.
+    """
+
+    transient = False
+
+    def __init__(self, text: str, retry_after: float = 0.0) -> None:
+        super().__init__(text)
+        self.retry_after = retry_after
+
+
+class Refused(ClientError):  # noqa: N818
+    """The server refuses what the request holds (HTTP 4xx, INVALID_ARGUMENT)."""
+
+
+class NotFound(ClientError):  # noqa: N818
+    """The server has no such model or version."""
+
+
+class Overloaded(ClientError):  # noqa: N818
+    """The server has too much to do (HTTP 429, RESOURCE_EXHAUSTED)."""
+
+    transient = True
+
+
+class Unavailable(ClientError):  # noqa: N818
+    """There is no server, or the connection broke (HTTP 502 and 503, UNAVAILABLE)."""
+
+    transient = True
+
+
+class DeadlineExceeded(ClientError):  # noqa: N818
+    """The time that was given is over."""
+
+
+class BadAnswer(ClientError):  # noqa: N818
+    """The server failed (HTTP 5xx, INTERNAL), or its answer is not of the promised form."""
+
+
+Answer = TypeVar("Answer")
+
+
+@dataclasses.dataclass(frozen=True)
+class Retries:
+    """When a request is tried again.
+
+    The wait before try k is drawn evenly from [0, min(longest, first * 2^k)], k = 0, 1, ..; so
+    many clients that failed together do not come back together. Source: M. Brooker, "Exponential
+    Backoff and Jitter", AWS Architecture Blog, 2015 ("full jitter").
+
+    Attributes:
+        most: tries after the first one, >= 0.
+        first: bound of the first wait in seconds.
+        longest: bound of any wait in seconds.
+    """
+
+    most: int = 5
+    first: float = 0.1
+    longest: float = 5.0
+
+    def wait(self, number: int, asked: float, draw: Callable[[], float]) -> float:
+        """Seconds before retry `number` (from 0), at least what the server `asked` for.
+
+        Args:
+            number: how many retries there were.
+            asked: seconds, or 0.
+            draw: gives a number in [0, 1).
+        """
+        return max(asked, draw() * min(self.longest, self.first * 2.0**number))
+
+    def call(
+        self,
+        attempt: Callable[[float], Answer],
+        seconds: float,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+        draw: Callable[[], float] = random.random,
+    ) -> Answer:
+        """Calls `attempt` until it succeeds, fails for good, or the time is over.
+
+        Args:
+            attempt: given the seconds that are left; raises `ClientError`.
+            seconds: time for all tries and waits together, > 0.
+            clock: tells the time in seconds.
+            sleep: waits.
+            draw: gives a number in [0, 1).
+
+        Raises:
+            DeadlineExceeded: no try succeeded in time; the text says what the last one failed of.
+            ClientError: as `attempt` raised it.
+        """
+        end = clock() + seconds
+        for number in range(self.most + 1):
+            try:
+                return attempt(max(end - clock(), 1e-3))
+            except ClientError as error:
+                if not error.transient or number == self.most:
+                    raise
+                pause = self.wait(number, error.retry_after, draw)
+                if clock() + pause >= end:
+                    raise DeadlineExceeded(
+                        f"no success within {seconds:g} s and {number + 1} tries; the last one: "
+                        f"{error}"
+                    ) from error
+            sleep(pause)
+        raise AssertionError("unreachable")
+
+
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+
+def without_password(server: str) -> str:
+    """What was given for an address as messages may show it: without what stands before an @."""
+    # Up to the last @, as a password may hold one that should have been written %40; and whatever
+    # is wrong with the rest, as it is shown where it is refused.
+    return re.sub(r"^([a-z]+:[/\\]*)?.*@", r"\1", server, flags=re.IGNORECASE | re.DOTALL)
+
+
+def address_and_user(url: str) -> tuple[str, tuple[str, str] | None]:
+    """An address that `check_server` passed -> that without name and password; both, or None."""
+    parts = urlsplit(url)
+    user, there, host = parts.netloc.rpartition("@")
+    name, _, password = user.partition(":")
+    address = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
+    return address, (unquote(name), unquote(password)) if there else None
+
+
+def check_server(server: str, model_name: str) -> None:
+    """Whether an address and a name can be ones.
+
+    Raises:
+        UsageError: they cannot, or a password would go over a network for anybody to read.
+    """
+    shown = without_password(server)
+    try:
+        parts = urlsplit(server)
+        port = parts.port
+    except ValueError:
+        parts, port = urlsplit(""), None
+    if not _is_address(server, parts, port):
+        raise UsageError(
+            f"--server={shown}: expected http://HOST:PORT or grpc://HOST:PORT; for a proxy with a "
+            "password https://NAME:PASSWORD@HOST, with %40, %2F, %3F, %23 for @ / ? #"
+        )
+    if "@" in parts.netloc and parts.scheme == "http" and parts.hostname not in _LOOPBACK:
+        raise UsageError(
+            f"--server={shown}: a password over http can be read on its way; give https://"
+        )
+    if not re.fullmatch(r"[A-Za-z0-9._-]+", model_name):
+        raise UsageError(f"--model_name={model_name}: expected letters, digits, ., _ and - only")
+
+
+def _is_address(server: str, parts: SplitResult, port: int | None) -> bool:
+    # Blanks and control characters are dropped or kept by one library, and not by the next.
+    if not parts.hostname or re.search(r"[\s\x00-\x1f\x7f\\?#]", server):
+        return False
+    if parts.scheme == "grpc":
+        return port is not None and not parts.path.strip("/") and "@" not in server
+    # What follows the first / is a path; an @ there was to be part of a password.
+    return (
+        parts.scheme in ("http", "https")
+        and "@" not in parts.path
+        and "@" not in (parts.netloc.rpartition("@")[0])
+    )
+
 
 Array = np.ndarray[Any, Any]
 DEFAULT_SECONDS, DEFAULT_BATCH = 60.0, 32

@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
+from tf_mtl_privacy.serving.server.errors import Code, Refusal
 from tf_mtl_privacy.serving.server.limits import Limits
 from tf_mtl_privacy.serving.server.model import Array, Model
-from tf_mtl_privacy.serving.server.refusal import Code, Refusal
 
 Outputs = dict[str, Array]
 

@@ -1,24 +1,86 @@
-"""What both interfaces, HTTP and gRPC, do with a request once they have read it."""
+"""What both interfaces, HTTP and gRPC, do with a request once they have read it.
+
+Counters for Prometheus, in a registry of their own so that two servers never mix.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 
+import prometheus_client as prometheus
+
 from tf_mtl_privacy.serving.server.batching import Batcher, Outputs
-from tf_mtl_privacy.serving.server.budget import Budget
-from tf_mtl_privacy.serving.server.checks import (
+from tf_mtl_privacy.serving.server.errors import Code, Refusal
+from tf_mtl_privacy.serving.server.limits import Budget, Limits
+from tf_mtl_privacy.serving.server.model import (
+    Array,
+    Model,
     check_keys,
     check_pictures,
     check_rows,
     check_shape,
 )
-from tf_mtl_privacy.serving.server.limits import Limits
-from tf_mtl_privacy.serving.server.metrics import Metrics
-from tf_mtl_privacy.serving.server.model import Array, Model
-from tf_mtl_privacy.serving.server.refusal import Code, Refusal
 from tf_mtl_privacy.serving.server.versions import Versions
+
+CONTENT_TYPE = prometheus.CONTENT_TYPE_LATEST
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+_ROWS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+
+
+class Metrics:
+    """What a server counts; nothing of what was sent."""
+
+    def __init__(self) -> None:
+        self._registry = prometheus.CollectorRegistry()
+        prometheus.ProcessCollector(registry=self._registry)
+        self._requests = prometheus.Counter(
+            "tf_mtl_privacy_requests",
+            "Requests by protocol, signature and code.",
+            ("protocol", "signature", "code"),
+            registry=self._registry,
+        )
+        self._seconds = prometheus.Histogram(
+            "tf_mtl_privacy_request_seconds",
+            "From the request's header to the answer.",
+            ("protocol",),
+            buckets=_SECONDS,
+            registry=self._registry,
+        )
+        self._rows = prometheus.Histogram(
+            "tf_mtl_privacy_batch_rows",
+            "Pictures in a run of the model.",
+            buckets=_ROWS,
+            registry=self._registry,
+        )
+        self._queue = prometheus.Gauge(
+            "tf_mtl_privacy_queue", "Requests that wait for the model.", registry=self._registry
+        )
+
+    def watch_queue(self, length: Callable[[], int]) -> None:
+        """Reads the queue's length by `length` from now on."""
+        self._queue.set_function(length)
+
+    def ran(self, rows: int) -> None:
+        """The model has run on so many rows."""
+        self._rows.observe(rows)
+
+    def answered(self, protocol: str, signature: str, code: str, seconds: float) -> None:
+        """A request was answered.
+
+        Args:
+            protocol: `rest` or `grpc`.
+            signature: one that the model has; empty where the request named none of them.
+            code: the name of a status of gRPC.
+            seconds: how long it took.
+        """
+        self._requests.labels(protocol, signature, code).inc()
+        self._seconds.labels(protocol).observe(seconds)
+
+    def text(self) -> bytes:
+        """Everything, as Prometheus reads it."""
+        return prometheus.generate_latest(self._registry)
 
 
 class Service:

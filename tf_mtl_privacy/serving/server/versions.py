@@ -7,9 +7,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.export.version_folder import no_version, versions
+from tf_mtl_privacy.serving.server.errors import Code, Refusal
 from tf_mtl_privacy.serving.server.model import Model
-from tf_mtl_privacy.serving.server.refusal import Code, Refusal
-from tf_mtl_privacy.serving.version_folder import no_version, versions
 
 
 class Versions:

@@ -1,0 +1,201 @@
+"""One checkpoint that holds everything a killed run needs to go on as if nothing had happened.
+
+Where a run stands: what is saved with every checkpoint besides the weights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from tf_mtl_privacy.errors import RunError
+
+DONE = "done"
+
+
+@dataclasses.dataclass
+class RunRecord:
+    """Counters and decisions of a run.
+
+    Attributes:
+        phase: name of the phase under way, or `DONE`.
+        epoch: finished epochs of that phase.
+        step: finished steps of its current epoch.
+        beta: weight of the adversarial objective.
+        sums: metric name -> sum over the current epoch's steps.
+        steps: phase name -> updates taken.
+        epochs: phase name -> finished epochs.
+        seconds: phase name -> time spent, over all sessions, in seconds.
+        gates: phase name -> `schedule.gate`'s result after its last epoch.
+        history: validation metrics of each finished adversarial epoch.
+        stop_rule: `schedule.stop_rule`'s last result.
+        lines: lines of metrics.jsonl that belong to this state.
+        ledger_id: the run's name in its ledger of private updates; empty without one.
+        ledger_counted: update name -> private updates that the ledger counts at this moment.
+        public: why the frozen backbone is public, said when the run began; empty without one.
+        before_game: what a fresh attacker found on the pre-trained encoder without any removal.
+        kept: the checked epoch whose networks are the best so far, see `Checks`; empty without one.
+        budget_ended: phase name -> steps that it did not take because its privacy budget was spent.
+    """
+
+    phase: str
+    epoch: int = 0
+    step: int = 0
+    beta: float = 0.0
+    sums: dict[str, float] = dataclasses.field(default_factory=dict)
+    steps: dict[str, int] = dataclasses.field(default_factory=dict)
+    epochs: dict[str, int] = dataclasses.field(default_factory=dict)
+    seconds: dict[str, float] = dataclasses.field(default_factory=dict)
+    gates: dict[str, Any] = dataclasses.field(default_factory=dict)
+    history: list[dict[str, float]] = dataclasses.field(default_factory=list)
+    stop_rule: dict[str, Any] = dataclasses.field(default_factory=dict)
+    lines: int = 0
+    ledger_id: str = ""
+    public: str = ""
+    ledger_counted: dict[str, int] = dataclasses.field(default_factory=dict)
+    budget_ended: dict[str, int] = dataclasses.field(default_factory=dict)
+    before_game: dict[str, float] = dataclasses.field(default_factory=dict)
+    kept: dict[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def total_steps(self) -> int:
+        """Updates of all phases."""
+        return sum(self.steps.values())
+
+    def count_step(self, metrics: dict[str, float]) -> None:
+        """Books one finished step."""
+        self.step += 1
+        self.steps[self.phase] = self.steps.get(self.phase, 0) + 1
+        for name, value in metrics.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value
+
+    def finish_epoch(self) -> dict[str, float]:
+        """Books a finished epoch and returns the means of its steps' metrics."""
+        means = {name: total / max(self.step, 1) for name, total in self.sums.items()}
+        self.epoch += 1
+        self.epochs[self.phase] = self.epoch
+        self.step, self.sums = 0, {}
+        return means
+
+    def enter(self, phase: str) -> None:
+        """Goes on to the next phase."""
+        self.phase, self.epoch, self.step, self.sums = phase, 0, 0, {}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Ready for JSON."""
+        return dataclasses.asdict(self)
+
+
+class Checkpoints:
+    """Saves and restores named lists of variables together with a JSON record, atomically.
+
+    The variables are handed over as flat lists of `tf.Variable`. Given a Keras 3 model instead,
+    `tf.train.Checkpoint` would not find the slots that a tf-keras optimizer keeps for its
+    variables: they would silently start from zero after a restore.
+
+    The record (schedule, counters, history) is a string variable of the same checkpoint, so that
+    weights and counters can never be of different moments.
+
+    Args:
+        folder: where the checkpoints live; made if missing.
+        groups: name -> the variables of one model or optimizer, in a fixed order.
+    """
+
+    def __init__(self, folder: Path, groups: Mapping[str, Sequence[Any]]) -> None:
+        self._record = tf.Variable("{}", dtype=tf.string, trainable=False)
+        raw = {name: [_raw(variable) for variable in group] for name, group in groups.items()}
+        self._shapes = json.dumps({n: [str(v.shape) for v in group] for n, group in raw.items()})
+        self._layout = tf.Variable(self._shapes, dtype=tf.string, trainable=False)
+        self._floats = [v for group in raw.values() for v in group if v.dtype.is_floating]
+        self._checkpoint = tf.train.Checkpoint(record=self._record, layout=self._layout, **raw)
+        self._folder = Path(folder)
+        self._manager = self._make_manager()
+
+    def _make_manager(self) -> tf.train.CheckpointManager:
+        try:
+            return tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=2)
+        except (ValueError, tf.errors.OpError, OSError):
+            # The index of checkpoints was cut short (power failure); they are found without it.
+            (self._folder / "checkpoint").unlink(missing_ok=True)
+            return tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=2)
+
+    def save(self, record: Mapping[str, Any]) -> None:
+        """Writes a new checkpoint and then forgets the oldest one.
+
+        Raises:
+            RunError: it cannot be written, or a variable is beyond all use (not finite, or so
+                large that its square is not); the earlier checkpoint stays.
+        """
+        if not bool(tf.math.is_finite(tf.linalg.global_norm(self._floats))):
+            raise RunError(
+                f"the networks' weights are no longer finite numbers; {self.kept()}: start the run "
+                "again with a smaller learning rate in a new run folder"
+            )
+        self._record.assign(json.dumps(record))
+        try:
+            _sync(Path(self._manager.save()))
+        except (tf.errors.OpError, OSError) as error:
+            reason = str(error).splitlines()[0]
+            raise RunError(
+                f"cannot write a checkpoint to {self._manager.directory}: {reason}"
+            ) from error
+
+    def kept(self) -> str:
+        """Returns what a failure leaves to go on from, in words."""
+        if self._newest_first():
+            return "the last good checkpoint is kept"
+        return "no checkpoint was written yet"
+
+    def restore(self) -> dict[str, Any] | None:
+        """Puts back the newest whole checkpoint and returns its record, or None without any.
+
+        Raises:
+            RunError: all checkpoints are damaged or belong to other networks.
+        """
+        error: RunError | None = None
+        for path in self._newest_first():
+            try:
+                return self._restore(str(path))
+            except RunError as found:
+                error = error or found
+        if error is not None:
+            raise error
+        return None
+
+    def _newest_first(self) -> list[Path]:
+        found = [path.with_suffix("") for path in self._folder.glob("ckpt-*.index")]
+        return sorted(found, key=lambda path: int(path.name.removeprefix("ckpt-")), reverse=True)
+
+    def _restore(self, path: str) -> dict[str, Any]:
+        try:
+            self._checkpoint.restore(path).assert_consumed()
+        except (tf.errors.OpError, AssertionError, ValueError, IndexError, OSError) as error:
+            raise RunError(
+                f"checkpoint {path} does not fit this run or is damaged; move its run folder away "
+                "to start anew"
+            ) from error
+        if self._layout.numpy().decode() != self._shapes:
+            raise RunError(f"checkpoint {path} belongs to networks of other shapes")
+        record: dict[str, Any] = json.loads(self._record.numpy().decode())
+        return record
+
+
+def _raw(variable: Any) -> tf.Variable:
+    """The `tf.Variable` behind a Keras 3 variable, or the variable itself."""
+    return variable if isinstance(variable, tf.Variable) else variable.value
+
+
+def _sync(path: Path) -> None:
+    """Makes sure that a checkpoint is on the disk before anything relies on it."""
+    for file in [*path.parent.glob(f"{path.name}.*"), path.parent / "checkpoint", path.parent]:
+        descriptor = os.open(file, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
