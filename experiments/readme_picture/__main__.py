@@ -23,9 +23,9 @@ from tf_mtl_privacy.config import RESULTS_FILE
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic
-from tf_mtl_privacy.models.mask import is_masked
+from tf_mtl_privacy.removal.mask import is_masked
 from tf_mtl_privacy.reporting.run_figures import read_results
-from tf_mtl_privacy.training.predict_images import predict_images
+from tf_mtl_privacy.training.inference import predict_images
 from tf_mtl_privacy.training.region_maps import seen_pictures
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
 

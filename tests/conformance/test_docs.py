@@ -94,13 +94,13 @@ def test_what_a_browser_would_fetch_is_seen():
     assert FETCHED.findall('<a href="https://a.b"> <img src="x.png"> url(y.svg)') == []
 
 
-def test_the_readme_s_commands_come_after_their_environment():
+def test_readme_commands_come_after_their_environment():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make demo" in text[: text.index(". .venv/bin/activate")]
     assert text.index(". .venv/bin/activate") < text.index("\npython -m tf_mtl_privacy.")
 
 
-def test_the_readme_s_python_fits_the_public_functions(monkeypatch, capsys):
+def test_readme_python_calls_public_functions(monkeypatch, capsys):
     """Runs the example with functions that check their arguments and train nothing."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)

@@ -20,7 +20,10 @@ from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.write import report_markdown
 
 # Name -> its published figures: of them none may be printed but once, as withdrawn.
-PUBLISHED = {"synthetic_dp_all": ("1.9991", "2.000", "1.999"), "demo_cut_noise": ("0.4996", "0.500")}
+PUBLISHED = {
+    "synthetic_dp_all": ("1.9991", "2.000", "1.999"),
+    "demo_cut_noise": ("0.4996", "0.500"),
+}
 
 
 @pytest.fixture(params=PUBLISHED)
