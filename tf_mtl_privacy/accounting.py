@@ -15,7 +15,7 @@ from tf_mtl_privacy.reporting.formats import show
 from tf_mtl_privacy.verbs import AccountingOptions
 
 if TYPE_CHECKING:
-    from tf_mtl_privacy.privacy.accounting.events import Phase
+    from tf_mtl_privacy.privacy.accounting.events import MechanismRun
 
 _POINTS = 10
 
@@ -54,17 +54,22 @@ def main(parsed: Parsed) -> int:
     return cli.OK
 
 
-def _phase(options: AccountingOptions, delta: float) -> Phase:
+def _phase(options: AccountingOptions, delta: float) -> MechanismRun:
     """Returns the updates that the flags describe, with the noise that was given or is found."""
-    from tf_mtl_privacy.privacy.accounting.events import POISSON, Mechanism, Phase, planned_steps
+    from tf_mtl_privacy.privacy.accounting.events import (
+        POISSON,
+        MechanismRun,
+        SampledGaussian,
+        planned_steps,
+    )
     from tf_mtl_privacy.privacy.batch_selection import capacity_for, upper_tail
 
     probability, rows = options.sampling_probability, options.rows
     if options.batch_size:
         probability = options.batch_size / rows
     steps = options.steps or planned_steps(options.epochs, probability)
-    phase = Phase(
-        Mechanism(options.noise_multiplier or 1.0, probability, options.sampling, rows), steps
+    phase = MechanismRun(
+        SampledGaussian(options.noise_multiplier or 1.0, probability, options.sampling, rows), steps
     )
     if rows and options.sampling == POISSON:
         from tf_mtl_privacy.privacy.batch_selection import overflow_probability

@@ -19,8 +19,8 @@ from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import secret_key
 from tf_mtl_privacy.training import steps
-from tf_mtl_privacy.training.budget_enforcer import Spending
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.budget_enforcer import BudgetEnforcer
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.phase import Batches, Phase, drawn
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.private_updates import PrivatePlan, private_adam, private_plan
@@ -60,7 +60,7 @@ def built(config: Config, dataset: Dataset, folder: Path) -> tuple[Phases, Priva
     plan = private_plan(config, dataset, key)
     tasks = {name: len(classes) for name, classes in dataset.task_classes.items()}
     bundle = build_bundle(config, tasks, len(dataset.private_classes))
-    record = RunRecord("adversarial", beta=initial_beta(config))
+    record = TrainingState("adversarial", beta=initial_beta(config))
     return Phases(config, dataset, bundle, list(tasks), plan, key, folder, record), plan
 
 
@@ -158,7 +158,7 @@ def ledger_ms(rows: int, folder: Path, epochs: int) -> float:
     plan = private_plan(config, _labels_only(rows), secret_key())
     counts = {name: _Count() for name in plan.updates}
     every, done = config.train.checkpoint_steps, 0
-    with Spending(folder, plan, counts, run_id="", block=every, void="") as spending:
+    with BudgetEnforcer(folder, plan, counts, run_id="", block=every, void="") as spending:
         begun = time.perf_counter()
         for name, update in plan.updates.items():
             in_epoch = update.sampler.steps_per_epoch

@@ -19,7 +19,7 @@ from tf_mtl_privacy.evaluation.dp_audit.run import Claim, dp_audit, work
 from tf_mtl_privacy.evaluation.dp_audit.updates import MakeOptimizer, shipped_optimizer
 from tf_mtl_privacy.privacy.accounting.calibration import noise_for_epsilon
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun, SampledGaussian
 from tf_mtl_privacy.progress import Progress
 
 DELTA = 1e-5
@@ -56,7 +56,7 @@ FAULTS: Mapping[str, MakeOptimizer] = {
 def claim_near(target: float, probability: float, updates: int) -> Claim:
     """Returns the claim of that many updates with noise calibrated to the target epsilon."""
     noise = noise_for_epsilon(target, DELTA, probability, updates)
-    phases = (Phase(Mechanism(noise, probability), updates),)
+    phases = (MechanismRun(SampledGaussian(noise, probability), updates),)
     return Claim(phases, 1.0, DELTA, epsilon(phases, DELTA))
 
 

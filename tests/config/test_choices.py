@@ -9,7 +9,7 @@ from tf_mtl_privacy.config import Config, DataConfig, GameConfig, ModelConfig, P
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.training.validate_inputs import check_trainable
 
-CHOICES = [("keep", "best", "last"), ("check_epochs", 2, 0)]
+CHOICES = [("checkpoint_selection", "best", "last"), ("check_epochs", 2, 0)]
 
 
 def everything(game=(), data=(), scope="all"):

@@ -42,12 +42,12 @@ def refused(message, make):
         ("mask_cell", 12, "--mask_cell=12: expected a power of two"),
         ("mask_fill", "black", "--mask_fill=black"),
         ("mask_width", 3, "--mask_width=3"),
-        ("mask_price", 0.0, "--mask_price=0.0"),
+        ("mask_area_penalty", 0.0, "--mask_area_penalty=0.0"),
         ("region_labels", "test", "--region_labels=test"),
         ("region_rows", 63, "--region_rows=63"),
         ("region_epochs", -1, "--region_epochs=-1"),
         ("region_learning_rate", 0.0, "--region_learning_rate=0.0"),
-        ("region_head_start", -1, "--region_head_start=-1"),
+        ("mask_warmup_steps", -1, "--mask_warmup_steps=-1"),
         ("feature_noise", -0.1, "--feature_noise=-0.1"),
         ("erasure", "inlp", "--erasure=inlp"),
     ],
@@ -92,7 +92,7 @@ def test_a_model_without_the_game_has_no_removal():
 
 
 def test_it_stands_in_the_saved_configuration():
-    found = config({**MASK, "mask_price": 2.5, "region_labels": "train"})
+    found = config({**MASK, "mask_area_penalty": 2.5, "region_labels": "train"})
     assert Config.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.fakes.sources import MemorySource
 from tf_mtl_privacy.data import preparing
-from tf_mtl_privacy.data.preparing import JOURNAL, Block, BlockJournal, prepare_store, store_folder
+from tf_mtl_privacy.data.preparing import JOURNAL, Block, PrepareLog, prepare_store, store_folder
 from tf_mtl_privacy.data.store import Store
 from tf_mtl_privacy.errors import RunError
 
@@ -76,12 +76,12 @@ def test_ctrl_c_keeps_finished_blocks(tmp_path):
 
 def test_a_torn_line_of_the_journal_is_dropped(tmp_path):
     path = tmp_path / JOURNAL
-    with BlockJournal(path) as journal:
+    with PrepareLog(path) as journal:
         journal.add(0, Block("ab", [(3, "truncated")]))
         journal.add(512, Block("cd", []))
     whole = path.read_bytes()
     path.write_bytes(whole[:-4])
-    with BlockJournal(path) as journal:
+    with PrepareLog(path) as journal:
         assert journal.blocks == {0: Block("ab", [(3, "truncated")])}
         assert journal.damaged() == [(3, "truncated")]
         journal.forget_damaged()

@@ -12,8 +12,8 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.accounting.epsilon import FINE, SEARCH, epsilon, replace_one_epsilon
 from tf_mtl_privacy.privacy.accounting.events import (
     SHUFFLED_EPOCHS,
-    Mechanism,
-    Phase,
+    MechanismRun,
+    SampledGaussian,
     adjacency,
     check_delta,
     largest_delta,
@@ -25,7 +25,7 @@ from tf_mtl_privacy.privacy.accounting.events import (
 
 DELTA = 1e-5
 # tensorflow-privacy's printed example: N 60,000, B 256, z 1.12, 60 epochs.
-EXAMPLE = Phase(Mechanism(1.12, 256 / 60_000), 14_063)
+EXAMPLE = MechanismRun(SampledGaussian(1.12, 256 / 60_000), 14_063)
 
 
 def gaussian_epsilon(mu, delta):
@@ -62,14 +62,17 @@ def test_the_published_figure_is_the_older_conversion():
 
 @pytest.mark.parametrize(("z", "q", "steps"), [(0.8, 0.02, 300), (3.0, 0.3, 40), (1.5, 1.0, 5)])
 def test_one_phase_is_what_dp_accounting_says(z, q, steps):
-    phases = [Phase(Mechanism(z, q), steps)]
+    phases = [MechanismRun(SampledGaussian(z, q), steps)]
     assert epsilon(phases, DELTA, "rdp") == pytest.approx(directly(phases, rdp.RdpAccountant()))
     tight = directly(phases, pld.PLDAccountant())
     assert tight * (1 - 1e-9) <= epsilon(phases, DELTA) <= tight * 1.002
 
 
 def test_two_phases_compose():
-    phases = [Phase(Mechanism(1.2, 0.01), 500), Phase(Mechanism(4.0, 0.05), 300)]
+    phases = [
+        MechanismRun(SampledGaussian(1.2, 0.01), 500),
+        MechanismRun(SampledGaussian(4.0, 0.05), 300),
+    ]
     assert epsilon(phases, DELTA) == pytest.approx(directly(phases, pld.PLDAccountant()), rel=1e-6)
     assert epsilon(phases, DELTA, "rdp") == pytest.approx(directly(phases, rdp.RdpAccountant()))
     alone = [epsilon([phase], DELTA) for phase in phases]
@@ -79,13 +82,13 @@ def test_two_phases_compose():
 def test_the_paper_s_two_budgets_compose_to_about_2_07():
     q, steps = 0.016, 600
     # What `noise_for_epsilon` finds for 2.0 and 0.5.
-    phases = [Phase(Mechanism(z, q), steps) for z in (1.0906, 2.9115)]
+    phases = [MechanismRun(SampledGaussian(z, q), steps) for z in (1.0906, 2.9115)]
     assert [epsilon([phase], DELTA) for phase in phases] == pytest.approx([2.0, 0.5], rel=2e-3)
     assert epsilon(phases, DELTA) == pytest.approx(2.07, abs=0.01)
 
 
 def test_full_batch_is_the_closed_form():
-    phase = Phase(Mechanism(6.0, 1.0), 16)
+    phase = MechanismRun(SampledGaussian(6.0, 1.0), 16)
     exact = gaussian_epsilon(math.sqrt(16) / 6.0, DELTA)
     assert exact <= epsilon([phase], DELTA) <= exact * 1.001
     assert exact < epsilon([phase], DELTA, "rdp") < exact * 1.3
@@ -94,7 +97,9 @@ def test_full_batch_is_the_closed_form():
 @pytest.mark.parametrize("delta", [1e-6, 1e-8, 1e-10])
 def test_a_small_delta_is_not_lost_in_rounding(delta):
     exact = gaussian_epsilon(math.sqrt(1000) / 30, delta)
-    assert exact <= epsilon([Phase(Mechanism(30.0, 1.0), 1000)], delta) <= exact * 1.001
+    assert (
+        exact <= epsilon([MechanismRun(SampledGaussian(30.0, 1.0), 1000)], delta) <= exact * 1.001
+    )
 
 
 @pytest.mark.parametrize("delta", [1e-10, 1e-9, 1e-8])
@@ -102,22 +107,22 @@ def test_a_small_delta_is_not_lost_in_rounding(delta):
 def test_rounding_of_many_compositions_is_not_taken_for_privacy(mu, steps, delta):
     """Transforms to the millionth power are off by 1e-10, which at a small delta is all of it."""
     exact = gaussian_epsilon(mu, delta)
-    found = epsilon([Phase(Mechanism(math.sqrt(steps) / mu, 1.0), steps)], delta)
+    found = epsilon([MechanismRun(SampledGaussian(math.sqrt(steps) / mu, 1.0), steps)], delta)
     assert exact <= found <= exact * 1.2
 
 
 def test_shuffled_epochs_are_one_gaussian_per_epoch():
-    mechanism = Mechanism(8.0, 128 / 1000, SHUFFLED_EPOCHS)
+    mechanism = SampledGaussian(8.0, 128 / 1000, SHUFFLED_EPOCHS)
     assert mechanism.steps_per_epoch == 8
     exact = gaussian_epsilon(math.sqrt(4) / 8.0, DELTA)
     # 25 steps are three epochs and the begin of a fourth.
-    assert exact <= epsilon([Phase(mechanism, 25)], DELTA) <= exact * 1.001
-    assert epsilon([Phase(mechanism, 25, passes=4)], DELTA) == epsilon(
-        [Phase(mechanism, 32)], DELTA
+    assert exact <= epsilon([MechanismRun(mechanism, 25)], DELTA) <= exact * 1.001
+    assert epsilon([MechanismRun(mechanism, 25, passes=4)], DELTA) == epsilon(
+        [MechanismRun(mechanism, 32)], DELTA
     )
     swapped = gaussian_epsilon(2 * math.sqrt(4) / 8.0, DELTA)
-    assert swapped <= replace_one_epsilon([Phase(mechanism, 25)], DELTA) <= swapped * 1.001
-    assert adjacency([Phase(mechanism, 25)]) == "zero_out_one"
+    assert swapped <= replace_one_epsilon([MechanismRun(mechanism, 25)], DELTA) <= swapped * 1.001
+    assert adjacency([MechanismRun(mechanism, 25)]) == "zero_out_one"
     assert adjacency([EXAMPLE]) == "add_or_remove_one"
 
 
@@ -149,14 +154,14 @@ def test_overflow_is_in_delta(overflow):
 
 def test_an_overflow_that_eats_delta_has_no_epsilon():
     mechanism = dataclasses.replace(EXAMPLE.mechanism, overflow_probability=1e-9)
-    assert epsilon([Phase(mechanism, 14_063)], DELTA) == math.inf
+    assert epsilon([MechanismRun(mechanism, 14_063)], DELTA) == math.inf
 
 
 def test_nothing_ran_and_nothing_protects():
-    assert epsilon([], DELTA) == epsilon([Phase(Mechanism(1.0, 0.1), 0)], DELTA) == 0
-    assert epsilon([Phase(Mechanism(0.0, 0.1), 1)], DELTA) == math.inf
+    assert epsilon([], DELTA) == epsilon([MechanismRun(SampledGaussian(1.0, 0.1), 0)], DELTA) == 0
+    assert epsilon([MechanismRun(SampledGaussian(0.0, 0.1), 1)], DELTA) == math.inf
     assert epsilon([EXAMPLE], DELTA, images_per_person=0) == math.inf
-    assert epsilon([Phase(Mechanism(0.001, 0.1), 5)], DELTA) > 1e5
+    assert epsilon([MechanismRun(SampledGaussian(0.001, 0.1), 5)], DELTA) > 1e5
 
 
 @pytest.mark.parametrize(
@@ -180,7 +185,7 @@ def test_merged_mechanisms_are_one_event():
     accountant = rdp.RdpAccountant()
     accountant.compose(dp_accounting.PoissonSampledDpEvent(0.1, event), 50)
     expected = accountant.get_epsilon(DELTA)
-    found = epsilon([Phase(Mechanism(merged, 0.1), 50)], DELTA, "rdp")
+    found = epsilon([MechanismRun(SampledGaussian(merged, 0.1), 50)], DELTA, "rdp")
     assert found == pytest.approx(expected, rel=1e-9)
     for wrong in ([], [1.0, 0.0]):
         with pytest.raises(UsageError, match="expected each > 0"):
@@ -214,7 +219,7 @@ def test_the_rule_for_delta():
 )
 def test_impossible_mechanisms_are_refused(values):
     with pytest.raises(UsageError, match="expected"):
-        Mechanism(*values)
+        SampledGaussian(*values)
 
 
 def test_wrong_questions_are_refused():
@@ -224,4 +229,4 @@ def test_wrong_questions_are_refused():
         with pytest.raises(UsageError, match="delta="):
             epsilon([EXAMPLE], delta)
     with pytest.raises(UsageError, match=">= 0"):
-        Phase(EXAMPLE.mechanism, -1)
+        MechanismRun(EXAMPLE.mechanism, -1)

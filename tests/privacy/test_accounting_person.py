@@ -9,7 +9,7 @@ from scipy.special import logsumexp
 from scipy.stats import binom, norm
 
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.accounting.pld import group_pld, hockey_stick, mixture_loss
 from tf_mtl_privacy.privacy.accounting.rdp import (
     _group_bound,
@@ -56,7 +56,9 @@ def test_the_loss_is_the_ratio_of_the_densities():
 def test_one_image_is_the_sampled_gaussian():
     q, z = 0.02, 0.9
     found = group_pld(1, q, z, 1e-4).self_compose(200).get_epsilon_for_delta(DELTA)
-    assert found == pytest.approx(epsilon([Phase(Mechanism(z, q), 200)], DELTA), rel=1e-6)
+    assert found == pytest.approx(
+        epsilon([MechanismRun(SampledGaussian(z, q), 200)], DELTA), rel=1e-6
+    )
     renyi, expected = _group_integral(q, z, 1), _sampled_gaussian(q, z)
     finite = np.isfinite(renyi)
     assert finite.sum() > 50
@@ -64,17 +66,19 @@ def test_one_image_is_the_sampled_gaussian():
 
 
 def test_all_images_in_every_batch_is_one_gaussian():
-    person = epsilon([Phase(Mechanism(12.0, 1.0), 9)], DELTA, images_per_person=3)
-    assert person == pytest.approx(epsilon([Phase(Mechanism(4.0, 1.0), 9)], DELTA), rel=2e-3)
+    person = epsilon([MechanismRun(SampledGaussian(12.0, 1.0), 9)], DELTA, images_per_person=3)
+    assert person == pytest.approx(
+        epsilon([MechanismRun(SampledGaussian(4.0, 1.0), 9)], DELTA), rel=2e-3
+    )
 
 
 @pytest.mark.parametrize("name", ["pld", "rdp"])
 def test_more_images_cost_more_and_less_than_the_coarse_bound(name):
-    phase = Phase(Mechanism(2.0, 0.02), 200)
+    phase = MechanismRun(SampledGaussian(2.0, 0.02), 200)
     found = [epsilon([phase], DELTA, name, images_per_person=m) for m in (1, 2, 4)]
     assert found[0] < found[1] < found[2]
     # All four move together whenever one of them is in the batch: more than what happens.
-    coarse = Phase(Mechanism(2.0 / 4, 1 - 0.98**4), 200)
+    coarse = MechanismRun(SampledGaussian(2.0 / 4, 1 - 0.98**4), 200)
     assert found[2] < epsilon([coarse], DELTA, name)
 
 
@@ -103,7 +107,7 @@ def test_renyi_of_a_group_is_below_its_bound():
 
 
 def test_a_person_of_shuffled_epochs():
-    mechanism = Mechanism(30.0, 0.1, SHUFFLED_EPOCHS)
-    person = epsilon([Phase(mechanism, 40)], DELTA, images_per_person=5)
-    alone = Mechanism(6.0, 0.1, SHUFFLED_EPOCHS)
-    assert person == pytest.approx(epsilon([Phase(alone, 40)], DELTA), rel=1e-6)
+    mechanism = SampledGaussian(30.0, 0.1, SHUFFLED_EPOCHS)
+    person = epsilon([MechanismRun(mechanism, 40)], DELTA, images_per_person=5)
+    alone = SampledGaussian(6.0, 0.1, SHUFFLED_EPOCHS)
+    assert person == pytest.approx(epsilon([MechanismRun(alone, 40)], DELTA), rel=1e-6)

@@ -4,14 +4,14 @@ import pytest
 
 from tests.privacy.reference import reference_epsilon
 from tf_mtl_privacy.privacy.accounting.calibration import affordable_together, largest
-from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, SampledGaussian
 from tf_mtl_privacy.privacy.ledger import VERSION, LedgerHeader, LedgerState
 
 DELTA = 1e-5
 MECHANISMS = {
-    "first": Mechanism(2.0, 0.1),
-    "second": Mechanism(3.0, 0.2),
-    "third": Mechanism(1.5, 0.05),
+    "first": SampledGaussian(2.0, 0.1),
+    "second": SampledGaussian(3.0, 0.2),
+    "third": SampledGaussian(1.5, 0.05),
 }
 
 
@@ -70,7 +70,7 @@ def test_nothing_is_left_of_a_spent_budget():
 
 
 def test_shuffled_epochs_may_finish_the_pass_that_is_paid_for():
-    mechanisms = {"first": Mechanism(9.0, 0.1, SHUFFLED_EPOCHS, rows=640)}
+    mechanisms = {"first": SampledGaussian(9.0, 0.1, SHUFFLED_EPOCHS, rows=640)}
     # Ten steps a pass; 13 steps are two passes, and three are one too many.
     target = reference_epsilon([(9.0, 1.0, 2)], DELTA) + 0.01
     assert reference_epsilon([(9.0, 1.0, 3)], DELTA) > target

@@ -10,7 +10,7 @@ from tests.privacy.reference import reference_epsilon
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.accounting.calibration import calibrated, max_steps, noise_for_epsilon
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, MechanismRun, SampledGaussian
 
 DELTA = 1e-5
 
@@ -63,7 +63,10 @@ def test_a_smaller_epsilon_or_more_steps_or_overflow_take_more_noise():
 
 
 def test_a_whole_run_meets_one_target():
-    phases = [Phase(Mechanism(1.0, 0.016), 600), Phase(Mechanism(3.0, 0.02), 900)]
+    phases = [
+        MechanismRun(SampledGaussian(1.0, 0.016), 600),
+        MechanismRun(SampledGaussian(3.0, 0.02), 900),
+    ]
     found = calibrated(phases, 1.0, DELTA)
     assert 0.99 < epsilon(found, DELTA) <= 1.0
     noise = [phase.mechanism.noise_multiplier for phase in found]
@@ -72,35 +75,35 @@ def test_a_whole_run_meets_one_target():
 
 
 def test_shuffled_epochs_are_calibrated_too():
-    phase = Phase(Mechanism(1.0, 0.1, SHUFFLED_EPOCHS), 40)
+    phase = MechanismRun(SampledGaussian(1.0, 0.1, SHUFFLED_EPOCHS), 40)
     found = calibrated([phase], 1.0, DELTA)
     assert 0.99 < epsilon(found, DELTA) <= 1.0
 
 
 @pytest.mark.parametrize("target", [0.3, 6.0, 60.0])
 def test_training_stops_at_the_last_step_within_the_budget(target):
-    mechanism = Mechanism(1.1, 0.02)
+    mechanism = SampledGaussian(1.1, 0.02)
     most = max_steps(mechanism, target, DELTA)
     if target < 0.5:
         # A single step costs more than that.
-        assert most == 0 and epsilon([Phase(mechanism, 1)], DELTA) > target
+        assert most == 0 and epsilon([MechanismRun(mechanism, 1)], DELTA) > target
         return
-    assert epsilon([Phase(mechanism, most)], DELTA) <= target
-    assert epsilon([Phase(mechanism, round(most * 1.01) + 1)], DELTA) > target
+    assert epsilon([MechanismRun(mechanism, most)], DELTA) <= target
+    assert epsilon([MechanismRun(mechanism, round(most * 1.01) + 1)], DELTA) > target
     assert max_steps(mechanism, target, DELTA, guess=most) == most
 
 
 def test_calibrated_noise_affords_the_planned_steps():
     noise = noise_for_epsilon(0.5, DELTA, 0.016, 600)
-    most = max_steps(Mechanism(noise, 0.016), 0.5, DELTA, guess=600)
+    most = max_steps(SampledGaussian(noise, 0.016), 0.5, DELTA, guess=600)
     assert 600 <= most <= 605
 
 
 def test_what_ran_before_leaves_fewer_steps():
-    mechanism, before = Mechanism(3.0, 0.02), [Phase(Mechanism(4.0, 0.02), 900)]
+    mechanism, before = SampledGaussian(3.0, 0.02), [MechanismRun(SampledGaussian(4.0, 0.02), 900)]
     most, left = (max_steps(mechanism, 1.0, DELTA, before=ran) for ran in ([], before))
     assert 0 < left < most
-    assert epsilon([*before, Phase(mechanism, left)], DELTA) <= 1.0
+    assert epsilon([*before, MechanismRun(mechanism, left)], DELTA) <= 1.0
     assert max_steps(mechanism, 0.01, DELTA, before=before) == 0
 
 

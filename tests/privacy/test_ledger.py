@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.privacy.accounting.calibration import affordable_together
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, Ledger, LedgerHeader, read_ledger
 
 DELTA = 1e-5
-PRE, ADV = Mechanism(3.0, 0.1, rows=640), Mechanism(4.0, 0.1, rows=640)
+PRE, ADV = SampledGaussian(3.0, 0.1, rows=640), SampledGaussian(4.0, 0.1, rows=640)
 HEADER = LedgerHeader({"discriminator": PRE, "adversarial": ADV}, l2_norm_clip=1.0)
 
 
@@ -144,7 +144,7 @@ def test_another_header_is_refused(tmp_path):
         "l2_norm_clip=2.0: this run's ledger was begun with 1.0": {"l2_norm_clip": 2.0},
         "max_images_per_person=3": {"max_images_per_person": 3},
         "phases.adversarial.noise_multiplier=2.0": {
-            "phases": {"discriminator": PRE, "adversarial": Mechanism(2.0, 0.1, rows=640)}
+            "phases": {"discriminator": PRE, "adversarial": SampledGaussian(2.0, 0.1, rows=640)}
         },
         "phases.adversarial": {"phases": {"discriminator": PRE}},
     }
@@ -152,7 +152,7 @@ def test_another_header_is_refused(tmp_path):
         values = {"phases": HEADER.phases, "l2_norm_clip": 1.0} | change
         with pytest.raises(UsageError, match=words):
             Ledger(tmp_path, LedgerHeader(**values))
-    almost = Mechanism(4.0 * (1 + 1e-12), 0.1, rows=640)
+    almost = SampledGaussian(4.0 * (1 + 1e-12), 0.1, rows=640)
     Ledger(tmp_path, LedgerHeader({"discriminator": PRE, "adversarial": almost}, 1.0)).close()
 
 
@@ -214,7 +214,7 @@ def test_epsilon_of_a_phase_and_of_the_run(tmp_path):
     with Ledger(tmp_path, HEADER) as ledger:
         ledger.reserve("discriminator", 20)
         ledger.reserve("adversarial", 30)
-        both = [Phase(PRE, 20), Phase(ADV, 30)]
+        both = [MechanismRun(PRE, 20), MechanismRun(ADV, 30)]
         assert ledger.epsilon(DELTA) == epsilon(both, DELTA)
         assert ledger.epsilon(DELTA, "rdp", phase="adversarial") == epsilon(both[1:], DELTA, "rdp")
         assert ledger.epsilon(DELTA, person=True) == math.inf
@@ -240,14 +240,14 @@ def test_training_stops_before_it_overspends(tmp_path):
             done += granted
         assert done > 40 and ledger.epsilon(DELTA) <= target
         assert affordable("adversarial", 1) == 0
-        assert epsilon([Phase(ADV, round(done * 1.02))], DELTA) > target
+        assert epsilon([MechanismRun(ADV, round(done * 1.02))], DELTA) > target
         # Another phase has a budget of its own, unless the budget is that of the whole run.
         assert affordable("discriminator", 10, ("discriminator",)) == 10
         assert affordable("discriminator", 10, None) < 10
 
 
 def test_shuffled_epochs_count_what_was_repeated(tmp_path):
-    mechanism = Mechanism(9.0, 0.1, SHUFFLED_EPOCHS, rows=640)
+    mechanism = SampledGaussian(9.0, 0.1, SHUFFLED_EPOCHS, rows=640)
     header = LedgerHeader({"adversarial": mechanism}, 1.0)
     # Three processes die in the first five of ten steps: a row was used in each of them.
     for _ in range(3):
@@ -261,7 +261,7 @@ def test_shuffled_epochs_count_what_was_repeated(tmp_path):
     with Ledger(tmp_path, header, checkpoint={"adversarial": 18}) as ledger:
         ledger.reserve("adversarial", 3)
         assert ledger.phases()["adversarial"].exposures == 7
-        target = epsilon([Phase(mechanism, 80)], DELTA) * 1.001
+        target = epsilon([MechanismRun(mechanism, 80)], DELTA) * 1.001
         # An eighth pass is affordable, to the end of the epoch that has begun and of the next.
         state = read_ledger(tmp_path)
         assert affordable_together(state, ["adversarial"], 100, target, DELTA) == 19

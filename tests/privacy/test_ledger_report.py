@@ -5,7 +5,7 @@ import json
 import pytest
 
 from tests.privacy.reference import reference_epsilon
-from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, SampledGaussian
 from tf_mtl_privacy.privacy.ledger import Ledger, LedgerHeader, read_ledger
 from tf_mtl_privacy.privacy.ledger_report import ledger_report
 
@@ -15,7 +15,9 @@ NONE = {"epsilon_pld": None, "epsilon_rdp": None}
 
 
 def header(images=0, **mechanism):
-    phases = {name: Mechanism(noise, Q, rows=640, **mechanism) for name, noise in NOISE.items()}
+    phases = {
+        name: SampledGaussian(noise, Q, rows=640, **mechanism) for name, noise in NOISE.items()
+    }
     return LedgerHeader(phases, l2_norm_clip=1.0, max_images_per_person=images)
 
 

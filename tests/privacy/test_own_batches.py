@@ -7,7 +7,7 @@ from tests.privacy.reference import reference_epsilon
 from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import Phase, merged_noise
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun, merged_noise
 from tf_mtl_privacy.privacy.batch_selection import PoissonBatches, check_own_batches
 from tf_mtl_privacy.privacy.keys import key_for_tests, secret_key
 
@@ -68,7 +68,7 @@ def test_a_merged_event_has_the_noise_of_all_of_them():
 
 def test_counting_a_shared_batch_as_two_would_promise_too_much():
     batches, steps, delta = sampler(KEY), 50, 1e-5
-    merged = epsilon([Phase(batches.mechanism(2.0, 2.0), steps)], delta)
+    merged = epsilon([MechanismRun(batches.mechanism(2.0, 2.0), steps)], delta)
     assert merged == pytest.approx(reference_epsilon([(2**0.5, 0.1, steps)], delta), rel=1e-3)
     # What two own samplers cost; on a shared batch it would be an under-estimate.
     apart = reference_epsilon([(2.0, 0.1, steps)] * 2, delta)

@@ -8,7 +8,7 @@ import pytest
 from dp_accounting import pld
 
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import Mechanism, Phase, merged_noise
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun, SampledGaussian, merged_noise
 
 DELTA, NETWORKS = 1e-5, 3
 
@@ -33,8 +33,8 @@ def test_three_events_cost_less_than_one_merged_event(q, z, steps, repo_root):
     separate_cost = directly((q, z, NETWORKS * steps))
     merged_cost = directly((q, merged, steps))
     assert separate_cost < merged_cost
-    ours = [epsilon([Phase(Mechanism(z, q), steps)] * NETWORKS, DELTA)]
-    ours.append(epsilon([Phase(Mechanism(merged, q), steps)], DELTA))
+    ours = [epsilon([MechanismRun(SampledGaussian(z, q), steps)] * NETWORKS, DELTA)]
+    ours.append(epsilon([MechanismRun(SampledGaussian(merged, q), steps)], DELTA))
     assert ours == pytest.approx([separate_cost, merged_cost], rel=5e-3)
     # The page says what was computed.
     page = (repo_root / "docs" / "accounting.md").read_text(encoding="utf-8")

@@ -4,10 +4,10 @@ from dp_accounting import rdp
 
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.accounting.statements import library_epsilon, library_statement
 
-PHASE = Phase(Mechanism(1.12, 256 / 60_000, rows=60_000), 14_063)
+PHASE = MechanismRun(SampledGaussian(1.12, 256 / 60_000, rows=60_000), 14_063)
 
 
 def test_the_library_s_epsilon_is_ours_by_renyi_accounting(caplog):
@@ -28,7 +28,7 @@ def test_the_statement_of_a_phase():
 
 @pytest.mark.parametrize("steps", [1, 7, 234, 235, 625, 14_063])
 def test_the_library_counts_the_steps_that_ran(steps):
-    phase = Phase(Mechanism(1.0, 128 / 8000, rows=8000), steps)
+    phase = MechanismRun(SampledGaussian(1.0, 128 / 8000, rows=8000), steps)
     orders = [1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 3.5, 4, 4.5, *range(5, 64), 128, 256, 512]
     accountant = rdp.RdpAccountant(orders)
     event = dp_accounting.PoissonSampledDpEvent(128 / 8000, dp_accounting.GaussianDpEvent(1.0))
@@ -37,6 +37,6 @@ def test_the_library_counts_the_steps_that_ran(steps):
 
 
 def test_a_statement_needs_rows_and_steps():
-    for phase in (Phase(Mechanism(1.0, 0.1), 5), Phase(PHASE.mechanism, 0)):
+    for phase in (MechanismRun(SampledGaussian(1.0, 0.1), 5), MechanismRun(PHASE.mechanism, 0)):
         with pytest.raises(UsageError, match="needs --rows and at least one step"):
             library_statement(phase, 1e-5)

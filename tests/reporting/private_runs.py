@@ -8,7 +8,7 @@ from tf_mtl_privacy.config import (
     PrivacyConfig,
     TrainConfig,
 )
-from tf_mtl_privacy.privacy.accounting.events import POISSON, Mechanism
+from tf_mtl_privacy.privacy.accounting.events import POISSON, SampledGaussian
 from tf_mtl_privacy.privacy.ledger import VERSION, LedgerHeader, LedgerState
 from tf_mtl_privacy.training.dp_status import dp_status
 from tf_mtl_privacy.training.private_updates import UPDATES, Budget, PrivatePlan, Update
@@ -63,7 +63,9 @@ def private_dp(
     """
     names = list(UPDATES[scope])
     mechanisms = {
-        name: Mechanism(dict(noise_of).get(name, noise), batch / ROWS, sampling, ROWS, overflow)
+        name: SampledGaussian(
+            dict(noise_of).get(name, noise), batch / ROWS, sampling, ROWS, overflow
+        )
         for name in names
     }
     header = LedgerHeader(mechanisms, 1.0, max_images_per_person=most_images)

@@ -7,7 +7,7 @@ import numpy as np
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import Config, GameConfig
 from tf_mtl_privacy.training import trainer
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.fit import fit
 
 # 40 rows in batches of 16: 3 steps an epoch.
@@ -33,7 +33,7 @@ def game_config(model="mtl_adv_dp", game=None, privacy=None, loss=None, **train)
 
 def interrupted_fit(config, run_dir, monkeypatch, after, **options):
     """Ends the process' part of a run as Ctrl-C does once `after` steps of it are finished."""
-    book = RunRecord.count_step
+    book = TrainingState.count_step
     pressed = []
 
     class Pressed(trainer.Interrupt):
@@ -51,7 +51,7 @@ def interrupted_fit(config, run_dir, monkeypatch, after, **options):
             pressed.append(True)
 
     with monkeypatch.context() as patch:
-        patch.setattr(RunRecord, "count_step", count_step)
+        patch.setattr(TrainingState, "count_step", count_step)
         patch.setattr("tf_mtl_privacy.training.trainer.Interrupt", Pressed)
         try:
             fit(config, tiny_arrays(), run_dir=run_dir, **options)

@@ -12,7 +12,7 @@ from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.removal.mask import has_mask, is_masked
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.checks import Checks
 from tf_mtl_privacy.training.fit import fit
 
@@ -79,7 +79,7 @@ def test_the_check_before_the_game_sees_the_encoder_before_any_removal(tmp_path,
             mask="learned",
             region_labels="train",
             region_epochs=1,
-            region_head_start=0,
+            mask_warmup_steps=0,
             mask_width=4,
         ),
     )
@@ -108,7 +108,7 @@ def after_epochs(checks, record, values, last=4):
 
 
 def checks_of(folder, model="mtl_adv", every=1, keep="best", measure=lambda: {}, updates=dict):
-    config = game_config(model, {"check_epochs": every, "keep": keep})
+    config = game_config(model, {"check_epochs": every, "checkpoint_selection": keep})
     bundle = build_bundle(config, {"gender": 2}, 3)
     return Checks(config, bundle, folder, measure, updates)
 
@@ -123,7 +123,7 @@ def checks_of(folder, model="mtl_adv", every=1, keep="best", measure=lambda: {},
     ],
 )
 def test_the_networks_of_the_best_checked_epoch_are_kept(tmp_path, values, every, kept):
-    checks, record = checks_of(tmp_path, every=every), RunRecord("adversarial")
+    checks, record = checks_of(tmp_path, every=every), TrainingState("adversarial")
     after_epochs(checks, record, values)
     checks.restore(record)
     assert record.kept["epoch"] == kept
@@ -134,7 +134,7 @@ def test_the_networks_of_the_best_checked_epoch_are_kept(tmp_path, values, every
 
 
 def test_fewer_unmet_parts_go_before_a_lower_figure(tmp_path):
-    checks, record = checks_of(tmp_path), RunRecord("adversarial")
+    checks, record = checks_of(tmp_path), TrainingState("adversarial")
     at_epoch(checks._bundle, record, 1, 0.4, psnr_db=33.0)
     checks.keep(record, last=False)
     at_epoch(checks._bundle, record, 2, 0.2, psnr_db=9.0)
@@ -144,7 +144,7 @@ def test_fewer_unmet_parts_go_before_a_lower_figure(tmp_path):
 
 def test_epochs_before_accuracies_can_be_steady_are_not_at_a_disadvantage(tmp_path):
     """A collapsed encoder that is steady at last, after one that nearly did it."""
-    checks, record = checks_of(tmp_path), RunRecord("adversarial")
+    checks, record = checks_of(tmp_path), TrainingState("adversarial")
     near = {"gender_accuracy": 0.94, "psnr_db": 31.9}
     collapsed = {"gender_accuracy": 0.5, "psnr_db": 14.0}
     for epoch in range(1, 5):
@@ -155,18 +155,20 @@ def test_epochs_before_accuracies_can_be_steady_are_not_at_a_disadvantage(tmp_pa
 
 
 def test_kept_private_networks_have_the_updates_of_their_epoch(tmp_path):
-    record, made = RunRecord("adversarial"), {"adversarial_discriminator": 0}
+    record, made = TrainingState("adversarial"), {"adversarial_discriminator": 0}
     checks = checks_of(tmp_path, "mtl_adv_dp", updates=lambda: dict(made))
     for epoch, value in ((1, 0.2), (2, 0.8)):
         made["adversarial_discriminator"] = epoch * STEPS
         after_epochs(checks, record, {epoch: value})
     assert checks.updates_in_weights(record) == {"adversarial_discriminator": STEPS}
     plain = checks_of(tmp_path, "mtl_adv_dp", keep="last", updates=lambda: dict(made))
-    assert plain.updates_in_weights(RunRecord("done")) == {"adversarial_discriminator": 2 * STEPS}
+    assert plain.updates_in_weights(TrainingState("done")) == {
+        "adversarial_discriminator": 2 * STEPS
+    }
 
 
 def test_what_a_killed_process_left_is_not_taken_for_the_best(tmp_path):
-    record = RunRecord("adversarial")
+    record = TrainingState("adversarial")
     after_epochs(checks_of(tmp_path), record, {1: 0.4, 2: 0.5})
     saved = json.dumps(record.to_dict())
     # It dies after the third epoch's networks are written and before the record that names them.
@@ -176,7 +178,7 @@ def test_what_a_killed_process_left_is_not_taken_for_the_best(tmp_path):
     assert {path.name for path in tmp_path.iterdir()} == {"epoch-1", "epoch-3"}
     # As with private noise, the epoch that is made again is another one, and not the best.
     again = checks_of(tmp_path)
-    record = RunRecord(**json.loads(saved))
+    record = TrainingState(**json.loads(saved))
     after_epochs(again, record, {3: 0.7, 4: 0.6})
     again.restore(record)
     assert record.kept["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["epoch-1"]
@@ -187,7 +189,7 @@ def test_models_without_a_discriminator_are_not_checked(tmp_path):
     def measure():
         raise AssertionError("it was checked")
 
-    checks, record = checks_of(tmp_path, "stl", measure=measure), RunRecord("adversarial")
+    checks, record = checks_of(tmp_path, "stl", measure=measure), TrainingState("adversarial")
     assert not checks.before_game(record) and checks.figures(4, last=True) == {}
     after_epochs(checks, record, {1: 0.4})
     assert record.kept == {} and not list(tmp_path.iterdir())
@@ -195,7 +197,7 @@ def test_models_without_a_discriminator_are_not_checked(tmp_path):
 
 @pytest.mark.slow
 def test_an_interrupted_run_keeps_the_same_networks(tmp_path, monkeypatch):
-    game = {"check_epochs": 1, "keep": "best"}
+    game = {"check_epochs": 1, "checkpoint_selection": "best"}
     config = game_config("mtl_adv", game, adversarial_epochs=4, stop_business="", stop_psnr=0.0)
     whole = fit(config, tiny_arrays(), run_dir=tmp_path / "whole", check=of_networks)
     for after in (2 * STEPS, 2 * STEPS + 1):

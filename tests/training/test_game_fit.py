@@ -11,7 +11,7 @@ from tests.training.tiny import tiny_arrays
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.discriminators import Discriminators
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.phases import Phases
@@ -25,7 +25,7 @@ JOINT = EPOCHS * STEPS
 
 def phases_of(config, tmp_path):
     dataset, key = tiny_arrays(), key_for_tests(0)
-    bundle, record = build_bundle(config, {"gender": 2}, 3), RunRecord("adversarial", beta=0.3)
+    bundle, record = build_bundle(config, {"gender": 2}, 3), TrainingState("adversarial", beta=0.3)
     plan = private_plan(config, dataset, key)
     return Phases(config, dataset, bundle, ["gender"], plan, key, tmp_path / "f", record), record
 
@@ -162,8 +162,8 @@ def test_a_run_without_a_game_still_trains_its_discriminator(tmp_path):
 
 def test_keeping_the_best_needs_a_check(tmp_path):
     with pytest.raises(UsageError) as error:
-        fit(game_config(game={"keep": "best"}), tiny_arrays(), run_dir=tmp_path)
+        fit(game_config(game={"checkpoint_selection": "best"}), tiny_arrays(), run_dir=tmp_path)
     assert str(error.value) == (
-        "--keep=best: nothing checks the networks; give --probe=fast (in Python, give fit() a "
-        "check), or --keep=last"
+        "--checkpoint_selection=best requires an attacker check; set --probe=fast (in Python, "
+        "pass `check` to fit), or use --checkpoint_selection=last"
     )

@@ -13,7 +13,7 @@ from tf_mtl_privacy.config import GameConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.keys import key_for_tests
 from tf_mtl_privacy.training.phase import Batches, shuffled_labels
-from tf_mtl_privacy.training.private_updates import order_seed, private_plan, turns
+from tf_mtl_privacy.training.private_updates import discriminator_updates, order_seed, private_plan
 
 # 200 rows, 32 a step: 7 steps an epoch; 3 epochs before the game and 2 in it.
 BEFORE, JOINT = 21, 14
@@ -101,7 +101,7 @@ def test_no_two_updates_see_the_same_batches():
     # Without privacy they have shuffled epochs of their own too.
     config = config_of({"discriminators": 3, "discriminator_steps": 2}, model="mtl_adv")
     batches = Batches(config, tiny_arrays(200), ["gender"], None)
-    names = [turn.name for turn in turns(config.game)]
+    names = [turn.name for turn in discriminator_updates(config.game)]
     assert len({tuple(batches.sampler(name).batch(0, 0)[0]) for name in names}) == 9
 
 
@@ -128,7 +128,7 @@ def test_everything_private_plays_the_plain_game_only(flag, value):
     assert str(error.value) == (
         f"--{flag}={value}: only for --dp_scope=discriminator; with --dp_scope=all leave it out"
     )
-    dataclasses.replace(config, game=GameConfig(check_epochs=2, keep="best"))
+    dataclasses.replace(config, game=GameConfig(check_epochs=2, checkpoint_selection="best"))
 
 
 def test_shuffled_labels_are_uniform_and_say_nothing_of_the_true_ones():

@@ -73,7 +73,7 @@ def test_the_colour_that_a_mask_takes_away_is_found_by_labels_too():
     assert public == "the mask's reader and its colour axis: 12,000 drawn faces of nobody"
 
 
-@pytest.mark.parametrize("game", [{"check_epochs": 2}, {"keep": "best"}])
+@pytest.mark.parametrize("game", [{"check_epochs": 2}, {"checkpoint_selection": "best"}])
 def test_an_attacker_who_learns_from_training_rows_and_is_heeded_is_named(game):
     """Where faces are drawn it learns from others; elsewhere there are only the run's own rows."""
     celeba = {"dataset": "celeba", "data_dir": "x"}
@@ -103,6 +103,6 @@ def test_validation_rows_choose_and_are_named_apart():
     assert reads(kind="validation") == [GATES]
     checked = reads(game={"check_epochs": 2}, kind="validation")
     assert checked[0] == GATES and "the stop rule reads what a fresh attacker" in checked[1]
-    kept = reads(game={"keep": "best", "check_epochs": 2}, kind="validation")
+    kept = reads(game={"checkpoint_selection": "best", "check_epochs": 2}, kind="validation")
     assert kept[0] == GATES and "which epoch's networks are kept was chosen" in kept[1]
     assert len(checked) == len(kept) == 2

@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from tests.training.tiny import tiny_config
-from tf_mtl_privacy.training.checkpoints import DONE, RunRecord
+from tf_mtl_privacy.training.checkpoints import DONE, TrainingState
 from tf_mtl_privacy.training.phase import Phase
 from tf_mtl_privacy.training.trainer import Loop
 
@@ -15,7 +15,7 @@ FIGURES = {"gender_accuracy": 0.9, "privacy_balanced_accuracy": 0.5, "psnr_db": 
 
 
 class Budget:
-    """Takes the place of `Spending`; `budgets` says how many steps of a phase may run."""
+    """Takes the place of `BudgetEnforcer`; `budgets` says how many steps of a phase may run."""
 
     def __init__(self, budgets, log):
         self.left, self.log = dict(budgets), log
@@ -44,7 +44,7 @@ class Run:
         config = tiny_config("mtl_adv_dp", early_gates=False, checkpoint_steps=2)
         loss = dataclasses.replace(config.loss, beta_check_epochs=1, beta_check_accuracy=0.0)
         self.log, self.saved, self.said = [], [], []
-        self.record = RunRecord(**({"phase": "business", "beta": 0.1} | record))
+        self.record = TrainingState(**({"phase": "business", "beta": 0.1} | record))
         self.loop = Loop(
             dataclasses.replace(config, loss=loss),
             self,

@@ -12,7 +12,7 @@ from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.removal.erasure import erasure_of
 from tf_mtl_privacy.removal.noise import NOISE, noiseless
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.fit import fit
 
 # 40 rows in batches of 16: 3 steps an epoch, 6 a phase.
@@ -29,14 +29,14 @@ def noisy_config(**removal):
 
 
 def killed_at(monkeypatch, step):
-    book = RunRecord.count_step
+    book = TrainingState.count_step
 
     def count_step(self, metrics):
         if self.total_steps + 1 == step:
             raise KilledError
         book(self, metrics)
 
-    monkeypatch.setattr(RunRecord, "count_step", count_step)
+    monkeypatch.setattr(TrainingState, "count_step", count_step)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.phase import Batches, drawn
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.private_updates import private_plan
@@ -29,7 +29,7 @@ def arrays(size, rows=20):
 def phases(config, tmp_path, dataset=None):
     dataset = dataset or arrays(config.data.image_size)
     bundle = build_bundle(config, {"gender": 2}, 3)
-    plan, record = private_plan(config, dataset, KEY), RunRecord("business")
+    plan, record = private_plan(config, dataset, KEY), TrainingState("business")
     return Phases(
         config, dataset, bundle, ["gender"], plan, KEY, tmp_path / "features", record
     ), bundle

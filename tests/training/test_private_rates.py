@@ -9,7 +9,7 @@ from tests.training.tiny import tiny_arrays
 from tests.training.tiny_private import all_private_config
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.private_phases import PrivatePhases
 from tf_mtl_privacy.training.private_updates import private_plan
 
@@ -39,7 +39,7 @@ def rates(tmp_path, schedule):
         plan,
         key,
         tmp_path / "features",
-        RunRecord("adversarial"),
+        TrainingState("adversarial"),
     )
     joint = phases.build("adversarial")
     assert joint.epochs * joint.steps_per_epoch == STEPS

@@ -16,7 +16,7 @@ OPTIONS = {
         "mask_width": 4,
         "region_rows": 300,
         "region_epochs": 2,
-        "region_head_start": 2,
+        "mask_warmup_steps": 2,
         "region_learning_rate": 0.01,
     },
     "discriminator_epochs": 1,

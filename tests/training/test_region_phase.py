@@ -16,7 +16,7 @@ from tf_mtl_privacy.models.encoder import build_encoder
 from tf_mtl_privacy.privacy.keys import key_for_tests
 from tf_mtl_privacy.removal.mask import colour_of, is_masked
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.mask_phase import RegionPart, colour_axis
 from tf_mtl_privacy.training.phases import Phases
@@ -26,7 +26,7 @@ ORDER = ["business", "regions", "discriminator", "restorer", "adversarial"]
 
 
 def masked_config(tmp_path, model="mtl_adv", *, labels="public", train=None, **removal):
-    options = {"mask_width": 4, "region_rows": 150, "region_epochs": 1, "region_head_start": 0}
+    options = {"mask_width": 4, "region_rows": 150, "region_epochs": 1, "mask_warmup_steps": 0}
     config = tiny_config(model, **(train or {}))
     data = dataclasses.replace(config.data, cache_dir=str(tmp_path / "cache"))
     chosen = RemovalConfig(mask="learned", region_labels=labels, **(options | removal))
@@ -161,7 +161,7 @@ def test_where_the_phase_stands(tmp_path):
 def test_the_mask_is_off_until_it_is_trained_and_on_from_then(tmp_path):
     config, dataset = masked_config(tmp_path, labels="train"), tiny_arrays(40)
     bundle = build_bundle(config, {"gender": 2}, 3)
-    record, key = RunRecord("business"), key_for_tests(3)
+    record, key = TrainingState("business"), key_for_tests(3)
     phases = Phases(config, dataset, bundle, ["gender"], None, key, tmp_path / "f", record)
     seen = {}
     for name in schedule.phase_epochs(config):
@@ -215,14 +215,14 @@ def test_the_colour_is_found_before_the_first_epoch_and_stays(tmp_path):
 
 @pytest.mark.parametrize(("epochs", "head_start"), [(0, 0), (1, 2), (1, 500)])
 def test_a_mask_that_would_never_learn_is_refused(tmp_path, epochs, head_start):
-    config = masked_config(tmp_path, region_epochs=epochs, region_head_start=head_start)
+    config = masked_config(tmp_path, region_epochs=epochs, mask_warmup_steps=head_start)
     with pytest.raises(UsageError, match=rf"--region_epochs={epochs}: .*head_start={head_start} "):
         part_of(config, tiny_arrays(40))
 
 
 def test_too_few_rows_for_a_colour_are_refused(tmp_path):
     config = masked_config(
-        tmp_path, labels="train", mask_fill="colour", region_epochs=9, region_head_start=0
+        tmp_path, labels="train", mask_fill="colour", region_epochs=9, mask_warmup_steps=0
     )
     data = tiny_arrays(40)
     few = dataclasses.replace(data, rows=data.rows | {"train": data.rows["train"][:1]})

@@ -12,7 +12,7 @@ import pytest
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.privacy.accounting.events import Mechanism
+from tf_mtl_privacy.privacy.accounting.events import SampledGaussian
 from tf_mtl_privacy.privacy.ledger import Ledger, LedgerHeader
 from tf_mtl_privacy.training.fit import _fingerprint
 from tf_mtl_privacy.training.run_dir import (
@@ -134,7 +134,7 @@ def test_claim_configuration_written_by_hand_is_not_replaced(tmp_path):
 
 @pytest.mark.parametrize(("updates", "kept"), [(0, False), (3, True)])
 def test_claim_ledger_that_counts_updates_is_kept(tmp_path, updates, kept):
-    header = LedgerHeader({"discriminator": Mechanism(1.0, 0.1)}, 1.0, 0)
+    header = LedgerHeader({"discriminator": SampledGaussian(1.0, 0.1)}, 1.0, 0)
     with pytest.raises(RunError), claim(tmp_path / "run", tiny_config()) as folder:
         (folder / "checkpoints").mkdir()
         with Ledger(folder / "checkpoints", header) as ledger:

@@ -6,16 +6,16 @@ import pytest
 
 from tests.privacy.reference import reference_epsilon
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.privacy.accounting.events import Mechanism
+from tf_mtl_privacy.privacy.accounting.events import SampledGaussian
 from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, LedgerHeader, read_ledger
-from tf_mtl_privacy.training.budget_enforcer import Spending
+from tf_mtl_privacy.training.budget_enforcer import BudgetEnforcer
 from tf_mtl_privacy.training.private_updates import Budget, PrivatePlan, Update
 
 DELTA = 1e-5
 PHASES = {
-    "pre": ("discriminator", Mechanism(2.0, 0.1, rows=640)),
-    "game": ("adversarial", Mechanism(3.0, 0.2, rows=640)),
-    "restore": ("adversarial", Mechanism(2.5, 0.1, rows=640)),
+    "pre": ("discriminator", SampledGaussian(2.0, 0.1, rows=640)),
+    "game": ("adversarial", SampledGaussian(3.0, 0.2, rows=640)),
+    "restore": ("adversarial", SampledGaussian(2.5, 0.1, rows=640)),
 }
 
 
@@ -31,7 +31,7 @@ def plan(*budgets):
 
 
 def spending(folder, optimizers, *budgets, run_id="", block=4, void=""):
-    return Spending(folder, plan(*budgets), optimizers, run_id=run_id, block=block, void=void)
+    return BudgetEnforcer(folder, plan(*budgets), optimizers, run_id=run_id, block=block, void=void)
 
 
 def optimizers():
@@ -88,8 +88,8 @@ def test_an_old_copy_that_covers_the_weights_but_not_the_losses_of_a_kill_is_ref
     restored["pre"].iterations = 4
     changes = {"run_id": run_id, "block": 4, "void": ""}
     with pytest.raises(RunError, match="counts 4 updates of pre, but had counted 9"):
-        Spending(tmp_path, plan(), restored, counted=later, **changes)
-    Spending(tmp_path, plan(), restored, counted=saved, **changes).close()
+        BudgetEnforcer(tmp_path, plan(), restored, counted=later, **changes)
+    BudgetEnforcer(tmp_path, plan(), restored, counted=saved, **changes).close()
 
 
 def test_a_block_is_on_disk_before_its_first_step_runs(tmp_path):
@@ -230,10 +230,10 @@ def test_an_older_or_another_ledger_is_refused(tmp_path):
 def test_other_noise_than_the_ledger_s_is_refused(tmp_path):
     spending(tmp_path, optimizers()).close()
     other = plan()
-    changed = {**other.header.phases, "pre": Mechanism(1.0, 0.1, rows=640)}
+    changed = {**other.header.phases, "pre": SampledGaussian(1.0, 0.1, rows=640)}
     other = dataclasses.replace(other, header=dataclasses.replace(other.header, phases=changed))
     with pytest.raises(UsageError, match=r"phases\.pre\.noise_multiplier=1\.0"):
-        Spending(tmp_path, other, optimizers(), run_id="", block=4, void="")
+        BudgetEnforcer(tmp_path, other, optimizers(), run_id="", block=4, void="")
 
 
 def test_what_voids_a_process_stays_with_the_run(tmp_path):

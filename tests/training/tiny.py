@@ -93,11 +93,11 @@ def _die(*_):
 def _arm(ran, death):
     """Replaces what a death hangs on by something that dies there; counts the steps."""
     from tf_mtl_privacy.privacy.ledger import Ledger
-    from tf_mtl_privacy.training.checkpoints import Checkpoints, RunRecord
+    from tf_mtl_privacy.training.checkpoints import Checkpoints, TrainingState
     from tf_mtl_privacy.training.phase import FeatureCache
 
     kind, _, where = death.partition(":")
-    book, save, reserve = RunRecord.count_step, Checkpoints.save, Ledger.reserve
+    book, save, reserve = TrainingState.count_step, Checkpoints.save, Ledger.reserve
 
     def count_step(self, *args):
         os.write(ran, f"{self.phase}\n".encode())
@@ -115,7 +115,7 @@ def _arm(ran, death):
         if kind == "reserved" and where == f"{phase}:{self.covered(phase)}":
             _die()
 
-    RunRecord.count_step, Checkpoints.save, Ledger.reserve = count_step, saving, reserving
+    TrainingState.count_step, Checkpoints.save, Ledger.reserve = count_step, saving, reserving
     if kind == "closing":
         FeatureCache.close = _die
 

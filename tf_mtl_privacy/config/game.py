@@ -43,7 +43,7 @@ class GameConfig:
         "the last one.",
         low=0,
     )
-    keep: str = option(
+    checkpoint_selection: str = option(
         "last",
         "Which networks of the joint phase to keep: the last, or those of the checked epoch that "
         "comes closest to the stop rule on validation rows: the fewest parts not met, then the "

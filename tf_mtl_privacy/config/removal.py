@@ -30,7 +30,7 @@ class RemovalConfig:
         0, "Cells around what the mask finds that are covered, too.", low=0, high=16
     )
     mask_width: int = option(16, "Channels of the network that finds regions.", low=4)
-    mask_price: float = option(
+    mask_area_penalty: float = option(
         3.0, "Price of covering the whole picture, in nats of the reader's confusion.", above=0
     )
     region_labels: str = option(
@@ -45,7 +45,7 @@ class RemovalConfig:
     region_learning_rate: float = option(
         1e-3, "Adam's step size for the mask; its reader's is three times that.", above=0
     )
-    region_head_start: int = option(
+    mask_warmup_steps: int = option(
         200, "Steps of the mask's phase in which only the reader learns.", low=0
     )
     feature_noise: float = option(

@@ -264,7 +264,7 @@ def refuse_choices(config: Config, data: str) -> None:
     Raises:
         UsageError: what such an attacker finds would choose which weights are released.
     """
-    for flag, plain in (("keep", "last"), ("check_epochs", 0)):
+    for flag, plain in (("checkpoint_selection", "last"), ("check_epochs", 0)):
         value = getattr(config.game, flag)
         if value != plain:
             raise UsageError(

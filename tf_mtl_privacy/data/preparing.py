@@ -45,7 +45,7 @@ class Block(NamedTuple):
     damaged: list[tuple[int, str]]
 
 
-class BlockJournal:
+class PrepareLog:
     """Appends one line per finished block; a line that a kill cut short is dropped on opening.
 
     Of two lines about the same block the later one counts.
@@ -70,7 +70,7 @@ class BlockJournal:
         self._file = open(path, "ab")  # noqa: SIM115 (closed by __exit__)
         self._file.truncate(whole)
 
-    def __enter__(self) -> BlockJournal:
+    def __enter__(self) -> PrepareLog:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -189,7 +189,7 @@ class _Build:
             _LOG.warning("%s", warning)
         self._check_space()
         starts = range(0, self._count, self._block_rows)
-        with BlockJournal(self._folder / JOURNAL) as journal:
+        with PrepareLog(self._folder / JOURNAL) as journal:
             journal.forget_damaged()
             todo = [start for start in starts if start not in journal.blocks]
             self._do(todo, journal)
@@ -197,7 +197,7 @@ class _Build:
         damaged = [item for block in blocks for item in block.damaged]
         self._finish(blocks, sorted(damaged))
 
-    def _do(self, todo: list[int], journal: BlockJournal) -> None:
+    def _do(self, todo: list[int], journal: PrepareLog) -> None:
         images = self._open(IMAGES, self._image_bytes)
         regions = self._open(REGIONS, self._region_bytes)
         label = f"prepare {self._source.name}"
@@ -252,7 +252,7 @@ class _Build:
                 f"{needed / 1e6:.0f} MB more, {free / 1e6:.0f} MB are free"
             )
 
-    def _check_damaged(self, journal: BlockJournal) -> None:
+    def _check_damaged(self, journal: PrepareLog) -> None:
         damaged = journal.damaged()
         if len(damaged) <= self._max_damaged * self._count:
             return

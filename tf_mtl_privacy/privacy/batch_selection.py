@@ -19,8 +19,8 @@ from tf_mtl_privacy.privacy.accounting.calibration import renyi_calibrated
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
 from tf_mtl_privacy.privacy.accounting.events import (
     POISSON,
-    Mechanism,
-    Phase,
+    MechanismRun,
+    SampledGaussian,
     merged_noise,
     steps_per_epoch,
 )
@@ -98,7 +98,7 @@ _SMALLEST = 300
 
 
 def overflow_probability(
-    phases: Sequence[Phase],
+    phases: Sequence[MechanismRun],
     delta: float,
     target_epsilon: float = 0.0,
     images_per_person: int = 1,
@@ -209,7 +209,7 @@ class PoissonBatches:
         """The exact chance that one batch overflows."""
         return upper_tail(self._capacity, len(self._rows), self._probability)
 
-    def mechanism(self, *noise_multipliers: float) -> Mechanism:
+    def mechanism(self, *noise_multipliers: float) -> SampledGaussian:
         """What the accounting has to know of updates on these batches.
 
         Args:
@@ -217,7 +217,7 @@ class PoissonBatches:
                 (`merged_noise`).
         """
         noise = noise_multipliers[0] if len(noise_multipliers) == 1 else None
-        return Mechanism(
+        return SampledGaussian(
             noise_multiplier=merged_noise(noise_multipliers) if noise is None else noise,
             sampling_probability=self._probability,
             sampling=POISSON,

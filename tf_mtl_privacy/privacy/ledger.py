@@ -27,7 +27,7 @@ from typing import Any
 
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import write_atomic
-from tf_mtl_privacy.privacy.accounting.events import POISSON, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.noise_record import CUT_LEDGER, NOISE
 
 
@@ -153,7 +153,7 @@ class LedgerHeader:
         max_images_per_person: the sampler's bound on rows per person, 0 where there is none.
     """
 
-    phases: Mapping[str, Mechanism]
+    phases: Mapping[str, SampledGaussian]
     l2_norm_clip: float
     unit: str = "example"
     max_images_per_person: int = 0
@@ -167,7 +167,7 @@ class LedgerHeader:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> LedgerHeader:
         """The inverse of `to_dict`."""
-        phases = {name: Mechanism(**value) for name, value in values["phases"].items()}
+        phases = {name: SampledGaussian(**value) for name, value in values["phases"].items()}
         return cls(**{**values, "phases": phases})
 
     def check_same(self, other: LedgerHeader) -> None:
@@ -263,15 +263,15 @@ class LedgerState:
         killed = [p for p in list(processes)[:-1] if any(s.counted > s.settled for s in p)]
         return sum(max(session.block for session in process) for process in killed)
 
-    def phases(self, more: Mapping[str, int] | None = None) -> dict[str, Phase]:
+    def phases(self, more: Mapping[str, int] | None = None) -> dict[str, MechanismRun]:
         """Phase name -> what is spent, with `more` updates of some phases on top."""
         return {name: self._phase(name, (more or {}).get(name, 0)) for name in self.header.phases}
 
-    def _phase(self, name: str, more: int) -> Phase:
+    def _phase(self, name: str, more: int) -> MechanismRun:
         mechanism, sessions = self.header.phases[name], self.sessions[name]
         steps = self.spent(name) + more
         if mechanism.sampling == POISSON:
-            return Phase(mechanism, steps)
+            return MechanismRun(mechanism, steps)
         # Each process goes through the epochs from its own start, and may repeat a part of one.
         per_epoch = mechanism.steps_per_epoch
         parts = [(session.start, session.counted) for session in sessions] or [(0, 0)]
@@ -281,7 +281,7 @@ class LedgerState:
             for start, counted in parts
             if counted
         )
-        return Phase(mechanism, steps, passes)
+        return MechanismRun(mechanism, steps, passes)
 
 
 def _count(value: Any) -> int:
@@ -391,7 +391,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         """Updates of a phase that count as run, those of earlier processes included."""
         return self._state.spent(phase)
 
-    def phases(self) -> dict[str, Phase]:
+    def phases(self) -> dict[str, MechanismRun]:
         """Phase name -> what is spent, for the accounting."""
         return self._state.phases()
 

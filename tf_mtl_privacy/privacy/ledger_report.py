@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import Phase, adjacency, paper_epsilon
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun, adjacency, paper_epsilon
 from tf_mtl_privacy.privacy.ledger import LedgerState
 
 
@@ -43,7 +43,7 @@ def ledger_report(
     phases = counted_phases(state, planned, ended_early)
     whole = list(phases.values())
 
-    def both(chosen: list[Phase], images: int = 1) -> dict[str, float | None]:
+    def both(chosen: list[MechanismRun], images: int = 1) -> dict[str, float | None]:
         if state.void:
             return {"epsilon_pld": None, "epsilon_rdp": None}
         return {
@@ -88,7 +88,7 @@ def counted_phases(
     state: LedgerState,
     planned: Mapping[str, int] | None = None,
     ended_early: Collection[str] = (),
-) -> dict[str, Phase]:
+) -> dict[str, MechanismRun]:
     """Returns phase name -> the updates that the stated epsilon is of; see `ledger_report`."""
     planned, ran = planned or {}, state.phases()
     allowance = state.kill_allowance if ended_early else 0

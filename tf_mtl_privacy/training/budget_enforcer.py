@@ -22,7 +22,7 @@ class Counts(Protocol):
         ...
 
 
-class Spending(contextlib.AbstractContextManager["Spending"]):
+class BudgetEnforcer(contextlib.AbstractContextManager["BudgetEnforcer"]):
     """Reserves private updates a block ahead of the steps that make them.
 
     Args:

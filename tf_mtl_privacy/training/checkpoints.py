@@ -20,7 +20,7 @@ DONE = "done"
 
 
 @dataclasses.dataclass
-class RunRecord:
+class TrainingState:
     """Counters and decisions of a run.
 
     Attributes:

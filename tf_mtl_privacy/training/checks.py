@@ -14,7 +14,7 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.models.bundle import Bundle, load_bundle_weights, save_bundle
 from tf_mtl_privacy.removal.mask import is_masked, switch_mask
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 
 Check = Callable[[], Mapping[str, float]]
 
@@ -46,10 +46,10 @@ class Checks:
     ) -> None:
         self._every, self._bundle, self._folder = config.game.check_epochs, bundle, folder
         self._measure = measure if config.train.has_discriminator else None
-        self._keeps = self._measure is not None and config.game.keep == "best"
+        self._keeps = self._measure is not None and config.game.checkpoint_selection == "best"
         self._updates = updates
 
-    def before_game(self, record: RunRecord) -> bool:
+    def before_game(self, record: TrainingState) -> bool:
         """Checks the pre-trained encoder with its mask off; returns whether that was still due."""
         if self._measure is None or record.before_game or record.epoch or record.step:
             return False
@@ -67,7 +67,7 @@ class Checks:
             return {}
         return _floats(self._measure())
 
-    def keep(self, record: RunRecord, *, last: bool) -> None:
+    def keep(self, record: TrainingState, *, last: bool) -> None:
         """Keeps the networks of the epoch just finished where they are the best checked ones."""
         if not self._keeps or not schedule.check_due(self._every, record.epoch, last=last):
             return
@@ -82,14 +82,14 @@ class Checks:
             "updates": self._updates(),
         }
 
-    def tidy(self, record: RunRecord) -> None:
+    def tidy(self, record: TrainingState) -> None:
         """Deletes networks that a saved record no longer names."""
         if record.kept:
             for path in self._folder.glob("epoch-*"):
                 if path != self._at(record.kept["epoch"]):
                     shutil.rmtree(path, ignore_errors=True)
 
-    def restore(self, record: RunRecord) -> None:
+    def restore(self, record: TrainingState) -> None:
         """Puts the kept networks back, and what the stop rule said of them.
 
         Raises:
@@ -99,7 +99,7 @@ class Checks:
             load_bundle_weights(self._bundle, self._at(record.kept["epoch"]))
             record.stop_rule = record.kept["stop_rule"]
 
-    def updates_in_weights(self, record: RunRecord) -> dict[str, int]:
+    def updates_in_weights(self, record: TrainingState) -> dict[str, int]:
         """Private updates, by name, that the weights of a finished run have."""
         found: dict[str, int] = record.kept["updates"] if record.kept else self._updates()
         return found

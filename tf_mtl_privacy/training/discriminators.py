@@ -20,9 +20,14 @@ from tf_mtl_privacy.models.discriminator import configured_discriminator
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.privacy.keys import SecretKey
 from tf_mtl_privacy.training.phase import Batches, KeptFeatures, drawn
-from tf_mtl_privacy.training.private_updates import PrivatePlan, Turn, private_adam, turns
-from tf_mtl_privacy.training.steps import (
+from tf_mtl_privacy.training.private_updates import (
     DiscriminatorUpdate,
+    PrivatePlan,
+    discriminator_updates,
+    private_adam,
+)
+from tf_mtl_privacy.training.steps import (
+    UpdateFunction,
     make_discriminator_step,
     make_discriminator_update,
 )
@@ -68,7 +73,7 @@ class Discriminators:
         self.members: tuple[keras.Model, ...] = (self._first, *others)
         self.optimizers: dict[str, Any] = {}
         self.private_optimizers: dict[str, Any] = {}
-        self._turns = turns(self._game)
+        self._turns = discriminator_updates(self._game)
         self._updates = {turn.name: self._update(turn, plan, key) for turn in self._turns}
         self._before = [turn for turn in self._turns if turn.phase == "discriminator"]
         self._joint = [turn for turn in self._turns if turn.phase == "adversarial"]
@@ -81,7 +86,7 @@ class Discriminators:
         return {f"discriminator_{m + 1}": d.variables for m, d in enumerate(self.members) if m}
 
     @property
-    def first_update(self) -> DiscriminatorUpdate:
+    def first_update(self) -> UpdateFunction:
         """The update on the encoder's own batch."""
         return self._updates[self._joint[0].name]
 
@@ -169,7 +174,9 @@ class Discriminators:
             layer_seed(self._config.train.seed, name),
         )
 
-    def _update(self, turn: Turn, plan: PrivatePlan | None, key: SecretKey) -> DiscriminatorUpdate:
+    def _update(
+        self, turn: DiscriminatorUpdate, plan: PrivatePlan | None, key: SecretKey
+    ) -> UpdateFunction:
         """With a private optimizer, or a plain one, of its own."""
         rate, model = self._config.train.discriminator_learning_rate, self.members[turn.member]
         if plan is None:

@@ -11,12 +11,12 @@ from typing import Any
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.models.bundle import Bundle, parameter_counts
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon, why_infinite
-from tf_mtl_privacy.privacy.accounting.events import POISSON, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.accounting.statements import library_epsilon, library_statement
 from tf_mtl_privacy.privacy.ledger import LedgerState
 from tf_mtl_privacy.privacy.ledger_report import counted_phases, ledger_report
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.private_updates import Budget, PrivatePlan
 
 PARTS = ("encoder", "business", "restorer", "discriminator")
@@ -143,7 +143,7 @@ def _exceeded(
     )
 
 
-def _kind(mechanism: Mechanism) -> tuple[Any, ...]:
+def _kind(mechanism: SampledGaussian) -> tuple[Any, ...]:
     """Parameters on which the accounting of one update depends."""
     if mechanism.sampling != POISSON:
         return mechanism.sampling, mechanism.noise_multiplier
@@ -151,7 +151,7 @@ def _kind(mechanism: Mechanism) -> tuple[Any, ...]:
     return POISSON, mechanism.noise_multiplier, mechanism.sampling_probability, overflow
 
 
-def _library(phase: Phase, delta: float, images_per_person: int) -> dict[str, Any]:
+def _library(phase: MechanismRun, delta: float, images_per_person: int) -> dict[str, Any]:
     """tensorflow-privacy's own figure and statement, as far as it has any for this phase."""
     if not phase.steps or not phase.mechanism.noise_multiplier:
         return {"library_epsilon": None, "statement": None}
@@ -216,7 +216,7 @@ def _of_training_rows(config: Config, data: str) -> list[str]:
 def _chooses_by_attacker(config: Config) -> bool:
     """Whether what a fresh attacker finds may change which networks a run ends with."""
     return config.train.has_discriminator and (
-        config.game.check_epochs > 0 or config.game.keep == "best"
+        config.game.check_epochs > 0 or config.game.checkpoint_selection == "best"
     )
 
 
@@ -224,7 +224,7 @@ def _of_validation_rows(config: Config) -> list[str]:
     if not config.train.has_discriminator:
         return []
     reads = ["gates and the schedule of beta read the labels of validation rows"]
-    if config.game.keep == "best":
+    if config.game.checkpoint_selection == "best":
         reads.append("which epoch's networks are kept was chosen by a fresh attacker on these rows")
     elif config.game.check_epochs:
         reads.append("the stop rule reads what a fresh attacker finds on these rows")
@@ -247,7 +247,7 @@ def _of_nobody(config: Config) -> list[str]:
 
 def training_status(
     config: Config,
-    record: RunRecord,
+    record: TrainingState,
     bundle: Bundle,
     dp: dict[str, Any],
     tasks: tuple[str, ...],
@@ -282,7 +282,7 @@ def training_status(
     }
 
 
-def _final_check(record: RunRecord) -> dict[str, float]:
+def _final_check(record: TrainingState) -> dict[str, float]:
     """Returns what the check read of the released weights, and the joint epoch that they are of.
 
     These are the weights of the epoch that was kept, or else of the last one, after which a check
@@ -294,14 +294,14 @@ def _final_check(record: RunRecord) -> dict[str, float]:
     return {"epoch": epoch, **found} if found else {}
 
 
-def _in_loop(record: RunRecord) -> dict[str, Any]:
+def _in_loop(record: TrainingState) -> dict[str, Any]:
     """The most that the discriminator read of validation rows after a joint epoch, of how many."""
     found = [epoch.get("privacy_balanced_accuracy") for epoch in record.history]
     known = [value for value in found if value is not None]
     return {"most_balanced_accuracy": max(known, default=None), "epochs": len(known)}
 
 
-def _gates(config: Config, record: RunRecord, tasks: tuple[str, ...]) -> dict[str, Any]:
+def _gates(config: Config, record: TrainingState, tasks: tuple[str, ...]) -> dict[str, Any]:
     """The gates of all pre-training phases; one whose phase did not run is "not_evaluated"."""
     gates = {}
     for phase, most in schedule.phase_epochs(config).items():

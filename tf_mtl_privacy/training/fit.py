@@ -27,12 +27,12 @@ from tf_mtl_privacy.removal.noise import count_draws, draw_anew
 from tf_mtl_privacy.start_files import check_start_files
 from tf_mtl_privacy.training import run_dir as folders
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.budget_enforcer import Spending
-from tf_mtl_privacy.training.checkpoints import Checkpoints, RunRecord
+from tf_mtl_privacy.training.budget_enforcer import BudgetEnforcer
+from tf_mtl_privacy.training.checkpoints import Checkpoints, TrainingState
 from tf_mtl_privacy.training.checks import Checks
 from tf_mtl_privacy.training.dp_status import dp_status, merged_status, training_status
 from tf_mtl_privacy.training.inference import predict_images
-from tf_mtl_privacy.training.metrics_logger import Journal
+from tf_mtl_privacy.training.metrics_logger import MetricsLogger
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.private_phases import PrivatePhases
 from tf_mtl_privacy.training.private_updates import PrivatePlan, private_plan, with_bounded_people
@@ -76,7 +76,7 @@ def fit(
     Raises:
         UsageError: the folder holds another run, weights or a backbone are missing, the data
             cannot be trained on, Keras is set to something else than float32 and channels last, or
-            `--keep=best` without a check.
+            `--checkpoint_selection=best` without a check.
         RunError: a file cannot be written, ImageNet weights cannot be fetched, a loss is not
             finite.
         KeyboardInterrupt: Ctrl-C; the run can be gone on with.
@@ -166,7 +166,7 @@ def _train(
         # Under DP the noise is anew in every call: what follows from the run's seed and a row's
         # place in its batch would change with every row that comes or goes.
         count_draws(bundle.encoder, 1 + layer_seed(config.train.seed, "encoder/noise"))
-    record = RunRecord(
+    record = TrainingState(
         phase=next(iter(schedule.phase_epochs(config))), beta=schedule.initial_beta(config)
     )
     if plan is not None:
@@ -183,7 +183,7 @@ def _train(
                 f"{public}; put the first one back"
             )
     record.public = public
-    journal = Journal(folder, record.lines)
+    journal = MetricsLogger(folder, record.lines)
     checks = Checks(
         config,
         bundle,
@@ -211,7 +211,7 @@ def _train(
     return training_status(config, record, bundle, dp, tasks)
 
 
-def _early(config: Config, record: RunRecord) -> list[str]:
+def _early(config: Config, record: TrainingState) -> list[str]:
     """Phases that a gate or the stop rule ended."""
     return [
         name
@@ -228,14 +228,14 @@ def _spending(
     config: Config,
     plan: PrivatePlan,
     phases: Phases | PrivatePhases,
-    record: RunRecord,
+    record: TrainingState,
     key: SecretKey,
     folder: Path,
-) -> Spending:
+) -> BudgetEnforcer:
     reasons = ["sampling and noise come from a fixed key"] if key.is_test else []
     if any(update.mechanism.noise_multiplier == 0 for update in plan.updates.values()):
         reasons.append("the noise multiplier is zero")
-    spending = Spending(
+    spending = BudgetEnforcer(
         private_dir(folder / "checkpoints"),
         plan,
         phases.private_optimizers,
@@ -262,7 +262,7 @@ def _groups(bundle: Bundle, phases: Phases | PrivatePhases) -> dict[str, Any]:
     return groups | {f"{name}_optimizer": o.variables for name, o in optimizers.items()}
 
 
-def _show(bundle: Bundle, dataset: Dataset, journal: Journal, step: int) -> None:
+def _show(bundle: Bundle, dataset: Dataset, journal: MetricsLogger, step: int) -> None:
     images = dataset.store.images(dataset.rows["validation"][:_PICTURES])
     journal.pictures("original", step, images)
     restored = predict_images(bundle, images, restore=True).restored

@@ -242,8 +242,8 @@ class RegionPart:
             self._reader,
             self._cover,
             (mask, reader),
-            price=removal.mask_price,
-            head_start=removal.region_head_start,
+            price=removal.mask_area_penalty,
+            head_start=removal.mask_warmup_steps,
             seed=layer_seed(seed, "regions/draws"),
         )
         self._read = tf.function(self._reads, autograph=False)
@@ -332,10 +332,10 @@ def _check_length(config: Config, steps_per_epoch: int) -> None:
     """A mask that never learned would cover next to nothing, and be called learned."""
     removal, brought = config.removal, bool(config.model.backbone)
     steps = removal.region_epochs * steps_per_epoch
-    if steps <= removal.region_head_start and not brought:
+    if steps <= removal.mask_warmup_steps and not brought:
         raise UsageError(
             f"--region_epochs={removal.region_epochs}: {steps} steps, of which "
-            f"--region_head_start={removal.region_head_start} pass before the mask learns; give "
+            f"--mask_warmup_steps={removal.mask_warmup_steps} pass before the mask learns; give "
             "more epochs or rows, or a smaller head start"
         )
 

@@ -15,7 +15,7 @@ from tf_mtl_privacy.config import METRICS_FILE
 from tf_mtl_privacy.files import private_dir, write_atomic
 
 
-class Journal:
+class MetricsLogger:
     """Appends one line per epoch to `metrics.jsonl` and the same figures to TensorBoard.
 
     Args:

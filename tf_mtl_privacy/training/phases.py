@@ -20,7 +20,7 @@ from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.privacy.keys import SecretKey
 from tf_mtl_privacy.removal.mask import has_mask, switch_mask
 from tf_mtl_privacy.training import schedule, steps
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.discriminators import Discriminators
 from tf_mtl_privacy.training.erasure_phase import with_erasure
 from tf_mtl_privacy.training.mask_phase import RegionPart
@@ -61,7 +61,7 @@ class Phases:
         plan: PrivatePlan | None,
         key: SecretKey,
         folder: Path,
-        record: RunRecord,
+        record: TrainingState,
     ) -> None:
         self._config, self._dataset, self._bundle = config, dataset, bundle
         self.tasks, self._record = tuple(tasks), record

@@ -19,7 +19,7 @@ from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.privacy.keys import SecretKey
 from tf_mtl_privacy.removal.mask import has_mask, switch_mask
 from tf_mtl_privacy.training import private_steps, schedule
-from tf_mtl_privacy.training.checkpoints import RunRecord
+from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.mask_phase import RegionPart
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
 from tf_mtl_privacy.training.phase import Batches, KeptFeatures, Phase, adversarial_rate, drawn
@@ -46,7 +46,7 @@ class PrivatePhases:
         plan: PrivatePlan,
         key: SecretKey,
         folder: Path,
-        record: RunRecord,
+        record: TrainingState,
     ) -> None:
         if bundle.discriminator is None or bundle.restorer is None:
             raise ValueError("Expected a discriminator and a restorer")

@@ -17,7 +17,7 @@ from tf_mtl_privacy.config import LossConfig
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.privacy.optimizer import DPAdam
 from tf_mtl_privacy.training import losses
-from tf_mtl_privacy.training.steps import DiscriminatorUpdate, Metrics, ScaleGradient
+from tf_mtl_privacy.training.steps import Metrics, ScaleGradient, UpdateFunction
 from tf_mtl_privacy.types import Batch
 
 Restoration = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
@@ -61,7 +61,7 @@ def make_private_business_step(optimizer: DPAdam) -> Step:
     return step
 
 
-def make_private_discriminator_step(adapter: keras.Model, update: DiscriminatorUpdate) -> Step:
+def make_private_discriminator_step(adapter: keras.Model, update: UpdateFunction) -> Step:
     """One private update of the discriminator (steps 2 and 3.3), the adapter fixed."""
 
     @tf.function(autograph=False, reduce_retracing=True)

@@ -30,8 +30,8 @@ from tf_mtl_privacy.privacy.accounting.events import (
     FAR_BELOW,
     POISSON,
     SHUFFLED_EPOCHS,
-    Mechanism,
-    Phase,
+    MechanismRun,
+    SampledGaussian,
     check_delta,
     planned_steps,
 )
@@ -47,7 +47,7 @@ from tf_mtl_privacy.privacy.optimizer import DPAdam
 from tf_mtl_privacy.training.schedule import phase_epochs
 
 
-class Turn(NamedTuple):
+class DiscriminatorUpdate(NamedTuple):
     """One discriminator's update in each step of a phase, on batches of its own.
 
     Attributes:
@@ -64,15 +64,19 @@ class Turn(NamedTuple):
     number: int
 
 
-def turns(game: GameConfig) -> list[Turn]:
+def discriminator_updates(game: GameConfig) -> list[DiscriminatorUpdate]:
     """All of them, pre-training first.
 
     The joint phase's first one is on the encoder's own batch, each other one on another batch.
     """
     members = range(game.discriminators)
-    before = [Turn(_name("discriminator", m, 0), "discriminator", m, 0) for m in members]
+    before = [
+        DiscriminatorUpdate(_name("discriminator", m, 0), "discriminator", m, 0) for m in members
+    ]
     joint = [
-        Turn(_name("adversarial_discriminator", member, number), "adversarial", member, number)
+        DiscriminatorUpdate(
+            _name("adversarial_discriminator", member, number), "adversarial", member, number
+        )
         for number in range(game.discriminator_steps)
         for member in members
     ]
@@ -124,7 +128,7 @@ class Update:
 
     phase: str
     sampler: Sampler
-    mechanism: Mechanism
+    mechanism: SampledGaussian
     batch_size: float
     planned: int
 
@@ -169,7 +173,7 @@ def update_phases(config: Config) -> dict[str, str]:
     """Update -> the phase whose every step makes one of it; in the order in which they begin."""
     if config.privacy.dp_scope == "all":
         return UPDATES["all"]
-    return {turn.name: turn.phase for turn in turns(config.game)}
+    return {turn.name: turn.phase for turn in discriminator_updates(config.game)}
 
 
 def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePlan | None:
@@ -227,9 +231,9 @@ def _overflow_probability(config: Config, rows: Mapping[str, np.ndarray]) -> flo
         return _WITHOUT_NOISE
     phases, epochs = [], phase_epochs(config)
     for name, phase in update_phases(config).items():
-        mechanism = Mechanism(noise, min(1.0, config.train.batch_size / len(rows[name])))
+        mechanism = SampledGaussian(noise, min(1.0, config.train.batch_size / len(rows[name])))
         steps = planned_steps(epochs[phase], mechanism.sampling_probability)
-        phases.append(Phase(mechanism, steps))
+        phases.append(MechanismRun(mechanism, steps))
     # Of two budgets the sum bounds what both cost together.
     target = privacy.target_epsilon or (
         privacy.target_epsilon_pretrain + privacy.target_epsilon_adversarial
@@ -253,13 +257,15 @@ def _sampler(
     return ShuffledEpochs(rows, size, order_seed(config.train.seed, name))
 
 
-def _mechanism(config: Config, sampler: Sampler, rows: int) -> tuple[Mechanism, float]:
+def _mechanism(config: Config, sampler: Sampler, rows: int) -> tuple[SampledGaussian, float]:
     """With the noise that is given (1 where it is to be calibrated), and the divisor."""
     privacy, size = config.privacy, float(config.train.batch_size)
     noise = 1.0 if _has_target(config) else privacy.noise_multiplier
     if isinstance(sampler, PoissonBatches):
         return sampler.mechanism(noise), sampler.expected_batch_size
-    return Mechanism(noise, min(1.0, size / rows), SHUFFLED_EPOCHS, rows=rows), min(size, rows)
+    return SampledGaussian(noise, min(1.0, size / rows), SHUFFLED_EPOCHS, rows=rows), min(
+        size, rows
+    )
 
 
 def _has_target(config: Config) -> bool:
@@ -286,7 +292,9 @@ def _with_noise(
     """The updates with the least noise that keeps every budget."""
     result = dict(updates)
     for budget in budgets:
-        planned = [Phase(updates[name].mechanism, updates[name].planned) for name in budget.updates]
+        planned = [
+            MechanismRun(updates[name].mechanism, updates[name].planned) for name in budget.updates
+        ]
         if not any(phase.steps for phase in planned):
             continue
         found = calibrated(planned, budget.target_epsilon, config.privacy.delta)
@@ -297,7 +305,9 @@ def _with_noise(
 
 def _with_reason(budget: Budget, updates: Mapping[str, Update], delta: float) -> Budget:
     """The budget, with a reason where its calibrated updates stay far below the target."""
-    planned = [Phase(updates[name].mechanism, updates[name].planned) for name in budget.updates]
+    planned = [
+        MechanismRun(updates[name].mechanism, updates[name].planned) for name in budget.updates
+    ]
     if not any(phase.steps for phase in planned):
         return budget
     reached, target = epsilon(planned, delta, interval=SEARCH), budget.target_epsilon

@@ -64,7 +64,7 @@ class ScaleGradient(keras.layers.Layer):
 
 
 Metrics = dict[str, tf.Tensor]
-DiscriminatorUpdate = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
+UpdateFunction = Callable[[tf.Tensor, tf.Tensor, tf.Tensor], tf.Tensor]
 
 
 def make_business_step(
@@ -88,7 +88,7 @@ def make_business_step(
 
 def make_discriminator_update(
     discriminator: keras.Model, optimizer: DPOptimizer | keras.optimizers.Optimizer
-) -> DiscriminatorUpdate:
+) -> UpdateFunction:
     """One update of the discriminator on features through which no gradient flows back.
 
     With a DP optimizer it is a DP-SGD update (step 2 and 3.3), else plain Adam on the mean loss.
@@ -115,7 +115,7 @@ def make_discriminator_update(
     return update
 
 
-def make_discriminator_step(update: DiscriminatorUpdate) -> Callable[..., Metrics]:
+def make_discriminator_step(update: UpdateFunction) -> Callable[..., Metrics]:
     """Pre-trains the discriminator on cached features of the frozen encoder (step 2)."""
 
     @tf.function(autograph=False, reduce_retracing=True)
@@ -163,7 +163,7 @@ def make_adversarial_step(
     bundle: Bundle,
     config: LossConfig,
     optimizer: keras.optimizers.Optimizer,
-    update_discriminator: DiscriminatorUpdate | None,
+    update_discriminator: UpdateFunction | None,
     restoration: Callable[[tf.Tensor, tf.Tensor], tf.Tensor],
     *,
     play: bool,

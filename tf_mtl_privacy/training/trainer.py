@@ -24,16 +24,16 @@ from tf_mtl_privacy.data.sampling import prefetch
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.budget_enforcer import Spending
-from tf_mtl_privacy.training.checkpoints import DONE, Checkpoints, RunRecord
+from tf_mtl_privacy.training.budget_enforcer import BudgetEnforcer
+from tf_mtl_privacy.training.checkpoints import DONE, Checkpoints, TrainingState
 from tf_mtl_privacy.training.checks import Checks
-from tf_mtl_privacy.training.metrics_logger import Journal
+from tf_mtl_privacy.training.metrics_logger import MetricsLogger
 from tf_mtl_privacy.training.phase import Phase
 
 
 def decide(
     config: Config,
-    record: RunRecord,
+    record: TrainingState,
     phase: Phase,
     tasks: tuple[str, ...],
     figures: Mapping[str, float],
@@ -163,10 +163,10 @@ class Loop:
         self,
         config: Config,
         phases: PhaseBuilder,
-        record: RunRecord,
+        record: TrainingState,
         checkpoints: Checkpoints,
-        journal: Journal,
-        spending: Spending | None = None,
+        journal: MetricsLogger,
+        spending: BudgetEnforcer | None = None,
         label: str = "",
         report: Callable[[str], None] = lambda text: None,
         checks: Checks | None = None,

@@ -23,10 +23,14 @@ def check_keeping(config: Config, *, checked: bool) -> None:
     Raises:
         UsageError: there is no check.
     """
-    if config.game.keep == "best" and not checked and config.train.has_discriminator:
+    if (
+        config.game.checkpoint_selection == "best"
+        and not checked
+        and config.train.has_discriminator
+    ):
         raise UsageError(
-            "--keep=best: nothing checks the networks; give --probe=fast (in Python, give fit() a "
-            "check), or --keep=last"
+            "--checkpoint_selection=best requires an attacker check; set --probe=fast (in Python, "
+            "pass `check` to fit), or use --checkpoint_selection=last"
         )
 
 

@@ -13,7 +13,7 @@ from tf_mtl_privacy.evaluation.dp_audit.one_run import (
     whole_square,
 )
 from tf_mtl_privacy.evaluation.dp_audit.updates import shipped_optimizer
-from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.keys import key_for_tests
 
 COUNT, CLIP = 40**2, 0.3
@@ -23,7 +23,7 @@ def coins(seed: int = 0) -> np.ndarray:
     return np.random.default_rng(seed).random(COUNT) < 0.5
 
 
-def projections(phase: Phase, included: np.ndarray, **options) -> np.ndarray:
+def projections(phase: MechanismRun, included: np.ndarray, **options) -> np.ndarray:
     """Sums over all updates, read back from the scores of unsampled updates."""
     z = phase.mechanism.noise_multiplier
     scores = scores_of_one_run(
@@ -38,21 +38,21 @@ def projections(phase: Phase, included: np.ndarray, **options) -> np.ndarray:
 
 
 def test_without_noise_a_canary_that_is_in_counts_exactly_one():
-    phase, included = Phase(Mechanism(2.0, 1.0), 3), coins()
+    phase, included = MechanismRun(SampledGaussian(2.0, 1.0), 3), coins()
     found = projections(phase, included, noise_factor=0.0)
     np.testing.assert_allclose(found, 3.0 * included, atol=1e-5)
 
 
 def test_with_clipping_off_it_counts_its_whole_length():
     with clipping_off():
-        found = projections(Phase(Mechanism(2.0, 1.0), 1), coins(), noise_factor=0.0)
+        found = projections(MechanismRun(SampledGaussian(2.0, 1.0), 1), coins(), noise_factor=0.0)
     np.testing.assert_allclose(found, STRENGTH * coins(), atol=1e-4)
 
 
 @pytest.mark.parametrize("clipping", ["ghost", "vectorized"])
 def test_noise_has_the_deviation_that_is_claimed(clipping):
     z, steps, included = 2.0, 4, coins()
-    phase = Phase(Mechanism(z, 1.0), steps)
+    phase = MechanismRun(SampledGaussian(z, 1.0), steps)
     if clipping == "vectorized":
         included = included[: 10**2]
     found = projections(phase, included, clipping=clipping)
@@ -63,7 +63,7 @@ def test_noise_has_the_deviation_that_is_claimed(clipping):
 
 
 def test_shuffled_epochs_read_each_canary_once_an_epoch():
-    phase = Phase(Mechanism(2.0, 0.2, SHUFFLED_EPOCHS), 10)
+    phase = MechanismRun(SampledGaussian(2.0, 0.2, SHUFFLED_EPOCHS), 10)
     found = projections(phase, coins(), noise_factor=0.0)
     np.testing.assert_allclose(found, 2.0 * coins(), atol=1e-5)
 
@@ -71,7 +71,7 @@ def test_shuffled_epochs_read_each_canary_once_an_epoch():
 def test_poisson_batches_draw_those_that_are_in_with_the_run_s_probability():
     z, q, steps, included = 2.0, 0.3, 40, coins()
     scores = scores_of_one_run(
-        [Phase(Mechanism(z, q), steps)],
+        [MechanismRun(SampledGaussian(z, q), steps)],
         included,
         l2_norm_clip=CLIP,
         noise_factor=0.0,
@@ -88,7 +88,7 @@ def test_poisson_batches_draw_those_that_are_in_with_the_run_s_probability():
 
 def test_an_impossible_noise_is_refused_by_the_optimizer():
     with pytest.raises(UsageError, match="noise_multiplier"):
-        projections(Phase(Mechanism(2.0, 1.0), 1), coins(), noise_factor=-1.0)
+        projections(MechanismRun(SampledGaussian(2.0, 1.0), 1), coins(), noise_factor=-1.0)
 
 
 def test_whole_squares():

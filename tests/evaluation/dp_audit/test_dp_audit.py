@@ -13,7 +13,7 @@ from tf_mtl_privacy.evaluation.dp_audit.run import Claim, claim_of, dp_audit, fi
 from tf_mtl_privacy.evaluation.dp_audit.single_step import SingleStep
 from tf_mtl_privacy.privacy.accounting.calibration import noise_for_epsilon
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.keys import key_for_tests
 
 DELTA = 1e-5
@@ -34,7 +34,7 @@ KEYS = {
 @pytest.fixture(scope="module")
 def claim():
     noise = noise_for_epsilon(2.0, DELTA, 1.0, 1)
-    phases = (Phase(Mechanism(noise, 1.0), 1),)
+    phases = (MechanismRun(SampledGaussian(noise, 1.0), 1),)
     return Claim(phases, 1.0, DELTA, epsilon(phases, DELTA))
 
 
@@ -109,8 +109,8 @@ def test_a_run_that_trained_everything_privately_has_one(repo_root):
 
 
 def test_only_the_first_updates_are_run():
-    poisson = Phase(Mechanism(1.0, 0.1), 30)
-    shuffled = Phase(Mechanism(1.0, 0.1, SHUFFLED_EPOCHS), 45)
+    poisson = MechanismRun(SampledGaussian(1.0, 0.1), 30)
+    shuffled = MechanismRun(SampledGaussian(1.0, 0.1, SHUFFLED_EPOCHS), 45)
     kept = first_updates([poisson, shuffled], 55)
     assert [phase.steps for phase in kept] == [30, 20]
     assert first_updates([poisson, shuffled], 20) == (dataclasses.replace(poisson, steps=20),)

@@ -12,7 +12,7 @@ from tf_mtl_privacy.evaluation.dp_audit.bound import (
     plan_guesses,
     simulated_scores,
 )
-from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, MechanismRun, SampledGaussian
 
 
 @pytest.mark.parametrize("z, q", [(1.0, 1.0), (2.5, 0.05), (0.3, 0.5)])
@@ -34,7 +34,7 @@ def test_counts_by_hand():
 
 
 def test_the_plan_keeps_its_promise_on_other_draws():
-    phases = [Phase(Mechanism(2.0, 0.05), 100)]
+    phases = [MechanismRun(SampledGaussian(2.0, 0.05), 100)]
     guesses, promised = plan_guesses(phases, 20_000, 1e-5, 0.95, seed=0)
     assert plan_guesses(phases, 20_000, 1e-5, 0.95, seed=0) == (guesses, promised)
     found = []
@@ -47,12 +47,14 @@ def test_the_plan_keeps_its_promise_on_other_draws():
 
 
 def test_few_canaries_still_have_a_plan():
-    guesses, promised = plan_guesses([Phase(Mechanism(2.0, 1.0), 1)], 4, 1e-5, 0.95, seed=0)
+    guesses, promised = plan_guesses(
+        [MechanismRun(SampledGaussian(2.0, 1.0), 1)], 4, 1e-5, 0.95, seed=0
+    )
     assert 0 < guesses.total <= 4 and promised == 0.0
 
 
 def test_shuffled_epochs_are_seen_once_an_epoch():
-    phase = Phase(Mechanism(1e-3, 0.25, SHUFFLED_EPOCHS), 8)
+    phase = MechanismRun(SampledGaussian(1e-3, 0.25, SHUFFLED_EPOCHS), 8)
     scores, included = simulated_scores([phase], 4_000, 0.0, 0)
     # Without noise twice log(p1/p0) = +-1/(2 z^2), for two epochs.
     np.testing.assert_allclose(scores, np.where(included, 1, -1) * 2 / (2 * 1e-6), rtol=1e-6)

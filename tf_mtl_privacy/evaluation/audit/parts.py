@@ -123,7 +123,11 @@ def _train_shadow(
     bounded = dataclasses.replace(config.privacy, max_images_per_person=0)
     alike = dataclasses.replace(config, train=seeded, privacy=bounded)
     # Where attackers along the way chose the attacked networks, they choose the shadow's.
-    check = fresh_check(alike) if config.game.keep == "best" or config.game.check_epochs else None
+    check = (
+        fresh_check(alike)
+        if config.game.checkpoint_selection == "best" or config.game.check_epochs
+        else None
+    )
     trained = fit(alike, own, run_dir=place, check=check)
     # What is kept are its answers; its weights would only take room.
     shutil.rmtree(place)

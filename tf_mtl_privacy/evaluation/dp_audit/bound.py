@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy import special, stats
 
-from tf_mtl_privacy.privacy.accounting.events import POISSON, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun
 
 _WIDTH = 1e-4
 
@@ -169,7 +169,7 @@ def count_correct(scores: Array, included: Array, guesses: Guesses) -> int:
 
 
 def plan_guesses(
-    phases: Sequence[Phase], canaries: int, delta: float, confidence: float, seed: int
+    phases: Sequence[MechanismRun], canaries: int, delta: float, confidence: float, seed: int
 ) -> tuple[Guesses, float]:
     """The numbers of guesses that promise most, were the noise half of what is claimed.
 
@@ -223,7 +223,7 @@ def _without_delta(total: int, correct: int, confidence: float) -> float:
 
 
 def simulated_scores(
-    phases: Sequence[Phase], canaries: int, noise_factor: float, seed: int
+    phases: Sequence[MechanismRun], canaries: int, noise_factor: float, seed: int
 ) -> tuple[Array, Array]:
     """Scores of canaries against a Gaussian mechanism in NumPy, without a network.
 

@@ -25,7 +25,7 @@ from tf_mtl_privacy.evaluation.dp_audit.updates import (
     noise_key,
     released_gradient,
 )
-from tf_mtl_privacy.privacy.accounting.events import POISSON, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun
 from tf_mtl_privacy.privacy.batch_selection import PADDING, PoissonBatches
 from tf_mtl_privacy.privacy.keys import SecretKey
 
@@ -53,7 +53,7 @@ def whole_square(canaries: int) -> int:
 
 
 def scores_of_one_run(
-    phases: Sequence[Phase],
+    phases: Sequence[MechanismRun],
     included: Array,
     *,
     l2_norm_clip: float,
@@ -124,7 +124,7 @@ def _canary_update(
     return lambda rows, mask: update(tf.constant(rows), tf.constant(mask))
 
 
-def _poisson_visits(phase: Phase, included: Array, key: SecretKey) -> Iterator[Visit]:
+def _poisson_visits(phase: MechanismRun, included: Array, key: SecretKey) -> Iterator[Visit]:
     """Batches of those that are in: everybody could be in every one."""
     batches = PoissonBatches(
         np.flatnonzero(included), phase.mechanism.sampling_probability, key=key.derive("batches")
@@ -135,7 +135,7 @@ def _poisson_visits(phase: Phase, included: Array, key: SecretKey) -> Iterator[V
         yield Visit(rows, mask, slice(None))
 
 
-def _shuffled_visits(phase: Phase, included: Array, key: SecretKey) -> Iterator[Visit]:
+def _shuffled_visits(phase: MechanismRun, included: Array, key: SecretKey) -> Iterator[Visit]:
     """Shuffled epochs, whose order is no secret; who is out leaves an empty place."""
     count, m = phase.mechanism.steps_per_epoch, len(included)
     places = -(-m // count)

@@ -27,7 +27,7 @@ from tf_mtl_privacy.evaluation.dp_audit.single_step import (
     runs_needed,
 )
 from tf_mtl_privacy.evaluation.dp_audit.updates import MakeOptimizer, noise_key, shipped_optimizer
-from tf_mtl_privacy.privacy.accounting.events import POISSON, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.keys import SecretKey, secret_key
 from tf_mtl_privacy.privacy.noise_record import NOISE
 
@@ -123,7 +123,7 @@ class Claim:
         reason: why nothing is claimed; empty where something is.
     """
 
-    phases: tuple[Phase, ...]
+    phases: tuple[MechanismRun, ...]
     l2_norm_clip: float
     delta: float | None
     epsilon: float | None
@@ -162,14 +162,14 @@ def no_claim(reason: str) -> Claim:
     return Claim((), 0.0, None, None, reason=reason)
 
 
-def _phase(values: Mapping[str, Any]) -> Phase:
-    mechanism = Mechanism(
+def _phase(values: Mapping[str, Any]) -> MechanismRun:
+    mechanism = SampledGaussian(
         values["noise_multiplier"],
         values["sampling_probability"],
         values["sampling"],
         rows=values["rows"],
     )
-    return Phase(mechanism, values["steps"])
+    return MechanismRun(mechanism, values["steps"])
 
 
 # The single update's share of what both tests together may err.
@@ -262,12 +262,12 @@ def work(claim: Claim, setting: str = "fast", confidence: float = 0.95) -> int:
     return 2 * _total(first_updates(claim.phases, effort.updates)) + 2 * (runs + max(1, runs // 4))
 
 
-def first_updates(phases: Sequence[Phase], most: int) -> tuple[Phase, ...]:
+def first_updates(phases: Sequence[MechanismRun], most: int) -> tuple[MechanismRun, ...]:
     """The first `most` updates (whole epochs where they are shuffled, at least one).
 
     What they show, all of them show: seeing more never makes an attacker weaker.
     """
-    kept: list[Phase] = []
+    kept: list[MechanismRun] = []
     for phase in phases:
         if kept and most <= 0:
             break
@@ -280,7 +280,7 @@ def first_updates(phases: Sequence[Phase], most: int) -> tuple[Phase, ...]:
     return tuple(kept)
 
 
-def _total(phases: Sequence[Phase]) -> int:
+def _total(phases: Sequence[MechanismRun]) -> int:
     return sum(phase.steps for phase in phases)
 
 
@@ -344,7 +344,7 @@ class _Trial:
 
     def one_run(
         self,
-        phases: Sequence[Phase],
+        phases: Sequence[MechanismRun],
         canaries: int,
         guesses: Guesses,
         confidence: float,

@@ -26,7 +26,7 @@ from tf_mtl_privacy.evaluation.dp_audit.updates import (
 )
 from tf_mtl_privacy.evaluation.intervals import clopper_pearson
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
-from tf_mtl_privacy.privacy.accounting.events import Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun, SampledGaussian
 
 _SIDE, _CLASSES, _OTHERS = 6, 4, 3
 _STRENGTH = 10.0
@@ -92,7 +92,7 @@ def epsilon_of_mu(mu: float, delta: float) -> float:
     """The epsilon of a mu-Gaussian mechanism at `delta`; 0 for mu = 0."""
     if mu <= 0:
         return 0.0
-    return epsilon([Phase(Mechanism(1 / mu, 1.0), 1)], delta)
+    return epsilon([MechanismRun(SampledGaussian(1 / mu, 1.0), 1)], delta)
 
 
 def repeat_one_update(

@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.accounting.epsilon import SEARCH, epsilon, why_infinite
-from tf_mtl_privacy.privacy.accounting.events import Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.ledger import LedgerState
 
 _MOST_NOISE = 1e4
@@ -47,14 +47,16 @@ def noise_for_epsilon(
     Raises:
         UsageError: no noise up to 10,000 is enough.
     """
-    mechanism = Mechanism(1.0, sampling_probability, overflow_probability=overflow_probability)
-    found = calibrated([Phase(mechanism, steps)], target_epsilon, delta, accountant)
+    mechanism = SampledGaussian(
+        1.0, sampling_probability, overflow_probability=overflow_probability
+    )
+    found = calibrated([MechanismRun(mechanism, steps)], target_epsilon, delta, accountant)
     return found[0].mechanism.noise_multiplier
 
 
 def calibrated(
-    phases: Sequence[Phase], target_epsilon: float, delta: float, accountant: str = "pld"
-) -> list[Phase]:
+    phases: Sequence[MechanismRun], target_epsilon: float, delta: float, accountant: str = "pld"
+) -> list[MechanismRun]:
     """The phases with all noise multipliers scaled alike, so that the whole meets the target.
 
     Args:
@@ -79,8 +81,8 @@ def calibrated(
 
 
 def renyi_calibrated(
-    phases: Sequence[Phase], target_epsilon: float, delta: float, share: float = 1.0
-) -> list[Phase]:
+    phases: Sequence[MechanismRun], target_epsilon: float, delta: float, share: float = 1.0
+) -> list[MechanismRun]:
     """Returns the phases with about `share` times the noise that Renyi accounting asks for.
 
     Fast and rough: for choices that have to be made before the noise is known.
@@ -94,8 +96,8 @@ def renyi_calibrated(
     return _scaled(phases, share * _bracket(tuple(phases), target_epsilon, delta)[1])
 
 
-def _scaled(phases: Sequence[Phase], factor: float) -> list[Phase]:
-    def scale(mechanism: Mechanism) -> Mechanism:
+def _scaled(phases: Sequence[MechanismRun], factor: float) -> list[MechanismRun]:
+    def scale(mechanism: SampledGaussian) -> SampledGaussian:
         return dataclasses.replace(mechanism, noise_multiplier=mechanism.noise_multiplier * factor)
 
     return [dataclasses.replace(phase, mechanism=scale(phase.mechanism)) for phase in phases]
@@ -103,7 +105,7 @@ def _scaled(phases: Sequence[Phase], factor: float) -> list[Phase]:
 
 @functools.lru_cache(maxsize=256)
 def _smallest_factor(
-    phases: tuple[Phase, ...], target: float, delta: float, accountant: str
+    phases: tuple[MechanismRun, ...], target: float, delta: float, accountant: str
 ) -> float:
     def excess(factor: float) -> float:
         """log(epsilon / target), falling; below 0 where the target is met."""
@@ -131,7 +133,7 @@ def _smallest_factor(
     return _falling_root(excess, low, above, high, below)
 
 
-def _bracket(phases: tuple[Phase, ...], target: float, delta: float) -> tuple[float, float]:
+def _bracket(phases: tuple[MechanismRun, ...], target: float, delta: float) -> tuple[float, float]:
     low, high = 1e-3, _MOST_NOISE
     for _ in range(20):
         middle = math.sqrt(low * high)
@@ -164,11 +166,11 @@ def _falling_root(
 
 
 def max_steps(
-    mechanism: Mechanism,
+    mechanism: SampledGaussian,
     target_epsilon: float,
     delta: float,
     *,
-    before: Sequence[Phase] = (),
+    before: Sequence[MechanismRun] = (),
     accountant: str = "pld",
     guess: int = 0,
     limit: int = 10**7,
@@ -186,7 +188,7 @@ def max_steps(
     """
 
     def spent(steps: int) -> float:
-        phases = [*before, Phase(mechanism, steps)]
+        phases = [*before, MechanismRun(mechanism, steps)]
         return epsilon(phases, delta, accountant, interval=SEARCH)
 
     if spent(0) > target_epsilon:

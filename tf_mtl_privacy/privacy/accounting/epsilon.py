@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.accounting import pld, rdp
-from tf_mtl_privacy.privacy.accounting.events import POISSON, SMALLEST_DELTA, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, SMALLEST_DELTA, MechanismRun
 from tf_mtl_privacy.privacy.accounting.pld import loss_range
 from tf_mtl_privacy.privacy.noise_record import UPDATE_TAIL, reach
 
@@ -32,7 +32,7 @@ _HOPELESS = 1000.0
 
 
 def epsilon(
-    phases: Sequence[Phase],
+    phases: Sequence[MechanismRun],
     delta: float,
     accountant: str = "pld",
     *,
@@ -70,7 +70,7 @@ def epsilon(
 
 @functools.lru_cache(maxsize=4096)
 def _epsilon(
-    phases: tuple[Phase, ...], delta: float, accountant: str, images: int, interval: float
+    phases: tuple[MechanismRun, ...], delta: float, accountant: str, images: int, interval: float
 ) -> float:
     if not phases:
         return 0.0
@@ -86,7 +86,7 @@ def _epsilon(
 
 
 def _accounted(
-    phases: tuple[Phase, ...], delta: float, accountant: str, images: int, interval: float
+    phases: tuple[MechanismRun, ...], delta: float, accountant: str, images: int, interval: float
 ) -> float:
     renyi = rdp.epsilon_of(phases, delta, images)
     # Renyi accounting is exact at any delta, the convolutions of PLD are not.
@@ -96,7 +96,7 @@ def _accounted(
     return min(renyi, pld.epsilon_of(phases, delta, images, grid))
 
 
-def _grid(phases: tuple[Phase, ...], images: int, renyi: float, interval: float) -> float:
+def _grid(phases: tuple[MechanismRun, ...], images: int, renyi: float, interval: float) -> float:
     """The interval of privacy losses.
 
     Rounding to a grid adds to each loss a variance of up to a quarter of the interval squared. A
@@ -112,7 +112,7 @@ def _grid(phases: tuple[Phase, ...], images: int, renyi: float, interval: float)
     return max(_rounded_down(wanted), _rounded_down(longest / _MOST_POINTS))
 
 
-def _longest_loss(phase: Phase, images: int) -> float:
+def _longest_loss(phase: MechanismRun, images: int) -> float:
     """The largest privacy loss of one update, apart from a mass below e^-50."""
     noise, q = phase.mechanism.noise_multiplier, phase.mechanism.sampling_probability
     if phase.mechanism.sampling != POISSON:
@@ -120,7 +120,7 @@ def _longest_loss(phase: Phase, images: int) -> float:
     return max(abs(end) for end in loss_range(images, q, noise, removed=True))
 
 
-def _deviation(phase: Phase, images: int) -> float:
+def _deviation(phase: MechanismRun, images: int) -> float:
     """About the standard deviation of one update's privacy loss.
 
     With little noise rare large losses make up most of it; something smaller then resolves the
@@ -142,7 +142,7 @@ def _rounded_down(interval: float) -> float:
     return math.ldexp(_UNIT, math.floor(math.log2(interval / _UNIT)))
 
 
-def why_infinite(phases: Sequence[Phase], delta: float, images_per_person: int = 1) -> str:
+def why_infinite(phases: Sequence[MechanismRun], delta: float, images_per_person: int = 1) -> str:
     """Returns why `epsilon` is infinite, in words that follow "inf: ".
 
     Args:
@@ -173,7 +173,7 @@ def why_infinite(phases: Sequence[Phase], delta: float, images_per_person: int =
     )
 
 
-def why_no_less_noise(phases: Sequence[Phase], delta: float) -> str:
+def why_no_less_noise(phases: Sequence[MechanismRun], delta: float) -> str:
     """Returns why no epsilon holds with 1 % less noise; empty where one does."""
     less = [
         dataclasses.replace(
@@ -187,7 +187,9 @@ def why_no_less_noise(phases: Sequence[Phase], delta: float) -> str:
     return why_infinite(less, delta) if math.isinf(epsilon(less, delta, "rdp")) else ""
 
 
-def replace_one_epsilon(phases: Sequence[Phase], delta: float, accountant: str = "pld") -> float:
+def replace_one_epsilon(
+    phases: Sequence[MechanismRun], delta: float, accountant: str = "pld"
+) -> float:
     """An upper bound on the epsilon of replacing one row by another one.
 
     With Poisson sampling it is taking a row away and adding one: (2 epsilon, (1 + e^epsilon)

@@ -22,7 +22,7 @@ SMALLEST_DELTA = 1e-10
 
 
 @dataclasses.dataclass(frozen=True)
-class Mechanism:
+class SampledGaussian:
     """One update of DP-SGD: clipped sum over a sampled batch plus Gaussian noise.
 
     Attributes:
@@ -62,7 +62,7 @@ class Mechanism:
 
 
 @dataclasses.dataclass(frozen=True)
-class Phase:
+class MechanismRun:
     """A number of updates of one mechanism.
 
     Attributes:
@@ -72,7 +72,7 @@ class Phase:
             steps per epoch, rounded up. An interrupted run goes over rows again and has more.
     """
 
-    mechanism: Mechanism
+    mechanism: SampledGaussian
     steps: int
     passes: int | None = None
 
@@ -122,7 +122,7 @@ def planned_steps(epochs: float, sampling_probability: float) -> int:
     return max(steps, 1) if epochs > 0 else 0
 
 
-def adjacency(phases: Sequence[Phase]) -> str:
+def adjacency(phases: Sequence[MechanismRun]) -> str:
     """Which data sets the epsilon compares.
 
     "add_or_remove_one": a row is there or not. With shuffled epochs taking a row away would move

@@ -19,7 +19,7 @@ import numpy as np
 from dp_accounting.pld import pld_pmf, privacy_loss_distribution
 from scipy.special import log_ndtr, logsumexp
 
-from tf_mtl_privacy.privacy.accounting.events import POISSON, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun
 
 # What lies further out than this (in standard deviations) has less than e^-50 of the mass.
 _REACH = 9.85
@@ -116,7 +116,9 @@ def _where_loss_is(values: np.ndarray, m: int, q: float, noise: float) -> np.nda
 _ROUNDING = 2.0**-50
 
 
-def epsilon_of(phases: Sequence[Phase], delta: float, rows_each: int, interval: float) -> float:
+def epsilon_of(
+    phases: Sequence[MechanismRun], delta: float, rows_each: int, interval: float
+) -> float:
     """The smallest epsilon at `delta` of all phases together, rounded up by the discretization.
 
     Doroshenko et al. 2022 (connect the dots), composition by FFT, whose rounding errors are taken
@@ -138,7 +140,7 @@ def epsilon_of(phases: Sequence[Phase], delta: float, rows_each: int, interval: 
 
 
 @functools.lru_cache(maxsize=8)
-def _composed(phases: tuple[Phase, ...], rows_each: int, interval: float) -> Any:
+def _composed(phases: tuple[MechanismRun, ...], rows_each: int, interval: float) -> Any:
     whole = None
     for phase in phases:
         if phase.exposures:
@@ -149,7 +151,7 @@ def _composed(phases: tuple[Phase, ...], rows_each: int, interval: float) -> Any
 
 
 @functools.lru_cache(maxsize=16)
-def _phase(phase: Phase, rows_each: int, interval: float) -> Any:
+def _phase(phase: MechanismRun, rows_each: int, interval: float) -> Any:
     noise, q = phase.mechanism.noise_multiplier, phase.mechanism.sampling_probability
     if phase.mechanism.sampling != POISSON:
         # Once per pass; all rows of a person in the same batch is the worst case.

@@ -12,14 +12,14 @@ from dp_accounting import rdp
 from dp_accounting.rdp.rdp_privacy_accountant import compute_epsilon
 from scipy.special import logsumexp
 
-from tf_mtl_privacy.privacy.accounting.events import POISSON, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun
 from tf_mtl_privacy.privacy.accounting.pld import mixture_loss
 
 _STEPS_PER_DEVIATION = 32
 _MOST_POINTS = 400_000
 
 
-def epsilon_of(phases: Sequence[Phase], delta: float, rows_each: int) -> float:
+def epsilon_of(phases: Sequence[MechanismRun], delta: float, rows_each: int) -> float:
     """The smallest epsilon at `delta` of all phases together.
 
     Mironov et al. 2019 for the sampled Gaussian, Canonne et al. 2020 (proposition 12) for the
@@ -39,7 +39,7 @@ def _orders() -> np.ndarray:
     return np.asarray(rdp.RdpAccountant().orders, np.float64)
 
 
-def _once(phase: Phase, rows_each: int) -> np.ndarray:
+def _once(phase: MechanismRun, rows_each: int) -> np.ndarray:
     mechanism = phase.mechanism
     if mechanism.sampling != POISSON:
         return _sampled_gaussian(1.0, mechanism.noise_multiplier / rows_each)

@@ -19,11 +19,11 @@ from tf_mtl_privacy.privacy.accounting.epsilon import (
     why_infinite,
     why_no_less_noise,
 )
-from tf_mtl_privacy.privacy.accounting.events import Phase
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun
 
 
 def library_statement(
-    phase: Phase, delta: float, images_per_person: int = 0, accountant: str = "rdp"
+    phase: MechanismRun, delta: float, images_per_person: int = 0, accountant: str = "rdp"
 ) -> str:
     """`compute_dp_sgd_privacy_statement` of a phase.
 
@@ -54,7 +54,7 @@ def library_statement(
     )
 
 
-def library_epsilon(phase: Phase, delta: float) -> float:
+def library_epsilon(phase: MechanismRun, delta: float) -> float:
     """The deprecated `compute_dp_sgd_privacy`: Poisson sampling assumed, Renyi accounting.
 
     Raises:
@@ -74,7 +74,7 @@ def library_epsilon(phase: Phase, delta: float) -> float:
         logging.disable(previous)
 
 
-def _run(phase: Phase) -> tuple[int, float, float]:
+def _run(phase: MechanismRun) -> tuple[int, float, float]:
     """Rows, expected batch size, epochs."""
     mechanism = phase.mechanism
     if not mechanism.rows or not phase.steps:
@@ -127,7 +127,7 @@ class Summary:
         bound: why no epsilon holds with less noise, if that is what decided the noise; else "".
     """
 
-    phase: Phase
+    phase: MechanismRun
     delta: float
     adjacency: str
     epsilon_pld: float
@@ -143,7 +143,7 @@ class Summary:
 
 
 def summarize(
-    phase: Phase,
+    phase: MechanismRun,
     delta: float,
     images_per_person: int = 0,
     points: int = 10,

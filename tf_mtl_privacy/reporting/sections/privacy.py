@@ -11,7 +11,7 @@ from typing import Any
 
 from tf_mtl_privacy.privacy.accounting.epsilon import SEARCH
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon as composed_epsilon
-from tf_mtl_privacy.privacy.accounting.events import POISSON, Mechanism, Phase
+from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.accounting.statements import Point
 from tf_mtl_privacy.reporting.charts import epsilon_chart
 from tf_mtl_privacy.reporting.document import (
@@ -66,7 +66,7 @@ def epsilon_over_steps(dp: Mapping[str, Any], points: int = _POINTS) -> list[Poi
         points: how many points each stretch has.
     """
     found: list[Point] = []
-    done: list[Phase] = []
+    done: list[MechanismRun] = []
     at, delta = 0, dp["delta"]
     for names in _stretches(dp):
         whole = [_phase(dp["phases"][name]) for name in names]
@@ -90,7 +90,7 @@ def _stretches(dp: Mapping[str, Any]) -> list[list[str]]:
     return [*alone, joint] if joint else alone
 
 
-def _phase(part: Mapping[str, Any]) -> Phase:
+def _phase(part: Mapping[str, Any]) -> MechanismRun:
     names = (
         "noise_multiplier",
         "sampling_probability",
@@ -98,10 +98,10 @@ def _phase(part: Mapping[str, Any]) -> Phase:
         "rows",
         "overflow_probability",
     )
-    return Phase(Mechanism(**{name: part[name] for name in names}), part["steps"])
+    return MechanismRun(SampledGaussian(**{name: part[name] for name in names}), part["steps"])
 
 
-def _part(phase: Phase, k: int, points: int) -> Phase:
+def _part(phase: MechanismRun, k: int, points: int) -> MechanismRun:
     return dataclasses.replace(phase, steps=-(-phase.steps * k // points))
 
 
