@@ -23,10 +23,10 @@ from tf_mtl_privacy.config import RESULTS_FILE
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic
-from tf_mtl_privacy.removal.mask import is_masked
+from tf_mtl_privacy.reporting.formats import at_most, percent
 from tf_mtl_privacy.reporting.run_figures import read_results
 from tf_mtl_privacy.training.inference import predict_images
-from tf_mtl_privacy.training.region_maps import seen_pictures
+from tf_mtl_privacy.training.region_maps import region_source, seen_pictures
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
 
 Array = np.ndarray[Any, Any]
@@ -87,6 +87,11 @@ def bars(results: Mapping[str, Any]) -> list[Bar]:
     return found
 
 
+def shown(bar: Bar) -> str:
+    """Returns `12.9 % (14.5)`, the upper end rounded up as in tables of results."""
+    return f"{percent(bar.accuracy)} ({at_most(bar.upper).removesuffix(' %')})"
+
+
 def versions(run: SavedRun) -> list[Array]:
     """Returns the first test faces, original, masked and restored, each `[6, S, S, 3]` uint8.
 
@@ -95,7 +100,7 @@ def versions(run: SavedRun) -> list[Array]:
     """
     if run.config.data.dataset != "synthetic_faces":
         raise UsageError(f"--run_dir={run.run_dir}: expected a run on drawn faces")
-    if run.bundle.restorer is None or not is_masked(run.bundle.encoder):
+    if run.bundle.restorer is None or region_source(run.bundle) != "mask":
         raise UsageError(f"--run_dir={run.run_dir}: expected a run with a mask and a restorer")
     dataset = open_dataset(run.config.data)
     faces = dataset.store.images(dataset.rows["test"][:FACES])
@@ -147,7 +152,7 @@ def picture(faces: Sequence[Array], readings: Sequence[Bar], chance: float) -> b
         axes.text(
             100 * (bar.accuracy - 0.02 if inside else bar.upper + 0.03),
             place,
-            f"{100 * bar.accuracy:.1f} % ({100 * bar.upper:.1f})",
+            shown(bar),
             ha="right" if inside else "left",
             va="center",
             color="white" if inside else "black",

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from experiments.readme_picture import __main__ as readme_picture
-from experiments.readme_picture.__main__ import Bar, bars, main, picture
+from experiments.readme_picture.__main__ import Bar, bars, main, picture, shown
 
 DOCS = readme_picture.ROOT / "docs"
 
@@ -35,6 +35,10 @@ def test_bars_take_the_strongest_readings_in_order():
         (0.14, 0.16, True),
     ]
     assert "pixels" in found[0].label and "mask off" in found[1].label
+
+
+def test_shown_rounds_the_upper_end_up():
+    assert shown(Bar("features", 0.1365, 0.15903, True)) == "13.7 % (16.0)"
 
 
 @pytest.mark.parametrize("missing", ["pixels", "features", "restored"])
@@ -92,8 +96,8 @@ def test_committed_picture_is_opaque_and_small_and_in_the_readme():
     text = (readme_picture.ROOT / "README.md").read_text(encoding="utf-8")
     found = bars(json.loads((DOCS / "results" / "demo.json").read_text(encoding="utf-8")))
     assert "(docs/demo.png)" in text
-    shown = f"{100 * found[2].accuracy:.1f} % ({100 * found[2].upper:.1f})"
-    assert shown in text, "the features of the demo, as the picture shows them"
+    for bar in found[2:]:
+        assert f"| {shown(bar)} |" in text, "the demo's row, as the picture shows it"
 
 
 def test_main_without_a_run_prints_one_line(tmp_path, capsys):
