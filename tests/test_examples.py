@@ -108,7 +108,7 @@ def test_trial_of_the_page_finds_encoders_and_losses_that_mix_rows(repo_root):
         {"loss": centred},
         {"encoder": lambda rows, training: rows - tf.reduce_mean(rows, 0)},
     ):
-        with pytest.raises(UsageError, match="touch each other"):
+        with pytest.raises(UsageError, match="influence each other"):
             exec(code, names | mixing)
 
 

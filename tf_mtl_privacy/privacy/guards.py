@@ -379,7 +379,7 @@ def _compare(
     gap, size = float(np.abs(one - other).max()), max(1.0, float(np.abs(one).max()))
     if not gap <= tolerance * size:
         raise UsageError(
-            f"model {model.name}: {change} moves a row by {gap:.2g}: the examples of a batch touch "
-            "each other, so no clipping bounds one example's influence; use GroupNormalization, "
-            "and BatchNormalization only in inference mode"
+            f"model {model.name}: {change} moves a row by {gap:.2g}: the examples of a batch "
+            "influence each other, so clipping does not bound one of them; use "
+            "GroupNormalization, and BatchNormalization only in inference mode"
         )
