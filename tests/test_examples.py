@@ -26,7 +26,7 @@ def compare(repo_root):
         ("dp_adam", r"accuracy ([\d.]+)", 0.8, 1.0),
         ("dp_adam", r"epsilon ([\d.]+) at delta 1e-05", 2.9, 3.0),
         ("dp_sgd_fit", r"accuracy ([\d.]+), 225 updates", 0.8, 1.0),
-        ("custom_layer", r"ghost and vectorized: ([\d.e-]+)", 0.0, 1e-6),
+        ("custom_layer", r"ghost and vectorized: ([\d.e+-]+)", 0.0, 1e-6),
     ],
 )
 def test_example_prints_the_figure_it_promises(printed, name, pattern, low, high):
