@@ -26,6 +26,7 @@ def compare(repo_root):
         ("dp_adam", r"accuracy ([\d.]+)", 0.8, 1.0),
         ("dp_adam", r"epsilon ([\d.]+) at delta 1e-05", 2.9, 3.0),
         ("dp_sgd_fit", r"accuracy ([\d.]+), 225 updates", 0.8, 1.0),
+        ("custom_layer", r"largest update: ([\d.]+)", 0.05, 1.0),
         ("custom_layer", r"ghost and vectorized: ([\d.e+-]+)", 0.0, 1e-6),
     ],
 )
