@@ -61,7 +61,7 @@ def clipped_sum(request: Request) -> Clipped:
     deltas = tape.gradient(losses, [use.watched for use in uses], unconnected_gradients="zero")
     parts: dict[int, Contribution] = {}
     for use, delta in zip(uses, deltas, strict=True):
-        parts |= _contributions(use, delta, losses)
+        parts |= _contributions(use, delta, tf.nest.flatten(request.inputs)[0])
     trained = {id(variable) for variable in request.variables}
     squared = tf.add_n([part.squared_norms for key, part in parts.items() if key in trained])
     factors = clip_factors(squared, request.clip, request.mask)
@@ -118,7 +118,7 @@ class _Run:
         return output if activation is None else activation(output)
 
 
-def _contributions(use: _Use, delta: Any, losses: tf.Tensor) -> dict[int, Contribution]:
+def _contributions(use: _Use, delta: Any, inputs: tf.Tensor) -> dict[int, Contribution]:
     """Returns id of `tf.Variable` -> contribution, for the weights of one layer.
 
     Raises:
@@ -133,10 +133,12 @@ def _contributions(use: _Use, delta: Any, losses: tf.Tensor) -> dict[int, Contri
     problem += " one gradient per example"
     for index, part in enumerate(contributions):
         norms = part.squared_norms
-        if not norms.shape.is_compatible_with(losses.shape):
+        # A known number of norms for a batch of unknown size was summed or made up. It is refused
+        # here, because graph optimization would take it for the size of the batch.
+        if norms.shape[0] not in (None, inputs.shape[0]):
             raise UsageError(f"{problem}; {part.variable.path} has norms of shape {norms.shape}")
-        if norms.shape[0] is None or losses.shape[0] is None:
-            same = tf.debugging.assert_equal(tf.size(norms), tf.size(losses), problem)
+        if norms.shape[0] is None:
+            same = tf.debugging.assert_equal(tf.size(norms), tf.shape(inputs)[0], problem)
             with tf.control_dependencies([same]):
                 contributions[index] = part._replace(squared_norms=tf.identity(norms))
     return {id(part.variable.value): part for part in contributions}
