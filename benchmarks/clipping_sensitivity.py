@@ -1,13 +1,13 @@
 """Measure how far one adversarial row moves the clipped sum, in units of the clip norm.
 
 `python benchmarks/clipping_sensitivity.py [--backends=ghost,vectorized,per_example]` prints a table
-of constructions against backends and exits with 1 where the sum moves by more than
+of constructions against backends and exits with 1 if the sum moves by more than
 1 + 1e-5 clip norms. Every construction is a row that breaks an ordinary float32 implementation:
 
 - cancellation: two positions a and -a + small, so that a norm from Gram matrices in float32 loses
   its digits;
-- absorption: positions that cancel exactly, so that the norm is 0 while the terms are large enough
-  to wipe out the partial sums of the other rows;
+- absorption: positions that cancel exactly: the norm is 0, but the terms are large enough to absorb
+  the partial sums of the other rows;
 - underflow: a squared norm of deltas that float32 rounds to 0;
 - overflow: a squared norm that float32 cannot hold, although the gradient is finite;
 - partial sums: rows that keep a partial sum at a power of two, where float32 rounds it differently
@@ -30,7 +30,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mtl_privacy.privacy.clipping.backends import BACKENDS, make_backend
+from tf_mtl_privacy.privacy.clipping import BACKENDS, make_backend
 from tf_mtl_privacy.privacy.clipping.request import Request
 from tf_mtl_privacy.privacy.tfp import dp_keras_optimizer
 

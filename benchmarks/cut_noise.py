@@ -1,17 +1,17 @@
-"""Shows what noise cut at 5.647 standard deviations does to an epsilon, by its own accounting.
+"""Computes the epsilon of noise that was cut at 5.647 standard deviations, and attacks it.
 
-`python benchmarks/cut_noise.py` prints, for each published configuration, the epsilon that was
-stated, that of ideal noise, and that of the noise as it was (float32 uniforms of 23 bits in Box and
-Muller's formula) with the delta that the stated epsilon has in truth in brackets. All of it is this
-file's own convolution of privacy losses: no accounting library and nothing of the package's own is
-used for it. Then it attacks both generators: by outputs beyond the reach of the earlier one, and by
-the lattice that its radii lie on.
+`python benchmarks/cut_noise.py` prints three epsilons for each published configuration: the stated
+one, that of ideal noise, and that of the noise at the time (float32 uniforms of 23 bits in Box and
+Muller's formula). The true delta of the stated epsilon follows in brackets. The figures come from
+this file's own convolution of privacy losses, without an accounting library or code of the package.
+Then the script attacks both generators: by outputs beyond the reach of the earlier one, and by the
+lattice of its radii.
 
 The pair of distributions: with sampling probability q and mu = 1/z, a row moves two coordinates
-that share a radius from N(0, I) to N((mu, 0), I). Radii end at r, so the outputs without the row
-fill a disc of radius r about 0, and those with it another one about (mu, 0). What lies in the
-second disc alone tells for certain that the row was there. Whoever looks at one weight only sees
-the discs' shadows, and less: that figure is printed beside it.
+that share a radius from N(0, I) to N((mu, 0), I). Radii end at r, so outputs without the row fill a
+disc of radius r about 0, and those with it a disc about (mu, 0). An output in the second disc alone
+reveals the row with certainty. An observer of a single weight sees only the projections of the
+discs, which reveal less: that figure is printed as well.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from scipy.special import ndtr
 Array = NDArray[np.float64]
 REACH = math.sqrt(2 * 23 * math.log(2))
 DELTA = 1e-5
-# What photographs_dp_all.json states of a person with at most so many images.
+# Stated by photographs_dp_all.json for a person with at most so many images.
 PERSON_STATED, PERSON_IMAGES = 24.509, 8
 
 
@@ -70,12 +70,12 @@ class Losses(NamedTuple):
 def losses(
     z: float, q: float, reach: float, removed: bool, pair: bool = True, points: int = 400_000
 ) -> Losses:
-    """Losses where the row is removed (the outputs have it) or added (they do not).
+    """Computes losses for removing the row (outputs include it) or adding it (they do not).
 
-    With `pair` both values of a radius are seen, else the one that the row moves.
+    With `pair`, both values of a radius are observed, else only the one that the row moves.
     """
     mu = 1 / z
-    # Ideal noise has no edge; what lies beyond 12 has a mass of 1e-33.
+    # Ideal noise has no edge; the mass beyond 12 is 1e-33.
     edge = min(reach, 12.0)
     step = (2 * edge + mu) / points
     x = -edge + step * (np.arange(points) + 0.5)
@@ -112,7 +112,7 @@ def losses(
 def person_losses(
     z: float, q: float, images: int, reach: float, removed: bool, points: int = 400_000
 ) -> Losses:
-    """Losses of one update of a person with that many images, where one weight is seen.
+    """Computes losses of one update of a person with that many images; one weight is observed.
 
     k of the images are in the batch with probability C(m, k) q^k (1-q)^(m-k), and move it by k / z.
     """
@@ -137,7 +137,7 @@ def person_losses(
 
 
 def composed(one: Losses, steps: int, interval: float) -> Losses:
-    """The losses of `steps` independent updates, on a grid of losses, by FFT."""
+    """Composes the losses of `steps` independent updates on a grid, by FFT."""
     keep = one.masses > 1e-30
     values, masses = one.values[keep], one.masses[keep]
     if steps == 1:
@@ -152,7 +152,7 @@ def composed(one: Losses, steps: int, interval: float) -> Losses:
     mean = float((grid * pmf).sum() / pmf.sum())
     spread = math.sqrt(steps * float(((grid - mean) ** 2 * pmf).sum())) + float(grid.max())
     length = 2 ** math.ceil(math.log2(max(len(pmf), 24 * spread / interval)))
-    # The composed losses are about steps * mean; the transform is turned so that they do not wrap.
+    # The composed losses are about steps * mean; the shift keeps them from wrapping around.
     shift = round(mean / interval) - low
     whole = np.fft.irfft(_turned(np.fft.rfft(pmf, length), shift) ** steps, length)
     offsets = np.arange(length)
@@ -169,7 +169,7 @@ def _turned(transform: NDArray[np.complex128], shift: int) -> NDArray[np.complex
 
 
 def delta_at(found: Losses, epsilon: float) -> float:
-    """The hockey-stick divergence at `epsilon`."""
+    """Returns the hockey-stick divergence at `epsilon`."""
     above = found.values > epsilon
     return found.infinite + float(
         (found.masses[above] * -np.expm1(epsilon - found.values[above])).sum()
@@ -177,7 +177,7 @@ def delta_at(found: Losses, epsilon: float) -> float:
 
 
 def epsilon_at(both: list[Losses], delta: float) -> float:
-    """The smallest epsilon at `delta` for both directions; infinite where there is none."""
+    """Returns the smallest epsilon at `delta` for both directions; infinite if there is none."""
     if max(found.infinite for found in both) >= delta:
         return math.inf
     excess = [lambda e, f=found: delta_at(f, e) - delta for found in both]
@@ -185,7 +185,7 @@ def epsilon_at(both: list[Losses], delta: float) -> float:
 
 
 def account(case: Case, reach: float, pair: bool = True) -> list[Losses]:
-    """Composed losses of both directions."""
+    """Returns composed losses of both directions."""
     interval = 0.02 * case.q / case.z
     return [
         composed(losses(case.z, case.q, reach, removed, pair), case.steps, interval)
@@ -230,7 +230,7 @@ def person() -> None:
 
 
 def earlier_noise(size: int, seed: int) -> Array:
-    """`[2, size]` pairs as they were drawn: float32, 23-bit uniforms."""
+    """Returns `[2, size]` pairs from the earlier generator: float32, 23-bit uniforms."""
     import tensorflow as tf
 
     uniform = tf.random.stateless_uniform([2, size], [seed, 1])
@@ -240,7 +240,7 @@ def earlier_noise(size: int, seed: int) -> Array:
 
 
 def noised(sums: NDArray[np.float32], earlier: bool, seed: int) -> NDArray[np.float32]:
-    """`[2, size]` float32 sums with noise of standard deviation 1, as released."""
+    """Returns `[2, size]` float32 sums with noise of standard deviation 1, as released."""
     if earlier:
         return sums + earlier_noise(sums.shape[1], seed).astype(np.float32)
     import tensorflow as tf
@@ -253,13 +253,13 @@ def noised(sums: NDArray[np.float32], earlier: bool, seed: int) -> NDArray[np.fl
 
 
 def off_lattice(pairs: Array) -> Array:
-    """How far exp(-r^2/2) 2^23 is from a whole number, `[size]` in [0, 1/2]; 1/4 by chance."""
+    """Returns the distance of exp(-r^2/2) 2^23 from an integer, `[size]`; 1/4 by chance."""
     place = np.exp(-(pairs**2).sum(0) / 2) * 2.0**23
     return np.asarray(np.abs(place - np.round(place)))
 
 
 def attack(updates: int, size: int) -> None:
-    """Tells a row of norm 1, spread over `size` weights, from none by the lattice alone."""
+    """Detects a row of norm 1, spread over `size` weights, by the lattice alone."""
     rng = np.random.default_rng(0)
     row = np.zeros((2, size // 2), np.float32)
     row[:] = rng.choice([-1.0, 1.0], row.shape) / math.sqrt(size)
@@ -270,11 +270,13 @@ def attack(updates: int, size: int) -> None:
             there = bool(update % 2)
             seen = noised(others + row if there else others, earlier, update).astype(np.float64)
             tried = [seen - (others + row if guess else others) for guess in (False, True)]
-            # Far out the lattice is wide enough to be seen in float32.
+            # For large radii the lattice is wide enough to be visible in float32.
             far = (seen**2).sum(0) > 6
             off = [float(off_lattice(pair)[far].mean()) for pair in tried]
             right += (off[1] < off[0]) == there
-        print(f"{name}: {right} of {updates} single updates told right by the lattice, z 1")
+        print(
+            f"{name}: {right} of {updates} single updates classified correctly by the lattice, z 1"
+        )
 
 
 def beyond(draws: int) -> None:

@@ -1,9 +1,9 @@
-"""One DP-SGD step beside its peers: time and peak memory, each backend in a fresh process.
+"""Time and peak memory of one DP-SGD step and its peers, each backend in a fresh process.
 
 `python benchmarks/dp_step.py [--json=PATH] [--models=..] [--batches=..] [--backends=..]
 [--seconds=S] [--rounds=N]` prints a table, the share of the machine's matmul limit, and the bars;
-it ends with 1 where a bar is missed. Opacus is measured where `make bench-peers` has made
-`.venv-peers`. Times are the least over all steps of all rounds, because others may use the machine.
+it exits with 1 if a bar is missed. Opacus is measured if `make bench-peers` has made `.venv-peers`.
+Times are the shortest over all steps of all rounds, because other processes may use the machine.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ TIMEOUT = 400
 
 
 def run(model: str, batch: int, backend: str, seconds: float) -> dict[str, Any]:
-    """One process -> its row, or why there is none."""
+    """Measures in one process -> its row, or the reason for a missing one."""
     need = instantiated_mb(model, batch)
     if backend in INSTANTIATING and need > available_mb() / 2:
         return {"missing": f"would take about {need:.0f} MB of {available_mb():.0f}"}
@@ -109,7 +109,7 @@ def show(row: dict[str, Any], rows: list[dict[str, Any]], gflops: float) -> None
 
 
 def bars(rows: list[dict[str, Any]]) -> list[tuple[str, float, float]]:
-    """(what, measured, most that is allowed) for every bar whose rows were measured."""
+    """Returns (name, measured, allowed maximum) for every bar with measured rows."""
 
     def ratio(
         what: str, top: str, bottom: str, batch: int = 128, model: str = BARS_AT

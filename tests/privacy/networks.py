@@ -7,6 +7,7 @@ import tensorflow as tf
 from tf_mtl_privacy.privacy import DPSGD
 
 LAYERS = keras.layers
+BACKENDS = ("ghost", "vectorized", "per_example")
 
 
 def initializer(seed):
@@ -23,6 +24,13 @@ def dense_network(sizes=(3, 2), activation="tanh"):
             kernel_initializer=initializer(number),
             bias_initializer=initializer(number + 100),
         )(x)
+    return keras.Model(inputs, x)
+
+
+def stack(*layers, shape=(4,), dtype="float32"):
+    x = inputs = keras.Input(shape, dtype=dtype)
+    for layer in layers:
+        x = layer(x)
     return keras.Model(inputs, x)
 
 
@@ -43,9 +51,9 @@ def values(model):
 
 
 def sgd_update(model, x, loss, clip, mask=None, traced=False, **options):
-    """The clipped mean gradient: what one step of size 1 without noise takes off; undone.
+    """Returns the clipped mean gradient, from one step of size 1 without noise, which it undoes.
 
-    `traced` takes it in a graph, as training does.
+    With `traced` the step runs in a graph, as in training.
     """
     before = values(model)
     options = {"noise_multiplier": 0.0, "allow_zero_noise": True} | options
@@ -58,6 +66,29 @@ def sgd_update(model, x, loss, clip, mask=None, traced=False, **options):
     for variable, value in zip(model.trainable_variables, before, strict=True):
         variable.assign(value)
     return [old - new for old, new in zip(before, after, strict=True)], losses.numpy()
+
+
+def loop_over_rows(model, x, loss, clip, mask=None):
+    """The clipped mean gradient, row by row with a plain tape; clipped in NumPy in float64.
+
+    `loss` maps outputs to losses of all rows, or is an array of labels for the cross entropy.
+    """
+    parts = tf.nest.flatten(x)
+    count, total = len(parts[0]), 0.0
+    for row in range(count):
+        if mask is not None and not mask[row]:
+            continue
+        inputs = tf.nest.map_structure(lambda part, row=row: part[row : row + 1], x)
+        with tf.GradientTape() as tape:
+            outputs = model(inputs, training=True)
+            losses = (
+                loss(outputs) if callable(loss) else cross_entropy(loss[row : row + 1])(outputs)
+            )
+        raw = [v.value for v in model.trainable_variables]
+        gradients = tape.gradient(losses, raw, unconnected_gradients="zero")
+        gradient = flat([tf.convert_to_tensor(g).numpy() for g in gradients]).astype(np.float64)
+        total += gradient / max(1.0, np.linalg.norm(gradient) / clip)
+    return total / count
 
 
 def flat(arrays):

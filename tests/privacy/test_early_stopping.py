@@ -1,7 +1,7 @@
-"""Which choices of when to stop a fixed plan covers, by exact enumeration of privacy losses.
+"""Choices of when to stop that a fixed plan covers, by exact enumeration of privacy losses.
 
-The best strategy of an adversary is found by going through the losses of what was seen first and
-taking the continuation that is worst for each: no accounting library, no code of the package.
+The best strategy of an adversary takes the worst continuation for each loss observed first. No
+accounting library and no code of the package is used.
 """
 
 import math
@@ -29,10 +29,10 @@ class Losses:
         return Losses(self.first + other.first, np.convolve(self.masses, other.masses))
 
     def times(self, count):
-        found = Losses(0, np.ones(1))
+        result = Losses(0, np.ones(1))
         for _ in range(count):
-            found = found.then(self)
-        return found
+            result = result.then(self)
+        return result
 
     def delta(self, epsilon=TARGET):
         """Hockey-stick divergence at epsilon, a number or an array."""
@@ -51,13 +51,13 @@ def update(q, z):
     ratio = np.exp((2 * x - 1) / (2 * z**2))
     masses = norm.pdf(x, scale=z) * (1 - q + q * ratio) * (x[1] - x[0])
     place = np.round(np.log1p(q * (ratio - 1)) / STEP).astype(int)
-    found = np.bincount(place - place.min(), masses)
-    kept = np.flatnonzero(found > 1e-13)
-    return Losses(place.min() + kept[0], found[kept[0] : kept[-1] + 1])
+    result = np.bincount(place - place.min(), masses)
+    kept = np.flatnonzero(result > 1e-13)
+    return Losses(place.min() + kept[0], result[kept[0] : kept[-1] + 1])
 
 
 def chosen_by_outcome(seen, continuations):
-    """Delta of an adversary who sees a loss first and takes the worst continuation for it."""
+    """Returns delta of an adversary who observes a loss, then takes its worst continuation."""
     return float(
         seen.masses @ np.max([one.delta(TARGET - seen.values) for one in continuations], axis=0)
     )
@@ -67,7 +67,7 @@ RARE, OFTEN = update(0.05, 0.8), update(0.5, 3.0)
 
 
 @pytest.mark.parametrize("seen", [1, 4, 7])
-def test_a_phase_that_ends_at_any_moment_is_within_its_plan(seen):
+def test_phase_that_ends_at_any_moment_is_within_its_plan(seen):
     # 8 updates of one kind and then 6 of another; after some of the first it may go on, or end.
     plan = RARE.times(8).then(OFTEN.times(6)).delta()
     ends = [RARE.times(more).then(OFTEN.times(6)) for more in range(9 - seen)]
@@ -77,7 +77,7 @@ def test_a_phase_that_ends_at_any_moment_is_within_its_plan(seen):
     assert chosen_by_outcome(RARE.times(seen), either) <= plan * (1 + 1e-9)
 
 
-def test_two_ends_that_cost_the_same_may_cost_more_if_the_outcome_chooses():
+def test_outcome_dependent_choice_may_cost_more_than_either_end():
     # After one update of a kind: go on with that kind, or with another, whose noise is such that
     # both ways have the same delta. A budget by PLD allows both, and the choice exceeds it.
     seen, more = RARE.times(3), RARE.times(5)
@@ -91,11 +91,11 @@ def test_two_ends_that_cost_the_same_may_cost_more_if_the_outcome_chooses():
     larger = max(budget, seen.then(other).delta())
     assert larger == pytest.approx(budget, rel=0.02)
     assert chosen_by_outcome(seen, [more, other]) > 1.05 * larger
-    # Covered is only what has as many of each kind as any end may take.
+    # Only a plan with as many updates of each kind as any end may take covers it.
     assert chosen_by_outcome(seen, [more, other]) <= seen.then(more).then(other).delta()
 
 
-def test_the_grid_is_right():
+def test_grid_of_losses_equals_the_closed_form():
     # One update on the whole batch: Balle and Wang 2018.
     mu = 1 / 1.5
     exact = norm.cdf(mu / 2 - TARGET / mu) - math.exp(TARGET) * norm.cdf(-mu / 2 - TARGET / mu)

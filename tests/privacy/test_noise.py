@@ -18,16 +18,6 @@ from tf_mtl_privacy.privacy.noise_record import MAX_WEIGHTS, UPDATE_TAIL, reach,
 DRAWS = 100_000
 
 
-def test_the_standard_deviation_is_the_one_asked_for():
-    noise, stddev = SecretNoise(), 2.5
-    values_ = flat(noise.draw([tf.TensorShape([DRAWS])], stddev)).astype(np.float64)
-    # Two-sided chi-square test; a right generator fails it once in a million runs.
-    tail = stats.chi2.cdf((values_**2).sum() / stddev**2, DRAWS)
-    assert 5e-7 < tail < 1 - 5e-7
-    assert stats.kstest(values_ / stddev, "norm").pvalue > 1e-6
-    assert abs(values_.mean()) < 5 * stddev / np.sqrt(DRAWS)
-
-
 def words(*values):
     return tf.constant(np.array(values, np.uint64))
 
@@ -55,12 +45,12 @@ def test_extreme_radii_use_all_192_bits(leading, second, third):
 
 
 @pytest.mark.parametrize("leading", [2**32, 2**33 + 1, 2**50, 2**62, 2**63, 2**63 + 2**40])
-def test_usual_radii_are_exact(leading):
+def test_ordinary_radii_are_exact(leading):
     u = Fraction(2 * leading + 1, 2**65)
     assert radius(leading) == pytest.approx(exact_radius(u), rel=1e-12)
 
 
-def test_the_largest_radius_and_its_tail_are_those_that_are_accounted_for():
+def test_largest_radius_and_its_tail_are_the_accounted_ones():
     assert radius(0) == pytest.approx(reach(), rel=1e-14)
     assert reach() == pytest.approx(16.3147, abs=1e-4)
     # The reach of 23 bits, which this generator replaced.
@@ -73,7 +63,7 @@ def test_the_largest_radius_and_its_tail_are_those_that_are_accounted_for():
 
 
 @pytest.mark.parametrize("limit", [0.5, 2.0, 5.6, 5.7, 6.5, 8.0, 9.4])
-def test_the_tail_has_the_mass_of_a_normal_pair_by_enumeration(limit):
+def test_tail_has_the_mass_of_a_normal_pair(limit):
     # Radii fall as the first word grows: bisection counts all of the 2^64 words beyond the limit.
     low, high = 0, 2**64
     while high - low > 1:
@@ -86,9 +76,15 @@ def test_the_tail_has_the_mass_of_a_normal_pair_by_enumeration(limit):
     assert abs(float(mass) - expected) <= 1e-9 * expected + float(spread)
 
 
-def test_the_bulk_is_normal():
-    one, two = SecretNoise().draw([tf.TensorShape([500_000])] * 2, 1.0)
+def test_draws_are_normal_with_the_stated_deviation():
+    stddev = 2.5
+    one, two = (
+        part / stddev for part in SecretNoise().draw([tf.TensorShape([500_000])] * 2, stddev)
+    )
     draws = np.concatenate([one, two])
+    # Two-sided chi-square test; a correct generator fails it once in a million runs.
+    assert 5e-7 < stats.chi2.cdf((draws**2).sum(), len(draws)) < 1 - 5e-7
+    assert abs(draws.mean()) < 5 / np.sqrt(len(draws))
     halves = (one.numpy() ** 2 + two.numpy() ** 2) / 2
     for value, law in ((draws, stats.norm), (halves, stats.expon)):
         assert stats.kstest(value, law.cdf).pvalue > 1e-6
@@ -106,22 +102,22 @@ def test_directions_are_cosine_and_sine():
     angle = (
         chosen.astype(np.longdouble) / np.longdouble(2) ** 64 * (2 * np.arccos(np.longdouble(-1)))
     )
-    for found, expected in zip(
+    for result, expected in zip(
         directions(words(*chosen)), (np.cos(angle), np.sin(angle)), strict=True
     ):
-        np.testing.assert_allclose(found, expected.astype(np.float64), atol=2e-15)
+        np.testing.assert_allclose(result, expected.astype(np.float64), atol=2e-15)
 
 
-def test_a_rare_draw_takes_words_that_no_other_draw_takes(monkeypatch):
+def test_rare_draw_takes_words_of_no_other_draw(monkeypatch):
     noise, size = SecretNoise(5), 64
     taken = []
     drawn = noise._words
 
     def small(pairs, counter):
-        found = drawn(pairs, counter)
-        taken.append(found.numpy().ravel())
+        result = drawn(pairs, counter)
+        taken.append(result.numpy().ravel())
         # Its first 40 bits are zero, so that further words are asked for.
-        return found if len(taken) % 2 == 0 else tf.stack([found[0] % 2**24, found[1]])
+        return result if len(taken) % 2 == 0 else tf.stack([result[0] % 2**24, result[1]])
 
     monkeypatch.setattr(noise, "_words", small)
     values_ = [noise.draw([tf.TensorShape([size])], 1.0)[0].numpy() for _ in range(2)]
@@ -141,11 +137,11 @@ def test_concurrent_threads_never_draw_the_same_noise(traced):
     draw = tf.function(first) if traced else first
     draw()
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
-        found = [float(value) for value in pool.map(lambda _: draw(), range(80))]
-    assert len(set(found)) == 80
+        result = [float(value) for value in pool.map(lambda _: draw(), range(80))]
+    assert len(set(result)) == 80
 
 
-def test_the_counter_passes_every_block_that_a_draw_used():
+def test_counter_passes_every_used_block():
     """Also where draws are not multiples of the stride, and under a loop that runs ahead."""
     noise, pairs = SecretNoise(5), 1001
 
@@ -163,16 +159,16 @@ def test_the_counter_passes_every_block_that_a_draw_used():
 
 
 @pytest.mark.parametrize("stddev", [0.003, 1.0, 700.0])
-def test_a_noised_sum_is_on_one_grid_whatever_the_sum_is(stddev):
+def test_noised_sum_is_on_one_grid_for_any_sum(stddev):
     rng = np.random.default_rng(1)
     size, clip = 20_001, 2 * stddev
     # Values near zero are where float32 has finer numbers than elsewhere.
     sums = np.concatenate([np.zeros(5000), rng.normal(size=5000), 1e-9 * rng.normal(size=10_001)])
     sums = (stddev * sums).astype(np.float32)
-    found = SecretNoise(3).add([tf.constant(sums)], [tf.TensorShape([size])], clip, stddev)[0]
-    assert found.dtype == tf.float32
+    result = SecretNoise(3).add([tf.constant(sums)], [tf.TensorShape([size])], clip, stddev)[0]
+    assert result.dtype == tf.float32
     grid = 2.0 ** (math.floor(math.log2(stddev)) - 24)
-    steps = found.numpy().astype(np.float64) / grid
+    steps = result.numpy().astype(np.float64) / grid
     np.testing.assert_array_equal(steps, np.round(steps))
     # Adding in whole numbers: the noise does not know the sum.
     nothing = (
@@ -181,19 +177,19 @@ def test_a_noised_sum_is_on_one_grid_whatever_the_sum_is(stddev):
         .numpy()
         .astype(np.float64)
     )
-    np.testing.assert_allclose(found - nothing, sums, atol=grid * 2**4)
+    np.testing.assert_allclose(result - nothing, sums, atol=grid * 2**4)
 
 
-def test_noise_makes_up_for_the_rounding_of_the_sum():
+def test_noise_is_larger_by_the_rounding_of_the_sum():
     size, clip, stddev = 400, 2.0**-16, 1.0
-    found = (
+    result = (
         SecretNoise(4).add([tf.zeros([size])], [tf.TensorShape([size])], clip, stddev)[0].numpy()
     )
     drawn = SecretNoise(4).draw([tf.TensorShape([size])], 1.0)[0].numpy()
     # Rounding moves 400 values by up to half a grid step each, in both tables: 20 steps of 2^-24.
     # A hundred-thousandth is for the sum's own rounding.
     factor = 1 + 1e-5 + 20 * 2.0**-24 / clip
-    np.testing.assert_allclose(found, drawn * factor, atol=2.0**-21)
+    np.testing.assert_allclose(result, drawn * factor, atol=2.0**-21)
 
 
 def test_more_weights_than_the_tail_covers_are_refused():
@@ -201,7 +197,7 @@ def test_more_weights_than_the_tail_covers_are_refused():
         SecretNoise().draw([tf.TensorShape([2**33]), tf.TensorShape([1])], 1.0)
 
 
-def test_the_two_halves_of_a_draw_and_later_draws_are_uncorrelated():
+def test_draws_are_uncorrelated():
     noise, shape = SecretNoise(), tf.TensorShape([DRAWS])
     one, two = (noise.draw([shape], 1.0)[0].numpy() for _ in range(2))
     first, second = one[: DRAWS // 2], one[DRAWS // 2 :]
@@ -211,13 +207,13 @@ def test_the_two_halves_of_a_draw_and_later_draws_are_uncorrelated():
 
 
 @pytest.mark.parametrize("shapes", [[[3, 4], [5], []], [[1]], [[2, 3]]])
-def test_shapes_and_odd_sizes(shapes):
-    found = SecretNoise(3).draw([tf.TensorShape(s) for s in shapes], 1.0)
-    assert [list(v.shape) for v in found] == shapes
-    assert np.isfinite(flat(found)).all() and len(set(flat(found))) == len(flat(found))
+def test_draw_gives_the_requested_shapes(shapes):
+    result = SecretNoise(3).draw([tf.TensorShape(s) for s in shapes], 1.0)
+    assert [list(v.shape) for v in result] == shapes
+    assert np.isfinite(flat(result)).all() and len(set(flat(result))) == len(flat(result))
 
 
-def test_a_key_repeats_and_none_does_not():
+def test_draw_repeats_with_a_key_only():
     shape = [tf.TensorShape([8])]
     np.testing.assert_array_equal(
         SecretNoise(7).draw(shape, 1.0)[0], SecretNoise(7).draw(shape, 1.0)[0]
@@ -255,7 +251,7 @@ def test_processes_with_the_same_global_seed_draw_different_noise(session_python
 
 
 @pytest.mark.parametrize("clipping", ["ghost", "vectorized", "per_example"])
-def test_the_update_carries_noise_of_the_stated_size(clipping):
+def test_update_carries_noise_of_the_stated_size(clipping):
     model = dense_network((200, 100))
     x, labels = rows(4, (200,), 100)
     clip, multiplier, expected = 0.01, 3.0, 8.0

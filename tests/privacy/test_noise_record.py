@@ -17,14 +17,14 @@ LINE = (
 
 
 def figures(value, path=""):
-    """Every figure of an epsilon within a `dp` section, by its path."""
-    found = {}
+    """Returns every epsilon within a `dp` section, by its path."""
+    result = {}
     for name, item in value.items():
         if isinstance(item, dict):
-            found |= figures(item, f"{path}{name}.")
+            result |= figures(item, f"{path}{name}.")
         elif name.startswith(("epsilon_", "library_")) or path in ("released.", "conditional."):
-            found[path + name] = item
-    return found
+            result[path + name] = item
+    return result
 
 
 @pytest.mark.parametrize(
@@ -36,46 +36,46 @@ def figures(value, path=""):
         ("photographs", "conditional epsilon 10.443"),
     ],
 )
-def test_kept_results_without_the_record_are_void(name, words):
+def test_stored_results_without_the_record_are_void(name, words):
     stored = kept_results(name, noise=None)["dp"]
     before = copy.deepcopy(stored)
-    found = checked_dp(stored)
+    result = checked_dp(stored)
     assert stored == before and len(figures(stored)) > 8
     assert (
-        set(figures(found).values()) == {None} and figures(found).keys() == figures(before).keys()
+        set(figures(result).values()) == {None} and figures(result).keys() == figures(before).keys()
     )
-    assert found["void"] is True and found["void_reason"] == f"{words} {LINE}"
-    assert found["reason"] == f"void: {words} {LINE}"
-    assert checked_dp(found) == found
-    # What is no epsilon stays.
-    assert found["steps"] == before["steps"] and found["budgets"] == before["budgets"]
-    claim = claim_of(found)
+    assert result["void"] is True and result["void_reason"] == f"{words} {LINE}"
+    assert result["reason"] == f"void: {words} {LINE}"
+    assert checked_dp(result) == result
+    # Other figures stay.
+    assert result["steps"] == before["steps"] and result["budgets"] == before["budgets"]
+    claim = claim_of(result)
     assert claim.epsilon is None and LINE in claim.reason
-    assert claimed("business", found) is None
+    assert claimed("business", result) is None
 
 
 @pytest.mark.parametrize("scope", ["discriminator", "all"])
-def test_sections_of_this_version_hold(scope):
+def test_section_of_this_version_is_unchanged(scope):
     dp = private_dp(scope)
     assert dp["noise"] == NOISE and checked_dp(dp) == dp and not dp["void"]
 
 
-def test_sections_without_an_epsilon_stay_as_they_are():
+def test_section_without_an_epsilon_is_unchanged():
     for dp in (plain_dp(), private_dp(void="a fixed key") | {"noise": None}, {"reason": "x"}):
         assert checked_dp(dp) == dp
 
 
-def test_noise_of_a_later_version_is_not_called_cut():
-    found = checked_dp(private_dp("all") | {"noise": "discrete_gaussian"})
-    assert "noise that this version does not know ('discrete_gaussian')" in found["void_reason"]
-    assert "cut at" not in found["void_reason"]
+def test_section_with_unknown_noise_is_void_but_not_called_cut():
+    result = checked_dp(private_dp("all") | {"noise": "discrete_gaussian"})
+    assert "noise that this version does not know ('discrete_gaussian')" in result["void_reason"]
+    assert "cut at" not in result["void_reason"]
 
 
-def test_an_audit_s_test_of_such_a_claim_is_no_test():
+def test_audit_of_a_void_claim_is_withdrawn():
     old = {"claimed": 2.0, "verdict": "holds", "text": "Not contradicted: ...", "epsilon_lower": 1}
-    found = checked_audit({"dp_audit": old, "seed": 1})
-    assert found["dp_audit"]["verdict"] == "no_claim" and found["dp_audit"]["claimed"] is None
-    assert found["dp_audit"]["text"] == f"No claim to test: epsilon 2 {LINE}."
+    result = checked_audit({"dp_audit": old, "seed": 1})
+    assert result["dp_audit"]["verdict"] == "no_claim" and result["dp_audit"]["claimed"] is None
+    assert result["dp_audit"]["text"] == f"No claim to test: epsilon 2 {LINE}."
     for kept in (
         old | {"noise": NOISE},
         old | {"verdict": "contradicted"},
@@ -85,7 +85,7 @@ def test_an_audit_s_test_of_such_a_claim_is_no_test():
     assert checked_audit({"dp_audit": None}) == {"dp_audit": None}
 
 
-def test_an_exported_card_is_withdrawn():
+def test_card_of_a_void_claim_is_withdrawn():
     card = {
         "released": {"encoder": 1.9991, "restorer": None},
         "conditional": None,
@@ -93,9 +93,9 @@ def test_an_exported_card_is_withdrawn():
         "not_protected": ["the rest"],
         "summary": "Epsilon is 2.",
     }
-    found = checked_card(card)
-    assert found["released"] == {"encoder": None, "restorer": None} and LINE in found["summary"]
-    assert found["claims"] == [f"VOID, nothing is protected: epsilon 1.9991 {LINE}"]
-    assert found["summary"].startswith("No privacy at all: epsilon 1.9991")
+    result = checked_card(card)
+    assert result["released"] == {"encoder": None, "restorer": None} and LINE in result["summary"]
+    assert result["claims"] == [f"VOID, nothing is protected: epsilon 1.9991 {LINE}"]
+    assert result["summary"].startswith("No privacy at all: epsilon 1.9991")
     assert checked_card(card | {"noise": NOISE}) == card | {"noise": NOISE}
     assert checked_card({}) == {}

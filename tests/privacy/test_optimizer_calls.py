@@ -69,7 +69,7 @@ CALLS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 @pytest.mark.parametrize("kind", [DPAdam, DPSGD])
-def test_the_call_of_another_optimizer_is_a_usage_error_that_names_ours(kind, call, way):
+def test_call_of_another_optimizer_is_refused_with_the_right_call(kind, call, way):
     model = dense_network()
     optimizer = kind(model, **MECHANISM)
     before = flat(values(model))
@@ -85,7 +85,7 @@ def test_the_call_of_another_optimizer_is_a_usage_error_that_names_ours(kind, ca
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("kind", [UsageError, RunError])
-def test_our_errors_come_out_of_traced_functions_as_they_are(kind, way):
+def test_errors_of_the_package_leave_traced_functions_unchanged(kind, way):
     error = kind("one line")
 
     def fail(x):
@@ -93,12 +93,12 @@ def test_our_errors_come_out_of_traced_functions_as_they_are(kind, way):
             raise error
         return x
 
-    with pytest.raises(kind) as found:
+    with pytest.raises(kind) as result:
         WAYS[way](fail)(tf.ones([2]))
-    assert found.value is error and str(found.value) == "one line"
+    assert result.value is error and str(result.value) == "one line"
 
 
-def test_a_reduced_loss_is_found_also_where_the_number_of_rows_is_unknown():
+def test_reduced_loss_of_unknown_batch_size_is_refused():
     model = dense_network()
     optimizer = DPSGD(model, **MECHANISM)
     before = flat(values(model))
@@ -112,20 +112,20 @@ def test_a_reduced_loss_is_found_also_where_the_number_of_rows_is_unknown():
     np.testing.assert_array_equal(flat(values(model)), before)
 
 
-def test_a_tf_keras_model_is_refused_by_name():
+def test_tf_keras_model_is_refused_by_name():
     model = tf_keras.Sequential([tf_keras.Input((3,)), tf_keras.layers.Dense(2)])
     with pytest.raises(UsageError, match=r"tf_keras \(Keras 2\) model; .* Keras 3"):
         DPAdam(model, **MECHANISM)
 
 
 @pytest.mark.parametrize("model", [1e-3, None, "model", [tf.Variable(1.0)], LAYERS.Dense(2)])
-def test_a_first_argument_that_is_no_model_is_refused(model):
+def test_first_argument_that_is_no_model_is_refused(model):
     with pytest.raises(UsageError, match=r"expected a keras\.Model; the first argument"):
         DPAdam(model, **MECHANISM)
 
 
 @pytest.mark.parametrize("kind", [DPAdam, DPSGD])
-def test_compile_names_the_call(kind):
+def test_compile_is_refused_with_the_right_call(kind):
     model = dense_network()
     optimizer = kind(model, **MECHANISM)
     with pytest.raises(ValueError, match=r"minimize\(inputs, per_example_loss\)") as error:
@@ -161,7 +161,7 @@ def test_fit_trains_through_a_train_step(eager):
     assert model.private.iterations == by_hand.iterations == 4
 
 
-def test_fit_hands_a_usage_error_through():
+def test_fit_raises_the_usage_error():
     core = dense_network((3, 2))
     model = Private(core.inputs, core.outputs)
     model.private = DPSGD(model, **MECHANISM)

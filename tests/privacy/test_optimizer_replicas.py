@@ -55,11 +55,11 @@ print(json.dumps({
 def test_two_replicas_sum_their_clipped_gradients_and_add_one_draw(session_python):
     done = session_python("-c", SCRIPT, env={"PYTHONPATH": os.environ["PYTHONPATH"]})
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert found["copies"] == 2 and found["alike"]
-    assert found["size"] > 0.01 and found["gap"] < 1e-6
+    result = json.loads(done.stdout.splitlines()[-1])
+    assert result["copies"] == 2 and result["alike"]
+    assert result["size"] > 0.01 and result["gap"] < 1e-6
     # One draw of standard deviation 0.5 * 2 over six rows; two draws would have twice the variance.
-    noise = np.array(found["noise"])
+    noise = np.array(result["noise"])
     variance = (0.5 * 2.0 / 6) ** 2
     assert abs((noise**2).mean() / variance - 1) < 6 * np.sqrt(2 / noise.size)
 
@@ -103,7 +103,7 @@ def refusal(call):
         return [type(error).__name__, str(error)]
     return None
 
-found = {}
+result = {}
 for traced in (True, False):
     model, optimizer = made()
     step = step_of(optimizer, traced)
@@ -111,16 +111,16 @@ for traced in (True, False):
     for sizes in ((3, 3), (2, 4), (5, 1)):
         step(spread(sizes))
         counts.append((optimizer.iterations, optimizer.skipped_rows))
-    found[f"counts {traced}"] = counts
+    result[f"counts {traced}"] = counts
 with two.scope():
-    found["in scope"] = [optimizer.iterations, optimizer.skipped_rows]
+    result["in scope"] = [optimizer.iterations, optimizer.skipped_rows]
 inside = two.run(tf.function(lambda: (optimizer.iterations, optimizer.skipped_rows)))
-found["in run"] = [[int(v) for v in two.experimental_local_results(part)] for part in inside]
+result["in run"] = [[int(v) for v in two.experimental_local_results(part)] for part in inside]
 eager = two.run(lambda: optimizer.iterations)
-found["in eager run"] = [int(v) for v in two.experimental_local_results(eager)]
-found["rate"] = optimizer.learning_rate
+result["in eager run"] = [int(v) for v in two.experimental_local_results(eager)]
+result["rate"] = optimizer.learning_rate
 optimizer.learning_rate = 0.25
-found["new rate"] = optimizer.learning_rate
+result["new rate"] = optimizer.learning_rate
 
 saved = tf.train.Checkpoint(model=[v.value for v in model.variables], dp=list(optimizer.variables))
 path = saved.write(os.path.join(sys.argv[1], "checkpoint"))
@@ -128,16 +128,16 @@ model_2, optimizer_2 = made()
 tf.train.Checkpoint(
     model=[v.value for v in model_2.variables], dp=list(optimizer_2.variables)
 ).read(path).assert_consumed()
-found["restored"] = optimizer_2.iterations
+result["restored"] = optimizer_2.iterations
 single = dense_network()
 optimizer_1 = DPAdam(single, l2_norm_clip=1.0, noise_multiplier=1.0)
 tf.train.Checkpoint(
     model=[v.value for v in single.variables], dp=list(optimizer_1.variables)
 ).read(path).assert_consumed()
-found["restored without strategy"] = optimizer_1.iterations
+result["restored without strategy"] = optimizer_1.iterations
 optimizer_2.restart()
 step_of(optimizer_2)(spread((3, 3)))
-found["after a restart"] = optimizer_2.iterations
+result["after a restart"] = optimizer_2.iterations
 
 # Shards of different and of no size: the update is that of the whole batch.
 x[0] = 1.0
@@ -166,27 +166,27 @@ for clipping in ("ghost", "vectorized", "per_example"):
         for sizes in ((3, 3), (4, 2), (6, 0), (0, 6)):
             gap = float(abs(moved(sizes, expected, clipping) - whole).max())
             gaps[f"{clipping} {expected} {sizes}"] = gap
-found["gaps"] = gaps
+result["gaps"] = gaps
 
 model, optimizer = made()
 before = flat(values(model))
 x, labels = x[:0], labels[:0]
-found["no rows"] = refusal(lambda: step_of(optimizer)(spread((0, 0))))
+result["no rows"] = refusal(lambda: step_of(optimizer)(spread((0, 0))))
 x, labels = rows(6, (3,))
-found["outside run"] = refusal(lambda: optimizer.minimize(x, cross_entropy(labels)))
+result["outside run"] = refusal(lambda: optimizer.minimize(x, cross_entropy(labels)))
 with two.scope():
-    found["scope only"] = refusal(lambda: optimizer.minimize(x, cross_entropy(labels)))
+    result["scope only"] = refusal(lambda: optimizer.minimize(x, cross_entropy(labels)))
 outside = DPSGD(dense_network(), l2_norm_clip=1.0, noise_multiplier=1.0)
-found["made outside"] = refusal(lambda: step_of(outside)(spread((3, 3))))
+result["made outside"] = refusal(lambda: step_of(outside)(spread((3, 3))))
 model.trainable = False
-found["changed"] = refusal(lambda: step_of(optimizer)(spread((3, 3))))
-found["unmoved"] = bool((flat([v.numpy() for v in model.variables]) == before).all())
+result["changed"] = refusal(lambda: step_of(optimizer)(spread((3, 3))))
+result["unmoved"] = bool((flat([v.numpy() for v in model.variables]) == before).all())
 schedule = keras.optimizers.schedules.ExponentialDecay(1.0, 1, 0.5)
 _, optimizer = made(DPSGD, learning_rate=schedule)
 for _ in range(2):
     step_of(optimizer)(spread((3, 3)))
-found["scheduled"] = optimizer.learning_rate
-print(json.dumps(found))
+result["scheduled"] = optimizer.learning_rate
+print(json.dumps(result))
 """
 
 
@@ -196,19 +196,19 @@ def test_counters_checkpoints_and_uneven_shards_under_two_replicas(session_pytho
         "-c", COUNTER_SCRIPT, str(tmp_path), env={"PYTHONPATH": os.environ["PYTHONPATH"]}
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    found = json.loads(done.stdout.splitlines()[-1])
+    result = json.loads(done.stdout.splitlines()[-1])
     for traced in (True, False):
-        assert found[f"counts {traced}"] == [[0, 0], [1, 1], [2, 2], [3, 3]]
-    assert found["in scope"] == [3, 3] and found["in run"] == [[3, 3], [3, 3]]
+        assert result[f"counts {traced}"] == [[0, 0], [1, 1], [2, 2], [3, 3]]
+    assert result["in scope"] == [3, 3] and result["in run"] == [[3, 3], [3, 3]]
     # Equal Python numbers of replicas are handed back as one.
-    assert set(found["in eager run"]) == {3}
-    assert abs(found["rate"] - 1e-3) < 1e-9 and found["new rate"] == 0.25
-    assert found["restored"] == found["restored without strategy"] == 3
-    assert found["after a restart"] == 4
-    assert len(found["gaps"]) == 24 and max(found["gaps"].values()) < 1e-6, found["gaps"]
-    assert "0 rows and no expected_batch_size" in found["no rows"][1]
-    assert found["outside run"][0] == "UsageError" and "strategy.run" in found["outside run"][1]
-    assert found["scope only"][0] == "UsageError" and "strategy.run" in found["scope only"][1]
-    assert found["made outside"][0] == "UsageError" and "scope()" in found["made outside"][1]
-    assert found["changed"][0] == "UsageError" and "make a new optimizer" in found["changed"][1]
-    assert found["unmoved"] and found["scheduled"] == 0.25
+    assert set(result["in eager run"]) == {3}
+    assert abs(result["rate"] - 1e-3) < 1e-9 and result["new rate"] == 0.25
+    assert result["restored"] == result["restored without strategy"] == 3
+    assert result["after a restart"] == 4
+    assert len(result["gaps"]) == 24 and max(result["gaps"].values()) < 1e-6, result["gaps"]
+    assert "0 rows and no expected_batch_size" in result["no rows"][1]
+    assert result["outside run"][0] == "UsageError" and "strategy.run" in result["outside run"][1]
+    assert result["scope only"][0] == "UsageError" and "strategy.run" in result["scope only"][1]
+    assert result["made outside"][0] == "UsageError" and "scope()" in result["made outside"][1]
+    assert result["changed"][0] == "UsageError" and "make a new optimizer" in result["changed"][1]
+    assert result["unmoved"] and result["scheduled"] == 0.25

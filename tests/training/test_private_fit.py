@@ -182,6 +182,6 @@ def test_an_encoder_that_mixes_rows_is_refused(tmp_path, monkeypatch):
         return Bundle(mixed, bundle.business, bundle.discriminator, bundle.restorer)
 
     monkeypatch.setattr(fitting, "build_bundle", mixing)
-    with pytest.raises(UsageError, match="touch each other"):
+    with pytest.raises(UsageError, match="influence each other"):
         trained(tmp_path)
     assert not list(tmp_path.rglob(LEDGER_FILE)), "nothing was spent"

@@ -1,8 +1,8 @@
-"""Poisson sampling by row number, in batches of fixed size, and a bound on rows per person.
+"""Poisson sampling by row number, in batches of fixed capacity, and a bound on rows per person.
 
-The exact upper tail of the binomial distribution, and the batch capacity that it asks for.
-
-Chooses the overflow probability of Poisson batches, so that it never decides an epsilon.
+`PoissonBatches` draws the batches. `overflow_probability` and `capacity_for` choose a capacity that
+is exceeded so rarely that the loss of rows never decides an epsilon. `limit_per_person` bounds how
+many rows of a person are used.
 """
 
 from __future__ import annotations
@@ -26,122 +26,16 @@ from tf_mtl_privacy.privacy.accounting.events import (
 )
 from tf_mtl_privacy.privacy.keys import SecretKey
 
-# Log-gamma of a million is good to about 1e-9 relative; the tail is rounded up by more than that.
-_ROUND_UP = 1 + 1e-6
-
-
-def upper_tail(count: int, trials: int, probability: float) -> float:
-    """P(X > count) for X ~ Binomial(trials, probability), summed term by term.
-
-    Args:
-        count: >= 0.
-        trials: >= 0.
-        probability: in (0, 1].
-
-    Returns:
-        The probability, at most a millionth (relative) above the exact value and not below it.
-    """
-    if count >= trials:
-        return 0.0
-    if probability == 1.0:
-        return 1.0
-    if count + 1 <= trials * probability:
-        # Left of the mean the upper tail's terms grow: sum the lower tail, which is shorter.
-        lower = _sum_from(trials - count, trials, 1.0 - probability)
-        return min(1.0, max(0.0, 1.0 - lower) * _ROUND_UP)
-    return min(1.0, _sum_from(count + 1, trials, probability) * _ROUND_UP)
-
-
-def capacity_for(trials: int, probability: float, overflow_probability: float) -> int:
-    """Returns the smallest capacity that a binomial draw exceeds with at most this chance.
-
-    Args:
-        trials: rows, >= 1.
-        probability: each row's chance, in (0, 1].
-        overflow_probability: >= 0; 0 gives a place to each trial.
-    """
-    low, high = 0, trials
-    while low < high:
-        middle = (low + high) // 2
-        if upper_tail(middle, trials, probability) <= overflow_probability:
-            high = middle
-        else:
-            low = middle + 1
-    return max(low, 1)
-
-
-def _sum_from(first: int, trials: int, probability: float) -> float:
-    """P(X >= first), where `first` is above the mean, so that the terms fall."""
-    log_term = (
-        math.lgamma(trials + 1)
-        - math.lgamma(first + 1)
-        - math.lgamma(trials - first + 1)
-        + first * math.log(probability)
-        + (trials - first) * math.log1p(-probability)
-    )
-    odds = probability / (1.0 - probability)
-    # Relative to the first term, so that a tail below 1e-308 does not stop the sum.
-    relative, total = 1.0, 0.0
-    for k in range(first, trials + 1):
-        total += relative
-        if relative < 1e-18 * total:
-            break
-        relative *= (trials - k) / (k + 1) * odds
-    # Never rounded down to zero.
-    return max(math.exp(log_term + math.log(total)), sys.float_info.min)
-
-
-# Larger ones would save no places worth mentioning.
-_LARGEST = 15
-# Below 1e-300 a batch has a place for every row.
-_SMALLEST = 300
-
-
-def overflow_probability(
-    phases: Sequence[MechanismRun],
-    delta: float,
-    target_epsilon: float = 0.0,
-    images_per_person: int = 1,
-) -> float:
-    """Returns a power of ten that takes less than a ten-thousandth of delta from any epsilon.
-
-    (1 + e^epsilon) * steps * P(overflow) is part of delta. Places that are not filled cost nothing
-    (batches are cut to their rows), so there is no reason to be sparing with them: the largest
-    epsilon that will be asked for, by Renyi accounting, is taken three times. That covers the
-    epsilon of replacing a row, which is asked for at delta / (1 + e^epsilon).
-
-    Args:
-        phases: the planned updates; their noise counts where there is no target.
-        delta: of the claim.
-        target_epsilon: what their noise will be calibrated to; 0 where it is given.
-        images_per_person: a person's epsilon is stated too, if > 1.
-
-    Returns:
-        10^-k with k >= 15; 0 (a place for every row) below 1e-300.
-    """
-    planned = [phase for phase in phases if phase.steps]
-    if not planned:
-        return 10.0**-_LARGEST
-    if target_epsilon:
-        # Renyi accounting asks for more noise than PLD will, a third at most.
-        planned = renyi_calibrated(planned, target_epsilon, delta, 0.75)
-    people = max(images_per_person, 1)
-    largest = epsilon(planned, delta, "rdp", images_per_person=people)
-    steps = sum(phase.steps for phase in planned)
-    log10 = (3 * largest + math.log(2e4 * steps / delta)) / math.log(10)
-    return 10.0 ** -max(_LARGEST, math.ceil(log10)) if log10 < _SMALLEST else 0.0
-
-
 PADDING = -1
 
 
 class PoissonBatches:
-    """Each row is in each step's batch independently with probability q: what accounting assumes.
+    """Puts each row into each step's batch independently with probability q, as accounting assumes.
 
-    A batch has a fixed number of places; those that are not filled are padding. Should more rows
-    be drawn than there are places, surplus rows are dropped at random; the chance of that is
-    `overflow_probability`, which the accounting puts into delta. An empty batch is a batch like
-    any other: its update is noise alone, and it counts.
+    A batch has a fixed number of places; unused ones are padding. If more rows are drawn than
+    there are places, surplus rows are dropped at random; the probability of this is
+    `overflow_probability`, which the accounting adds to delta. An empty batch is an update of
+    noise alone, and counts.
 
     A batch is a pure function of (key, epoch, step). The key is secret, one per phase, and new in
     every process: see keys.py.
@@ -149,13 +43,13 @@ class PoissonBatches:
     Args:
         rows: `[N]` int64 row numbers, N > 0, each once.
         sampling_probability: q in (0, 1]; batch_size / N gives batches of batch_size on average.
-        capacity: places in a batch, > 0; by default the fewest that keep an overflow's
-            probability at or below `overflow_probability`.
+        capacity: places in a batch, > 0; by default the smallest that keeps the probability of an
+            overflow at or below `overflow_probability`.
         overflow_probability: > 0; unused when a capacity is given.
-        key: where the draws come from.
+        key: source of the draws.
 
     Raises:
-        UsageError: there are no rows, a row is there twice, or a number is out of range.
+        UsageError: no rows, a row given twice, or a number out of range.
     """
 
     def __init__(
@@ -180,13 +74,13 @@ class PoissonBatches:
         self._rows = np.asarray(rows, np.int64)
         if len(np.unique(self._rows)) != len(self._rows):
             raise UsageError(
-                "Poisson sampling: a row number is there twice, which doubles its part"
+                "Poisson sampling: a row number is given twice, which doubles its influence"
             )
         self._probability, self._capacity, self._key = sampling_probability, capacity, key
 
     @property
     def key(self) -> SecretKey:
-        """Where the draws come from: two samplers with one key and one q draw the same batches."""
+        """Source of the draws: two samplers with one key and one q draw the same batches."""
         return self._key
 
     @property
@@ -201,19 +95,19 @@ class PoissonBatches:
 
     @property
     def expected_batch_size(self) -> float:
-        """q * N: what the noisy sum is divided by, whatever the batch's actual size."""
+        """q * N: the divisor of the noisy sum, whatever the batch's actual size."""
         return self._probability * len(self._rows)
 
     @property
     def overflow_probability(self) -> float:
-        """The exact chance that one batch overflows."""
+        """Exact probability that one batch overflows."""
         return upper_tail(self._capacity, len(self._rows), self._probability)
 
     def mechanism(self, *noise_multipliers: float) -> SampledGaussian:
-        """What the accounting has to know of updates on these batches.
+        """Returns the mechanism that the accounting composes for updates on these batches.
 
         Args:
-            noise_multipliers: one; or those of several updates on each batch, which are one event
+            noise_multipliers: one, or those of several updates on each batch, which are one event
                 (`merged_noise`).
         """
         noise = noise_multipliers[0] if len(noise_multipliers) == 1 else None
@@ -226,11 +120,11 @@ class PoissonBatches:
         )
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch number `step` of epoch `epoch`, both counted from 0.
+        """Returns batch `step` of epoch `epoch`, both counted from 0.
 
         Returns:
-            `(rows [capacity] int64, mask [capacity] bool)`; padding has row -1, mask False, and
-            stands at the end.
+            `(rows [capacity] int64, mask [capacity] bool)`; padding is at the end, with row -1 and
+            mask False.
         """
         if not 0 <= step < self.steps_per_epoch or epoch < 0:
             raise IndexError(f"epoch {epoch}, step {step}: an epoch has {self.steps_per_epoch}")
@@ -244,10 +138,10 @@ class PoissonBatches:
 
 
 def _coin(probability: float) -> float:
-    """The largest multiple of 2^-53 that is at most `probability`.
+    """Returns the largest multiple of 2^-53 that is at most `probability`.
 
-    A coin has 53 random bits and is below this with exactly this chance, which is not above the one
-    that the accounting is told. Below `probability` itself it would be a little more often.
+    A uniform draw of 53 bits is below this with exactly this probability, which does not exceed the
+    accounted one. It would be below `probability` itself a little more often.
     """
     return math.floor(probability * 2.0**53) / 2.0**53
 
@@ -255,12 +149,12 @@ def _coin(probability: float) -> float:
 def check_own_batches(samplers: Mapping[str, object]) -> None:
     """Refuses two mechanisms that share the batches of one Poisson sampler.
 
-    The accounting composes mechanisms as if each drew batches of its own. Two updates on the same
+    The accounting composes mechanisms as if each drew its own batches. Two updates on the same
     batch are one event with less noise; counted as two, their epsilon would be too small.
 
     Args:
-        samplers: mechanism name -> its `PoissonBatches`; samplers of another kind, whose epsilon
-            assumes nothing of the draws, are not looked at.
+        samplers: mechanism name -> its `PoissonBatches`; samplers of other kinds, whose epsilon
+            assumes nothing about the draws, are ignored.
 
     Raises:
         UsageError: two of them are the same sampler, or draw from the same key.
@@ -274,7 +168,7 @@ def check_own_batches(samplers: Mapping[str, object]) -> None:
                 raise UsageError(
                     f"{other} and {name} use the same Poisson batches: two mechanisms on one batch "
                     "are one event; account for both as one, mechanism(noise_1, noise_2), or give "
-                    "each a sampler with a key of its own"
+                    "each a sampler with its own key"
                 )
         seen[name] = sampler
 
@@ -282,53 +176,157 @@ def check_own_batches(samplers: Mapping[str, object]) -> None:
 def limit_per_person(
     rows: np.ndarray,
     person: np.ndarray,
-    most: int,
+    max_rows: int,
     seed: int,
     *,
     names: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Keeps at most `most` rows of each person, chosen once for the whole run.
+    """Keeps at most `max_rows` rows of each person, chosen once for the whole run.
 
-    The choice depends on (seed, the row's name) alone, so that taking one person out of the data
-    changes nothing for anybody else; it needs no secret. What epsilon compares are tables after
-    this choice: in the data before it, taking away a kept row lets in another one of its person.
+    The choice depends on (seed, the row's name) alone, so removing one person from the data changes
+    nothing for anybody else; it needs no secret. Epsilon compares tables after this choice: in the
+    data before it, removing a kept row lets in another one of its person.
 
     Args:
         rows: `[N]` int64 row numbers, each once.
-        person: `[N]` whose row it is, >= 0.
-        most: > 0.
+        person: `[N]` id of the row's person, >= 0.
+        max_rows: > 0.
         seed: >= 0.
-        names: `[N]` what stays the same when other rows come or go: file names, say. By default
-            the row numbers, which do not where rows are numbered anew.
+        names: `[N]` names that stay the same when other rows come or go, such as file names. By
+            default the row numbers, which change if rows are renumbered.
 
     Returns:
         The row numbers that are kept, in their old order.
 
     Raises:
-        UsageError: `most` is not positive, or a row's person is unknown (negative).
+        UsageError: `max_rows` is not positive, or a row's person is unknown (negative).
     """
     rows, person = np.asarray(rows, np.int64), np.asarray(person)
-    if most < 1:
-        raise UsageError(f"--max_images_per_person={most}: expected > 0")
+    if max_rows < 1:
+        raise UsageError(f"--max_images_per_person={max_rows}: expected > 0")
     if len(person) != len(rows):
         raise ValueError(f"Expected one person per row: {len(person)} for {len(rows)}")
     unknown = int((person < 0).sum())
     if unknown:
         raise UsageError(
-            f"--max_images_per_person={most}: {unknown} of {len(rows)} rows do not say whose they "
-            "are; leave the flag out or use data with identities"
+            f"--max_images_per_person={max_rows}: {unknown} of {len(rows)} rows do not say whose "
+            "they are; leave the flag out or use data with identities"
         )
     order = np.lexsort((_scrambled(rows if names is None else names, seed), person))
     owners = person[order]
     first_of_its_person = np.searchsorted(owners, owners, side="left")
     place = np.arange(len(rows)) - first_of_its_person
-    return rows[np.sort(order[place < most])]
+    return rows[np.sort(order[place < max_rows])]
 
 
 def _scrambled(names: np.ndarray, seed: int) -> np.ndarray:
-    """`[N]` uint64, BLAKE2b of each name with the seed as its key."""
+    """Returns `[N]` uint64, BLAKE2b of each name with the seed as its key."""
     key = str(seed).encode()
     digests = (
         hashlib.blake2b(str(name).encode(), digest_size=8, key=key).digest() for name in names
     )
     return np.frombuffer(b"".join(digests), np.uint64)
+
+
+# Exponents: a probability above 1e-15 would save few places; below 1e-300 every row has a place.
+_LARGEST, _SMALLEST = 15, 300
+
+
+def overflow_probability(
+    phases: Sequence[MechanismRun],
+    delta: float,
+    target_epsilon: float = 0.0,
+    images_per_person: int = 1,
+) -> float:
+    """Returns a power of ten that uses less than a ten-thousandth of delta at any stated epsilon.
+
+    (1 + e^epsilon) * steps * P(overflow) is part of delta. Unused places cost nothing (batches are
+    cut to their rows), so the choice is generous: it is made for three times the largest epsilon
+    that will be stated, by Renyi accounting. This covers the epsilon of replacing a row, which is
+    computed at delta / (1 + e^epsilon).
+
+    Args:
+        phases: the planned updates; their noise is used if there is no target.
+        delta: of the claim.
+        target_epsilon: that their noise will be calibrated to; 0 if the noise is given.
+        images_per_person: > 1 if a person's epsilon is stated, too.
+
+    Returns:
+        10^-k with k >= 15; 0 (a place for every row) below 1e-300.
+    """
+    planned = [phase for phase in phases if phase.steps]
+    if not planned:
+        return 10.0**-_LARGEST
+    if target_epsilon:
+        # Renyi accounting asks for more noise than PLD will, by a third at most.
+        planned = renyi_calibrated(planned, target_epsilon, delta, 0.75)
+    people = max(images_per_person, 1)
+    largest = epsilon(planned, delta, "rdp", images_per_person=people)
+    steps = sum(phase.steps for phase in planned)
+    log10 = (3 * largest + math.log(2e4 * steps / delta)) / math.log(10)
+    return 10.0 ** -max(_LARGEST, math.ceil(log10)) if log10 < _SMALLEST else 0.0
+
+
+# Log-gamma of a million is good to about 1e-9 relative; the tail is rounded up by more than that.
+_ROUND_UP = 1 + 1e-6
+
+
+def upper_tail(count: int, trials: int, probability: float) -> float:
+    """Computes P(X > count) for X ~ Binomial(trials, probability), summed term by term.
+
+    Args:
+        count: >= 0.
+        trials: >= 0.
+        probability: in (0, 1].
+
+    Returns:
+        The probability, not below the exact value and at most a millionth (relative) above it.
+    """
+    if count >= trials:
+        return 0.0
+    if probability == 1.0:
+        return 1.0
+    if count + 1 <= trials * probability:
+        # Below the mean the terms of the upper tail grow; sum the shorter lower tail instead.
+        lower = _sum_from(trials - count, trials, 1.0 - probability)
+        return min(1.0, max(0.0, 1.0 - lower) * _ROUND_UP)
+    return min(1.0, _sum_from(count + 1, trials, probability) * _ROUND_UP)
+
+
+def capacity_for(trials: int, probability: float, overflow_probability: float) -> int:
+    """Returns the smallest capacity that a binomial draw exceeds with at most this probability.
+
+    Args:
+        trials: rows, >= 1.
+        probability: of each row, in (0, 1].
+        overflow_probability: >= 0; 0 gives a place to each row.
+    """
+    low, high = 0, trials
+    while low < high:
+        middle = (low + high) // 2
+        if upper_tail(middle, trials, probability) <= overflow_probability:
+            high = middle
+        else:
+            low = middle + 1
+    return max(low, 1)
+
+
+def _sum_from(first: int, trials: int, probability: float) -> float:
+    """Computes P(X >= first) for `first` above the mean, so that the terms decrease."""
+    log_term = (
+        math.lgamma(trials + 1)
+        - math.lgamma(first + 1)
+        - math.lgamma(trials - first + 1)
+        + first * math.log(probability)
+        + (trials - first) * math.log1p(-probability)
+    )
+    odds = probability / (1.0 - probability)
+    # Relative to the first term, so that a tail below 1e-308 does not stop the sum.
+    relative, total = 1.0, 0.0
+    for k in range(first, trials + 1):
+        total += relative
+        if relative < 1e-18 * total:
+            break
+        relative *= (trials - k) / (k + 1) * odds
+    # Never rounded down to zero.
+    return max(math.exp(log_term + math.log(total)), sys.float_info.min)

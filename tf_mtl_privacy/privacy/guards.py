@@ -1,6 +1,8 @@
-"""Validates that a model and its settings are compatible with DP-SGD.
+"""Checks that a model and its settings are compatible with DP-SGD.
 
-Tries by numbers whether one row of a batch can move another row's outputs or gradients.
+`check_mechanism` and `check_model` look up properties that hold for any data. `check_rows_by_trial`
+and `assert_rows_independent` run the model on a few rows and test numerically whether one row of a
+batch can move another row's outputs or gradients.
 """
 
 from __future__ import annotations
@@ -17,9 +19,9 @@ import tensorflow as tf
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.clipping.vectorized import draws_random_numbers
 
-# Their output for one row depends on the other rows of the batch.
+# Layers whose output for one row depends on the other rows of the batch.
 _MIXING = (keras.layers.BatchNormalization,)
-# The same, also where they are frozen: images of two rows become one.
+# The same, even if frozen: they make one image of two rows.
 _ALWAYS_MIXING = (keras.layers.MixUp, keras.layers.CutMix)
 _WITH_AXIS = (
     keras.layers.LayerNormalization,
@@ -30,6 +32,10 @@ _WITH_AXIS = (
 # range is 1e-38 to 3e38: outside these bounds the noise is rounded to zero or to infinity.
 _MIN_SCALE, _MAX_SCALE = 1e-15, 1e18
 _KEY_BITS = 128
+TOLERANCE = 1e-6
+_TRIAL_ROWS = 3
+# Every other row is changed; the probability that a shuffle moves no changed row is 1/70.
+_SHUFFLED_ROWS = 8
 
 
 def check_mechanism(
@@ -89,8 +95,8 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
     Args:
         name: the argument's name.
         value: an int, float or NumPy scalar.
-        low: least allowed value.
-        high: greatest allowed value.
+        low: smallest allowed value.
+        high: largest allowed value.
 
     Raises:
         UsageError: not a number, not finite in float32, or out of range.
@@ -109,12 +115,12 @@ def check_number(name: str, value: Any, low: float = -math.inf, high: float = ma
 
 
 def check_model(model: keras.Model) -> None:
-    """Refuses a model whose private gradient clipping would not bound, or would leave out.
+    """Refuses a model with gradients that clipping would not bound or would leave out.
 
     Raises:
-        UsageError: no Keras 3 model; nothing to train; a layer that mixes examples, computes in
-            anything but float32, or adds a loss or a constraint, which a private update would not
-            see.
+        UsageError: not a Keras 3 model; nothing to train; a layer that mixes examples, computes in
+            another dtype than float32, or adds a loss or a constraint that a private update would
+            ignore.
     """
     _check_kind(model)
     if not model.trainable_variables:
@@ -126,27 +132,11 @@ def check_model(model: keras.Model) -> None:
     for variable in model.trainable_variables:
         for extra in ("regularizer", "constraint"):
             if getattr(variable, extra, None) is not None:
-                raise UsageError(
-                    f"weight {variable.path} has a {extra}: a private update would not see it; "
-                    "leave it out, or add it to the per-example loss"
-                )
-
-
-def check_losses(model: keras.Model) -> None:
-    """Refuses a model in which the last pass called `add_loss`; to be asked after a pass.
-
-    Raises:
-        UsageError: a layer added a loss, which a private update would not see.
-    """
-    if model.losses:
-        raise UsageError(
-            f"model {model.name}: a layer calls add_loss, which a private update would not see; "
-            "leave it out, or add it to the per-example loss"
-        )
+                raise _ignored(f"weight {variable.path} has a {extra}")
 
 
 class Structure(NamedTuple):
-    """Structure of a model that must not change after its optimizer was made.
+    """Layers and weights of a model, which must not change after its optimizer was made.
 
     Attributes:
         layers: each layer, in the model's order, and its `trainable` flag.
@@ -165,15 +155,15 @@ class Structure(NamedTuple):
         )
 
     def check(self, model: keras.Model) -> None:
-        """Compares with the model of now.
+        """Refuses a model that has changed since.
 
         Slots, clipping backend and checks belong to the weights and layers that an optimizer was
-        made with: it would go on training a weight that was frozen since, leave out one that was
-        unfrozen, and let a BatchNormalization that was unfrozen keep statistics without noise.
+        made with. It would continue to train a weight that is frozen now, ignore one that was
+        unfrozen, and let an unfrozen BatchNormalization collect statistics without noise.
 
         Raises:
-            UsageError: a layer came, went or changed its `trainable` flag, or the trainable
-                weights differ.
+            UsageError: a layer was added, removed or changed its `trainable` flag, or the
+                trainable weights differ.
         """
         now = Structure.of(model)
         change = self._change(now)
@@ -221,6 +211,13 @@ def _check_kind(model: Any) -> None:
     )
 
 
+def _ignored(problem: str) -> UsageError:
+    return UsageError(
+        f"{problem}, which a private update would ignore; leave it out, or add it to the "
+        "per-example loss"
+    )
+
+
 def _check_mixing(layer: Any) -> None:
     axes = getattr(layer, "axis", -1) if isinstance(layer, _WITH_AXIS) else -1
     over_rows = 0 in (axes if isinstance(axes, (list, tuple)) else [axes])
@@ -250,16 +247,7 @@ def _check_extras(layer: Any) -> None:
         names.append("activity_regularizer")
     for name in names:
         if getattr(layer, name, None) is not None:
-            raise UsageError(
-                f"layer {layer.name} has a {name}: a private update would not see it; leave it "
-                "out, or add it to the per-example loss"
-            )
-
-
-TOLERANCE = 1e-6
-_TRIAL_ROWS = 3
-# Every other one of these is changed; the chance that shuffled rows meet no changed one is 1/70.
-_SHUFFLED_ROWS = 8
+            raise _ignored(f"layer {layer.name} has a {name}")
 
 
 def assert_rows_independent(
@@ -270,21 +258,21 @@ def assert_rows_independent(
     per_example_loss: Callable[[Any], tf.Tensor] | None = None,
     tolerance: float = TOLERANCE,
 ) -> None:
-    """Changes, removes and pads rows, and compares the gradients of the rows that stay.
+    """Changes, removes and pads rows, and compares the gradients of the remaining row.
 
     Args:
         model: the model that is trained with DP-SGD. It runs in training mode, or in inference
-            mode where it draws random numbers.
+            mode if it draws random numbers.
         inputs: a few rows, nested as the model (or the encoder) takes them; at least two.
-        encoder: what stands between `inputs` and the model, in the mode in which it feeds the
-            private update: `lambda x: encoder(x, training=False)`.
+        encoder: a network in front of the model, in the mode in which it feeds the private
+            update: `lambda x: encoder(x, training=False)`.
         per_example_loss: outputs -> `[B]`; a fixed random direction by default. It must take any
             number of rows.
-        tolerance: greatest difference, relative to the row's greatest gradient where that is
+        tolerance: largest allowed difference, relative to the row's largest gradient if that is
             above 1.
 
     Raises:
-        UsageError: a row's gradient depends on the rows beside it.
+        UsageError: a row's gradient depends on other rows.
     """
     rows = tf.nest.map_structure(tf.convert_to_tensor, inputs)
     count = int(tf.nest.flatten(rows)[0].shape[0])
@@ -302,20 +290,20 @@ def assert_rows_independent(
         return np.concatenate([tf.convert_to_tensor(g).numpy().ravel() for g in gradients])
 
     alone = gradient(rows, 0)
-    for what, batch in _variants(rows):
-        _compare(model, what, alone, gradient(batch, 0), tolerance)
+    for change, batch in _variants(rows):
+        _compare(model, change, alone, gradient(batch, 0), tolerance)
 
 
 def check_rows_by_trial(model: keras.Model) -> None:
-    """Tries a built model with random rows and compares outputs; a cheap check before training.
+    """Runs a built model on random rows and compares outputs; a cheap check before training.
 
-    It finds operations over the batch that no list of layers names, and statistics of the data
-    that a layer keeps, to which no noise is added. Models whose inputs have
-    unknown sizes or are not float32 are not tried.
+    Finds operations over the batch that no list of layers names, and layers that collect
+    statistics of the data, which get no noise. Models with inputs of unknown size or another dtype
+    than float32 are not tried.
 
     Raises:
-        UsageError: a row's outputs, or what a layer keeps, depend on the rows beside it; a layer
-            calls `add_loss`.
+        UsageError: a row's outputs, or a layer's state, depend on other rows; a layer calls
+            `add_loss`.
     """
     specs = getattr(model, "inputs", None)
     if not specs or any(None in s.shape[1:] or s.dtype != "float32" for s in specs):
@@ -329,16 +317,16 @@ def check_rows_by_trial(model: keras.Model) -> None:
 
     rows, many = drawn(_TRIAL_ROWS), drawn(_SHUFFLED_ROWS)
     training = not draws_random_numbers(model)
-    # A sequential model, which has no such structure, takes one tensor.
+    # A sequential model has no such structure; it takes one tensor.
     structure = getattr(model, "_inputs_struct", specs[0])
 
     state = [(variable, np.array(variable)) for variable in model.variables]
 
     def outputs(batch: list[tf.Tensor], mode: bool, step: int = _TRIAL_ROWS + 1) -> np.ndarray:
-        """Of every `step`-th row, and the weights that a pass changes without gradients."""
+        """Returns those of every `step`-th row, and the state that the pass leaves; undoes it."""
         inputs = keras.tree.pack_sequence_as(structure, batch)
-        found = tf.nest.flatten(model(inputs, training=mode))
-        seen = [np.asarray(part[::step]).ravel() for part in found]
+        results = tf.nest.flatten(model(inputs, training=mode))
+        seen = [np.asarray(part[::step]).ravel() for part in results]
         for variable, value in state:
             if value.dtype.kind == "f":
                 seen.append(np.array(variable).ravel())
@@ -346,11 +334,12 @@ def check_rows_by_trial(model: keras.Model) -> None:
         return np.concatenate(seen)
 
     alone = outputs(rows, training)
-    check_losses(model)
-    for what, batch in _variants(rows):
-        _compare(model, what, alone, outputs(batch, training), TOLERANCE)
-    # Random numbers start from the same state in each pass. They are for a batch of that size, so
-    # that all batches here have one size; where they do not repeat, nothing can be compared.
+    if model.losses:
+        raise _ignored(f"model {model.name}: a layer calls add_loss")
+    for change, batch in _variants(rows):
+        _compare(model, change, alone, outputs(batch, training), TOLERANCE)
+    # Random numbers start from the same state in each pass and depend on the batch size, so all
+    # batches here have one size; if they do not repeat, nothing can be compared.
     before = outputs(many, True, 2)
     if np.array_equal(before, outputs(many, True, 2)):
         changed = [tf.where(_odd(part), part * 2, part) for part in many]
@@ -358,13 +347,13 @@ def check_rows_by_trial(model: keras.Model) -> None:
 
 
 def _odd(part: tf.Tensor) -> tf.Tensor:
-    """True for every other row, to be broadcast beside `part`."""
+    """Returns True for every other row, in a shape that broadcasts with `part`."""
     odd = tf.range(tf.shape(part)[0]) % 2 == 1
     return tf.reshape(odd, [-1] + [1] * (part.shape.rank - 1))
 
 
 def _variants(rows: Any) -> Iterator[tuple[str, Any]]:
-    """The same first row in other company."""
+    """Yields batches with the same first row and other rows, and the change made."""
 
     def each(change: Callable[[tf.Tensor], tf.Tensor]) -> Any:
         return tf.nest.map_structure(change, rows)
@@ -375,7 +364,7 @@ def _variants(rows: Any) -> Iterator[tuple[str, Any]]:
 
 
 def _direction(outputs: Any) -> tf.Tensor:
-    """A fixed random projection of each row's outputs, `[B]`."""
+    """Returns a fixed random projection of each row's outputs, `[B]`."""
     generator = np.random.default_rng(0)
     total = tf.constant(0.0)
     for part in tf.nest.flatten(outputs):
@@ -385,12 +374,12 @@ def _direction(outputs: Any) -> tf.Tensor:
 
 
 def _compare(
-    model: keras.Model, what: str, one: np.ndarray, other: np.ndarray, tolerance: float
+    model: keras.Model, change: str, one: np.ndarray, other: np.ndarray, tolerance: float
 ) -> None:
     gap, size = float(np.abs(one - other).max()), max(1.0, float(np.abs(one).max()))
     if not gap <= tolerance * size:
         raise UsageError(
-            f"model {model.name}: {what} moves a row by {gap:.2g}: the examples of a batch touch "
-            "each other, so no clipping bounds one example's influence; use GroupNormalization, "
-            "and BatchNormalization only in inference mode"
+            f"model {model.name}: {change} moves a row by {gap:.2g}: the examples of a batch "
+            "influence each other, so clipping does not bound one of them; use "
+            "GroupNormalization, and BatchNormalization only in inference mode"
         )

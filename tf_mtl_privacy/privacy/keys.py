@@ -1,8 +1,8 @@
-"""Secret keys for sampling and noise: made by the operating system, held in memory, never written.
+"""Secret keys for sampling and noise: from the operating system, in memory only, never written.
 
-A key is made anew whenever a process starts or a run is continued, so that no draw is ever used
-twice; the accounting needs fresh randomness, not the same randomness. A test key makes every draw
-repeatable and is not secret: what is trained with one has no privacy (`is_test`).
+Every process makes a new key, also when it continues a run, so no draw is ever used twice: the
+accounting needs fresh randomness. A test key makes all draws repeatable and is not secret: training
+with one gives no privacy (`is_test`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ _BYTES = 32
 
 
 class NotCopied:
-    """Refuses to copy or pickle an object that draws from a secret key.
+    """Base class that refuses to copy or pickle an object that draws from a secret key.
 
-    A copy would draw the same noise as the original, so that one could be subtracted from the
-    other; a pickle would write the key.
+    A copy would draw the same noise as the original, and one could be subtracted from the other; a
+    pickle would write the key.
     """
 
     __slots__ = ()
@@ -34,7 +34,7 @@ class NotCopied:
 
 
 class SecretKey(NotCopied):
-    """256 secret bits, from which independent streams are derived by name and number."""
+    """256 secret bits from which independent streams are derived by name and number."""
 
     __slots__ = ("_material", "is_test")
 
@@ -45,21 +45,21 @@ class SecretKey(NotCopied):
         self.is_test = is_test
 
     def derive(self, label: str) -> SecretKey:
-        """A key for one purpose ("sampling/adversarial"); keys of different labels are unrelated.
+        """Returns a key for one purpose ("sampling/adversarial"), unrelated to other labels.
 
-        Two phases must never share a key: they would draw the same batches.
+        Two phases must never share a key, because they would draw the same batches.
         """
         return SecretKey(self._hash(b"derive", label.encode(), _BYTES), is_test=self.is_test)
 
     def words(self, count: int, *numbers: int) -> np.ndarray:
-        """`[count]` uint64 words, `count` <= 8, a pure function of the key and `numbers` (>= 0)."""
+        """Returns `[count]` uint64, `count` <= 8: a pure function of key and `numbers` (>= 0)."""
         return np.frombuffer(self._hash(b"words", _packed(numbers), 8 * count), np.uint64).copy()
 
     def generator(self, *numbers: int) -> np.random.Generator:
-        """A generator that is a pure function of the key and `numbers` (each >= 0).
+        """Returns a generator that is a pure function of the key and `numbers` (each >= 0).
 
-        BLAKE2b turns key and numbers into the 128-bit key of a Philox counter generator, so that
-        the streams of two steps are as unrelated as two secret keys.
+        BLAKE2b turns key and numbers into the 128-bit key of a Philox counter generator, so the
+        streams of two steps are as unrelated as two secret keys.
         """
         return np.random.Generator(np.random.Philox(key=self.words(2, *numbers)))
 
@@ -69,7 +69,7 @@ class SecretKey(NotCopied):
         ).digest()
 
     def same_as(self, other: SecretKey) -> bool:
-        """Whether both give the same draws."""
+        """Returns True if both give the same draws."""
         return hmac.compare_digest(self._material, other._material)
 
     def __repr__(self) -> str:
@@ -77,12 +77,12 @@ class SecretKey(NotCopied):
 
 
 def secret_key() -> SecretKey:
-    """A new key from the operating system's generator."""
+    """Returns a new key from the operating system's generator."""
     return SecretKey(os.urandom(_BYTES), is_test=False)
 
 
 def key_for_tests(seed: int) -> SecretKey:
-    """A key that anyone can compute from `seed` (>= 0), for tests: it voids the guarantee."""
+    """Returns a key that anyone can compute from `seed` (>= 0), for tests: no privacy."""
     material = hashlib.blake2b(_packed((seed,)), digest_size=_BYTES, person=b"test key").digest()
     return SecretKey(material, is_test=True)
 

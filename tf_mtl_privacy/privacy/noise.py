@@ -1,4 +1,4 @@
-"""Gaussian noise from a key that only this process knows and no global seed can fix."""
+"""Gaussian noise from a secret key of this process, which no global seed can fix."""
 
 from __future__ import annotations
 
@@ -17,40 +17,39 @@ from tf_mtl_privacy.privacy.noise_record import MAX_WEIGHTS
 _KEY_BYTES = 16
 # Noised sums are multiples of a power of two between 2^-25 and 2^-24 standard deviations.
 _GRID_BITS = 24
-# Cosines and sines of this many directions are looked up, the rest of an angle by Taylor series.
+# Cosines and sines of 2^12 directions are looked up, the rest of an angle is a Taylor series.
 _DIRECTION_BITS = 12
-# Part of the clip norm that rounding of a clipped sum may move it by: see clipping/contribution.py.
+# Share of the clip norm by which rounding may move a clipped sum: see clipping/contribution.py.
 _SUM_ROUNDING = 1e-5
 # TensorFlow's number for Philox, and the blocks by which its counter moves at once.
 _PHILOX, _STRIDE = 1, 256
 
 
 class SecretNoise(NotCopied):
-    """Normal draws, Philox4x32-10 (Salmon et al. 2011) turned normal by Box and Muller (1958).
+    """Normal draws from Philox4x32-10 (Salmon et al. 2011) by Box and Muller (1958).
 
-    The operating system gives 128 secret bits: Philox's 64-bit key, and the upper half of its
+    The operating system supplies 128 secret bits: Philox's 64-bit key, and the upper half of its
     128-bit counter. The lower half starts at zero and moves past every block that a draw used, in
-    one operation that is never interrupted, so no draw repeats, also of concurrent threads. Key and
-    counter live in this object alone: they are in no checkpoint, and a process that goes on from
-    one has a new key. `keras.utils.set_random_seed` and `tf.random.set_seed` have no part in it.
+    one atomic operation, so no draw repeats, in concurrent threads either. Key and counter are in
+    no checkpoint, and a process that continues from one has a new key. They do not depend on
+    `keras.utils.set_random_seed` or `tf.random.set_seed`.
 
-    A pair of values has a radius of 64 random bits (192 where it is large) and an angle of 64, and
-    is computed in float64. `noise_tail.py` says what lies beyond the largest radius; the
-    accounting adds it to delta.
+    A pair of values has a radius of 64 random bits (192 if it is large) and an angle of 64, and is
+    computed in float64. The accounting adds the probability beyond the largest radius to delta
+    (`noise_record.tail_probability`).
 
-    Philox is not a cryptographic generator: see docs/dp-optimizer.md for what that leaves open.
+    Philox is not a cryptographic generator: docs/dp-optimizer.md describes the remaining risk.
 
     Args:
-        key: for tests: a number in [0, 2^128) that makes the draws repeatable, and worthless as
-            protection.
+        key: for tests: a number in [0, 2^128) that makes the draws repeatable, so not private.
     """
 
     def __init__(self, key: int | None = None) -> None:
         secret = os.urandom(_KEY_BYTES) if key is None else key.to_bytes(_KEY_BYTES, "little")
         words = np.frombuffer(secret, "<u8")
-        # Variables, because a constant would be written out with any function that is saved.
+        # Variables, because a constant would be saved with any exported function.
         self._key = _hidden(words[:1])
-        # The third number is where TensorFlow keeps a key.
+        # TensorFlow keeps a key in the third number.
         self._state = _hidden(np.array([0, words[1], 0], np.uint64).view(np.int64))
 
     def add(
@@ -62,17 +61,17 @@ class SecretNoise(NotCopied):
     ) -> list[tf.Tensor]:
         """Returns the sums with independent normal noise, rounded once.
 
-        Floating-point noise betrays the sum under it by its last bits (Mironov 2012): float32 has
-        more numbers near zero than elsewhere. So sum and noise are each rounded to multiples of
-        one grid, and added as whole numbers. The result is a function of the rounded sum plus ideal
-        normal noise, whatever the sum is. Rounding d values moves a sum by up to sqrt(d) grid
-        steps more than `l2_norm_clip`, and rounding inside the sum by up to a hundred-thousandth of
-        it more; the noise is larger by as much.
+        The last bits of floating-point noise reveal the sum under it (Mironov 2012), because
+        float32 has more numbers near zero than elsewhere. So sum and noise are each rounded to
+        multiples of one grid and added as whole numbers. The result is a function of the rounded
+        sum plus ideal normal noise, for any sum. Rounding d values moves a sum by up to sqrt(d)
+        grid steps more than `l2_norm_clip`, and rounding inside the sum by up to a
+        hundred-thousandth of it more; the noise is larger by as much.
 
         Args:
-            sums: float64 tensors, finite; a row moves them by at most `l2_norm_clip` and a
-                hundred-thousandth of it together.
-            shapes: theirs, fully known also where a graph has lost them.
+            sums: float64 tensors, finite; a row moves them together by at most `l2_norm_clip` and
+                a hundred-thousandth of it.
+            shapes: their shapes, fully known even if a graph has lost them.
             l2_norm_clip: > 0.
             stddev: of the noise, > 0.
 
@@ -118,7 +117,7 @@ class SecretNoise(NotCopied):
         pairs = (size + 1) // 2
         counter = self._taken(4 * pairs)
         words = self._words(pairs, counter)
-        # A block of the counter gives two words, so the deeper ones begin behind these.
+        # A block of the counter gives two words, so the further ones begin after these.
         further = counter + tf.constant([2 * pairs, 0], tf.uint64)
         radius = radii(words[0], lambda: self._words(pairs, further))
         radius *= tf.cast(stddev, tf.float64)
@@ -126,10 +125,10 @@ class SecretNoise(NotCopied):
         return tf.concat([radius * cosine, radius * sine], 0)[:size]
 
     def _taken(self, blocks: int) -> tf.Tensor:
-        """The counter `[2]` uint64 before it moves on by `blocks` or more.
+        """Returns the counter `[2]` uint64 and advances it by at least `blocks`.
 
-        Reading and moving are one operation: two threads that each read first and moved then would
-        draw the same noise.
+        One atomic operation: two threads that read before either advanced would draw the same
+        noise.
         """
         state = tf.raw_ops.RngReadAndSkip(
             resource=self._state.handle,
@@ -139,21 +138,21 @@ class SecretNoise(NotCopied):
         return tf.bitcast(state[:2], tf.uint64)
 
     def _words(self, pairs: int, counter: Any) -> tf.Tensor:
-        """`[2, pairs]` uint64."""
+        """Returns `[2, pairs]` uint64."""
         return tf.raw_ops.StatelessRandomUniformFullIntV2(
             shape=[2, pairs], key=self._key, counter=counter, alg=_PHILOX, dtype=tf.uint64
         )
 
 
 def radii(leading: tf.Tensor, deeper: Any) -> tf.Tensor:
-    """Returns Rayleigh radii sqrt(-2 ln u) of uniform u in (0, 1] with all its bits.
+    """Returns Rayleigh radii sqrt(-2 ln u) of uniform u in (0, 1].
 
-    A u whose first 32 bits are zero takes 128 more: relative to u, the numbers that it may be are
-    then nowhere further apart than 2^-32, and none is below 2^-192.
+    A u whose first 32 bits are zero takes 128 more. The possible values of u are then nowhere
+    further apart than 2^-32 u, and none is below 2^-192.
 
     Args:
         leading: `[N]` uint64, the first 64 bits of each u.
-        deeper: called without arguments in the rare draw that needs it; `[2, N]` uint64.
+        deeper: called without arguments in the rare draw that needs it -> `[2, N]` uint64.
 
     Returns:
         `[N]` float64 in [0, 16.315].
@@ -194,7 +193,7 @@ def directions(words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
 
 
 def _hidden(value: np.ndarray) -> tf.Variable:
-    """A variable that replicas of a distribution strategy keep alike."""
+    """Returns a variable that stays equal on all replicas of a distribution strategy."""
     return tf.Variable(
         value,
         dtype=tf.as_dtype(value.dtype),

@@ -1,14 +1,14 @@
-"""Record of the noise of private updates, and its check wherever a stated epsilon is read.
+"""Name and reach of the noise, and the withdrawal of epsilons stated for other noise.
 
-Results, audits and cards name the noise that their private updates had (`noise`). Files of
-versions before this record describe noise that was cut, so that no epsilon they state holds. All
-readers of such files go through `checked_dp`, `checked_audit` or `checked_card`. No TensorFlow.
-
-Reach of the noise generator, and the probability mass that lies beyond it. No TensorFlow.
+Results, audits and cards record the `noise` of their private updates. Files of earlier versions
+describe noise that was cut off, so none of the epsilons they state holds. Every reader of such
+files uses `checked_dp`, `checked_audit` or `checked_card`.
 
 Box and Muller's radius is sqrt(-2 ln u). A u of b random bits is never below 2^-b, so the radius
-never exceeds sqrt(2 b ln 2), where that of an ideal normal pair does with probability exactly 2^-b.
-An output beyond the reach tells for certain which row was there, so this mass belongs to delta.
+never exceeds sqrt(2 b ln 2), while that of an ideal normal pair does with probability exactly 2^-b.
+An output beyond this reach would reveal a row with certainty, so its probability is part of delta.
+
+Loads no TensorFlow.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-# Random bits in each radius. With 23 bits (float32 uniforms) the reach is 5.647 deviations.
+# Random bits in each radius. With 23 bits (float32 uniforms) the reach was 5.647 deviations.
 RADIUS_BITS = 192
 # Largest model that `UPDATE_TAIL` covers; `SecretNoise` refuses larger ones.
 MAX_WEIGHTS = 2**33
@@ -29,7 +29,7 @@ def reach(bits: int = RADIUS_BITS) -> float:
 
 
 def tail_probability(weights: int, bits: int = RADIUS_BITS) -> float:
-    """Returns the chance that any pair of an ideal draw lies beyond the reach (union bound).
+    """Returns the probability that any pair of an ideal draw is beyond the reach (union bound).
 
     Args:
         weights: normal values in the draw, >= 0; two share a radius.
@@ -38,11 +38,11 @@ def tail_probability(weights: int, bits: int = RADIUS_BITS) -> float:
     return math.ldexp(-(-weights // 2), -bits)
 
 
-# Per update, whatever the model: 2^-160.
+# For one update of any model: 2^-160.
 UPDATE_TAIL = tail_probability(MAX_WEIGHTS)
 
 
-# Name of what `SecretNoise` draws. A change that changes the accounting needs a new name.
+# Name of the noise of `SecretNoise`; any change that affects accounting needs a new name.
 NOISE = f"box_muller_{RADIUS_BITS}"
 WHERE = "docs/accounting.md#results-with-noise-that-was-cut"
 _CUT = f"noise cut at {reach(23):.2f} standard deviations"
@@ -56,25 +56,21 @@ _CLAIMS = ("released", "conditional")
 
 
 def withdrawn(epsilon: str, noise: Any) -> str:
-    """Returns the line that replaces an epsilon.
+    """Returns the text that replaces an epsilon.
 
     Args:
         epsilon: the stated figure in words, such as "epsilon 2".
-        noise: the record of its noise; None where there is none.
+        noise: the record of its noise, or None.
     """
-    what = _CUT if noise is None else f"noise that this version does not know ({noise!r})"
-    return f"{epsilon} was stated with {what}; it does not hold: {WHERE}, train again"
+    kind = _CUT if noise is None else f"noise that this version does not know ({noise!r})"
+    return f"{epsilon} was stated with {kind}; it does not hold: {WHERE}, train again"
 
 
 def checked_dp(dp: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the `dp` section of results.json or training.json, void if its noise was not this.
+    """Returns a stored `dp` section of results.json or training.json, void if for other noise.
 
-    Args:
-        dp: the stored section.
-
-    Returns:
-        The section. Where it states an epsilon and does not name `NOISE`, every epsilon is None,
-        `void` is true, and `void_reason` and `reason` have the line of `withdrawn`.
+    If the section states an epsilon and does not name `NOISE`, every epsilon becomes None, `void`
+    is true, and `void_reason` and `reason` contain the text of `withdrawn`.
     """
     if dp.get("void") or dp.get("noise") == NOISE:
         return dict(dp)
@@ -90,23 +86,21 @@ def checked_dp(dp: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_audit(audit: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the content of audit.json, its test of a claim withdrawn if noise was not this.
+    """Returns the content of audit.json, its test of a claim withdrawn if for other noise.
 
-    What contradicts a claim stays: it shows that the claim is wrong, whatever else is.
+    A contradicted claim stays, because the contradiction holds regardless of the noise.
     """
-    found = audit.get("dp_audit")
-    stated = (found or {}).get("claimed")
-    if not found or stated is None or found.get("noise") == NOISE:
+    result = audit.get("dp_audit") or {}
+    stated, verdict = result.get("claimed"), result.get("verdict")
+    if stated is None or result.get("noise") == NOISE or verdict == "contradicted":
         return dict(audit)
-    if found.get("verdict") == "contradicted":
-        return dict(audit)
-    reason = withdrawn(f"epsilon {stated:.5g}", found.get("noise"))
+    reason = withdrawn(f"epsilon {stated:.5g}", result.get("noise"))
     changed = {"verdict": "no_claim", "claimed": None, "text": f"No claim to test: {reason}."}
-    return {**audit, "dp_audit": {**found, **changed}}
+    return {**audit, "dp_audit": {**result, **changed}}
 
 
 def checked_card(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a stored privacy card, its epsilon withdrawn if its noise was not this."""
+    """Returns a stored privacy card, its epsilon withdrawn if for other noise."""
     words = _words(card.get("released"), {"discriminator": card.get("conditional")})
     if not words or card.get("noise") == NOISE:
         return dict(card)
@@ -124,7 +118,7 @@ def checked_card(card: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _words(released: Any, conditional: Any, *others: float | None) -> str:
-    """Names the largest stated epsilon; empty where none is stated."""
+    """Names the largest stated epsilon; empty if none is stated."""
     whole = [value for value in (released or {}).values() if value is not None]
     if whole:
         return f"epsilon {max(whole):.5g}"

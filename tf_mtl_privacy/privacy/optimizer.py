@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 from collections.abc import Callable
 from typing import Any, NoReturn
 
 import keras
+import numpy as np
 import tensorflow as tf
+import tf_keras
 
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy import guards
-from tf_mtl_privacy.privacy.clipping.backends import make_backend
+from tf_mtl_privacy.privacy.clipping import make_backend
 from tf_mtl_privacy.privacy.clipping.request import Clipped, Request, clip_any_batch, zero_rows
-from tf_mtl_privacy.privacy.guards import check_rows_by_trial
 from tf_mtl_privacy.privacy.keys import NotCopied
-from tf_mtl_privacy.privacy.learning_rate import LearningRate
 from tf_mtl_privacy.privacy.noise import SecretNoise
 from tf_mtl_privacy.privacy.tfp import dp_keras_optimizer
 
-# The greatest float32 below 1: a decay of 1 never takes a gradient in.
+# The largest float32 below 1: with a decay of 1 the moments would ignore every gradient.
 _BELOW_ONE = 1.0 - 2.0**-24
 # Adam divides by the root of the second moment plus epsilon, and the moment may be zero.
 _MIN_EPSILON = 1e-30
+_SCHEDULES = (
+    keras.optimizers.schedules.LearningRateSchedule,
+    tf_keras.optimizers.schedules.LearningRateSchedule,
+)
 _USE = "call minimize(inputs, per_example_loss) for each batch"
 
 
@@ -32,12 +37,12 @@ class DPOptimizer(NotCopied):
     Update rule and slots are those of tensorflow-privacy's DPKeras optimizer. `minimize` is the
     only way to move a weight: it computes the private gradient itself, adds
     `Normal(0, (noise_multiplier * l2_norm_clip)^2)` to the clipped sum, and divides by the
-    expected batch size. It belongs to the model as it was when the optimizer was made: freeze,
-    unfreeze or add layers first. Under a `tf.distribute` strategy, make model and optimizer in
-    `strategy.scope()` and call `minimize` in `strategy.run`.
+    expected batch size. Freeze, unfreeze or add layers before making the optimizer. Under a
+    `tf.distribute` strategy, make model and optimizer in `strategy.scope()` and call `minimize` in
+    `strategy.run`.
 
-    An optimizer is neither copied nor pickled, because its copy would draw the same noise; a
-    checkpoint holds its `variables`.
+    An optimizer cannot be copied or pickled, because its copy would draw the same noise. Save its
+    `variables` in a checkpoint.
 
     Args:
         model: a built Keras 3 model; its trainable variables are trained.
@@ -45,7 +50,7 @@ class DPOptimizer(NotCopied):
         noise_multiplier: noise standard deviation over `l2_norm_clip`, > 0.
         expected_batch_size: divisor of the noised sum, > 0: under Poisson sampling the mean
             number of rows. By default the number of rows of the batch over all replicas, masked
-            ones too; a batch without rows is then refused.
+            ones included; a batch without rows is then refused.
         clipping: 'ghost', 'vectorized' or 'per_example'; the same update at different cost.
         allow_zero_noise: accept `noise_multiplier=0`, which is not private.
         noise_key: for tests: makes the noise repeatable, which is not private either.
@@ -55,10 +60,10 @@ class DPOptimizer(NotCopied):
         options: for the legacy tf-keras optimizer of that name.
 
     Attributes:
-        void: why the updates are not private, or None.
+        void: reason why the updates are not private, or None.
 
     Raises:
-        UsageError: a value or a model that would make the guarantee untrue; see `guards`.
+        UsageError: a value or a model for which the guarantee would not hold; see `guards`.
         TypeError: the optimizer is copied or pickled.
     """
 
@@ -97,7 +102,7 @@ class DPOptimizer(NotCopied):
         self._optimizer._create_all_weights(self._raw)
         self._rate.check()
         self._clipped_sum = make_backend(clipping, model, self._optimizer)
-        check_rows_by_trial(model)
+        guards.check_rows_by_trial(model)
         self._structure = guards.Structure.of(model)
         self._noise = SecretNoise(noise_key)
         self.void = _void(noise_multiplier, noise_key)
@@ -108,12 +113,12 @@ class DPOptimizer(NotCopied):
 
     @property
     def variables(self) -> list[tf.Variable]:
-        """Counters and slots in a fixed order: what a checkpoint must hold. No key is in it."""
+        """Counters and slots in a fixed order, for a checkpoint; keys are not among them."""
         return [*self._optimizer.variables(), self._before]
 
     @property
     def iterations(self) -> int:
-        """Updates made, as a checkpoint restores them: the number that a ledger must cover.
+        """Number of updates made, restored by a checkpoint; a ledger must cover it.
 
         Inside a `tf.function` a scalar int64 tensor.
         """
@@ -121,7 +126,7 @@ class DPOptimizer(NotCopied):
 
     @property
     def skipped_rows(self) -> int:
-        """Rows that added nothing because their gradient was not finite. Not a private figure.
+        """Number of rows that added nothing because their gradient was not finite. Not private.
 
         Inside a `tf.function` a scalar int64 tensor.
         """
@@ -131,19 +136,19 @@ class DPOptimizer(NotCopied):
         return tf.convert_to_tensor(self._before) + tf.convert_to_tensor(self._optimizer.iterations)
 
     def restart(self) -> None:
-        """Forgets slots and bias correction, for a model with new weights; `iterations` stays."""
+        """Resets slots and bias correction, for a model with new weights; `iterations` stays."""
         self._before.assign_add(self._optimizer.iterations)
         for variable in self._optimizer.variables():
             variable.assign(tf.zeros_like(variable))
 
     @property
     def learning_rate(self) -> Any:
-        """The next update's step size, a float; inside a `tf.function` a scalar float32 tensor.
+        """Step size of the next update, a float; inside a `tf.function` a scalar float32 tensor.
 
-        A number that is assigned holds in functions that were traced before.
+        An assigned number also takes effect in functions that were traced before.
 
         Raises:
-            UsageError: the number assigned is not finite and >= 0, or the optimizer was made with
+            UsageError: the assigned number is not finite and >= 0, or the optimizer was made with
                 a schedule.
         """
         return _number(self._rate())
@@ -161,21 +166,21 @@ class DPOptimizer(NotCopied):
         training: bool = True,
         **others: Any,
     ) -> tf.Tensor:
-        """One private update; may be called inside a `tf.function`.
+        """Makes one private update; may be called inside a `tf.function`.
 
-        A batch of 0 rows, or one that is masked altogether, is an update of noise alone.
+        A batch of 0 rows, or a fully masked one, is an update of noise alone.
 
         Args:
             inputs: the model's inputs, `B` rows each.
             per_example_loss: the model's outputs -> `[B]` float32, row i from row i alone. Called
-                once. It must be given.
-            mask: `[B]` bool; rows where it is False add exactly nothing, whatever they hold.
-            training: which mode the model runs in.
-            others: refused; arguments of other optimizers' `minimize`.
+                once. Required.
+            mask: `[B]` bool; rows where it is False add exactly nothing, whatever they contain.
+            training: the mode the model runs in.
+            others: arguments of other optimizers' `minimize`, which are refused.
 
         Returns:
-            The losses `[B]` from before the update, 0 where masked. A row whose gradient is not
-            finite adds nothing to the update; its loss is returned as it is.
+            The losses `[B]` before the update, 0 where masked. A row whose gradient is not finite
+            adds nothing to the update; its loss is returned as it is.
 
         Raises:
             UsageError: the losses are not one value per example; the model's layers or trainable
@@ -210,7 +215,7 @@ class DPOptimizer(NotCopied):
         return clipped.losses
 
     def _check_call(self, inputs: Any, per_example_loss: Any, others: dict[str, Any]) -> None:
-        """Names the right call where the arguments are those of another optimizer."""
+        """Refuses the arguments of other optimizers with an error that names the right call."""
         wrong = None
         if others:
             wrong = f"has no argument {next(iter(others))}"
@@ -226,7 +231,7 @@ class DPOptimizer(NotCopied):
             )
 
     def _check_place(self) -> None:
-        """Refuses a process or a strategy in which replicas or copies would repeat the noise."""
+        """Refuses processes and strategies in which replicas or copies would repeat the noise."""
         kind = type(self).__name__
         if os.getpid() != self._process:
             raise UsageError(
@@ -248,8 +253,8 @@ class DPOptimizer(NotCopied):
             )
 
     def _gradient(self, clipped: Clipped) -> list[tf.Tensor]:
-        """The noised sum, over all replicas, divided by the expected batch size."""
-        # As a float, because integers lie on the host, where strategies do not reduce.
+        """Returns the noised sum over all replicas, divided by the expected batch size."""
+        # As a float, because integers are placed on the host, where strategies do not reduce.
         sums, size = clipped.sums, tf.cast(tf.size(clipped.losses), tf.float64)
         if tf.distribute.get_strategy().num_replicas_in_sync > 1:
             context = tf.distribute.get_replica_context()
@@ -259,13 +264,13 @@ class DPOptimizer(NotCopied):
         self._skipped.assign_add(clipped.skipped)
         if not self._stddev:
             return [tf.cast(total, tf.float32) * scale for total in sums]
-        # Replicas have the same key and counter, so that they all add the one same draw.
+        # Replicas have the same key and counter, so they all add the same single draw.
         shapes = [variable.shape for variable in self._raw]
         noised = self._noise.add(sums, shapes, self._clip, self._stddev)
         return [total * scale for total in noised]
 
     def _divisor(self, rows: tf.Tensor) -> tf.Tensor:
-        """The expected batch size, or the number of rows, scalar float32."""
+        """Returns the expected batch size, or the number of rows, scalar float32."""
         if self._expected is not None:
             return tf.constant(self._expected, tf.float32)
         message = (
@@ -278,14 +283,14 @@ class DPOptimizer(NotCopied):
             return tf.identity(rows)
 
     def __repr__(self) -> str:
-        # Keras and tf.train.Checkpoint print it where they are handed one.
+        # Keras and tf.train.Checkpoint print this in their errors.
         return (
             f"<{type(self).__name__} of model {self._model.name}, which is no Keras optimizer: "
             f"{_USE}, and save optimizer.variables>"
         )
 
     def get_config(self) -> NoReturn:
-        """Refused: the model and the secret key are no configuration.
+        """Always refused: model and secret key cannot be part of a configuration.
 
         Raises:
             UsageError: always.
@@ -298,7 +303,7 @@ class DPOptimizer(NotCopied):
 
     @classmethod
     def from_config(cls, config: Any = None, **_: Any) -> NoReturn:
-        """Refused; see `get_config`.
+        """Always refused; see `get_config`.
 
         Raises:
             UsageError: always.
@@ -309,7 +314,7 @@ class DPOptimizer(NotCopied):
         )
 
     def apply_gradients(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Refused: gradients from elsewhere are neither clipped nor noised.
+        """Always refused: gradients from elsewhere are neither clipped nor noised.
 
         Raises:
             UsageError: always.
@@ -360,7 +365,7 @@ class DPAdam(DPOptimizer):
 
 
 class DPSGD(DPOptimizer):
-    """Gradient descent, with momentum if asked, on private gradients; see `DPOptimizer`."""
+    """Gradient descent, with optional momentum, on private gradients; see `DPOptimizer`."""
 
     def __init__(
         self,
@@ -392,8 +397,118 @@ class DPSGD(DPOptimizer):
         )
 
 
+class LearningRate(tf_keras.optimizers.schedules.LearningRateSchedule):
+    """Step size for the legacy tf-keras optimizer, from a number, a schedule or a function.
+
+    Args:
+        value: a number >= 0; a `LearningRateSchedule` of Keras 3 or tf_keras, called with the
+            number of updates made before this one; or a function without arguments.
+        updates: returns the number of updates made, scalar int64.
+
+    Raises:
+        UsageError: `value` is none of these.
+    """
+
+    def __init__(self, value: Any, updates: Callable[[], tf.Tensor]) -> None:
+        self._updates = updates
+        self._variable: tf.Variable | None = None
+        self._function: Callable[[tf.Tensor], Any] | None = None
+        if isinstance(value, _SCHEDULES):
+            self._function = value
+        elif callable(value) and not isinstance(value, (type, tf.Variable)):
+            if _needs_arguments(value):
+                raise UsageError(
+                    "learning_rate: a function must take no arguments; give a "
+                    "keras.optimizers.schedules.LearningRateSchedule for a rate that depends on "
+                    "the step"
+                )
+            self._function = lambda step: value()
+        else:
+            guards.check_number("learning_rate", value, 0.0)
+            self._variable = tf.Variable(
+                float(value),
+                dtype=tf.float32,
+                trainable=False,
+                aggregation=tf.VariableAggregation.ONLY_FIRST_REPLICA,
+            )
+
+    def check(self) -> None:
+        """Computes the first value, once `updates` can be called.
+
+        Raises:
+            UsageError: it is not a scalar, finite and >= 0.
+        """
+        try:
+            self()
+        except tf.errors.InvalidArgumentError as error:
+            raise UsageError(" ".join(error.message.split())) from None
+
+    def __call__(self, step: Any = None) -> tf.Tensor:
+        """Returns the step size of the next update, scalar float32, finite and >= 0.
+
+        Args:
+            step: ignored, because tf-keras counts from 0 again after a restart.
+
+        Raises:
+            tf.errors.InvalidArgumentError: the schedule's value is not finite and >= 0.
+        """
+        if self._variable is not None:
+            return tf.convert_to_tensor(self._variable)
+        assert self._function is not None
+        updates = self._updates()
+        rate = tf.convert_to_tensor(self._function(tf.cast(updates, tf.float32)))
+        if rate.shape.rank != 0:
+            raise UsageError(f"learning_rate: gave shape {rate.shape}: expected a scalar")
+        rate = tf.cast(rate, tf.float32)
+        fine = tf.logical_and(tf.math.is_finite(rate), rate >= 0)
+        message = "learning_rate: the schedule's value must be finite and at least 0; value, step:"
+        with tf.control_dependencies([tf.debugging.Assert(fine, [message, rate, updates])]):
+            return tf.identity(rate)
+
+    def assign(self, value: Any) -> None:
+        """Sets a new number >= 0.
+
+        Raises:
+            UsageError: not a finite number >= 0, or the rate is a schedule.
+        """
+        if self._variable is None:
+            raise UsageError(
+                "learning_rate: the optimizer was made with a schedule, which cannot be replaced; "
+                "make a new optimizer, or make it with a number"
+            )
+        if isinstance(value, _SCHEDULES) or callable(value):
+            raise UsageError(
+                "learning_rate: a number cannot be replaced by a schedule; make a new optimizer "
+                "with it"
+            )
+        if isinstance(value, (tf.Tensor, tf.Variable)) and tf.executing_eagerly():
+            value = np.asarray(value).item()
+        if isinstance(value, tf.Tensor):
+            fine = tf.logical_and(tf.math.is_finite(value), value >= 0)
+            message = "learning_rate: expected finite, at least 0; value:"
+            with tf.control_dependencies([tf.debugging.Assert(fine, [message, value])]):
+                value = tf.identity(tf.cast(value, tf.float32))
+        else:
+            guards.check_number("learning_rate", value, 0.0)
+        self._variable.assign(value)
+
+    def get_config(self) -> dict[str, Any]:
+        """Returns nothing, because the rate belongs to one optimizer."""
+        return {}
+
+
+def _needs_arguments(function: Callable[..., Any]) -> bool:
+    try:
+        parameters = inspect.signature(function).parameters.values()
+    except (TypeError, ValueError):
+        return False
+    return any(
+        p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters
+    )
+
+
 def _number(value: tf.Tensor) -> Any:
-    """A Python number where the value is known, else the tensor."""
+    """Returns a Python number if the value is known, else the tensor."""
     return value.numpy().item() if tf.executing_eagerly() else value
 
 

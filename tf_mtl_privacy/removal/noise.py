@@ -1,7 +1,7 @@
 """A noisy bottleneck of fixed power: what the encoder gives away is a noisy copy of its features.
 
 Source: Cover and Thomas, "Elements of Information Theory", chapter 9: a Gaussian channel whose
-input has a bounded power passes a bounded number of bits; see `privacy.capacity`.
+input has a bounded power passes a bounded number of bits; see `capacity_bits`.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.privacy.capacity import capacity_bits
+from tf_mtl_privacy.privacy.accounting.events import capacity_bits
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 
 

@@ -13,8 +13,7 @@ from tf_mtl_privacy.models.bundle import Bundle, parameter_counts
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon, why_infinite
 from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.accounting.statements import library_epsilon, library_statement
-from tf_mtl_privacy.privacy.ledger import LedgerState
-from tf_mtl_privacy.privacy.ledger_report import counted_phases, ledger_report
+from tf_mtl_privacy.privacy.ledger import LedgerState, counted_phases, ledger_report
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.private_updates import Budget, PrivatePlan

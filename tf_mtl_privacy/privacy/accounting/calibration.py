@@ -1,9 +1,7 @@
-"""Noise, or a number of steps, for a target epsilon. No TensorFlow.
+"""Noise, or a number of steps, for a target epsilon. Loads no TensorFlow.
 
-Both are searched on the coarse grid of the accounting, which is pessimistic by up to 0.06 %: the
-epsilon that is reported afterwards, on the fine grid, stays at or below the target.
-
-How many more updates of a phase a budget allows, given what a ledger has counted.
+All searches use the coarse grid of the accounting, which is pessimistic by up to 0.06 %, so the
+epsilon that is reported afterwards, on the fine grid, is at or below the target.
 """
 
 from __future__ import annotations
@@ -18,7 +16,7 @@ from tf_mtl_privacy.privacy.accounting.epsilon import SEARCH, epsilon, why_infin
 from tf_mtl_privacy.privacy.accounting.events import MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.ledger import LedgerState
 
-_MOST_NOISE = 1e4
+_MAX_NOISE = 1e4
 _PRECISION = 3e-4
 
 
@@ -31,14 +29,14 @@ def noise_for_epsilon(
     overflow_probability: float = 0.0,
     accountant: str = "pld",
 ) -> float:
-    """The smallest noise multiplier with which DP-SGD stays within (epsilon, delta).
+    """Returns the smallest noise multiplier with which DP-SGD stays within (epsilon, delta).
 
     Args:
         target_epsilon: > 0.
         delta: in [1e-10, 1).
-        sampling_probability: each row's chance to be in a step's batch (Poisson), in (0, 1].
+        sampling_probability: of each row in each step (Poisson), in (0, 1].
         steps: number of updates, >= 1.
-        overflow_probability: chance that a batch loses rows, see `PoissonBatches`.
+        overflow_probability: probability that a batch loses rows, see `PoissonBatches`.
         accountant: "pld" or "rdp".
 
     Returns:
@@ -50,18 +48,18 @@ def noise_for_epsilon(
     mechanism = SampledGaussian(
         1.0, sampling_probability, overflow_probability=overflow_probability
     )
-    found = calibrated([MechanismRun(mechanism, steps)], target_epsilon, delta, accountant)
-    return found[0].mechanism.noise_multiplier
+    (phase,) = calibrated([MechanismRun(mechanism, steps)], target_epsilon, delta, accountant)
+    return phase.mechanism.noise_multiplier
 
 
 def calibrated(
     phases: Sequence[MechanismRun], target_epsilon: float, delta: float, accountant: str = "pld"
 ) -> list[MechanismRun]:
-    """The phases with all noise multipliers scaled alike, so that the whole meets the target.
+    """Scales all noise multipliers by one factor, so that the phases together meet the target.
 
     Args:
-        phases: at least one with steps > 0. Their noise multipliers (> 0) say how the noise is
-            shared out; all 1 gives every phase the same noise.
+        phases: at least one with steps > 0. The ratios of their noise multipliers (> 0) are kept;
+            all 1 gives every phase the same noise.
         target_epsilon: > 0, of all phases together.
         delta: in [1e-10, 1).
         accountant: "pld" or "rdp".
@@ -85,7 +83,7 @@ def renyi_calibrated(
 ) -> list[MechanismRun]:
     """Returns the phases with about `share` times the noise that Renyi accounting asks for.
 
-    Fast and rough: for choices that have to be made before the noise is known.
+    Fast and rough, for choices that are made before the noise is known.
 
     Args:
         phases: as in `calibrated`.
@@ -108,15 +106,15 @@ def _smallest_factor(
     phases: tuple[MechanismRun, ...], target: float, delta: float, accountant: str
 ) -> float:
     def excess(factor: float) -> float:
-        """log(epsilon / target), falling; below 0 where the target is met."""
-        found = epsilon(_scaled(phases, factor), delta, accountant, interval=SEARCH)
-        return math.log(max(found, 1e-9) / target)
+        """Returns log(epsilon / target), decreasing; at most 0 if the target is met."""
+        value = epsilon(_scaled(phases, factor), delta, accountant, interval=SEARCH)
+        return math.log(max(value, 1e-9) / target)
 
-    # Renyi accounting is fast and never far off: it says where to look.
+    # Renyi accounting is fast and never far off, so it gives the first bracket.
     low, high = _bracket(phases, target, delta)
     above, below = excess(low), excess(high)
     while below > 0:
-        if high > _MOST_NOISE:
+        if high > _MAX_NOISE:
             steps = sum(phase.steps for phase in phases)
             reason = ", up to a noise multiplier of 10,000; train for fewer epochs or allow more"
             if math.isinf(below):
@@ -134,7 +132,7 @@ def _smallest_factor(
 
 
 def _bracket(phases: tuple[MechanismRun, ...], target: float, delta: float) -> tuple[float, float]:
-    low, high = 1e-3, _MOST_NOISE
+    low, high = 1e-3, _MAX_NOISE
     for _ in range(20):
         middle = math.sqrt(low * high)
         if epsilon(_scaled(phases, middle), delta, "rdp") <= target:
@@ -147,13 +145,13 @@ def _bracket(phases: tuple[MechanismRun, ...], target: float, delta: float) -> t
 def _falling_root(
     function: Callable[[float], float], low: float, above: float, high: float, below: float
 ) -> float:
-    """The upper end of a bracket around the root, narrowed to 0.03 %, by regula falsi in log x."""
+    """Narrows a bracket around a root to 0.03 % by regula falsi in log x -> its upper end."""
     turn = 0
     while high > low * (1 + _PRECISION):
-        # A chord alone can creep along one end: every third time the middle is taken.
+        # A chord alone can creep along one end, so every third turn takes the middle.
         share = 0.5 if turn % 3 == 2 or math.isinf(above) else above / (above - below)
         share = min(max(share, 0.02), 0.98)
-        # A little towards the upper end, where the search has to finish.
+        # Slightly towards the upper end, where the search must finish.
         middle = math.exp((1 - share) * math.log(low) + share * math.log(high))
         middle = min(middle * (1 + _PRECISION / 3), math.sqrt(middle * high))
         value = function(middle)
@@ -175,46 +173,28 @@ def max_steps(
     guess: int = 0,
     limit: int = 10**7,
 ) -> int:
-    """The most updates of `mechanism` after `before` that stay within (target_epsilon, delta).
+    """Returns the largest number of updates of `mechanism` within (target_epsilon, delta).
 
     Args:
         mechanism: the update.
         target_epsilon: >= 0.
         delta: in [1e-10, 1).
-        before: what ran already, of other mechanisms.
+        before: updates of other mechanisms that ran already.
         accountant: "pld" or "rdp".
         guess: a number to try first (the plan), which makes the usual case fast.
-        limit: the answer is at most this.
+        limit: upper bound on the answer.
     """
 
-    def spent(steps: int) -> float:
+    def fits(steps: int) -> bool:
         phases = [*before, MechanismRun(mechanism, steps)]
-        return epsilon(phases, delta, accountant, interval=SEARCH)
+        return epsilon(phases, delta, accountant, interval=SEARCH) <= target_epsilon
 
-    if spent(0) > target_epsilon:
+    if not fits(0):
         return 0
-    if spent(1) > target_epsilon:
-        return 0
-    low, high = 1, limit + 1
-    tried, last, turn = min(max(guess, 2), limit), (1, spent(1)), 0
-    while high - low > 1:
-        point = tried, spent(tried)
-        low, high = (tried, high) if point[1] <= target_epsilon else (low, tried)
-        wanted = _on_power_law(last, point, target_epsilon) if turn < 20 else (low + high) / 2
-        tried = int(min(max(wanted, low + 1), high - 1, 1e18))
-        last, turn = point, turn + 1
-    return low
-
-
-def _on_power_law(first: tuple[int, float], second: tuple[int, float], target: float) -> float:
-    """Where the power law through two points (steps, epsilon) reaches the target."""
-    (n1, e1), (n2, e2) = first, second
-    slope = 0.5
-    if n1 != n2 and 0 < e1 != e2 > 0 and math.isfinite(e1 + e2):
-        slope = min(max(math.log(e2 / e1) / math.log(n2 / n1), 0.2), 2.0)
-    if not (math.isfinite(e2) and e2 > 0 and target > 0):
-        return (n1 + n2) / 2
-    return n2 * (target / e2) ** (1 / slope)
+    low, high = 0, min(max(guess, 1), limit)
+    while high < limit and fits(high):
+        low, high = high, min(high + max(high // 8, 1), limit) if guess else min(2 * high, limit)
+    return low + largest(lambda more: fits(low + more), high - low)
 
 
 def affordable_together(
@@ -226,15 +206,15 @@ def affordable_together(
     *,
     within: Collection[str] | None = None,
 ) -> int:
-    """How many of `count` more steps, each one update of all `updates`, stay within a budget.
+    """Returns how many of `count` more steps fit a budget, each one update of all `updates`.
 
     Args:
-        state: what is counted already.
+        state: the updates that are counted already.
         updates: phases of the ledger that each step takes one update of.
         count: steps wanted, >= 0.
         target_epsilon: the budget, by PLD.
         delta: in [1e-10, 1).
-        within: the phases that share the budget; None for all of them.
+        within: the phases that share the budget; None for all.
     """
 
     def fits(more: int) -> bool:
@@ -245,11 +225,11 @@ def affordable_together(
     return largest(fits, count)
 
 
-def largest(fits: Callable[[int], bool], most: int) -> int:
-    """The largest number in [0, most] that fits, where a smaller one always does; 0 if none."""
-    if most == 0 or fits(most):
-        return most
-    low, high = 0, most
+def largest(fits: Callable[[int], bool], limit: int) -> int:
+    """Returns the largest number in [0, limit] that fits, if smaller ones always do; 0 if none."""
+    if limit == 0 or fits(limit):
+        return limit
+    low, high = 0, limit
     while high - low > 1:
         middle = (low + high) // 2
         low, high = (middle, high) if fits(middle) else (low, middle)

@@ -1,4 +1,4 @@
-"""Epsilon of a run and of its phases, true at the delta that is asked for. No TensorFlow.
+"""Epsilon of a run and of its phases at a given delta. Loads no TensorFlow.
 
 Two accountants: "pld" (privacy loss distributions, tight) and "rdp" (Renyi, looser and fast).
 Both are upper bounds. Values are cached.
@@ -19,15 +19,15 @@ from tf_mtl_privacy.privacy.noise_record import UPDATE_TAIL, reach
 
 ACCOUNTANTS = ("pld", "rdp")
 # Intervals of the grid of privacy losses, in standard deviations of one update's loss. The second
-# is a multiple of the first, so its epsilon is never below.
+# is a multiple of the first, so its epsilon is never smaller.
 FINE, SEARCH = 0.03, 0.06
 # No finer grid than needed where epsilon is large: (up to this epsilon, interval).
 _LARGEST_INTERVALS = ((4.0, 1.0), (20.0, 4.0), (100.0, 8.0), (math.inf, 64.0))
-# Grids of rare but large losses would be longer; theirs is coarser.
-_MOST_POINTS = 100_000
+# Rare but large losses would need longer grids; theirs are coarser.
+_MAX_POINTS = 100_000
 # Intervals are this times a power of two.
 _UNIT = 1e-4
-# Above this there is nothing left to be exact about, and the grid would not fit into memory.
+# Above this epsilon protects nothing, and the grid would not fit into memory.
 _HOPELESS = 1000.0
 
 
@@ -39,23 +39,24 @@ def epsilon(
     images_per_person: int = 1,
     interval: float = FINE,
 ) -> float:
-    """Returns the epsilon of all phases together: the reported pair (epsilon, delta) is true.
+    """Computes the epsilon of all phases together; the pair (epsilon, delta) holds.
 
-    With tau the chance that any update departs from the ideal mechanism (`Phase.departure`: a
-    Poisson batch overflows, or noise lies beyond the generator's reach), (1 + e^epsilon) tau is
-    part of delta: the accountant is asked at a delta that leaves room for it.
+    Let tau be the probability that any update departs from the ideal mechanism
+    (`MechanismRun.departure`: a Poisson batch overflows, or noise is beyond the generator's reach).
+    (1 + e^epsilon) tau is part of delta, so the accountant is asked at a delta that leaves room
+    for it.
 
     Args:
-        phases: what ran; their Poisson batches and noise are independent.
+        phases: updates that ran; their Poisson batches and noise are independent.
         delta: in [1e-10, 1).
         accountant: "pld" or "rdp".
-        images_per_person: 1 for the epsilon of an image; m > 1 for that of a person with at most m
-            images; 0 for a person with any number of them, which has none.
-        interval: grid of the PLD accountant, `FINE` or `SEARCH`; its error is some 0.02 % and
-            0.06 % of epsilon, and more where losses are rare and large (q below 1e-4, say).
+        images_per_person: 1 for the epsilon of an example; m > 1 for that of a person with at most
+            m examples; 0 for a person with any number of them, who has no finite epsilon.
+        interval: grid of the PLD accountant, `FINE` or `SEARCH`; its error is about 0.02 % and
+            0.06 % of epsilon, and more if losses are rare and large (q below 1e-4, say).
 
     Returns:
-        Epsilon >= 0, 0 where nothing ran, infinite for the reasons that `why_infinite` gives.
+        Epsilon >= 0; 0 if nothing ran; infinite for the reasons that `why_infinite` gives.
 
     Raises:
         UsageError: delta or the accountant's name is out of range.
@@ -81,7 +82,7 @@ def _epsilon(
     def at(inner: float) -> float:
         return _accounted(phases, inner, accountant, images, interval)
 
-    # The tables differ by the departure on either side: delta + tau + e^epsilon * tau.
+    # Both tables depart from the ideal: delta + tau + e^epsilon * tau.
     return _largest_inner(at, lambda value: delta - (1 + math.exp(value)) * departure, delta)
 
 
@@ -97,11 +98,11 @@ def _accounted(
 
 
 def _grid(phases: tuple[MechanismRun, ...], images: int, renyi: float, interval: float) -> float:
-    """The interval of privacy losses.
+    """Chooses the interval of the grid of privacy losses.
 
-    Rounding to a grid adds to each loss a variance of up to a quarter of the interval squared. A
-    fixed share of one update's standard deviation therefore costs the same share of epsilon after
-    any number of updates, and whatever epsilon is.
+    Rounding to a grid adds to each loss a variance of up to a quarter of the interval squared. So
+    a fixed share of one update's standard deviation costs the same share of epsilon after any
+    number of updates, for any epsilon.
     """
     wanted = interval * min(_deviation(phase, images) for phase in phases)
     if interval <= FINE or images > 1:
@@ -109,11 +110,11 @@ def _grid(phases: tuple[MechanismRun, ...], images: int, renyi: float, interval:
         # The grid of a person's losses is slow to make.
         wanted = min(wanted, max(largest, 4.0 if images > 1 else 0.0) * _UNIT)
     longest = max(_longest_loss(phase, images) for phase in phases)
-    return max(_rounded_down(wanted), _rounded_down(longest / _MOST_POINTS))
+    return max(_rounded_down(wanted), _rounded_down(longest / _MAX_POINTS))
 
 
 def _longest_loss(phase: MechanismRun, images: int) -> float:
-    """The largest privacy loss of one update, apart from a mass below e^-50."""
+    """Returns the largest privacy loss of one update, apart from a mass below e^-50."""
     noise, q = phase.mechanism.noise_multiplier, phase.mechanism.sampling_probability
     if phase.mechanism.sampling != POISSON:
         noise, q = noise / math.sqrt(phase.exposures), 1.0
@@ -121,16 +122,15 @@ def _longest_loss(phase: MechanismRun, images: int) -> float:
 
 
 def _deviation(phase: MechanismRun, images: int) -> float:
-    """About the standard deviation of one update's privacy loss.
+    """Estimates the standard deviation of one update's privacy loss.
 
-    With little noise rare large losses make up most of it; something smaller then resolves the
-    others.
+    With little noise, rare large losses dominate it; a smaller value then resolves the others.
     """
     noise, q = phase.mechanism.noise_multiplier, phase.mechanism.sampling_probability
     if phase.mechanism.sampling != POISSON:
         return images * math.sqrt(phase.exposures) / noise
     inverse = noise**-2
-    # Linear in the loss's argument, and its root mean square; equal where noise is large.
+    # Linear in the loss's argument, and its root mean square; equal if noise is large.
     linear, square = q / noise, 1 / noise
     if inverse < 50:
         square = min(square, q * math.sqrt(math.expm1(inverse)))
@@ -138,25 +138,19 @@ def _deviation(phase: MechanismRun, images: int) -> float:
 
 
 def _rounded_down(interval: float) -> float:
-    """The largest 1e-4 times a power of two that is at most `interval`."""
+    """Returns the largest 1e-4 times a power of two that is at most `interval`."""
     return math.ldexp(_UNIT, math.floor(math.log2(interval / _UNIT)))
 
 
 def why_infinite(phases: Sequence[MechanismRun], delta: float, images_per_person: int = 1) -> str:
-    """Returns why `epsilon` is infinite, in words that follow "inf: ".
-
-    Args:
-        phases: what ran.
-        delta: what epsilon was asked for.
-        images_per_person: as in `epsilon`.
-    """
+    """Returns why `epsilon` of the same arguments is infinite, in words that follow "inf: "."""
     ran = [phase for phase in phases if phase.exposures]
     if any(phase.mechanism.noise_multiplier == 0 for phase in ran):
         return "updates without noise protect nothing"
     if images_per_person < 1:
         return "the number of images per person is not bounded (--max_images_per_person)"
     ideal = _accounted(tuple(ran), delta, "rdp", images_per_person, FINE)
-    # What is left for one update, if its part of delta may be a tenth.
+    # Room for one update, if its part of delta may be a tenth.
     steps = sum(phase.steps for phase in ran)
     room = math.log(0.1 * delta / max(steps, 1)) - ideal
     full = max((phase.mechanism.overflow_probability for phase in ran), default=0.0)
@@ -174,7 +168,7 @@ def why_infinite(phases: Sequence[MechanismRun], delta: float, images_per_person
 
 
 def why_no_less_noise(phases: Sequence[MechanismRun], delta: float) -> str:
-    """Returns why no epsilon holds with 1 % less noise; empty where one does."""
+    """Returns why no epsilon holds with 1 % less noise; empty if one does."""
     less = [
         dataclasses.replace(
             phase,
@@ -190,30 +184,29 @@ def why_no_less_noise(phases: Sequence[MechanismRun], delta: float) -> str:
 def replace_one_epsilon(
     phases: Sequence[MechanismRun], delta: float, accountant: str = "pld"
 ) -> float:
-    """An upper bound on the epsilon of replacing one row by another one.
+    """Bounds the epsilon of replacing one row by another from above.
 
-    With Poisson sampling it is taking a row away and adding one: (2 epsilon, (1 + e^epsilon)
-    delta) by group privacy (Vadhan 2017, lemma 2.2). With shuffled epochs the new row stands in
-    the old one's place and moves its batch's sum by at most 2 clip norms.
+    With Poisson sampling, replacing is removing one row and adding one: (2 epsilon, (1 + e^epsilon)
+    delta) by group privacy (Vadhan 2017, lemma 2.2). With shuffled epochs the new row takes the
+    old one's place and moves its batch's sum by at most 2 clip norms.
     """
     if all(phase.mechanism.sampling != POISSON for phase in phases if phase.steps):
         return epsilon(phases, delta, accountant, images_per_person=2)
     ran = tuple(phase for phase in phases if phase.exposures)
-    found = _largest_inner(
+    return 2 * _largest_inner(
         lambda inner: _epsilon(ran, inner, accountant, 1, FINE),
         lambda value: delta / (1 + math.exp(value)),
         delta / 2,
     )
-    return 2 * found
 
 
 def _largest_inner(
     at: Callable[[float], float], room: Callable[[float], float], start: float
 ) -> float:
-    """`at(x)` for the largest x <= start with x <= room(at(x)); infinite where there is none.
+    """Returns `at(x)` for the largest x <= start with x <= room(at(x)); infinite if there is none.
 
-    `at` and `room` both fall, so x = room(at(x)) iterated from above falls towards that x; it is
-    shrunk by a little in each turn, so that the iteration ends where the condition holds.
+    `at` and `room` both decrease, so x = room(at(x)) iterated from above decreases towards that x.
+    Each turn shrinks x a little more, so the iteration ends where the condition holds.
     """
     inner = start
     for _ in range(200):

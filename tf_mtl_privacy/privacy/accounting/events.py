@@ -1,6 +1,6 @@
-"""What is accounted for: a noisy update, how often it ran, and the rules that come before numbers.
+"""Mechanisms that are accounted for, and closed-form rules of noise, steps and delta.
 
-No dp-accounting here: the ledger and a command's help use this and have to start at once.
+Loads no dp-accounting, because the ledger and a command's help must start at once.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from collections.abc import Sequence
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.noise_record import UPDATE_TAIL
 
-# An epsilon below this share of its target is reported: more noise was needed than for the target.
+# Share of the target below which an epsilon is reported: it needed more noise than the target.
 FAR_BELOW = 0.98
 
 POISSON, SHUFFLED_EPOCHS = "poisson", "shuffled_epochs"
 SAMPLINGS = (POISSON, SHUFFLED_EPOCHS)
-# Below this the numerical convolutions of the PLD accountant are no longer exact enough.
+# Below this the numerical convolutions of the PLD accountant are not exact enough.
 SMALLEST_DELTA = 1e-10
 
 
@@ -28,9 +28,9 @@ class SampledGaussian:
     Attributes:
         noise_multiplier: z, noise standard deviation over clip norm, >= 0 (0 has no epsilon).
         sampling_probability: q in (0, 1]; for shuffled epochs batch size over rows.
-        sampling: "poisson", or "shuffled_epochs" (no amplification: see `Phase.exposures`).
-        rows: N, most rows of the table; public. 0 means unknown.
-        overflow_probability: chance that a Poisson batch loses rows for want of places, in [0, 1).
+        sampling: "poisson", or "shuffled_epochs" (no amplification: see `MechanismRun.exposures`).
+        rows: N, public upper bound on the rows of the table. 0 means unknown.
+        overflow_probability: probability that a Poisson batch is full and loses rows, in [0, 1).
     """
 
     noise_multiplier: float
@@ -67,9 +67,9 @@ class MechanismRun:
 
     Attributes:
         mechanism: the update.
-        steps: how many ran (or count as run), >= 0.
+        steps: updates that ran (or count as run), >= 0.
         passes: for shuffled epochs, how often a row may have been used; by default steps over
-            steps per epoch, rounded up. An interrupted run goes over rows again and has more.
+            steps per epoch, rounded up. An interrupted run repeats rows and has more.
     """
 
     mechanism: SampledGaussian
@@ -82,7 +82,7 @@ class MechanismRun:
 
     @property
     def exposures(self) -> int:
-        """How many noisy sums a row may be part of: all with Poisson sampling, one per epoch."""
+        """Noisy sums that a row may be part of: all with Poisson sampling, else one per pass."""
         if self.mechanism.sampling == POISSON:
             return self.steps
         if self.passes is not None:
@@ -91,28 +91,28 @@ class MechanismRun:
 
     @property
     def overflow(self) -> float:
-        """Chance that any of its batches lost rows (union bound)."""
+        """Probability that any of its batches lost rows (union bound)."""
         return min(1.0, self.steps * self.mechanism.overflow_probability)
 
     @property
     def departure(self) -> float:
-        """Chance that any update differs from the ideal mechanism (union bound).
+        """Probability that any update differs from the ideal mechanism (union bound).
 
-        Either its batch lost rows, or its noise should have been beyond the generator's reach.
+        Either its batch lost rows, or ideal noise would have been beyond the generator's reach.
         """
         return min(1.0, self.steps * (self.mechanism.overflow_probability + UPDATE_TAIL))
 
 
 def steps_per_epoch(sampling_probability: float) -> int:
-    """Steps in which a row is drawn once on average: 1/q, rounded up."""
+    """Returns the steps in which a row is drawn once on average: 1/q, rounded up."""
     # The division may end a rounding error above a whole number.
     return max(1, math.ceil(1.0 / sampling_probability - 1e-9))
 
 
 def planned_steps(epochs: float, sampling_probability: float) -> int:
-    """Returns the updates of so many epochs, as training takes them and the calculator counts them.
+    """Returns the updates of a number of epochs, for training and for the calculator alike.
 
-    Each epoch has `steps_per_epoch` updates; a part of one is rounded up.
+    Each epoch has `steps_per_epoch` updates; a fraction of an epoch is rounded up.
 
     Args:
         epochs: >= 0.
@@ -123,27 +123,27 @@ def planned_steps(epochs: float, sampling_probability: float) -> int:
 
 
 def adjacency(phases: Sequence[MechanismRun]) -> str:
-    """Which data sets the epsilon compares.
+    """Names the pairs of data sets that the epsilon compares.
 
-    "add_or_remove_one": a row is there or not. With shuffled epochs taking a row away would move
-    others into other batches, so there a row is its values or an empty row: "zero_out_one".
+    "add_or_remove_one": with and without a row. With shuffled epochs, removing a row would move
+    others into other batches, so a row is replaced by an empty one: "zero_out_one".
     """
     shuffled = any(phase.mechanism.sampling == SHUFFLED_EPOCHS for phase in phases if phase.steps)
     return "zero_out_one" if shuffled else "add_or_remove_one"
 
 
 def merged_noise(noise_multipliers: Sequence[float]) -> float:
-    """The one noise multiplier of several Gaussian mechanisms on the same batch.
+    """Returns the noise multiplier of several Gaussian mechanisms on the same batch.
 
-    z = (sum z_i^-2)^(-1/2): they are one Gaussian mechanism on the gradients side by side, each
+    z = (sum z_i^-2)^(-1/2): they are one Gaussian mechanism on the concatenated gradients, each
     divided by its own clip norm and noise. They must be accounted for as this one event, sampled
-    once; accounting for each by itself assumes batches of their own.
+    once; accounting for each separately assumes separate batches.
 
     Args:
         noise_multipliers: each > 0, at least one.
 
     Raises:
-        UsageError: there is none, or one is not positive.
+        UsageError: none given, or one is not positive.
     """
     if not noise_multipliers or not all(z > 0 for z in noise_multipliers):
         raise UsageError(f"noise multipliers {list(noise_multipliers)}: expected each > 0")
@@ -151,21 +151,21 @@ def merged_noise(noise_multipliers: Sequence[float]) -> float:
 
 
 def largest_delta(rows: int) -> float:
-    """min(1e-5, 1/(2N)): a larger delta would allow giving whole rows away. Without N, 1e-5."""
+    """Returns min(1e-5, 1/(2N)), or 1e-5 without N: a larger delta would allow releasing rows."""
     return min(1e-5, 0.5 / rows) if rows else 1e-5
 
 
 def check_delta(delta: float, rows: int) -> None:
-    """Refuses a delta that says too little about `rows` rows, or is too small to compute with.
+    """Refuses a delta that is too large for `rows` rows, or too small to compute with.
 
     Raises:
         UsageError: it is above min(1e-5, 1/(2N)) or below 1e-10.
     """
-    most = largest_delta(rows)
+    largest = largest_delta(rows)
     # A delta copied from a printed 1/(2N) may be off in its last digit.
-    if not delta <= most * (1 + 1e-9):
-        reason = f", which is 1/(2N) for {rows:,} rows" if most < 1e-5 else ""
-        raise UsageError(f"--delta={delta:g}: expected at most {most:.3g}{reason}")
+    if not delta <= largest * (1 + 1e-9):
+        reason = f", which is 1/(2N) for {rows:,} rows" if largest < 1e-5 else ""
+        raise UsageError(f"--delta={delta:g}: expected at most {largest:.3g}{reason}")
     if delta < SMALLEST_DELTA:
         raise UsageError(
             f"--delta={delta:g}: expected at least {SMALLEST_DELTA:g}; below it the accounting's "
@@ -174,14 +174,43 @@ def check_delta(delta: float, rows: int) -> None:
 
 
 def paper_noise(epsilon: float, delta: float) -> float:
-    """The paper's rule for one step, sqrt(2 ln(1.25/delta)) / epsilon, as a noise multiplier.
+    """Returns the noise multiplier of the textbook rule for a single step.
 
-    A reference line only: it ignores composition and sampling, and is proven for epsilon < 1
-    (Dwork and Roth 2014, theorem A.1).
+    sqrt(2 ln(1.25/delta)) / epsilon (Dwork and Roth 2014, theorem A.1), proven for epsilon < 1. A
+    reference only: it ignores composition and sampling.
     """
     return math.sqrt(2 * math.log(1.25 / delta)) / epsilon
 
 
 def paper_epsilon(noise_multiplier: float, delta: float) -> float:
-    """The epsilon of one step by `paper_noise`; infinite without noise."""
+    """Returns the epsilon of a single step by `paper_noise`; infinite without noise."""
     return paper_noise(noise_multiplier, delta) if noise_multiplier else math.inf
+
+
+def capacity_bits(entries: int, deviation: float, draws: int = 1) -> float:
+    """Bounds the bits that features of power 1 per entry under Gaussian noise carry of their input.
+
+    `entries / 2 * log2(1 + draws / deviation^2)`: the capacity of parallel Gaussian channels with
+    a common power constraint (Cover and Thomas, "Elements of Information Theory", sections 9.1
+    and 9.4; equal noise, so equal shares are best). It bounds the mutual information of features
+    and input, hence of features and any label, whatever the encoder is. It grows with every
+    further draw for the same input, because their mean has less noise.
+
+    The bound is for ideal noise. Float32 noise lies on a lattice: with the encoder and a list of
+    candidate inputs, the last bits may reveal which of them it was.
+
+    Args:
+        entries: numbers in the features of one input, >= 1.
+        deviation: standard deviation of the noise, >= 0; without noise there is no bound (inf).
+        draws: number of releases of the features of the same input, >= 1.
+
+    Raises:
+        ValueError: a number out of range.
+    """
+    if entries < 1 or draws < 1 or not deviation >= 0.0:
+        raise ValueError(
+            f"Expected entries={entries} >= 1, draws={draws} >= 1, deviation={deviation} >= 0"
+        )
+    if deviation == 0.0:
+        return math.inf
+    return 0.5 * entries * math.log2(1.0 + draws / deviation**2)

@@ -1,6 +1,4 @@
-"""Privacy loss distributions of phases, by dp-accounting, for a row and for a person's rows.
-
-The pair of distributions behind a person's epsilon: a Gaussian, and a mixture of Gaussians.
+"""Privacy loss distributions of phases by dp-accounting, for a row and for a person's rows.
 
 Of a person's m rows, k ~ Binomial(m, q) are in a Poisson batch, and they move the clipped sum by
 at most k clip norms. The pair N(0, z^2) and sum_k P(k) N(k, z^2) dominates one update with these
@@ -21,108 +19,22 @@ from scipy.special import log_ndtr, logsumexp
 
 from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun
 
-# What lies further out than this (in standard deviations) has less than e^-50 of the mass.
+# Mass further out than this (in standard deviations) is below e^-50.
 _REACH = 9.85
 _DROPPED = math.exp(-50)
-
-
-def mixture_loss(
-    x: np.ndarray, m: int, q: float, noise: float, dropped: float = _DROPPED
-) -> np.ndarray:
-    """log of the mixture's density over that of N(0, z^2), `[N]`: increasing and convex in x.
-
-    Components whose weights sum to less than `dropped` are left out. High moments feel even those,
-    so Renyi accounting has to keep them.
-    """
-    return np.asarray(logsumexp(_exponents(x, m, q, noise, dropped), axis=-1))
-
-
-def loss_range(m: int, q: float, noise: float, removed: bool) -> tuple[float, float]:
-    """Least and largest privacy loss, apart from a mass below e^-50."""
-    most = len(_log_weights(m, q)) - 1
-    ends = mixture_loss(np.array([-_REACH * noise, most + _REACH * noise]), m, q, noise)
-    return (ends[0], ends[1]) if removed else (-ends[1], -ends[0])
-
-
-def hockey_stick(epsilons: np.ndarray, m: int, q: float, noise: float, removed: bool) -> np.ndarray:
-    """Delta at each epsilon, `[N]` in [0, 1], non-increasing.
-
-    Args:
-        epsilons: `[N]`, ascending, of either sign.
-        m: rows of the person, >= 1.
-        q: sampling probability, in (0, 1].
-        noise: z > 0.
-        removed: from the mixture to the Gaussian (rows vanish), or the other way.
-    """
-    x = _where_loss_is(epsilons if removed else -epsilons, m, q, noise)
-    sign = 1.0 if removed else -1.0
-    log_weights = _log_weights(m, q)
-    k = np.arange(len(log_weights))
-    # Mass of the side of x where the loss is above epsilon.
-    mixture = logsumexp(log_ndtr(sign * (k - x[:, None]) / noise) + log_weights, axis=-1)
-    plain = log_ndtr(-sign * x / noise)
-    upper, lower = (mixture, plain) if removed else (plain, mixture)
-    with np.errstate(invalid="ignore"):
-        deltas = np.exp(upper) * -np.expm1(np.minimum(epsilons + lower - upper, 0.0))
-    # What the mixture dropped counts as lost; that it is missing below only raises delta.
-    deltas = np.nan_to_num(deltas) + (_DROPPED if removed else 0.0)
-    # Rounding errors are turned to the safe side.
-    return np.clip(np.maximum.accumulate(deltas[::-1])[::-1], 0.0, 1.0)
-
-
-def _exponents(
-    x: np.ndarray, m: int, q: float, noise: float, dropped: float = _DROPPED
-) -> np.ndarray:
-    log_weights = _log_weights(m, q, dropped)
-    k = np.arange(len(log_weights))
-    return (2 * np.multiply.outer(x, k) - k**2) / (2 * noise**2) + log_weights
-
-
-def _log_weights(m: int, q: float, dropped: float = _DROPPED) -> np.ndarray:
-    """log P(k) of Binomial(m, q) for k = 0, 1, ... as far as a mass of `dropped` is beyond."""
-    if q == 1.0:
-        return np.where(np.arange(m + 1) == m, 0.0, -np.inf)
-    weights = np.array(
-        [
-            math.log(math.comb(m, k)) + k * math.log(q) + (m - k) * math.log1p(-q)
-            for k in range(m + 1)
-        ]
-    )
-    beyond = np.cumsum(np.exp(weights[::-1]))[::-1]
-    return weights[beyond > dropped]
-
-
-def _where_loss_is(values: np.ndarray, m: int, q: float, noise: float) -> np.ndarray:
-    """Solves loss(x) = value by Newton's method; -inf where the loss is above it everywhere."""
-    k = np.arange(len(_log_weights(m, q)))
-    grid = np.linspace(-(_REACH + 1) * noise, k[-1] + (_REACH + 1) * noise, 20_001)
-    x = np.interp(values, mixture_loss(grid, m, q, noise), grid)
-    for _ in range(4):
-        exponents = _exponents(x, m, q, noise)
-        top = exponents.max(axis=-1)
-        weights = np.exp(exponents - top[:, None])
-        total = weights.sum(axis=-1)
-        slope = (weights * k).sum(axis=-1) / total / noise**2
-        gap = top + np.log(total) - values
-        x = x - np.divide(gap, slope, out=np.zeros_like(x), where=slope > 0)
-        x = np.clip(x, grid[0], grid[-1])
-    # Left of log P(k = 0) there is no such x: every outcome has a larger loss.
-    return np.where(values <= _log_weights(m, q)[0], -np.inf, x)
-
-
-# What rounding in a Fourier transform may take off delta, for each composed update. Against the
+# Bound on the rounding of a Fourier transform in delta, for each composed update. Compared with the
 # same transforms in long double it was at most 2.4e-16 (107 random mechanisms, 10^2 to 2 10^6
-# updates); the sign is random.
+# updates), of random sign.
 _ROUNDING = 2.0**-50
 
 
 def epsilon_of(
     phases: Sequence[MechanismRun], delta: float, rows_each: int, interval: float
 ) -> float:
-    """The smallest epsilon at `delta` of all phases together, rounded up by the discretization.
+    """Returns the smallest epsilon at `delta` of all phases, rounded up by the discretization.
 
-    Doroshenko et al. 2022 (connect the dots), composition by FFT, whose rounding errors are taken
-    off delta.
+    Doroshenko et al. 2022 (connect the dots), composition by FFT; its rounding errors are
+    subtracted from delta.
 
     Args:
         phases: at least one with steps > 0; every noise multiplier > 0.
@@ -131,7 +43,7 @@ def epsilon_of(
         interval: step of the grid of privacy losses; a finer one is slower and tighter.
 
     Returns:
-        Epsilon >= 0; infinite where rounding errors leave nothing of delta.
+        Epsilon >= 0; infinite if rounding errors leave nothing of delta.
     """
     exact = delta - _ROUNDING * sum(phase.exposures for phase in phases)
     if exact <= 0:
@@ -169,17 +81,98 @@ def _phase(phase: MechanismRun, rows_each: int, interval: float) -> Any:
 
 
 def group_pld(rows_each: int, q: float, noise: float, interval: float) -> Any:
-    """One Poisson-sampled Gaussian update, where `rows_each` rows appear or vanish together.
-
-    The pair of distributions that dominates it is in gaussian_mixture.py.
-    """
+    """Returns the losses of one Poisson-sampled Gaussian update for `rows_each` rows together."""
     pmfs = []
     for removed in (True, False):
-        least, most = loss_range(rows_each, q, noise, removed)
-        low, high = math.floor(least / interval), math.ceil(most / interval)
+        smallest, largest = loss_range(rows_each, q, noise, removed)
+        low, high = math.floor(smallest / interval), math.ceil(largest / interval)
         epsilons = np.arange(low, high + 1) * interval
         deltas = hockey_stick(epsilons, rows_each, q, noise, removed)
         pmfs.append(
             pld_pmf.create_pmf_pessimistic_connect_dots_fixed_gap(interval, low, high, deltas)
         )
     return privacy_loss_distribution.PrivacyLossDistribution(*pmfs)
+
+
+def mixture_loss(
+    x: np.ndarray, m: int, q: float, noise: float, dropped: float = _DROPPED
+) -> np.ndarray:
+    """Returns log of the mixture's density over N(0, z^2)'s, `[N]`: increasing and convex in x.
+
+    Components whose weights sum to less than `dropped` are left out. They matter for high moments,
+    so Renyi accounting keeps them.
+    """
+    return np.asarray(logsumexp(_exponents(x, m, q, noise, dropped), axis=-1))
+
+
+def loss_range(m: int, q: float, noise: float, removed: bool) -> tuple[float, float]:
+    """Returns the smallest and largest privacy loss, apart from a mass below e^-50."""
+    last = len(_log_weights(m, q)) - 1
+    ends = mixture_loss(np.array([-_REACH * noise, last + _REACH * noise]), m, q, noise)
+    return (ends[0], ends[1]) if removed else (-ends[1], -ends[0])
+
+
+def hockey_stick(epsilons: np.ndarray, m: int, q: float, noise: float, removed: bool) -> np.ndarray:
+    """Returns delta at each epsilon, `[N]` in [0, 1], non-increasing.
+
+    Args:
+        epsilons: `[N]`, ascending, of either sign.
+        m: rows of the person, >= 1.
+        q: sampling probability, in (0, 1].
+        noise: z > 0.
+        removed: from the mixture to the Gaussian (rows removed), or the other way round.
+    """
+    x = _where_loss_is(epsilons if removed else -epsilons, m, q, noise)
+    sign = 1.0 if removed else -1.0
+    log_weights = _log_weights(m, q)
+    k = np.arange(len(log_weights))
+    # Mass on the side of x where the loss is above epsilon.
+    mixture = logsumexp(log_ndtr(sign * (k - x[:, None]) / noise) + log_weights, axis=-1)
+    plain = log_ndtr(-sign * x / noise)
+    upper, lower = (mixture, plain) if removed else (plain, mixture)
+    with np.errstate(invalid="ignore"):
+        deltas = np.exp(upper) * -np.expm1(np.minimum(epsilons + lower - upper, 0.0))
+    # Dropped components count as lost; their absence below only raises delta.
+    deltas = np.nan_to_num(deltas) + (_DROPPED if removed else 0.0)
+    # Rounding errors go to the safe side.
+    return np.clip(np.maximum.accumulate(deltas[::-1])[::-1], 0.0, 1.0)
+
+
+def _exponents(
+    x: np.ndarray, m: int, q: float, noise: float, dropped: float = _DROPPED
+) -> np.ndarray:
+    log_weights = _log_weights(m, q, dropped)
+    k = np.arange(len(log_weights))
+    return (2 * np.multiply.outer(x, k) - k**2) / (2 * noise**2) + log_weights
+
+
+def _log_weights(m: int, q: float, dropped: float = _DROPPED) -> np.ndarray:
+    """Returns log P(k) of Binomial(m, q) for k = 0, 1, ... up to a remaining mass of `dropped`."""
+    if q == 1.0:
+        return np.where(np.arange(m + 1) == m, 0.0, -np.inf)
+    weights = np.array(
+        [
+            math.log(math.comb(m, k)) + k * math.log(q) + (m - k) * math.log1p(-q)
+            for k in range(m + 1)
+        ]
+    )
+    beyond = np.cumsum(np.exp(weights[::-1]))[::-1]
+    return weights[beyond > dropped]
+
+
+def _where_loss_is(values: np.ndarray, m: int, q: float, noise: float) -> np.ndarray:
+    """Solves loss(x) = value by Newton's method; -inf if the loss is above it everywhere."""
+    k = np.arange(len(_log_weights(m, q)))
+    grid = np.linspace(-(_REACH + 1) * noise, k[-1] + (_REACH + 1) * noise, 20_001)
+    x = np.interp(values, mixture_loss(grid, m, q, noise), grid)
+    for _ in range(4):
+        exponents = _exponents(x, m, q, noise)
+        top = exponents.max(axis=-1)
+        weights = np.exp(exponents - top[:, None])
+        total = weights.sum(axis=-1)
+        slope = (weights * k).sum(axis=-1) / total / noise**2
+        gap = top + np.log(total) - values
+        x = x - np.divide(gap, slope, out=np.zeros_like(x), where=slope > 0)
+        x = np.clip(x, grid[0], grid[-1])
+    # No such x for values up to log P(k = 0): every outcome has a larger loss.
+    return np.where(values <= _log_weights(m, q)[0], -np.inf, x)

@@ -1,7 +1,7 @@
-"""Ghost clipping of LayerNormalization and GroupNormalization: their scale and offset.
+"""Layer rules of LayerNormalization and GroupNormalization.
 
-Each row gets its own copy of gamma and beta; the gradients of the copies are the per-example
-gradients. They are by-products of the backward pass, so nothing else is kept for them.
+Each row gets its own copy of gamma and beta. The gradients of the copies are the per-example
+gradients, by-products of the backward pass, so nothing else is saved for them.
 """
 
 from __future__ import annotations
@@ -10,38 +10,43 @@ import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import keras
 import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.clipping.contribution import Contribution, instantiated
-from tf_mtl_privacy.privacy.clipping.request import by_chunks
+from tf_mtl_privacy.privacy.clipping.contribution import Contribution, by_chunks, instantiated
+from tf_mtl_privacy.privacy.clipping.rules import Pass, Watch, refusal, register_layer_rule
 
-Gradients = list[tf.Tensor]
-
-
-def check_layer(layer: Any) -> None:
-    """Refuses a LayerNormalization whose statistics mix examples, or of the deprecated kind."""
-    if 0 in layer.axis:
-        raise UsageError(
-            f"layer {layer.name} (LayerNormalization): axis={layer.axis} mixes examples, so no "
-            "clipping bounds one of them; leave axis 0 out"
-        )
-    if layer.rms_scaling:
-        raise UsageError(
-            f"layer {layer.name} (LayerNormalization): rms_scaling is not known to ghost "
-            "clipping; use clipping='vectorized'"
-        )
+_VARIABLES = ("gamma", "beta")
+Tensors = list[tf.Tensor]
 
 
-def layer_forward(layer: Any, x: tf.Tensor, copies: list[tf.Tensor]) -> tf.Tensor:
-    """`[B, ...]` and `row_copies` -> normalised, scaled and shifted; Ba et al. 2016."""
+def _forward(normalize: Callable[[Any, tf.Tensor, Tensors], tf.Tensor]) -> Callable[..., Pass]:
+    """Watches a copy of the weights for each row and normalises with these."""
+
+    def forward(layer: Any, x: tf.Tensor, watch: Watch) -> Pass:
+        copies = row_copies(layer, x)
+        watch(copies)
+        return Pass(None, copies, normalize(layer, x, copies))
+
+    return forward
+
+
+def row_copies(layer: Any, x: tf.Tensor) -> Tensors:
+    """Returns gamma and beta, where present, repeated for each of the `B` rows."""
+    values = (tf.convert_to_tensor(variable.value) for variable in _weights(layer))
+    return [tf.repeat(value[tf.newaxis], tf.shape(x)[0], axis=0) for value in values]
+
+
+def layer_forward(layer: Any, x: tf.Tensor, copies: Tensors) -> tf.Tensor:
+    """Normalises, scales and shifts `[B, ...]` with `row_copies`; Ba et al. 2016."""
     axes = _positive(layer.axis, x.shape.rank)
     shape = [x.shape[i] if i in axes else 1 for i in range(1, x.shape.rank)]
     return _normalized(layer, x, copies, _Axes(axes, [], shape))
 
 
-def group_forward(layer: Any, x: tf.Tensor, copies: list[tf.Tensor]) -> tf.Tensor:
-    """`[B, ...]` and `row_copies` -> normalised, scaled and shifted; Wu and He 2018."""
+def group_forward(layer: Any, x: tf.Tensor, copies: Tensors) -> tf.Tensor:
+    """Normalises, scales and shifts `[B, ...]` with `row_copies`; Wu and He 2018."""
     (axis,) = _positive([layer.axis], x.shape.rank)
     sizes = [-1, *x.shape[1:]]
     split = [*sizes[:axis], layer.groups, sizes[axis] // layer.groups, *sizes[axis + 1 :]]
@@ -52,30 +57,48 @@ def group_forward(layer: Any, x: tf.Tensor, copies: list[tf.Tensor]) -> tf.Tenso
     return tf.reshape(z, sizes)
 
 
-def row_copies(layer: Any, x: tf.Tensor) -> list[tf.Tensor]:
-    """Gamma and beta, those that there are, once for each of the `B` rows: `[B, *shape]` each."""
-    found = []
-    for variable in _variables(layer):
-        value = tf.convert_to_tensor(variable.value)[tf.newaxis]
-        found.append(tf.repeat(value, tf.shape(x)[0], axis=0))
-    return found
+def _check_layer_normalization(layer: Any) -> None:
+    if 0 in layer.axis:
+        raise UsageError(
+            f"layer {layer.name} (LayerNormalization): axis={layer.axis} mixes examples, so no "
+            "clipping bounds one of them; leave axis 0 out"
+        )
+    if layer.rms_scaling:
+        raise refusal(layer, "does not support rms_scaling")
 
 
-def contributions(layer: Any, _: None, gradients: list[tf.Tensor]) -> list[Contribution]:
-    """Of gamma and beta, from the gradients of their `row_copies`; nothing else is kept."""
+@register_layer_rule(
+    keras.layers.GroupNormalization, forward=_forward(group_forward), variables=_VARIABLES
+)
+@register_layer_rule(
+    keras.layers.LayerNormalization,
+    forward=_forward(layer_forward),
+    check=_check_layer_normalization,
+    variables=_VARIABLES,
+)
+def normalization_gradients(layer: Any, _: None, gradients: Tensors) -> list[Contribution]:
+    """Returns gradients of gamma and beta: those of their `row_copies`."""
     return [
         instantiated(variable, gradient)
-        for variable, gradient in zip(_variables(layer), gradients, strict=True)
+        for variable, gradient in zip(_weights(layer), gradients, strict=True)
     ]
 
 
+def _weights(layer: Any) -> list[Any]:
+    return [variable for variable in (layer.gamma, layer.beta) if variable is not None]
+
+
+def _positive(axes: Any, rank: int) -> list[int]:
+    return sorted(axis % rank for axis in axes)
+
+
 class _Axes(NamedTuple):
-    """How the axes of x take part.
+    """Axes of x in a normalisation.
 
     Attributes:
-        inside: one mean and variance are over these.
-        shared: those of them over which gamma does not change either.
-        shape: of gamma beside x, without `B`.
+        inside: axes of one mean and variance.
+        shared: those of them over which gamma is constant, too.
+        shape: of gamma, to broadcast with x, without `B`.
     """
 
     inside: list[int]
@@ -83,14 +106,14 @@ class _Axes(NamedTuple):
     shape: list[int]
 
 
-def _normalized(layer: Any, x: tf.Tensor, copies: list[tf.Tensor], axes: _Axes) -> tf.Tensor:
-    """Normalised with a closed-form gradient, which keeps x and small tensors only.
+def _normalized(layer: Any, x: tf.Tensor, copies: Tensors, axes: _Axes) -> tf.Tensor:
+    """Normalises with a closed-form gradient, which keeps x and small tensors only.
 
-    Autodiff keeps and makes several tensors of the size of x.
+    Automatic differentiation would keep several tensors of the size of x.
     """
 
     @tf.custom_gradient
-    def run(x: tf.Tensor, *copies: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Gradients]]:
+    def run(x: tf.Tensor, *copies: tf.Tensor) -> tuple[tf.Tensor, Callable[..., Tensors]]:
         weights = [tf.reshape(copy, [-1, *axes.shape]) for copy in copies]
         gammas = weights[0] if layer.gamma is not None else None
         mean, inverse = _statistics(x, axes, layer.epsilon)
@@ -99,11 +122,11 @@ def _normalized(layer: Any, x: tf.Tensor, copies: list[tf.Tensor], axes: _Axes) 
         if layer.beta is not None:
             shift += weights[-1]
 
-        def gradients(delta: tf.Tensor) -> Gradients:
+        def gradients(delta: tf.Tensor) -> Tensors:
             to_x, to_gammas, to_betas = _gradients(x, delta, mean, inverse, gammas, axes)
-            found = [to_gammas] if layer.gamma is not None else []
-            found += [to_betas] if layer.beta is not None else []
-            return [to_x, *map(tf.reshape, found, map(tf.shape, copies))]
+            to_copies = [to_gammas] if layer.gamma is not None else []
+            to_copies += [to_betas] if layer.beta is not None else []
+            return [to_x, *map(tf.reshape, to_copies, map(tf.shape, copies))]
 
         return x * factor + shift, gradients
 
@@ -111,15 +134,15 @@ def _normalized(layer: Any, x: tf.Tensor, copies: list[tf.Tensor], axes: _Axes) 
 
 
 def _statistics(x: tf.Tensor, axes: _Axes, epsilon: float) -> tuple[tf.Tensor, tf.Tensor]:
-    """Mean and `1 / sqrt(variance + epsilon)`, to be used beside x."""
+    """Returns mean and `1 / sqrt(variance + epsilon)`, which broadcast with x."""
     mean = _average(x, axes)
     return mean, tf.math.rsqrt(_average(tf.math.squared_difference(x, mean), axes) + epsilon)
 
 
 def _average(x: tf.Tensor, axes: _Axes) -> tf.Tensor:
-    """Over `axes.inside`, which stay: with size 1, or, in groups, one equal value per channel.
+    """Averages over `axes.inside`, kept with size 1, or in groups as one value per channel.
 
-    In groups: positions first and one value per channel take half the time of the plain way.
+    In groups, averaging positions first and keeping channels takes half the time.
     """
     if not axes.shared:
         return tf.reduce_mean(x, axes.inside, keepdims=True)
@@ -137,7 +160,7 @@ def _gradients(
     gammas: tf.Tensor | None,
     axes: _Axes,
 ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-    """With respect to x, and to each row's gamma and beta.
+    """Returns gradients with respect to x, and to each row's gamma and beta.
 
     For n = (x - mean) inverse and g = gamma delta, the first is
     `inverse (g - average(g) - n average(g n))`, averages over `axes.inside`.
@@ -163,7 +186,7 @@ def _gradients(
 def _sums(
     x: tf.Tensor, mean: tf.Tensor, delta: tf.Tensor, axes: list[int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Of delta, and of delta times x - mean: to take off the mean's part later loses digits."""
+    """Sums delta, and delta times (x - mean); subtracting the mean's part later loses digits."""
     if not axes:
         return delta, (x - mean) * delta
 
@@ -172,13 +195,5 @@ def _sums(
         return tf.stack([tf.reduce_sum(part, axes, keepdims=True) for part in parts], 1)
 
     shape = (2, *(1 if i in axes else x.shape[i] for i in range(1, x.shape.rank)))
-    found = by_chunks(both, [x, mean, delta], 2 * x.shape[1:].num_elements(), shape)
-    return found[:, 0], found[:, 1]
-
-
-def _variables(layer: Any) -> list[Any]:
-    return [variable for variable in (layer.gamma, layer.beta) if variable is not None]
-
-
-def _positive(axes: Any, rank: int) -> list[int]:
-    return sorted(axis % rank for axis in axes)
+    sums = by_chunks(both, [x, mean, delta], 2 * x.shape[1:].num_elements(), shape)
+    return sums[:, 0], sums[:, 1]

@@ -1,4 +1,24 @@
-"""Which layers ghost clipping knows, and how each runs and splits its gradient by example."""
+"""Registry of layer rules: how ghost clipping gets the per-example gradients of a layer's weights.
+
+`clipping='ghost'` supports a layer with trainable weights if its class has a rule. Rules for Dense
+and convolutions are in `linear`, for normalisations in `normalization`. Register one for a layer of
+your own with `register_layer_rule`:
+
+    class Scale(keras.layers.Layer):
+        def build(self, shape):
+            self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+
+        def call(self, x):
+            return x * self.scale
+
+    @register_layer_rule(Scale)
+    def scale_gradients(layer, x, delta):
+        return [instantiated(layer.scale, x * delta)]  # x, delta: [B, n] -> [B, n]
+
+`instantiated`, `outer_product` and `sequence_product` of `contribution` describe the gradients of
+one weight. Row i of a gradient must come from row i of the input alone, and be the exact gradient:
+the noise covers no other change. Compare a rule with `clipping='vectorized'`, which needs none.
+"""
 
 from __future__ import annotations
 
@@ -9,118 +29,93 @@ import keras
 import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.clipping import convolution, dense, normalization
 from tf_mtl_privacy.privacy.clipping.contribution import Contribution
 
 Watch = Callable[[Any], None]
+Gradients = Callable[[Any, Any, Any], list[Contribution]]
 
 
 class Pass(NamedTuple):
-    """One layer's forward pass.
+    """Forward pass of one layer.
 
     Attributes:
-        kept: what the gradients need of its input.
-        watched: tensors, watched since before they were used, whose gradients they need.
-        output: before activation.
+        saved: the part of its input that the gradients need.
+        watched: tensors, watched before their use, whose gradients they need.
+        output: of the layer, before its `activation`.
     """
 
-    kept: Any
+    saved: Any
     watched: Any
     output: tf.Tensor
 
 
-class Rule(NamedTuple):
-    """How a kind of layer runs and what its gradients are made of.
+class LayerRule(NamedTuple):
+    """Rule of one class of layers; see `register_layer_rule` for the attributes."""
 
-    Attributes:
-        forward: (layer, its input, `tape.watch`) -> its pass.
-        contributions: (layer, what was kept, gradients of what was watched) -> one per variable.
-        check: raises UsageError where this layer is set to something that the rule cannot do.
-        variables: names of the variables that the rule covers.
-    """
-
-    forward: Callable[[Any, tf.Tensor, Watch], Pass]
-    contributions: Callable[[Any, Any, Any], list[Contribution]]
+    gradients: Gradients
+    forward: Callable[[Any, tf.Tensor, Watch], Pass] | None
     check: Callable[[Any], None]
-    variables: tuple[str, ...]
+    variables: tuple[str, ...] | None
 
 
-def _from_output(forward: Callable[[Any, tf.Tensor], tuple[Any, tf.Tensor]]) -> Any:
-    """For gradients made of the input and of the gradient at the output."""
-
-    def run(layer: Any, x: tf.Tensor, watch: Watch) -> Pass:
-        kept, output = forward(layer, x)
-        watch(output)
-        return Pass(kept, output, output)
-
-    return run
+_RULES: dict[type, LayerRule] = {}
 
 
-def _from_copies(forward: Callable[[Any, tf.Tensor, list[tf.Tensor]], tf.Tensor]) -> Any:
-    """For few weights: each row has its own copy, whose gradient is the per-example gradient."""
+def register_layer_rule(
+    layer_class: type[keras.layers.Layer],
+    *,
+    forward: Callable[[Any, tf.Tensor, Watch], Pass] | None = None,
+    check: Callable[[Any], None] = lambda layer: None,
+    variables: tuple[str, ...] | None = None,
+) -> Callable[[Gradients], Gradients]:
+    """Decorates the function that gives ghost clipping the gradients of a class of layers.
 
-    def run(layer: Any, x: tf.Tensor, watch: Watch) -> Pass:
-        copies = normalization.row_copies(layer, x)
-        watch(copies)
-        return Pass(None, copies, forward(layer, x, copies))
+    The function takes (layer, saved, gradients of the watched tensors) and returns a
+    `Contribution` for each trainable weight of the layer. Without `forward`, `saved` is the
+    layer's input and the gradients are those at its output, both `[B, ...]`.
 
-    return run
-
-
-_KERNEL = ("kernel", "bias")
-_SCALE = ("gamma", "beta")
-# By exact class: a subclass may compute something else.
-_RULES: dict[type, Rule] = {
-    keras.layers.Dense: Rule(
-        _from_output(dense.forward), dense.contributions, lambda layer: None, _KERNEL
-    ),
-    keras.layers.Conv2D: Rule(
-        _from_output(convolution.forward),
-        convolution.contributions,
-        convolution.check,
-        _KERNEL,
-    ),
-    keras.layers.DepthwiseConv2D: Rule(
-        _from_output(convolution.depthwise_forward),
-        convolution.depthwise_contributions,
-        convolution.check,
-        _KERNEL,
-    ),
-    keras.layers.LayerNormalization: Rule(
-        _from_copies(normalization.layer_forward),
-        normalization.contributions,
-        normalization.check_layer,
-        _SCALE,
-    ),
-    keras.layers.GroupNormalization: Rule(
-        _from_copies(normalization.group_forward),
-        normalization.contributions,
-        lambda layer: None,
-        _SCALE,
-    ),
-}
-
-
-def rule_for(layer: keras.layers.Layer) -> Rule:
-    """The rule for a layer with trainable weights.
+    Args:
+        layer_class: this class exactly; a subclass may compute something else.
+        forward: runs the layer up to its `activation`, which is applied afterwards:
+            (layer, input, `tape.watch`) -> `Pass`. By default the layer is called as it is.
+        check: raises UsageError for settings of a layer that the rule does not support.
+        variables: names of the attributes that may hold trainable weights; by default any.
 
     Raises:
-        UsageError: there is none, or the layer is set to something that the rule cannot do.
+        UsageError: the class has a rule already.
+    """
+    if layer_class in _RULES:
+        raise UsageError(f"{layer_class.__name__} has a layer rule; register a subclass of it")
+
+    def register(gradients: Gradients) -> Gradients:
+        _RULES[layer_class] = LayerRule(gradients, forward, check, variables)
+        return gradients
+
+    return register
+
+
+def rule_for(layer: keras.layers.Layer) -> LayerRule:
+    """Returns the rule of a layer with trainable weights.
+
+    Raises:
+        UsageError: its class has none, or the rule does not support its settings.
     """
     rule = _RULES.get(type(layer))
     if rule is None:
-        raise refusal(layer, f"knows no layer of class {type(layer).__name__}")
-    known = {id(getattr(layer, name, None)) for name in rule.variables}
-    if any(id(variable) not in known for variable in layer.trainable_variables):
-        raise refusal(layer, "knows no weights of it beyond " + " and ".join(rule.variables))
+        known = ", ".join(kind.__name__ for kind in _RULES)
+        raise refusal(layer, f"has rules for {known} only (add one by @register_layer_rule)")
+    if rule.variables is not None:
+        known_ids = {id(getattr(layer, name, None)) for name in rule.variables}
+        if any(id(variable) not in known_ids for variable in layer.trainable_variables):
+            names = " and ".join(rule.variables)
+            raise refusal(layer, f"supports no weights of this class other than {names}")
     rule.check(layer)
     return rule
 
 
 def refusal(layer: keras.layers.Layer, reason: str) -> UsageError:
-    """The error for a layer that ghost clipping cannot do, with what to use instead."""
-    known = ", ".join(kind.__name__ for kind in _RULES)
+    """Returns the error for a layer that ghost clipping does not support, with the alternative."""
     return UsageError(
-        f"layer {layer.name} ({type(layer).__name__}): ghost clipping {reason}; it does {known}; "
+        f"layer {layer.name} ({type(layer).__name__}): ghost clipping {reason}; "
         "use clipping='vectorized'"
     )

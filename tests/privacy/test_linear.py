@@ -1,5 +1,6 @@
-"""Every backend clips convolutions of every kind like a loop over rows, or refuses them by name."""
+"""Convolutions of every kind: each backend equals a loop over rows, or refuses them by name."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,17 +13,32 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.privacy.networks import LAYERS, flat, initializer, sgd_update
+from tests.privacy.networks import BACKENDS, LAYERS, flat, initializer, loop_over_rows, sgd_update
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.clipping.backends import BACKENDS
+from tf_mtl_privacy.privacy.clipping import linear
 
 CLIP = 0.7
 PLAIN = (LAYERS.Conv1D, LAYERS.Conv2D)
 DEPTHWISE = (LAYERS.DepthwiseConv1D, LAYERS.DepthwiseConv2D)
 SEPARABLE = (LAYERS.SeparableConv1D, LAYERS.SeparableConv2D)
 TRANSPOSED = (LAYERS.Conv1DTranspose, LAYERS.Conv2DTranspose)
-# What ghost clipping does; all else it must refuse.
+# The ones with a rule for ghost clipping; it must refuse all others.
 KNOWN_TO_GHOST = (LAYERS.Conv2D, LAYERS.DepthwiseConv2D)
+
+
+class Grouped(LAYERS.Layer):
+    """A grouped convolution that no attribute of the layer reveals."""
+
+    def __init__(self, filters, size, groups):
+        super().__init__()
+        self.sizes = filters, size, groups
+
+    def build(self, shape):
+        filters, size, groups = self.sizes
+        self.w = self.add_weight(shape=(size, size, shape[-1] // groups, filters), name="w")
+
+    def call(self, x):
+        return keras.ops.conv(x, self.w)
 
 
 def network(layer, shape, dropout):
@@ -38,22 +54,10 @@ def loss(outputs):
     return tf.reduce_sum((outputs - 1) ** 2, 1)
 
 
-def loop_over_rows(model, x):
-    """Row by row with a plain tape; clipped and summed in float64."""
-    total = 0.0
-    for row in range(len(x)):
-        with tf.GradientTape() as tape:
-            losses = loss(model(x[row : row + 1]))
-        raw = [v.value for v in model.trainable_variables]
-        gradient = flat([g.numpy() for g in tape.gradient(losses, raw)]).astype(np.float64)
-        total += gradient / max(1.0, np.linalg.norm(gradient) / CLIP)
-    return total / len(x)
-
-
 def check(layer, shape, dropout=False, traced=False, seed=0):
     model = network(layer, shape, dropout)
     x = np.random.default_rng(seed).normal(size=(4, *shape)).astype(np.float32)
-    expected = loop_over_rows(model, x)
+    expected = loop_over_rows(model, x, loss, CLIP)
     assert np.abs(expected).max() > 1e-2
     for backend in BACKENDS:
         if backend == "ghost" and not ghost_knows(layer):
@@ -101,7 +105,7 @@ def test_backends_equal_a_loop_over_rows_on_random_convolutions(drawn, dropout, 
 
 
 @pytest.mark.parametrize("dropout", [False, True], ids=["plain", "dropout"])
-@pytest.mark.parametrize("kind", PLAIN, ids=lambda kind: kind.__name__)
+@pytest.mark.parametrize("kind", (*PLAIN, Grouped), ids=lambda kind: kind.__name__)
 def test_grouped_convolution_equals_a_loop_over_rows(kind, dropout):
     shape = (6, 4) if kind is LAYERS.Conv1D else (5, 5, 4)
     check(kind(4, 3, groups=2), shape, dropout, traced=True)
@@ -115,7 +119,7 @@ def test_depthwise_convolution_with_stride_and_dilation(shape, stride, rate, pad
     model = network(layer, shape, False)
     x = np.random.default_rng(0).normal(size=(3, *shape)).astype(np.float32)
     update = flat(sgd_update(model, x, loss, CLIP)[0])
-    np.testing.assert_allclose(update, loop_over_rows(model, x), atol=1e-5)
+    np.testing.assert_allclose(update, loop_over_rows(model, x, loss, CLIP), atol=1e-5)
 
 
 @pytest.mark.slow
@@ -132,4 +136,40 @@ def test_grouped_convolutions_without_onednn():
         check=False,
     )
     assert done.returncode == 0, done.stdout[-3000:]
-    assert done.stdout.split()[0] == "." * 16
+    assert done.stdout.split()[0] == "." * 18
+
+
+SIDES = ((1, 7), (5, 6), (9, 4))
+KERNELS = ((1, 2), (3, 3), (5, 1))
+STRIDES_AND_RATES = ((1, 1), (2, 1), (3, 1), (4, 1), (1, 3))
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("steps", STRIDES_AND_RATES)
+def test_patches_by_slices_are_bit_equal_to_extract_patches(padding, steps):
+    (stride, rate), compared = steps, 0
+    for (height, width), kernel in itertools.product(SIDES, KERNELS):
+        spans = [(size - 1) * rate + 1 for size in kernel]
+        if padding == "valid" and (spans[0] > height or spans[1] > width):
+            continue
+        x = tf.constant(np.random.default_rng(0).normal(size=(2, height, width, 3)), tf.float32)
+        layer = keras.layers.Conv2D(2, kernel, strides=stride, dilation_rate=rate, padding=padding)
+        layer.build(x.shape)
+        expected = tf.image.extract_patches(
+            x, [1, *kernel, 1], [1, stride, stride, 1], [1, rate, rate, 1], padding.upper()
+        )
+        np.testing.assert_array_equal(linear._patches_by_slices(layer, x), expected)
+        compared += 1
+    assert compared
+
+
+@pytest.mark.parametrize("shape", [(None, 6, 6, 3), (None, None, None, 3)])
+def test_patches_in_a_graph_of_unknown_sizes_are_those_of_extract_patches(shape):
+    x = tf.constant(np.random.default_rng(0).normal(size=(2, 6, 6, 3)), tf.float32)
+    layer = keras.layers.Conv2D(2, 3, strides=2, padding="same")
+    layer.build(x.shape)
+    traced = tf.function(
+        lambda rows: linear._patches(layer, rows), input_signature=[tf.TensorSpec(shape)]
+    )
+    expected = tf.image.extract_patches(x, [1, 3, 3, 1], [1, 2, 2, 1], [1, 1, 1, 1], "SAME")
+    np.testing.assert_array_equal(traced(x), expected)

@@ -1,5 +1,5 @@
-import copy
-import pickle
+"""Poisson batches, their capacity, shared samplers, and the bound on rows per person."""
+
 from fractions import Fraction
 
 import numpy as np
@@ -8,10 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binom, chisquare
 
+from tests.privacy.reference import reference_epsilon
+from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
+from tf_mtl_privacy.privacy.accounting.events import MechanismRun, merged_noise
 from tf_mtl_privacy.privacy.batch_selection import (
     PoissonBatches,
     capacity_for,
+    check_own_batches,
     limit_per_person,
     upper_tail,
 )
@@ -37,7 +42,7 @@ def test_batch_sizes_are_binomial():
     assert counts[0] > 0
 
 
-def test_rows_are_independent_of_each_other_and_of_the_step():
+def test_rows_are_drawn_independently_of_each_other_and_of_the_step():
     batches = PoissonBatches(np.arange(30), 0.2, key=KEY)
     present = np.zeros((4000, 30))
     for number, (rows, mask) in enumerate(draws(batches, 800)):
@@ -51,7 +56,7 @@ def test_rows_are_independent_of_each_other_and_of_the_step():
 
 
 @pytest.mark.parametrize("q", [1 / 3, 128 / 8000, 1e-7, 2.0**-40, 1.0])
-def test_rows_are_never_drawn_more_often_than_is_accounted_for(q, monkeypatch):
+def test_sampling_probability_does_not_exceed_the_accounted_one(q, monkeypatch):
     batches = PoissonBatches(np.arange(2), q, capacity=2, key=KEY)
     assert batches.mechanism(1.0).sampling_probability == q
     # `Generator.random` gives k 2^-53, each k < 2^53 alike: find how many of them draw a row.
@@ -70,7 +75,7 @@ def test_rows_are_never_drawn_more_often_than_is_accounted_for(q, monkeypatch):
     assert Fraction(low, 2**53) <= Fraction(q) < Fraction(low + 1, 2**53)
 
 
-def test_a_batch_is_padded_to_its_capacity():
+def test_batch_is_padded_to_its_capacity():
     batches = PoissonBatches(np.arange(100, 140), 0.1, capacity=20, key=KEY)
     for rows, mask in draws(batches, 3):
         assert rows.shape == mask.shape == (20,)
@@ -80,7 +85,7 @@ def test_a_batch_is_padded_to_its_capacity():
         assert (rows[~mask] == -1).all() and (np.diff(mask.astype(int)) <= 0).all()
 
 
-def test_an_overflow_drops_rows_at_random():
+def test_overflow_drops_rows_at_random():
     batches = PoissonBatches(np.arange(10), 0.9, capacity=4, key=KEY)
     kept = np.zeros(10)
     for rows, mask in draws(batches, 1000):
@@ -90,7 +95,7 @@ def test_an_overflow_drops_rows_at_random():
     assert batches.overflow_probability == pytest.approx(binom.sf(4, 10, 0.9), rel=1e-5)
 
 
-def test_a_batch_is_a_pure_function_of_key_and_step():
+def test_batch_is_a_pure_function_of_key_and_step():
     used, fresh = (PoissonBatches(np.arange(500), 0.05, key=key_for_tests(7)) for _ in range(2))
     draws(used, 1)
     for epoch, step in [(0, 0), (3, 11), (2, 19)]:
@@ -100,14 +105,14 @@ def test_a_batch_is_a_pure_function_of_key_and_step():
     assert (fresh.batch(0, 1)[0][:5] != fresh.batch(1, 0)[0][:5]).any()
 
 
-def test_full_batches():
+def test_sampling_probability_of_one_gives_full_batches():
     batches = PoissonBatches(np.arange(7), 1.0, key=KEY)
     assert (batches.steps_per_epoch, batches.capacity, batches.overflow_probability) == (1, 7, 0)
     rows, mask = batches.batch(5, 0)
     assert mask.all() and rows.tolist() == list(range(7))
 
 
-def test_what_the_accounting_is_told():
+def test_mechanism_has_the_parameters_of_the_sampler():
     batches = PoissonBatches(np.arange(8000), 128 / 8000, key=KEY)
     assert batches.steps_per_epoch == 63 and batches.expected_batch_size == pytest.approx(128)
     mechanism = batches.mechanism(1.5)
@@ -118,7 +123,7 @@ def test_what_the_accounting_is_told():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(1, 200_000), st.floats(1e-4, 1.0), st.data())
-def test_the_tail_is_scipy_s(trials, q, data):
+def test_upper_tail_equals_scipy(trials, q, data):
     mean, spread = trials * q, np.sqrt(trials * q * (1 - q)) + 1
     count = int(np.clip(mean + data.draw(st.floats(-4, 9)) * spread, 0, trials))
     exact = binom.sf(count, trials, q)
@@ -127,12 +132,12 @@ def test_the_tail_is_scipy_s(trials, q, data):
 
 @pytest.mark.parametrize("asked", [1e-6, 1e-12, 1e-15, 1e-18])
 @pytest.mark.parametrize(("trials", "q"), [(8000, 0.016), (162_770, 128 / 162_770), (600, 0.2)])
-def test_the_capacity_is_the_smallest_that_will_do(trials, q, asked):
+def test_capacity_is_the_smallest_that_suffices(trials, q, asked):
     capacity = capacity_for(trials, q, asked)
     assert binom.sf(capacity, trials, q) <= asked < binom.sf(capacity - 1, trials, q)
 
 
-def test_at_most_so_many_rows_a_person():
+def test_limit_per_person_keeps_at_most_that_many_rows():
     rows = np.arange(1000, 1300)
     person = np.random.default_rng(0).integers(0, 25, 300)
     kept = limit_per_person(rows, person, 5, seed=3)
@@ -143,7 +148,7 @@ def test_at_most_so_many_rows_a_person():
     assert not np.array_equal(kept, limit_per_person(rows, person, 5, seed=4))
 
 
-def test_a_person_s_rows_are_chosen_without_looking_at_others():
+def test_rows_of_a_person_are_chosen_independently_of_other_people():
     rows, person = np.arange(300), np.random.default_rng(1).integers(0, 25, 300)
     with_all = limit_per_person(rows, person, 5, seed=0)
     others = person != 7
@@ -151,7 +156,7 @@ def test_a_person_s_rows_are_chosen_without_looking_at_others():
     np.testing.assert_array_equal(without, with_all[person[with_all] != 7])
 
 
-def test_names_and_not_numbers_decide_where_rows_are_numbered_anew():
+def test_limit_per_person_follows_names_when_rows_are_renumbered():
     person = np.random.default_rng(2).integers(0, 25, 300)
     names = np.array([f"{number:06d}.jpg" for number in range(300)])
     kept = set(names[limit_per_person(np.arange(300), person, 5, seed=0, names=names)])
@@ -162,14 +167,14 @@ def test_names_and_not_numbers_decide_where_rows_are_numbered_anew():
     left = limit_per_person(rows, person, 5, seed=0, names=names)
     assert set(names[left]) == kept & set(names)
     by_number = limit_per_person(rows, person, 5, seed=0)
-    assert set(names[by_number]) != kept & set(names), "numbers would not do"
-    # Neither does the order of rows matter, nor are names looked at beyond telling them apart.
+    assert set(names[by_number]) != kept & set(names), "row numbers are not stable"
+    # The order of rows does not matter.
     order = np.random.default_rng(3).permutation(rows)
     again = limit_per_person(rows, person[order], 5, seed=0, names=names[order])
     assert set(names[order][again]) == set(names[left])
 
 
-def test_every_row_of_a_person_can_be_chosen():
+def test_limit_per_person_chooses_each_row_equally_often():
     first = [limit_per_person(np.arange(8), np.zeros(8), 1, seed)[0] for seed in range(400)]
     assert chisquare(np.bincount(first, minlength=8)).pvalue > 1e-4
 
@@ -185,13 +190,13 @@ def test_every_row_of_a_person_can_be_chosen():
         {"overflow_probability": 0.0},
     ],
 )
-def test_bad_arguments_are_refused(change):
+def test_poisson_batches_with_bad_arguments_are_refused(change):
     arguments = {"rows": np.arange(10), "sampling_probability": 0.5} | change
     with pytest.raises(UsageError):
         PoissonBatches(**arguments, key=KEY)
 
 
-def test_bad_bounds_on_persons_are_refused():
+def test_limit_per_person_with_bad_arguments_is_refused():
     with pytest.raises(UsageError, match="expected > 0"):
         limit_per_person(np.arange(3), np.zeros(3), 0, 0)
     with pytest.raises(UsageError, match="1 of 3 rows do not say whose"):
@@ -201,31 +206,57 @@ def test_bad_bounds_on_persons_are_refused():
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 10), (0, -1), (-1, 0)])
-def test_a_step_outside_the_epoch_is_refused(epoch, step):
+def test_step_outside_the_epoch_is_refused(epoch, step):
     with pytest.raises(IndexError):
         PoissonBatches(np.arange(50), 0.1, key=KEY).batch(epoch, step)
 
 
-def test_keys_of_the_system_differ_and_say_nothing():
-    one, other = secret_key(), secret_key()
-    assert not one.is_test and not one.derive("x").is_test and key_for_tests(0).derive("x").is_test
-    assert (one.words(4) != other.words(4)).any()
-    assert repr(one) == "SecretKey(is_test=False)"
-    for write in (pickle.dumps, copy.copy, copy.deepcopy):
-        with pytest.raises(TypeError, match="never written"):
-            write(one)
-    with pytest.raises(ValueError, match="32 bytes"):
-        SecretKey(b"short", is_test=False)
+def sampler(key, rows=100, q=0.1):
+    return PoissonBatches(np.arange(rows), q, key=key)
 
 
-def test_streams_of_a_key_are_unrelated():
-    key = key_for_tests(2)
-    streams = [
-        key.generator(0),
-        key.generator(1),
-        key.generator(0, 1),
-        key.derive("a").generator(0),
-    ]
-    words = [stream.integers(0, 2**63) for stream in streams]
-    assert len(set(words)) == 4
-    assert key.generator(5, 6).random() == key_for_tests(2).generator(5, 6).random()
+def test_shared_sampler_is_refused():
+    shared = sampler(KEY)
+    other = sampler(KEY.derive("other"))
+    with pytest.raises(UsageError, match="first and third use the same Poisson batches"):
+        check_own_batches({"first": shared, "second": other, "third": shared})
+
+
+@pytest.mark.parametrize("rows", [100, 60])
+def test_two_samplers_with_one_key_are_refused(rows):
+    # With other rows the draws of a row still come from the same numbers.
+    with pytest.raises(UsageError, match="one event"):
+        check_own_batches({"first": sampler(KEY), "second": sampler(key_for_tests(1), rows)})
+
+
+def test_samplers_with_separate_keys_are_accepted():
+    check_own_batches({name: sampler(KEY.derive(name)) for name in "abc"})
+    check_own_batches({name: sampler(secret_key()) for name in "abc"})
+    check_own_batches({})
+
+
+def test_shared_shuffled_epochs_are_accepted():
+    shared = ShuffledEpochs(np.arange(100), 10, 0)
+    check_own_batches({"first": shared, "second": shared, "third": sampler(KEY)})
+
+
+def test_mechanism_of_several_updates_has_merged_noise():
+    batches = sampler(KEY)
+    merged = batches.mechanism(1.5, 2.0, 4.0)
+    # 1.5^-2 + 2^-2 + 4^-2 = 0.444... + 0.25 + 0.0625 = 0.7569...
+    assert merged.noise_multiplier == pytest.approx(0.756944444**-0.5)
+    assert merged.noise_multiplier == merged_noise([1.5, 2.0, 4.0])
+    assert merged.sampling_probability == 0.1 and merged.rows == 100
+    assert merged.overflow_probability == batches.overflow_probability
+    assert batches.mechanism(0.0).noise_multiplier == 0.0
+    with pytest.raises(UsageError, match="each > 0"):
+        batches.mechanism(1.5, 0.0)
+
+
+def test_shared_batch_counted_as_two_would_underestimate_epsilon():
+    batches, steps, delta = sampler(KEY), 50, 1e-5
+    merged = epsilon([MechanismRun(batches.mechanism(2.0, 2.0), steps)], delta)
+    assert merged == pytest.approx(reference_epsilon([(2**0.5, 0.1, steps)], delta), rel=1e-3)
+    # The cost of two separate samplers would be an underestimate for a shared batch.
+    apart = reference_epsilon([(2.0, 0.1, steps)] * 2, delta)
+    assert apart < 0.97 * merged

@@ -1,4 +1,4 @@
-"""Learning rates and the other numbers of the update rules."""
+"""Learning rates and the other hyperparameters of the update rules."""
 
 import keras
 import numpy as np
@@ -24,13 +24,13 @@ def moves(rate, steps, *, traced):
     model, optimizer = without_noise(rate)
     x, labels = rows(5, (3,))
     step = lambda: optimizer.minimize(x, cross_entropy(labels))  # noqa: E731
-    step, start, found = tf.function(step) if traced else step, values(model), []
+    step, start, result = tf.function(step) if traced else step, values(model), []
     for _ in range(steps):
         for variable, value in zip(model.trainable_variables, start, strict=True):
             variable.assign(value)
         step()
-        found.append(flat(start) - flat(values(model)))
-    return found
+        result.append(flat(start) - flat(values(model)))
+    return result
 
 
 class Halving(keras.optimizers.schedules.LearningRateSchedule):
@@ -72,7 +72,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("traced", [False, True], ids=["eager", "traced"])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_a_schedule_gives_each_update_its_rate(name, traced):
+def test_schedule_gives_each_update_its_rate(name, traced):
     schedule, expected = SCHEDULES[name]
     (whole,) = moves(1.0, 1, traced=False)
     assert np.abs(whole).max() > 0.01
@@ -80,7 +80,7 @@ def test_a_schedule_gives_each_update_its_rate(name, traced):
         np.testing.assert_allclose(moved, rate * whole, atol=1e-6)
 
 
-def test_adam_with_a_schedule_moves_as_with_the_numbers():
+def test_adam_with_a_schedule_equals_assigned_numbers():
     x, labels = rows(5, (3,))
     model, optimizer = without_noise(Halving(), DPAdam)
     other, plain = without_noise(0.5, DPAdam)
@@ -92,7 +92,7 @@ def test_adam_with_a_schedule_moves_as_with_the_numbers():
         np.testing.assert_array_equal(flat(values(model)), flat(values(other)))
 
 
-def test_a_schedule_goes_on_after_a_restart_and_a_restore():
+def test_schedule_continues_after_restart_and_restore():
     x, labels = rows(5, (3,))
     _, optimizer = without_noise(Halving())
     for _ in range(3):
@@ -107,7 +107,7 @@ def test_a_schedule_goes_on_after_a_restart_and_a_restore():
 
 @pytest.mark.parametrize("kind", [DPAdam, DPSGD])
 @pytest.mark.parametrize("rate", [-0.1, NAN, INF, -INF, 1e39, "0.1", None, True, [0.1], -1e-30])
-def test_a_rate_that_is_no_step_size_is_refused(kind, rate):
+def test_rate_that_is_no_step_size_is_refused(kind, rate):
     with pytest.raises(UsageError, match="learning_rate") as error:
         without_noise(rate, kind)
     assert "\n" not in str(error.value)
@@ -118,7 +118,7 @@ def test_a_rate_that_is_no_step_size_is_refused(kind, rate):
 
 
 @pytest.mark.parametrize("rate", [0, 0.0, np.float32(0.25), np.float64(0.25), 3, np.int64(3)])
-def test_zero_and_numbers_of_numpy_are_rates(rate):
+def test_zero_and_numpy_numbers_are_accepted_rates(rate):
     _, optimizer = without_noise(rate)
     assert optimizer.learning_rate == float(rate)
 
@@ -134,7 +134,7 @@ def test_zero_and_numbers_of_numpy_are_rates(rate):
     ],
     ids=["negative", "nan", "negative function", "function of the step", "list"],
 )
-def test_a_schedule_that_starts_with_no_step_size_is_refused(schedule):
+def test_schedule_with_an_invalid_first_rate_is_refused(schedule):
     with pytest.raises(UsageError, match="learning_rate"):
         without_noise(schedule)
 
@@ -142,7 +142,7 @@ def test_a_schedule_that_starts_with_no_step_size_is_refused(schedule):
 @pytest.mark.parametrize("kind", [DPAdam, DPSGD])
 @pytest.mark.parametrize("traced", [False, True], ids=["eager", "traced"])
 @pytest.mark.parametrize("bad", [-0.25, NAN, INF])
-def test_a_schedule_that_turns_bad_stops_before_it_moves_a_weight(kind, traced, bad):
+def test_schedule_with_an_invalid_later_rate_moves_no_weight(kind, traced, bad):
     model, optimizer = without_noise(Turning(bad), kind)
     x, labels = rows(5, (3,))
     step = lambda: optimizer.minimize(x, cross_entropy(labels))  # noqa: E731
@@ -155,14 +155,14 @@ def test_a_schedule_that_turns_bad_stops_before_it_moves_a_weight(kind, traced, 
     assert optimizer.iterations == 1
 
 
-def test_a_schedule_and_a_number_do_not_replace_each_other():
+def test_schedule_and_number_do_not_replace_each_other():
     with pytest.raises(UsageError, match="made with a schedule"):
         without_noise(Halving())[1].learning_rate = 0.1
     with pytest.raises(UsageError, match="cannot be replaced by a schedule"):
         without_noise(0.1)[1].learning_rate = Halving()
 
 
-def test_a_rate_is_assigned_inside_a_function():
+def test_rate_is_assigned_inside_a_function():
     _, optimizer = without_noise(0.5)
 
     @tf.function
@@ -184,7 +184,7 @@ def test_a_rate_is_assigned_inside_a_function():
         *[(DPSGD, "momentum", v) for v in (-0.1, 1.1, NAN, None)],
     ],
 )
-def test_a_hyperparameter_out_of_range_is_refused_by_name(kind, name, value):
+def test_hyperparameter_out_of_range_is_refused_by_name(kind, name, value):
     with pytest.raises(UsageError, match=name):
         without_noise(0.1, kind, **{name: value})
 
@@ -208,7 +208,7 @@ def test_a_hyperparameter_out_of_range_is_refused_by_name(kind, name, value):
         ({"noise_key": 0.5}, "noise_key=0.5"),
     ],
 )
-def test_a_number_that_float32_rounds_to_nothing_or_no_number_is_refused(options, match):
+def test_number_outside_float32_is_refused(options, match):
     mechanism = {"l2_norm_clip": 1.0, "noise_multiplier": 1.0} | options
     with pytest.raises(UsageError, match=match):
         DPSGD(dense_network(), **mechanism)

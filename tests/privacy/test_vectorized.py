@@ -1,4 +1,4 @@
-"""Layers on which `tf.vectorized_map` crashes or goes wrong are trained row by row, and rightly."""
+"""Layers on which vectorisation crashes or is wrong are clipped row by row, correctly."""
 
 import json
 import os
@@ -9,14 +9,14 @@ import pytest
 import tensorflow as tf
 
 from tests.privacy.networks import LAYERS
-from tf_mtl_privacy.privacy.clipping.row_map import unsafe_operations
+from tf_mtl_privacy.privacy.clipping.vectorized import GROUPED, unsafe_operations
 
 # Each network in a process of its own: a fault is a segmentation fault, or memory overwritten.
 SCRIPT = """
 import json, sys
 import keras, numpy as np, tensorflow as tf
-from tests.privacy.networks import LAYERS, cross_entropy, flat, rows, sgd_update
-from tests.privacy.test_clipping_equality import by_hand
+from tests.privacy.networks import (
+    LAYERS, cross_entropy, flat, loop_over_rows, rows, sgd_update)
 
 def attention(x): return LAYERS.MultiHeadAttention(4, 8)(x, x)
 def grouped(x): return LAYERS.GroupQueryAttention(8, 4, 2)(x, x)
@@ -36,7 +36,7 @@ for name in sys.argv[3:]:
     x = LAYERS.Flatten()(globals()[name](x))
     model = keras.Model(inputs, LAYERS.Dense(3)(x))
     x, labels = rows(int(sys.argv[2]), (16, 32), 3, 1, 0.5)
-    expected = by_hand(model, x, labels, 0.5)
+    expected = loop_over_rows(model, x, labels, 0.5)
     got = flat(sgd_update(
         model, x, cross_entropy(labels), 0.5, clipping=sys.argv[1], traced=True)[0])
     print(json.dumps([name, float(np.abs(got - expected).max()), float(np.abs(got).max())]))
@@ -48,16 +48,14 @@ for name in sys.argv[3:]:
     ("clipping", "names"),
     [("vectorized", ("attention", "grouped", "einsum", "own")), ("per_example", ("attention",))],
 )
-def test_backends_that_are_recommended_are_right_on_products_with_a_weight(
-    session_python, clipping, names
-):
+def test_backends_equal_a_loop_on_products_with_a_weight(session_python, clipping, names):
     done = session_python(
         "-c", SCRIPT, clipping, "8", *names, env={"PYTHONPATH": os.environ["PYTHONPATH"]}
     )
     assert done.returncode == 0, (done.returncode, done.stderr[-2000:])
-    found = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
-    assert [name for name, _, _ in found] == list(names)
-    for name, gap, size in found:
+    results = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("[")]
+    assert [name for name, _, _ in results] == list(names)
+    for name, gap, size in results:
         assert size > 1e-3 and gap < 1e-6, (name, gap)
 
 
@@ -85,22 +83,47 @@ class Inside(LAYERS.Layer):
         )[1]
 
 
+class Looped(LAYERS.Layer):
+    """Convolves inside a loop."""
+
+    def __init__(self, groups):
+        super().__init__()
+        self.groups_of_kernel = groups
+
+    def build(self, shape):
+        channels = shape[-1] // self.groups_of_kernel
+        self.w = self.add_weight(shape=(3, 3, channels, shape[-1]), name="w")
+
+    def call(self, x):
+        convolve = lambda i, y: (i + 1, keras.ops.conv(y, self.w, padding="same"))  # noqa: E731
+        return tf.while_loop(lambda i, y: i < 2, convolve, [0, x])[1]
+
+
 @pytest.mark.parametrize(
-    ("layer", "shape", "found"),
+    ("layer", "shape", "result"),
     [
         (LAYERS.EinsumDense("abc,cd->abd", output_shape=(5, 2)), (5, 3), {"BatchMatMulV2"}),
         (Inside(), (5, 3), {"BatchMatMulV2"}),
         (LAYERS.Dense(2), (3,), set()),
         (LAYERS.Dense(2), (5, 3), set()),
         (LAYERS.Conv2D(2, 3), (5, 5, 2), set()),
+        (LAYERS.Conv2D(2, 3, groups=2), (5, 5, 2), {GROUPED}),
+        (LAYERS.Conv2D(2, 3, groups=2, data_format="channels_first"), (2, 5, 5), {GROUPED}),
+        (LAYERS.Conv1D(2, 3, groups=2), (5, 2), {GROUPED}),
+        (LAYERS.Conv3D(2, 3, groups=2), (5, 5, 5, 2), {GROUPED}),
+        (Looped(1), (5, 5, 4), set()),
+        (Looped(2), (5, 5, 4), {GROUPED}),
+        (LAYERS.DepthwiseConv2D(3), (5, 5, 2), set()),
+        (LAYERS.SeparableConv2D(2, 3), (5, 5, 2), set()),
+        (LAYERS.Conv2DTranspose(2, 3), (5, 5, 2), set()),
         (LAYERS.LSTM(2), (5, 3), set()),
     ],
 )
-def test_operations_that_are_unsafe_are_found_in_the_graph(layer, shape, found):
-    assert unsafe_operations(*one(layer, shape)) == found
+def test_unsafe_operations_are_found_in_the_graph(layer, shape, result):
+    assert unsafe_operations(*one(layer, shape)) == result
 
 
-def test_finding_them_runs_and_changes_nothing():
+def test_finding_unsafe_operations_changes_nothing():
     keras.utils.set_random_seed(1)
     layer = LAYERS.EinsumDense("abc,cd->abd", output_shape=(5, 2))
     gradients, rows = one(layer, (5, 3))

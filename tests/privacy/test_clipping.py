@@ -1,4 +1,4 @@
-"""The three backends give the same update, and it is the one worked out by hand."""
+"""The three backends give the same update, and it is that of a loop over rows."""
 
 import keras
 import numpy as np
@@ -8,31 +8,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.privacy.networks import (
+    BACKENDS,
     LAYERS,
     cross_entropy,
     dense_network,
     flat,
     initializer,
+    loop_over_rows,
     rows,
     sgd_update,
     values,
 )
-
-BACKENDS = ("ghost", "vectorized", "per_example")
-
-
-def by_hand(model, x, labels, clip, mask=None):
-    """Row by row with a plain tape; clipped in NumPy; mean over all rows."""
-    total = 0.0
-    for row in range(len(x)):
-        if mask is not None and not mask[row]:
-            continue
-        with tf.GradientTape() as tape:
-            loss = cross_entropy(labels[row : row + 1])(model(x[row : row + 1], training=True))
-        raw = [v.value for v in model.trainable_variables]
-        gradient = flat([g.numpy() for g in tape.gradient(loss, raw)]).astype(np.float64)
-        total += gradient / max(1.0, np.linalg.norm(gradient) / clip)
-    return total / len(x)
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.privacy import DPSGD
 
 
 def conv_layer(draw, number):
@@ -88,15 +76,15 @@ def test_backends_agree_on_random_networks(model, seed, clip):
     x, labels = rows(5, model.input_shape[1:], 3, seed)
     mask = np.random.default_rng(seed).random(5) < 0.8
     loss = cross_entropy(labels)
-    found = [flat(sgd_update(model, x, loss, clip, mask, clipping=b)[0]) for b in BACKENDS]
-    expected = by_hand(model, x, labels, clip, mask)
-    for name, update in zip(BACKENDS, found, strict=True):
+    updates = [flat(sgd_update(model, x, loss, clip, mask, clipping=b)[0]) for b in BACKENDS]
+    expected = loop_over_rows(model, x, labels, clip, mask)
+    for name, update in zip(BACKENDS, updates, strict=True):
         np.testing.assert_allclose(update, expected, atol=1e-5 * max(1, clip), err_msg=name)
     # Backends differ by the rounding of float32 gradients, which grows with the gradients: with
     # hardly any clipping their entries reach 4 and more, and differed by up to 3e-6 of that.
     tolerance = 1e-5 * max(1.0, np.abs(expected).max())
-    np.testing.assert_allclose(found[0], found[1], atol=tolerance)
-    np.testing.assert_allclose(found[0], found[2], atol=tolerance)
+    np.testing.assert_allclose(updates[0], updates[1], atol=tolerance)
+    np.testing.assert_allclose(updates[0], updates[2], atol=tolerance)
 
 
 @settings(max_examples=8, deadline=None)
@@ -109,9 +97,11 @@ def test_ghost_and_vectorized_agree_on_random_dense_networks(sizes, seed, clip):
     model = dense_network((*sizes, 3))
     x, labels = rows(6, (sizes[0],), 3, seed)
     loss = cross_entropy(labels)
-    found = [flat(sgd_update(model, x, loss, clip, clipping=b)[0]) for b in ("ghost", "vectorized")]
-    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
-    np.testing.assert_allclose(found[0], by_hand(model, x, labels, clip), atol=1e-5)
+    updates = [
+        flat(sgd_update(model, x, loss, clip, clipping=b)[0]) for b in ("ghost", "vectorized")
+    ]
+    np.testing.assert_allclose(updates[0], updates[1], atol=1e-5)
+    np.testing.assert_allclose(updates[0], loop_over_rows(model, x, labels, clip), atol=1e-5)
 
 
 def numpy_softmax_regression(model, x, labels, clip):
@@ -128,7 +118,7 @@ def numpy_softmax_regression(model, x, labels, clip):
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_clipping_is_numpys(backend):
+def test_clipped_mean_equals_numpy(backend):
     model = dense_network((3, 2))
     x, labels = rows(5, (3,))
     expected, norms = numpy_softmax_regression(model, x, labels, 1.0)
@@ -141,7 +131,7 @@ def test_clipping_is_numpys(backend):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("garbage", [0.0, 1e30, np.nan, np.inf])
-def test_a_masked_row_adds_exactly_nothing(backend, garbage):
+def test_masked_row_adds_exactly_nothing(backend, garbage):
     model = dense_network((3, 4, 2))
     x, labels = rows(5, (3,))
     mask = np.array([1, 1, 0, 1, 1], bool)
@@ -154,7 +144,7 @@ def test_a_masked_row_adds_exactly_nothing(backend, garbage):
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("garbage", [1e30, np.nan, np.inf])
-def test_a_row_that_is_not_finite_adds_nothing_and_spoils_no_other(backend, garbage):
+def test_row_that_is_not_finite_adds_nothing_and_changes_no_other(backend, garbage):
     model = dense_network((3, 4, 2), activation="relu")
     x, labels = rows(5, (3,))
     x[2] = garbage
@@ -174,7 +164,7 @@ def test_a_row_that_is_not_finite_adds_nothing_and_spoils_no_other(backend, garb
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_sum_is_divided_by_the_expected_batch_size(backend):
+def test_sum_is_divided_by_the_expected_batch_size(backend):
     model = dense_network((3, 2))
     x, labels = rows(6, (3,))
     loss = cross_entropy(labels)
@@ -183,28 +173,83 @@ def test_the_sum_is_divided_by_the_expected_batch_size(backend):
     np.testing.assert_allclose(flat(other), flat(update) * 6 / 2.5, rtol=1e-4, atol=1e-7)
 
 
-def test_large_batches_go_in_chunks_and_give_the_same(monkeypatch):
-    from tf_mtl_privacy.privacy.clipping import request
-
-    inputs = keras.Input((6, 6, 2))
-    x = LAYERS.Conv2D(4, 3, activation="relu")(inputs)
-    model = keras.Model(inputs, LAYERS.Dense(3)(LAYERS.Flatten()(x)))
-    data, labels = rows(11, (6, 6, 2), 3)
-    whole, _ = sgd_update(model, data, cross_entropy(labels), 0.3)
-    monkeypatch.setattr(request, "_FLOATS_AT_ONCE", 1600)  # four rows at a time, the last overlaps
-    parts, _ = sgd_update(model, data, cross_entropy(labels), 0.3)
-    np.testing.assert_allclose(flat(parts), flat(whole), atol=1e-6)
-    np.testing.assert_allclose(flat(parts), by_hand(model, data, labels, 0.3), atol=1e-6)
+def branching():
+    """Nested models, branches that meet, a frozen layer, two inputs."""
+    left, right = keras.Input((6,)), keras.Input((6,))
+    inner = keras.Sequential([keras.Input((6,)), LAYERS.Dense(5, "gelu"), LAYERS.Dense(6)])
+    a = LAYERS.Add()([inner(left), left])
+    b = LAYERS.Dense(6, trainable=False)(right) * 0.5
+    x = LAYERS.Concatenate()([a, LAYERS.LeakyReLU()(b)])
+    return keras.Model([left, right], LAYERS.Dense(3)(x))
 
 
-def test_gram_and_instantiated_norms_agree():
-    from tf_mtl_privacy.privacy.clipping import contribution
+def two_outputs():
+    inputs = keras.Input((6,))
+    x = LAYERS.Dense(5, "relu")(inputs)
+    return keras.Model(inputs, {"a": LAYERS.Dense(2)(x), "b": LAYERS.Dense(3)(x)})
 
-    generator = np.random.default_rng(0)
-    for positions, n, m in ((2, 30, 20), (20, 3, 2)):
-        left = generator.normal(size=(4, positions, n)).astype(np.float32)
-        right = generator.normal(size=(4, positions, m)).astype(np.float32)
-        assert contribution.prefers_gram(positions, n, m) == (positions == 2)
-        expected = (np.einsum("btn,btm->bnm", left, right) ** 2).sum(axis=(1, 2))
-        found = contribution.product_norms(tf.constant(left), tf.constant(right))
-        np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+def unseen_normalization():
+    """The loss does not depend on the second output, which has weights of its own."""
+    inputs = keras.Input((6,))
+    seen = LAYERS.Dense(2)(LAYERS.GroupNormalization(2)(inputs))
+    return keras.Model(inputs, {"a": seen, "unseen": LAYERS.GroupNormalization(3)(inputs)})
+
+
+def sequential():
+    return keras.Sequential([keras.Input((6,)), LAYERS.Dense(3, "relu"), LAYERS.Dense(2)])
+
+
+@pytest.mark.parametrize("make", [branching, two_outputs, unseen_normalization, sequential])
+def test_model_of_any_structure_equals_a_loop_over_rows(make):
+    model = make()
+    x = [rows(5, (6,), seed=seed)[0] for seed in range(len(model.inputs))]
+    x = x if len(x) > 1 else x[0]
+
+    def loss(outputs):
+        parts = outputs if isinstance(outputs, dict) else {"a": outputs}
+        return tf.add_n([tf.reduce_sum((parts[n] - 1) ** 2, 1) for n in parts if n != "unseen"])
+
+    expected = loop_over_rows(model, x, loss, 0.5)
+    assert np.abs(expected).max() > 1e-2
+    for backend in BACKENDS:
+        update = flat(sgd_update(model, x, loss, 0.5, clipping=backend)[0])
+        np.testing.assert_allclose(update, expected, atol=1e-6, err_msg=backend)
+
+
+def test_dropout_runs_in_training_mode_and_its_gradient_is_of_one_pass():
+    inputs = keras.Input((50,))
+    model = keras.Model(inputs, LAYERS.Dense(1)(LAYERS.Dropout(0.5, seed=3)(inputs)))
+    x = np.ones((2, 50), np.float32)
+    for backend in BACKENDS:
+        (kernel, _), _ = sgd_update(model, x, lambda z: z[:, 0], 1e6, clipping=backend)
+        # A kept input counts twice, a dropped one not at all: mean over two rows.
+        assert set(np.round(kernel.ravel(), 5)) == {0.0, 1.0, 2.0}
+
+
+@pytest.mark.parametrize("clipping", BACKENDS)
+def test_function_with_any_batch_size_gives_the_eager_update(clipping):
+    model, (x, labels) = dense_network(), rows(5, (3,))
+    eager = flat(sgd_update(model, x, cross_entropy(labels), 1.0, clipping=clipping)[0])
+    before = flat(values(model))
+    optimizer = DPSGD(
+        model,
+        learning_rate=1.0,
+        l2_norm_clip=1.0,
+        noise_multiplier=0.0,
+        allow_zero_noise=True,
+        clipping=clipping,
+    )
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 3]), tf.TensorSpec([None], tf.int32)])
+    def step(x, labels):
+        return optimizer.minimize(x, cross_entropy(labels), tf.ones_like(labels, tf.bool))
+
+    assert step(x, labels).shape == (5,)
+    np.testing.assert_allclose(before - flat(values(model)), eager, atol=1e-6)
+    assert step(x[:2], labels[:2]).shape == (2,)
+
+
+def test_unknown_backend_is_refused():
+    with pytest.raises(UsageError, match="clipping='fast'"):
+        DPSGD(dense_network(), l2_norm_clip=1.0, noise_multiplier=1.0, clipping="fast")
