@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.config import Config, DataConfig, ModelConfig, TrainConfig
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.models import (
+from tf_mtl_privacy.models.bundle import (
     build_bundle,
     load_bundle_weights,
     parameter_counts,

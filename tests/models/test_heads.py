@@ -5,10 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy.models.business import build_business
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.heads import build_business, build_discriminator, build_restorer
 from tf_mtl_privacy.models.layers import halvings, layer_seed, norm_groups
-from tf_mtl_privacy.models.restorer import build_restorer
 
 RNG = np.random.default_rng(1)
 SHAPE = (8, 8, 16)

@@ -5,7 +5,7 @@ import pytest
 
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.models import build_bundle
+from tf_mtl_privacy.models.bundle import build_bundle
 
 
 @pytest.mark.parametrize(

@@ -11,11 +11,11 @@ from tests.models.run_folders import TASKS, config_of, finished_run, starting_fr
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle, load_bundle_weights, save_bundle
 from tf_mtl_privacy.models.weights import read_weights
+from tf_mtl_privacy.removal import draws_apart
 from tf_mtl_privacy.removal.noise import (
     FeatureNoise,
     count_draws,
     draw_anew,
-    draws_apart,
     has_noise,
     noiseless,
     noisy,

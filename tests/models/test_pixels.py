@@ -6,8 +6,8 @@ import pytest
 
 from tf_mtl_privacy.config import ModelConfig, RemovalConfig
 from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.heads import LogOdds, build_restorer
 from tf_mtl_privacy.models.layers import from_cells, to_cells
-from tf_mtl_privacy.models.restorer import LogOdds, build_restorer
 from tf_mtl_privacy.removal.mask import mask_map, region_finder, switch_mask
 
 RNG = np.random.default_rng(1)

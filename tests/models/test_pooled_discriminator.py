@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.heads import build_discriminator
 
 SHAPE = (8, 8, 6)
 

@@ -5,9 +5,9 @@ import pytest
 import tensorflow as tf
 
 from tests.privacy.networks import sgd_update
-from tf_mtl_privacy.models.discriminator import build_discriminator, whitening_of
+from tf_mtl_privacy.models import losses
+from tf_mtl_privacy.models.heads import build_discriminator, whitening_of
 from tf_mtl_privacy.privacy import assert_rows_independent
-from tf_mtl_privacy.training import losses
 
 CELLS = (8, 8, 6)
 SHAPES = pytest.mark.parametrize("shape", ["conv", "dense", "pooled", "soft"])

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.removal.mask import build_region_reader
+from tf_mtl_privacy.removal.mask_training import build_region_reader
 
 
 @pytest.mark.parametrize(("size", "cells"), [(32, 16), (64, 32), (96, 24), (128, 32)])

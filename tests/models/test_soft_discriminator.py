@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.models.discriminator import build_discriminator, whitening_of
+from tf_mtl_privacy.models.heads import build_discriminator, whitening_of
 
 
 def soft(shape=(8, 8, 6), whitened=False):

@@ -10,7 +10,8 @@ from tests.training.tiny import tiny_config
 from tf_mtl_privacy.models.backbone import split_encoder
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy import DPSGD
-from tf_mtl_privacy.training import private_steps, steps
+from tf_mtl_privacy.training import steps
+from tf_mtl_privacy.training.batches import as_tensors
 
 ROWS, BETA, SIZE = 6, 0.7, 5.0
 # Which losses' gradients a network may get.
@@ -31,7 +32,7 @@ class Networks:
         self.business, self.discriminator = bundle.business, bundle.discriminator
         self.restorer = bundle.restorer
         backbone, self.adapter = split_encoder(bundle.encoder)
-        self.encoder = private_steps.trained_encoder(self.adapter, self.business, LOSS.alpha)
+        self.encoder = steps.trained_encoder(self.adapter, self.business, LOSS.alpha)
         data = batch(ROWS)
         data.private[1] = data.business["age"][2] = -1
         self.data = data
@@ -55,7 +56,7 @@ class Networks:
         kept = self.kept if kept is None else kept
         before = {name: [v.numpy() for v in m.variables] for name, m in self.models.items()}
         step = make(optimizer)
-        metrics = step(tf.constant(kept), steps.as_tensors(data or self.data), *beta)
+        metrics = step(tf.constant(kept), as_tensors(data or self.data), *beta)
         moved = {}
         for name, network in self.models.items():
             moved[name] = [

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tf_mtl_privacy.training.mask_phase import colour_axis
+from tf_mtl_privacy.removal.mask_training import colour_axis
 
 SIZE, CLASSES = 12, 4
 PLANTED = np.array([0.48, -0.76, 0.44])

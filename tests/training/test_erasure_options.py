@@ -8,8 +8,7 @@ import pytest
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.removal.erasure import erasure_of
-from tf_mtl_privacy.training.erasure_phase import ErasurePart
+from tf_mtl_privacy.removal.erasure import ErasureFitting, erasure_of
 
 
 def projection(**options):
@@ -19,7 +18,7 @@ def projection(**options):
     bundle = build_bundle(config, {"gender": 2}, len(data.private_classes))
     layer = erasure_of(bundle.encoder)
     assert not np.any(layer.right.numpy())
-    ErasurePart(config, data, bundle).refit()
+    ErasureFitting(config, data, bundle.encoder).refit()
     return layer.right.numpy() @ layer.left.numpy()
 
 

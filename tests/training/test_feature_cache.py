@@ -9,8 +9,8 @@ from tests.training.tiny import tiny_config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.training.phase import FeatureCache
-from tf_mtl_privacy.training.validation import Validator
+from tf_mtl_privacy.training.batches import FeatureCache
+from tf_mtl_privacy.training.inference import Validator
 
 
 @pytest.fixture(scope="module")

@@ -7,11 +7,10 @@ import pytest
 
 from tests.privacy.reference import reference_epsilon
 from tests.training.game_runs import EPOCHS, STEPS, game_config, interrupted_fit, weights
-from tests.training.tiny import tiny_arrays
+from tests.training.tiny import new_run, tiny_arrays
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.discriminators import Discriminators
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.phases import Phases
@@ -24,10 +23,8 @@ JOINT = EPOCHS * STEPS
 
 
 def phases_of(config, tmp_path):
-    dataset, key = tiny_arrays(), key_for_tests(0)
-    bundle, record = build_bundle(config, {"gender": 2}, 3), TrainingState("adversarial", beta=0.3)
-    plan = private_plan(config, dataset, key)
-    return Phases(config, dataset, bundle, ["gender"], plan, key, tmp_path / "f", record), record
+    run = new_run(config, tiny_arrays(), tmp_path, key=0, phase="adversarial", beta=0.3)
+    return Phases(run), run.state
 
 
 def test_every_update_of_a_private_game_is_made_counted_and_paid(tmp_path):
@@ -122,8 +119,8 @@ def test_further_updates_read_their_own_batches_through_the_encoder(tmp_path, mo
     config = game_config(game={"discriminator_steps": 2})
     seen = []
 
-    def update(self, turn, plan, key):
-        return lambda features, labels, mask: seen.append((turn.name, features, labels)) or 0.0
+    def update(self, update):
+        return lambda features, labels, mask: seen.append((update.name, features, labels)) or 0.0
 
     monkeypatch.setattr(Discriminators, "_update", update)
     monkeypatch.setattr("tensorflow.function", lambda f=None, **_: f if f else lambda g: g)

@@ -12,7 +12,7 @@ from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import GameConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.phase import Batches, shuffled_labels
+from tf_mtl_privacy.training.batches import Batches, shuffled_labels
 from tf_mtl_privacy.training.private_updates import discriminator_updates, order_seed, private_plan
 
 # 200 rows, 32 a step: 7 steps an epoch; 3 epochs before the game and 2 in it.

@@ -7,8 +7,9 @@ import tensorflow as tf
 
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.training.checkpoints import DONE, TrainingState
-from tf_mtl_privacy.training.phase import Phase
+from tf_mtl_privacy.training.context import RunContext
 from tf_mtl_privacy.training.trainer import Loop
+from tf_mtl_privacy.types import Phase
 
 STEPS = 5  # an epoch
 FIGURES = {"gender_accuracy": 0.9, "privacy_balanced_accuracy": 0.5, "psnr_db": 20.0}
@@ -37,7 +38,6 @@ class Budget:
 class Run:
     """A loop whose parts write down what is done with them."""
 
-    tasks = ("gender",)
     lines = 0
 
     def __init__(self, budgets, checks=None, **record):
@@ -45,17 +45,11 @@ class Run:
         loss = dataclasses.replace(config.loss, beta_check_epochs=1, beta_check_accuracy=0.0)
         self.log, self.saved, self.said = [], [], []
         self.record = TrainingState(**({"phase": "business", "beta": 0.1} | record))
-        self.loop = Loop(
-            dataclasses.replace(config, loss=loss),
-            self,
-            self.record,
-            self,
-            self,
-            Budget(budgets, self.log),
-            report=self.said.append,
-            checks=checks,
+        config = dataclasses.replace(config, loss=loss)
+        run = RunContext(
+            config, None, None, ("gender",), None, None, None, self.record, self.said.append
         )
-        self.loop.run()
+        Loop(run, self, self, self, Budget(budgets, self.log), checks).run()
 
     def build(self, name):
         def step(_):
@@ -99,8 +93,8 @@ def test_a_budget_that_ends_within_an_epoch():
     # The two steps of the second epoch are validated and told of.
     assert run.count("validate", "discriminator") == 2
     assert run.record.gates["discriminator"]["epochs"] == 2
-    told = [text for text in run.said if "budget is spent" in text]
-    assert len(told) == 1 and told[0].startswith("discriminator:") and "3 steps to go" in told[0]
+    told = [text for text in run.said if "budget exhausted" in text]
+    assert len(told) == 1 and told[0].startswith("discriminator:") and "3 steps early" in told[0]
 
 
 def test_a_budget_that_ends_in_the_first_epoch_ends_the_phase():
@@ -108,7 +102,7 @@ def test_a_budget_that_ends_in_the_first_epoch_ends_the_phase():
     assert run.record.steps["discriminator"] == 3
     assert run.record.budget_ended == {"discriminator": 7}
     assert run.count("validate", "discriminator") == 1
-    assert sum("budget is spent" in text for text in run.said) == 1
+    assert sum("budget exhausted" in text for text in run.said) == 1
 
 
 def test_a_budget_that_ends_with_an_epoch():

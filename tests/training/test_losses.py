@@ -8,7 +8,7 @@ from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import log_loss
 
 from tf_mtl_privacy.config import LossConfig
-from tf_mtl_privacy.training import losses
+from tf_mtl_privacy.models import losses
 
 RNG = np.random.default_rng(3)
 LOGITS = RNG.normal(0, 3, (40, 8)).astype(np.float32)

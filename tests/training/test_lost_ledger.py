@@ -29,12 +29,12 @@ def train(run_dir, until=""):
 def test_an_optimizer_restored_without_its_ledger_is_refused(tmp_path):
     path = tmp_path / "checkpoints" / LEDGER_FILE
     with pytest.raises(PowerCutError):
-        train(tmp_path, "discriminator 1/3")
+        train(tmp_path, "discriminator, epoch 1 of 3")
     # Three steps of an epoch ran; checkpoints are every two.
     older = path.read_bytes()
     assert read_ledger(path.parent).spent("discriminator") == 4
     with pytest.raises(PowerCutError):
-        train(tmp_path, "discriminator 3/3")
+        train(tmp_path, "discriminator, epoch 3 of 3")
     newest = path.read_bytes()
     files = sorted(file.name for file in path.parent.iterdir())
 

@@ -3,13 +3,11 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.training.tiny import tiny_arrays, tiny_config
+from tests.training.tiny import new_run, tiny_arrays, tiny_config
 from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.data.dataset import Dataset
-from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.checkpoints import TrainingState
-from tf_mtl_privacy.training.phase import Batches, drawn
+from tf_mtl_privacy.training.batches import Batches, drawn
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.private_updates import private_plan
 
@@ -28,11 +26,8 @@ def arrays(size, rows=20):
 
 def phases(config, tmp_path, dataset=None):
     dataset = dataset or arrays(config.data.image_size)
-    bundle = build_bundle(config, {"gender": 2}, 3)
-    plan, record = private_plan(config, dataset, KEY), TrainingState("business")
-    return Phases(
-        config, dataset, bundle, ["gender"], plan, KEY, tmp_path / "features", record
-    ), bundle
+    run = new_run(config, dataset, tmp_path)
+    return Phases(run), run.bundle
 
 
 def masks(phase):

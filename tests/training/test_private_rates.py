@@ -5,13 +5,9 @@ import math
 import pytest
 
 from tests.models.run_folders import config_of, finished_run
-from tests.training.tiny import tiny_arrays
+from tests.training.tiny import new_run, tiny_arrays
 from tests.training.tiny_private import all_private_config
-from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.checkpoints import TrainingState
-from tf_mtl_privacy.training.private_phases import PrivatePhases
-from tf_mtl_privacy.training.private_updates import private_plan
+from tf_mtl_privacy.training.phases import PrivatePhases
 
 RATE, DISCRIMINATOR_RATE = 3e-4, 2e-3
 CLASSES = {"gender": 2}
@@ -29,21 +25,11 @@ def rates(tmp_path, schedule):
         adversarial_learning_rate=RATE,
         discriminator_learning_rate=DISCRIMINATOR_RATE,
     )
-    dataset, key = tiny_arrays(), key_for_tests(1)
-    plan = private_plan(config, dataset, key)
-    phases = PrivatePhases(
-        config,
-        dataset,
-        build_bundle(config, CLASSES, 3),
-        ["gender"],
-        plan,
-        key,
-        tmp_path / "features",
-        TrainingState("adversarial"),
-    )
+    run = new_run(config, tiny_arrays(), tmp_path, key=1, phase="adversarial", beta=0.0)
+    phases = PrivatePhases(run)
     joint = phases.build("adversarial")
     assert joint.epochs * joint.steps_per_epoch == STEPS
-    found = {name: [] for name in plan.of_phase("adversarial")}
+    found = {name: [] for name in run.plan.of_phase("adversarial")}
     for number in range(STEPS):
         joint.step(joint.inputs(*divmod(number, joint.steps_per_epoch)))
         for name, seen in found.items():

@@ -17,7 +17,7 @@ from tests.training.private_networks import (
     norm,
     row_gradients,
 )
-from tf_mtl_privacy.training import private_steps, steps
+from tf_mtl_privacy.training import steps
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
 from tf_mtl_privacy.types import Batch
 
@@ -42,7 +42,7 @@ def assert_moved(moved, expected):
 
 def encoder_step(networks, config=LOSS, *, play=True):
     restoration = steps.make_restoration_loss(config, PerceptualLoss("none"))
-    return lambda optimizer: private_steps.make_private_encoder_step(
+    return lambda optimizer: steps.make_private_encoder_step(
         networks.discriminator, networks.restorer, config, optimizer, restoration, play=play
     )
 
@@ -92,7 +92,7 @@ def test_without_play_and_gamma_the_adapter_feels_only_the_classifier(networks):
 def test_pre_training_moves_adapter_and_classifier_on_the_business_loss(networks, clipping):
     rows = joint_rows(networks, "confusion", 0.0, 0.0)
     clip = middle_clip(rows)
-    make = private_steps.make_private_business_step
+    make = steps.make_private_business_step
     moved, _ = networks.update(networks.encoder, clip, make, clipping=clipping)
     assert_moved(moved, clipped_mean(rows, clip))
 
@@ -106,7 +106,7 @@ def test_the_discriminators_update_leaves_the_adapter_and_rows_without_label(net
     moved, _ = networks.update(
         networks.discriminator,
         clip,
-        lambda o: private_steps.make_private_discriminator_step(
+        lambda o: steps.make_private_discriminator_step(
             networks.adapter, steps.make_discriminator_update(networks.discriminator, o)
         ),
         clipping=clipping,
@@ -123,7 +123,7 @@ def test_the_restorers_update_leaves_the_adapter(networks, clipping):
     moved, _ = networks.update(
         networks.restorer,
         clip,
-        lambda o: private_steps.make_private_restorer_step(networks.adapter, o, restoration),
+        lambda o: steps.make_private_restorer_step(networks.adapter, o, restoration),
         clipping=clipping,
     )
     assert_moved(moved, clipped_mean(rows, clip))
@@ -150,16 +150,16 @@ def test_padding_changes_nothing_whatever_it_holds(networks, kind):
     adapter = networks.adapter
     model, make = {
         "encoder": (networks.encoder, encoder_step(networks)),
-        "business": (networks.encoder, private_steps.make_private_business_step),
+        "business": (networks.encoder, steps.make_private_business_step),
         "discriminator": (
             networks.discriminator,
-            lambda o: private_steps.make_private_discriminator_step(
+            lambda o: steps.make_private_discriminator_step(
                 adapter, steps.make_discriminator_update(networks.discriminator, o)
             ),
         ),
         "restorer": (
             networks.restorer,
-            lambda o: private_steps.make_private_restorer_step(adapter, o, restoration),
+            lambda o: steps.make_private_restorer_step(adapter, o, restoration),
         ),
     }[kind]
     beta = [tf.constant(BETA)] if kind == "encoder" else []

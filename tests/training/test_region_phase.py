@@ -7,20 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.training.tiny import tiny_arrays, tiny_config
+from tests.training.tiny import new_run, tiny_arrays, tiny_config
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.models.encoder import build_encoder
-from tf_mtl_privacy.privacy.keys import key_for_tests
+from tf_mtl_privacy.removal.base import public_faces
 from tf_mtl_privacy.removal.mask import colour_of, is_masked
+from tf_mtl_privacy.removal.mask_training import MaskFitting, colour_axis
 from tf_mtl_privacy.training import schedule
-from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.fit import fit
-from tf_mtl_privacy.training.mask_phase import RegionPart, colour_axis
 from tf_mtl_privacy.training.phases import Phases
-from tf_mtl_privacy.training.public_faces import public_faces
 
 ORDER = ["business", "regions", "discriminator", "restorer", "adversarial"]
 
@@ -33,9 +30,17 @@ def masked_config(tmp_path, model="mtl_adv", *, labels="public", train=None, **r
     return dataclasses.replace(config, data=data, removal=chosen)
 
 
+def phase_of(part):
+    return part.phase("regions", part._config.removal.region_epochs)
+
+
 def part_of(config, dataset):
     encoder = build_encoder(config.model, 32, seed=1, removal=config.removal)
-    return RegionPart(config, dataset, encoder)
+    return MaskFitting(config, dataset, encoder)
+
+
+def faces_of(config):
+    return public_faces(config, "region_labels", open_dataset(config.data).private_classes)
 
 
 def read_by(phase):
@@ -53,7 +58,7 @@ def prints(images):
 
 def test_public_faces_are_of_no_split_of_the_run(tmp_path):
     config = masked_config(tmp_path)
-    public, own = public_faces(config), open_dataset(config.data)
+    public, own = faces_of(config), open_dataset(config.data)
     rows = public.rows
     assert {name: len(numbers) for name, numbers in rows.items()} == {
         "train": 135,
@@ -71,15 +76,15 @@ def test_public_faces_are_of_no_split_of_the_run(tmp_path):
     assert public.private_classes == own.private_classes
     # Faces that are shifted on purpose are for evaluation.
     shifted = dataclasses.replace(config.data, synthetic_shift="blur")
-    again = public_faces(dataclasses.replace(config, data=shifted))
+    again = faces_of(dataclasses.replace(config, data=shifted))
     assert again.fingerprint == public.fingerprint
 
 
 def test_public_labels_train_the_mask_and_those_of_the_run_are_not_read(tmp_path):
     config = masked_config(tmp_path)
-    own, public = open_dataset(config.data), public_faces(config)
+    own, public = open_dataset(config.data), faces_of(config)
     blind = own.all_labels._replace(private=np.full_like(own.all_labels.private, -1))
-    phase = part_of(config, dataclasses.replace(own, all_labels=blind)).phase()
+    phase = phase_of(part_of(config, dataclasses.replace(own, all_labels=blind)))
     assert (phase.name, phase.epochs) == ("regions", 1)
     # 135 faces in batches of 64: what is left over goes into no batch's statistics.
     assert phase.steps_per_epoch == 2
@@ -95,7 +100,7 @@ def test_public_labels_train_the_mask_and_those_of_the_run_are_not_read(tmp_path
 def test_train_labels_are_those_of_the_labelled_training_rows(tmp_path):
     config = masked_config(tmp_path, labels="train")
     dataset = tiny_arrays(60, unlabelled=20)
-    phase = part_of(config, dataset).phase()
+    phase = phase_of(part_of(config, dataset))
     images, labels = read_by(phase)
     assert sorted(labels) == sorted(dataset.labels("train").private[:40])
     assert prints(images) == prints(dataset.store.images(np.arange(40)))
@@ -111,7 +116,7 @@ def test_train_labels_are_those_of_the_labelled_training_rows(tmp_path):
 def test_what_is_measured_by_hand(tmp_path):
     config, dataset = masked_config(tmp_path, labels="train"), tiny_arrays(40)
     encoder = build_encoder(config.model, 32, seed=1, removal=config.removal)
-    part = RegionPart(config, dataset, encoder)
+    part = MaskFitting(config, dataset, encoder)
     rng, odds = np.random.default_rng(0), part._finder
     last = [layer for layer in odds.layers if layer.weights][-1]
     last.kernel.assign(rng.normal(0, 1, last.kernel.shape))
@@ -122,7 +127,7 @@ def test_what_is_measured_by_hand(tmp_path):
     assert 0.05 < cells.mean() < 0.95
     logits = part._reader(part._cover([picture, cells]), training=False).numpy()
     hits = np.mean(logits.argmax(1) == dataset.labels_of(rows).private)
-    assert part.phase().validate() == pytest.approx(
+    assert phase_of(part).validate() == pytest.approx(
         {"region_reader_accuracy": hits, "mask_area": cells.mean()}
     )
 
@@ -132,13 +137,14 @@ def test_without_labelled_held_out_rows_nothing_is_measured(tmp_path):
     dataset = dataclasses.replace(
         dataset, rows=dataset.rows | {"validation": np.zeros(0, np.int64)}
     )
-    assert part_of(masked_config(tmp_path, labels="train"), dataset).phase().validate() == {}
+    part = part_of(masked_config(tmp_path, labels="train"), dataset)
+    assert phase_of(part).validate() == {}
 
 
 def test_other_private_classes_than_the_public_faces_are_refused(tmp_path):
     part = part_of(masked_config(tmp_path), tiny_arrays(40))
     with pytest.raises(UsageError, match=r"--region_labels=public: .*--private_label=iris"):
-        part.phase()
+        phase_of(part)
 
 
 def test_where_the_phase_stands(tmp_path):
@@ -160,9 +166,8 @@ def test_where_the_phase_stands(tmp_path):
 
 def test_the_mask_is_off_until_it_is_trained_and_on_from_then(tmp_path):
     config, dataset = masked_config(tmp_path, labels="train"), tiny_arrays(40)
-    bundle = build_bundle(config, {"gender": 2}, 3)
-    record, key = TrainingState("business"), key_for_tests(3)
-    phases = Phases(config, dataset, bundle, ["gender"], None, key, tmp_path / "f", record)
+    run = new_run(config, dataset, tmp_path)
+    phases, bundle = Phases(run), run.bundle
     seen = {}
     for name in schedule.phase_epochs(config):
         phases.build(name)
@@ -172,7 +177,7 @@ def test_the_mask_is_off_until_it_is_trained_and_on_from_then(tmp_path):
     # A run that is gone on with comes from a later phase or from an earlier one.
     phases.build("business")
     assert not is_masked(bundle.encoder)
-    assert phases.further_networks["region_reader"]
+    assert phases.networks["region_reader"]
 
 
 @pytest.mark.usefixtures("untraced_here")
@@ -193,8 +198,8 @@ def test_a_whole_run_with_a_mask(tmp_path):
 def test_the_colour_is_found_before_the_first_epoch_and_stays(tmp_path):
     config, dataset = masked_config(tmp_path, labels="train", mask_fill="colour"), tiny_arrays(60)
     encoder = build_encoder(config.model, 32, seed=1, removal=config.removal)
-    part = RegionPart(config, dataset, encoder)
-    phase, colour = part.phase(), colour_of(encoder)
+    part = MaskFitting(config, dataset, encoder)
+    phase, colour = phase_of(part), colour_of(encoder)
     np.testing.assert_array_equal(colour.axis.numpy(), np.zeros(3))
     phase.before_epoch(1)
     np.testing.assert_array_equal(colour.axis.numpy(), np.zeros(3))
@@ -213,10 +218,11 @@ def test_the_colour_is_found_before_the_first_epoch_and_stays(tmp_path):
     assert sum(change > 0 for change in moved) == len(moved) - 1, "all of it but the axis"
 
 
-@pytest.mark.parametrize(("epochs", "head_start"), [(0, 0), (1, 2), (1, 500)])
-def test_a_mask_that_would_never_learn_is_refused(tmp_path, epochs, head_start):
-    config = masked_config(tmp_path, region_epochs=epochs, mask_warmup_steps=head_start)
-    with pytest.raises(UsageError, match=rf"--region_epochs={epochs}: .*head_start={head_start} "):
+@pytest.mark.parametrize(("epochs", "warmup"), [(0, 0), (1, 2), (1, 500)])
+def test_a_mask_that_would_never_learn_is_refused(tmp_path, epochs, warmup):
+    config = masked_config(tmp_path, region_epochs=epochs, mask_warmup_steps=warmup)
+    message = rf"--region_epochs={epochs}: .*--mask_warmup_steps={warmup};"
+    with pytest.raises(UsageError, match=message):
         part_of(config, tiny_arrays(40))
 
 
@@ -227,4 +233,4 @@ def test_too_few_rows_for_a_colour_are_refused(tmp_path):
     data = tiny_arrays(40)
     few = dataclasses.replace(data, rows=data.rows | {"train": data.rows["train"][:1]})
     with pytest.raises(UsageError, match="--mask_fill=colour: 1 labelled rows"):
-        part_of(config, few).phase().before_epoch(0)
+        phase_of(part_of(config, few)).before_epoch(0)

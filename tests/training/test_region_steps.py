@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy.removal.mask import Cover, build_region_reader, find_regions
-from tf_mtl_privacy.training.mask_phase import make_region_step
+from tf_mtl_privacy.removal.mask import Cover, find_regions
+from tf_mtl_privacy.removal.mask_training import build_region_reader, make_region_step
 
 SIZE, CLASSES, ROWS = 32, 3, 8
 
@@ -14,7 +14,7 @@ SIZE, CLASSES, ROWS = 32, 3, 8
 class Game:
     """Fresh networks and optimizers, the same ones for the same seed, and the step on them."""
 
-    def __init__(self, *, price=3.0, head_start=0, seed=5, rate=1e-2, bias=None):
+    def __init__(self, *, price=3.0, warmup_steps=0, seed=5, rate=1e-2, bias=None):
         inputs = keras.Input((SIZE, SIZE, 3))
         self.finder = keras.Model(inputs, find_regions(inputs, cell=4, width=4, seed=1))
         self.reader = build_region_reader(SIZE, CLASSES, width=4, seed=1)
@@ -30,7 +30,7 @@ class Game:
             self.cover,
             self.optimizers,
             price=price,
-            head_start=head_start,
+            warmup_steps=warmup_steps,
             seed=seed,
         )
 
@@ -79,9 +79,9 @@ def _logits(game, image, cells):
     return found
 
 
-def test_the_figures_of_the_head_start_by_hand():
+def test_region_step_during_warmup_gives_figures_by_hand():
     """Nothing is covered, every row is read; the area is that of the mask that is tried later."""
-    game, (image, labels, mask) = Game(head_start=5), rows()
+    game, (image, labels, mask) = Game(warmup_steps=5), rows()
     logits = _log_softmax(_logits(game, image, np.zeros((ROWS, 8, 8, 1), np.float32)))
     area = np.mean(1 / (1 + np.exp(-game.odds(image))))
     found = game.run(1, (image, labels, mask))
@@ -104,8 +104,8 @@ def test_the_figures_of_the_game_by_hand():
     assert found["mask_area"] == pytest.approx(1.0)
 
 
-def test_only_the_reader_moves_in_the_head_start():
-    game = Game(head_start=3)
+def test_region_step_during_warmup_updates_only_the_reader():
+    game = Game(warmup_steps=3)
     mask, reader = values(game.finder.weights), values(game.reader.weights)
     game.run(3)
     assert not moved(mask, game.finder.weights)
@@ -132,7 +132,7 @@ def test_the_area_falls_with_the_price():
 
 
 def test_the_reader_learns_what_it_sees():
-    game = Game(head_start=1000)
+    game = Game(warmup_steps=1000)
     first = game.run(1)["reader_loss"]
     assert game.run(40)["reader_loss"] < 0.3 * first
 
@@ -143,7 +143,7 @@ def test_the_mask_hides_what_the_reader_finds():
     Mask and reader chase each other, so one moment is not enough: the odds are the mean over many,
     once the game has settled. How long that takes differs between processors.
     """
-    game = Game(price=3.0, head_start=20)
+    game = Game(price=3.0, warmup_steps=20)
     game.run(40, rows(count=32))
     for moment in range(28):
         game.run(5, rows(seed=moment, count=32))
@@ -161,7 +161,7 @@ def test_the_mask_hides_what_the_reader_finds():
 def test_labels_of_padding_and_unknown_labels_are_never_read():
     mask, labels = np.arange(ROWS) < 6, np.arange(ROWS) % CLASSES
     labels[2] = -1
-    first, second = Game(head_start=1), Game(head_start=1)
+    first, second = Game(warmup_steps=1), Game(warmup_steps=1)
     for game, padding in ((first, [0, 1]), (second, [2, -1])):
         labels[6:] = padding
         game.run(3, rows(labels, mask))
@@ -170,13 +170,13 @@ def test_labels_of_padding_and_unknown_labels_are_never_read():
 
 
 def test_a_game_that_is_gone_on_with_takes_the_same_steps():
-    whole, stopped = Game(head_start=2), Game(head_start=2)
+    whole, stopped = Game(warmup_steps=2), Game(warmup_steps=2)
     batches = [rows(seed=seed) for seed in range(6)]
     for batch in batches:
         whole.run(1, batch)
     for batch in batches[:3]:
         stopped.run(1, batch)
-    again = Game(head_start=2)
+    again = Game(warmup_steps=2)
     for kept, variable in zip(stopped.variables, again.variables, strict=True):
         variable.assign(kept)
     for batch in batches[3:]:
@@ -184,7 +184,7 @@ def test_a_game_that_is_gone_on_with_takes_the_same_steps():
     for a, b in zip(whole.variables, again.variables, strict=True):
         np.testing.assert_array_equal(a, b)
     # The control: draws of another seed lead elsewhere.
-    other = Game(head_start=2, seed=6)
+    other = Game(warmup_steps=2, seed=6)
     for batch in batches:
         other.run(1, batch)
     assert moved(values(whole.finder.weights), other.finder.weights)

@@ -9,10 +9,12 @@ import tensorflow as tf
 
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.models import losses
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.heads import build_discriminator
 from tf_mtl_privacy.privacy.optimizer import DPAdam
-from tf_mtl_privacy.training import losses, steps
+from tf_mtl_privacy.training import steps
+from tf_mtl_privacy.training.batches import as_tensors
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
 from tf_mtl_privacy.types import Batch
 
@@ -67,7 +69,7 @@ def gradient_of(bundle, model, loss):
 def test_each_network_gets_the_gradient_that_the_paper_says(bundle, objective):
     config = dataclasses.replace(tiny_config().loss, objective=objective)
     data, recorder = batch(), Recorder()
-    joint(bundle, config, recorder)(steps.as_tensors(data), tf.constant(BETA))
+    joint(bundle, config, recorder)(as_tensors(data), tf.constant(BETA))
     kept = [np.array(g) for g in recorder.gradients]
 
     image = to_float(tf.constant(data.image))
@@ -97,7 +99,7 @@ def test_each_network_gets_the_gradient_that_the_paper_says(bundle, objective):
 
 
 def test_without_play_the_encoder_does_not_feel_the_discriminator(bundle):
-    config, data = tiny_config().loss, steps.as_tensors(batch())
+    config, data = tiny_config().loss, as_tensors(batch())
     kept = []
     for play, beta in ((False, 5.0), (True, 0.0)):
         recorder = Recorder()
@@ -119,7 +121,7 @@ def test_padding_adds_nothing_to_any_gradient_or_figure(bundle):
     found = []
     for data in (whole, cut):
         recorder = Recorder()
-        metrics = joint(bundle, config, recorder)(steps.as_tensors(data), tf.constant(BETA))
+        metrics = joint(bundle, config, recorder)(as_tensors(data), tf.constant(BETA))
         found.append(([np.array(g) for g in recorder.gradients], metrics))
     for ours, theirs in zip(found[0][0], found[1][0], strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -128,7 +130,7 @@ def test_padding_adds_nothing_to_any_gradient_or_figure(bundle):
 
 
 def test_the_discriminator_is_fixed_in_the_joint_update_and_moves_in_its_own(bundle):
-    config, data = tiny_config().loss, steps.as_tensors(batch())
+    config, data = tiny_config().loss, as_tensors(batch())
     before = [np.array(v) for v in bundle.discriminator.trainable_variables]
     joint(bundle, config, Recorder())(data, tf.constant(BETA))
     for old, variable in zip(before, bundle.discriminator.trainable_variables, strict=True):
@@ -162,7 +164,7 @@ def test_rows_without_a_private_label_add_no_privacy_loss(bundle):
     config = dataclasses.replace(tiny_config().loss, objective="paper")
     data = batch()
     unknown = data._replace(private=np.full(6, -1, np.int32))
-    metrics = joint(bundle, config, Recorder())(steps.as_tensors(unknown), tf.constant(BETA))
+    metrics = joint(bundle, config, Recorder())(as_tensors(unknown), tf.constant(BETA))
     assert float(metrics["adversarial_objective"]) == 0.0
 
 
@@ -173,7 +175,7 @@ def test_an_objective_without_labels_is_the_same_whatever_they_are(bundle, objec
     for private in (data.private, np.full(6, -1, np.int32), np.zeros(6, np.int32)):
         recorder = Recorder()
         metrics = joint(bundle, config, recorder)(
-            steps.as_tensors(data._replace(private=private)), tf.constant(BETA)
+            as_tensors(data._replace(private=private)), tf.constant(BETA)
         )
         found.append(([np.array(g) for g in recorder.gradients], metrics))
     for gradients, metrics in found[1:]:
@@ -183,7 +185,7 @@ def test_an_objective_without_labels_is_the_same_whatever_they_are(bundle, objec
 
 
 def test_against_several_discriminators_the_objective_is_the_mean_over_them(bundle):
-    config, data = tiny_config().loss, steps.as_tensors(batch())
+    config, data = tiny_config().loss, as_tensors(batch())
     model = tiny_config().model
     others = [
         build_discriminator(

@@ -10,8 +10,8 @@ from tests.training.test_game_fit import phases_of
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import Config, ModelConfig, PrivacyConfig
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.models.discriminator import whitening_of
-from tf_mtl_privacy.training.whitening import fit_whitening
+from tf_mtl_privacy.models.heads import whitening_of
+from tf_mtl_privacy.training.discriminators import fit_whitening
 
 pytestmark = pytest.mark.usefixtures("untraced")
 

@@ -19,6 +19,7 @@ from tf_mtl_privacy.config import (
     TrainConfig,
 )
 from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.privacy.keys import key_for_tests
 
 EPOCHS = ("business_epochs", "discriminator_epochs", "restorer_epochs", "adversarial_epochs")
 
@@ -66,6 +67,16 @@ def tiny_arrays(rows=40, unlabelled=0, store=None, **columns) -> Dataset:
     return dataset if store is None else dataclasses.replace(dataset, store=store(dataset.store))
 
 
+def new_run(config, dataset, folder, *, key=3, phase="", beta=None):
+    """The context of a run on one task, as `fit` makes it; no step of it is taken."""
+    from tf_mtl_privacy.training import context
+
+    run = context.new_run(config, dataset, folder, ("gender",), key_for_tests(key))
+    run.state.phase = phase or run.state.phase
+    run.state.beta = run.state.beta if beta is None else beta
+    return run
+
+
 def train_in_process(
     run_dir, cache_dir, model, death="", *, timeout=300, test_key=None, untraced=False, **options
 ):
@@ -93,8 +104,8 @@ def _die(*_):
 def _arm(ran, death):
     """Replaces what a death hangs on by something that dies there; counts the steps."""
     from tf_mtl_privacy.privacy.ledger import Ledger
+    from tf_mtl_privacy.training.batches import FeatureCache
     from tf_mtl_privacy.training.checkpoints import Checkpoints, TrainingState
-    from tf_mtl_privacy.training.phase import FeatureCache
 
     kind, _, where = death.partition(":")
     book, save, reserve = TrainingState.count_step, Checkpoints.save, Ledger.reserve

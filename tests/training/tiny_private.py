@@ -64,7 +64,7 @@ def train_in_process(run_dir, cache_dir, backbone, target_epsilon=0.0, die_at=0,
 
 def _main(run_dir, cache_dir, backbone, target_epsilon, die_at):
     from tf_mtl_privacy.training.fit import fit
-    from tf_mtl_privacy.training.private_phases import PrivatePhases
+    from tf_mtl_privacy.training.phases import PrivatePhases
 
     make = PrivatePhases._make_steps
 
@@ -75,7 +75,7 @@ def _main(run_dir, cache_dir, backbone, target_epsilon, die_at):
         def dying(name, step):
             def take(kept, batch):
                 alone = not name.startswith("adversarial") or name == last
-                if alone and self._record.total_steps + 1 == int(die_at):
+                if alone and self._run.state.total_steps + 1 == int(die_at):
                     if name != last:
                         step(kept, batch)
                     os.kill(os.getpid(), signal.SIGKILL)

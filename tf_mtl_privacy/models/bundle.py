@@ -13,11 +13,9 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir
 from tf_mtl_privacy.models.backbone import start_heads
-from tf_mtl_privacy.models.business import build_business
-from tf_mtl_privacy.models.discriminator import configured_discriminator
 from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.heads import build_business, build_restorer, configured_discriminator
 from tf_mtl_privacy.models.layers import check_keras_settings
-from tf_mtl_privacy.models.restorer import build_restorer
 from tf_mtl_privacy.models.weights import assign_weights, misfit, read_weights, save_weights
 
 
@@ -69,7 +67,7 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
         model,
         config.data.image_size,
         seed=seed,
-        removal=config.removal_in_force,
+        removal=config.removal if config.train.is_adversarial else None,
         private_classes=private_classes,
     )
     shape = tuple(encoder.output_shape[1:])

@@ -1,4 +1,4 @@
-"""When to do what: gates, the schedule of beta and the stop rule. Pure functions, no TensorFlow.
+"""Decides when to do what: phases, gates, the schedule of beta, the stop rule. Pure functions.
 
 Source: paper, section 3.2, steps 2, 3.4 and 4.
 """
@@ -10,19 +10,21 @@ from typing import Any
 
 from tf_mtl_privacy.config import Config, LossConfig
 from tf_mtl_privacy.config.options import parse_thresholds
+from tf_mtl_privacy.removal import methods
 
-PHASES = ("business", "discriminator", "restorer", "adversarial", "regions")
 # How the names of those parts of the stop rule end that are of several epochs.
 _CHANGE = "_change"
 
 
 def phase_epochs(config: Config) -> dict[str, int]:
-    """Phase name -> the most epochs it may take, in the order in which they run."""
+    """Returns phase name -> the most epochs it may take, in the order in which phases run."""
     train = config.train
-    regions = {"regions": config.removal.region_epochs} if config.removal_in_force.has_mask else {}
+    removal: dict[str, int] = {}
+    for method in methods(config):
+        removal |= method.phases(config.removal)
     epochs = {"business": train.business_epochs}
-    # A frozen backbone's features are kept from the first phase on: covered, then, from the start.
-    epochs = regions | epochs if config.privacy.dp_scope == "all" else epochs | regions
+    # A frozen backbone's features are cached from the first phase on, so removal comes first.
+    epochs = removal | epochs if config.privacy.dp_scope == "all" else epochs | removal
     if train.has_discriminator:
         epochs["discriminator"] = train.discriminator_epochs
         epochs["restorer"] = train.restorer_epochs
@@ -92,7 +94,7 @@ def gate(
     """What a pre-training phase must reach, and whether it did (paper, step 2).
 
     Args:
-        phase: one of `PHASES`.
+        phase: name of a phase.
         tasks: the business tasks of the network; goals for others are not its own.
         metrics: validation metrics of the last epoch: `<task>_accuracy`,
             `privacy_balanced_accuracy`, `psnr_db`.
