@@ -6,7 +6,7 @@ import json
 import numpy as np
 import pytest
 
-from tests.training.game_runs import STEPS, game_config, interrupted_fit, weights
+from tests.training.game_runs import STEPS, game_config
 from tests.training.tiny import new_run, tiny_arrays
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.removal.mask import has_mask, is_masked
@@ -35,8 +35,8 @@ class Check:
         return found(self.values[len(self.seen) - 1])
 
 
-def of_networks(bundle, dataset):
-    """A figure that depends on the networks alone, as a check's must."""
+def found_by_networks(bundle, dataset):
+    """A check whose figure depends on the networks only, as it must."""
     return found(float(np.abs(np.array(bundle.business.variables[0])).sum() * 37 % 1))
 
 
@@ -196,23 +196,3 @@ def test_models_without_a_discriminator_are_not_checked(tmp_path):
     assert not checks.before_game(record) and checks.figures(4, last=True) == {}
     after_epochs(checks, record, {1: 0.4})
     assert record.kept == {} and not kept_in(tmp_path)
-
-
-@pytest.mark.slow
-def test_an_interrupted_run_keeps_the_same_networks(tmp_path, monkeypatch):
-    game = {"check_epochs": 1, "checkpoint_selection": "best"}
-    config = game_config("mtl_adv", game, adversarial_epochs=4, stop_business="", stop_psnr=0.0)
-    whole = fit(config, tiny_arrays(), run_dir=tmp_path / "whole", check=of_networks)
-    for after in (2 * STEPS, 2 * STEPS + 1):
-        interrupted_fit(config, tmp_path / "parts", monkeypatch, after, check=of_networks)
-    parts = fit(config, tiny_arrays(), run_dir=tmp_path / "parts", check=of_networks)
-    course = history(tmp_path / "whole")
-    best = min(course, key=lambda epoch: (course[epoch], -epoch))
-    for run in (whole, parts):
-        assert run.status["training"]["kept_epoch"] == best
-        # What is released is the kept epoch's, and so is the check that counts.
-        assert run.status["training"]["final_check"] == {"epoch": best, **found(course[best])}
-    assert history(tmp_path / "parts") == course and len(set(course.values())) == 4
-    ours, theirs = weights(parts), weights(whole)
-    for name in theirs:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)

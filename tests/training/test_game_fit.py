@@ -1,12 +1,10 @@
 """A larger game through `fit`: how often each discriminator learns, and what is counted of it."""
 
-import json
-
 import numpy as np
 import pytest
 
 from tests.privacy.reference import reference_epsilon
-from tests.training.game_runs import EPOCHS, STEPS, game_config, interrupted_fit, weights
+from tests.training.game_runs import EPOCHS, LARGE, STEPS, game_config
 from tests.training.tiny import new_run, tiny_arrays
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import build_bundle
@@ -18,7 +16,6 @@ from tf_mtl_privacy.training.private_updates import private_plan
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
-LARGE = {"discriminators": 2, "discriminator_steps": 2, "discriminator_restart_epochs": 1}
 JOINT = EPOCHS * STEPS
 
 
@@ -82,25 +79,6 @@ def test_a_new_start_forgets_the_slots_and_frees_none_of_the_budget(tmp_path):
         own = name.startswith("adversarial") and "discriminator_2" not in name
         assert optimizer.iterations == (STEPS if name.startswith("adversarial") else 0)
         assert (max(slots) == 0) == (own or not name.startswith("adversarial")), name
-
-
-@pytest.mark.slow
-def test_an_interrupted_game_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    game = LARGE | {"beta_warmup_epochs": 1.5}
-    config = game_config("mtl_adv", game=game, discriminator_epochs=1)
-    whole = fit(config, tiny_arrays(), run_dir=tmp_path / "whole")
-    # In the discriminators' phase, and off a checkpoint in the epoch after a new start.
-    for after in (2, 7):
-        interrupted_fit(config, tmp_path / "parts", monkeypatch, after)
-    parts = fit(config, tiny_arrays(), run_dir=tmp_path / "parts")
-    ours, theirs = weights(parts), weights(whole)
-    for name in theirs:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-    lines = [(tmp_path / part / "metrics.jsonl").read_text() for part in ("parts", "whole")]
-    assert lines[0] == lines[1]
-    betas = [json.loads(line).get("beta") for line in lines[1].splitlines()]
-    # After one of 1.5 epochs two thirds of 0.1; the second epoch has beta_late, all of it.
-    assert betas[-2:] == pytest.approx([0.1 / 1.5, 0.3])
 
 
 def test_the_encoder_feels_beta_as_it_grows(tmp_path):

@@ -152,7 +152,7 @@ def test_without_a_bound_a_person_has_no_epsilon(secret_run):
 
 def test_people_must_be_known_before_training_starts(tmp_path):
     config = private_config({"max_images_per_person": 3})
-    with pytest.raises(UsageError, match="does not say whose pictures"):
+    with pytest.raises(UsageError, match="has no identities"):
         trained(tmp_path, config)
     assert not list(tmp_path.rglob("*.json")) and not (tmp_path / "checkpoints").exists()
 

@@ -218,7 +218,7 @@ def test_people_who_are_not_known_cannot_be_bounded():
     with pytest.raises(UsageError) as error:
         with_bounded_people(config, tiny_arrays(40))
     assert str(error.value) == (
-        "--max_images_per_person=3: the data does not say whose pictures these are; leave it out, "
+        "--max_images_per_person=3: the data has no identities; leave it out, "
         "or use data with identities (synthetic_faces: --private_label=identity)"
     )
     person = np.where(np.arange(52) == 7, -1, 0)

@@ -80,7 +80,7 @@ def test_a_run_goes_on_only_with_the_backbone_that_it_began_on(tmp_path):
         fit(config, tiny_arrays(), run_dir=run_dir)
     text = str(error.value)
     assert text.startswith(f"run folder {run_dir}: it began on {said}, but --backbone is now ")
-    assert text.endswith("put the first one back") and "\n" not in text
+    assert text.endswith("restore the first backbone") and "\n" not in text
     assert not (run_dir / "training.json").exists()
     weights.write_bytes(began_with)
     assert fit(config, tiny_arrays(), run_dir=run_dir).status["dp"]["public_backbone"] == said

@@ -231,7 +231,7 @@ def test_a_run_whose_rows_were_chosen_otherwise_names_the_flag_to_go_on(tmp_path
         return dataclasses.replace(tiny_config("stl"), data=data, train=model)
 
     stop(tmp_path, RunError("interrupted"), "checkpoints/index", config=config(1))
-    words = "--split_version=1; add that flag to go on with it"
+    words = "--split_version=1; add that flag to resume it"
     with pytest.raises(UsageError, match=words), claim(tmp_path, config(2)):
         pass
     with claim(tmp_path, config(1)):

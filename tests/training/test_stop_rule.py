@@ -37,11 +37,6 @@ def config_of(cache, game=(), **train):
     return dataclasses.replace(config, data=data, game=GameConfig(**dict(game)))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def joint(run_dir):
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["phase"] == "adversarial"]

@@ -20,7 +20,7 @@ from tf_mtl_privacy.models.layers import (
 )
 
 _POOLED_BLOCKS, _HEADS = 2, 4
-# Image pixels per cell, along each side, that the last convolution writes at once.
+# Image pixels along each side of a cell of the last convolution.
 _PATCH = 4
 
 
@@ -31,11 +31,11 @@ def build_business(
     units: int,
     seed: int = 0,
 ) -> keras.Model:
-    """Features `[B, h, w, c]` float32 -> task name -> logits `[B, classes]` float32.
+    """Builds B: features `[B, h, w, c]` -> task name -> logits `[B, classes]`, all float32.
 
-    Pairs of convolutions halve the grid until it has at most 4x4 cells; the logits then see every
-    cell by its place. (Pooled over places instead, the same tasks took several times as many
-    steps to learn.)
+    Pairs of convolutions halve the grid until it has at most 4x4 cells, which the logits then see
+    by position. (With pooling over positions, the same tasks took several times as many steps to
+    learn.)
 
     Args:
         feature_shape: (h, w, c).
@@ -67,7 +67,7 @@ def build_discriminator(
     whitened: bool = False,
     seed: int = 0,
 ) -> keras.Model:
-    """Features `[B, h, w, c]` float32 -> logits `[B, classes]` float32.
+    """Builds D: features `[B, h, w, c]` float32 -> logits `[B, classes]` float32.
 
     Only Dense, Conv2D and GroupNormalization layers have weights that are trained.
 
@@ -79,7 +79,7 @@ def build_discriminator(
             convolutions, a soft maximum of each channel over cells, logits).
         units: width of the hidden layer; the convolutions have half as many channels, those of
             'soft' a quarter and half as many.
-        whitened: begin with a `Whitening` layer, which changes nothing until it is set.
+        whitened: start with a `Whitening` layer, which changes nothing until it is set.
         seed: of the initial weights.
     """
     layers = Layers(seed, f"discriminator_{shape}")
@@ -101,7 +101,7 @@ def build_discriminator(
 def configured_discriminator(
     model: ModelConfig, feature_shape: tuple[int, int, int], classes: int, seed: int
 ) -> keras.Model:
-    """`build_discriminator` of the shape that a run's configuration asks for."""
+    """Builds D as a run's configuration says."""
     return build_discriminator(
         feature_shape,
         classes,
@@ -113,7 +113,7 @@ def configured_discriminator(
 
 
 def _convolutions(layers: Layers, x: Any, channels: int) -> Any:
-    """To at most 4x4 cells, flattened: a small detail is easier to learn where places count."""
+    """Down to at most 4x4 cells, flattened: positions make a small detail easier to learn."""
     if x.shape[-1] > 2 * channels:
         x = layers.conv(channels, 1, "reduce")(x)
     strides = [1] + [2] * halvings(max(x.shape[1:3]))
@@ -123,7 +123,7 @@ def _convolutions(layers: Layers, x: Any, channels: int) -> Any:
 
 
 def _pooled(layers: Layers, x: Any, channels: int) -> Any:
-    """The cells' mean, weighed by attention: few weights, and a detail may be in any place.
+    """The cells' mean, weighted by attention: few weights, and a detail can be anywhere.
 
     Ilse et al. 2018, "Attention-based Deep Multiple Instance Learning", section 2.4: each head's
     weights are a softmax over cells of a 1x1 convolution's output.
@@ -142,10 +142,10 @@ def _pooled(layers: Layers, x: Any, channels: int) -> Any:
 
 
 def _soft(layers: Layers, x: Any, channels: int) -> Any:
-    """Each channel's mean over cells, weighed by the softmax of that channel itself.
+    """Each channel's mean over cells, weighted by the softmax of that channel itself.
 
-    A maximum over places from which every place learns, not only the largest: few weights, and a
-    detail may be in any place.
+    It is a soft maximum over positions with a gradient to all of them: few weights, and a detail
+    can be anywhere.
     """
     x = convolution_block(layers, x, channels, strides=1, number=1)
     x = convolution_block(layers, x, 2 * channels, strides=1, number=2)
@@ -158,10 +158,13 @@ def _soft(layers: Layers, x: Any, channels: int) -> Any:
 
 
 class Whitening(keras.layers.Layer):
-    """`(x - mean) @ matrix` at every cell, of features `[B, h, w, c]`.
+    """`(x - mean) @ matrix` at every cell, of features `[B, h, w, c]`; set, not trained.
+
+    Without it a discriminator hardly learns from the features of a trained encoder, whose
+    directions differ a thousandfold in variance.
 
     Weights, none of them trainable: `mean` `[c]`, from 0, and `matrix` `[c, c]`, from the
-    identity, so that nothing is changed until both are set (`training.whitening`).
+    identity, so that nothing is changed until training sets both (`set_whitening`).
     """
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -184,7 +187,7 @@ class Whitening(keras.layers.Layer):
 
 
 def whitening_of(discriminator: keras.Model) -> Whitening | None:
-    """The discriminator's layer, or None where it has none."""
+    """Returns the discriminator's whitening layer, or None if it has none."""
     return next((layer for layer in discriminator.layers if isinstance(layer, Whitening)), None)
 
 
@@ -196,25 +199,25 @@ def build_restorer(
     seed: int = 0,
     pixel_path: bool = False,
 ) -> keras.Model:
-    """Features `[B, h, w, c]` float32 -> image `[B, h*stride, w*stride, 3]` float32 in [0, 1].
+    """Builds R: features `[B, h, w, c]` -> image `[B, h*stride, w*stride, 3]` in [0, 1], float32.
 
     The image is the sigmoid of two parts: coarse colours, enlarged bilinearly, and details,
     16 pixels per cell by a sub-pixel convolution (Shi et al. 2016). A sub-pixel convolution, like
     a transposed one, can draw a checkerboard over a flat area (Odena et al. 2016, "Deconvolution
     and Checkerboard Artifacts"). Here it cannot, whatever its weights: it has no bias and sees
     only how a cell differs from the mean of its neighbours, which is 0 over a flat area.
-    Strides above 4 are first brought to 4 by repeating cells and convolving. There is no
-    normalisation, as absolute brightness has to come through.
+    Strides above 4 are first reduced to 4 by repeating cells and convolving. There is no
+    normalisation, because absolute brightness has to pass.
 
-    With `pixel_path` a third part is the picture that the features carry, and the other two start
-    at zero: what is left to learn is what was covered.
+    With `pixel_path` a third part is the image that the features carry, and the other two start at
+    zero, so that only the covered parts are left to learn.
 
     Args:
         feature_shape: (h, w, c).
         stride: image pixels per feature cell: 4, 8, 16 or 32.
         width: channels of the convolutions.
         seed: of the initial weights.
-        pixel_path: whether the last 3 * stride^2 channels are the picture's pixels in [-1, 1].
+        pixel_path: True if the last 3 * stride^2 channels are the image's pixels in [-1, 1].
     """
     layers = Layers(seed, "restorer")
     inputs = keras.Input(feature_shape, name="features")
@@ -240,7 +243,7 @@ def _colours(layers: Layers, x: Any, from_zero: bool) -> Any:
 
 
 def _details(layers: Layers, x: Any, from_zero: bool) -> Any:
-    # Average pooling leaves the padding out, so a flat area gives 0 at the border, too.
+    # Average pooling ignores the padding, so that a flat area gives 0 at the border, too.
     mean = keras.layers.AveragePooling2D(3, strides=1, padding="same", name="neighbours")(x)
     x = keras.layers.Subtract(name="differences")([x, mean])
     x = layers.conv(3 * _PATCH**2, 3, "details", use_bias=False, from_zero=from_zero)(x)

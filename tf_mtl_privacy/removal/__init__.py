@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 import keras
 
@@ -29,6 +30,7 @@ __all__ = [
     "disabled",
     "draws_apart",
     "methods",
+    "record",
     "register",
     "registered",
     "release",
@@ -71,6 +73,14 @@ def chosen(removal: RemovalConfig) -> tuple[RemovalMethod, ...]:
 def methods(config: Config) -> tuple[RemovalMethod, ...]:
     """Returns the methods in force in a run: none for a model without the adversarial game."""
     return chosen(config.removal) if config.train.is_adversarial else ()
+
+
+def record(config: Config) -> dict[str, Any]:
+    """Returns the entries of all methods in `removal` of results.json, in force or not."""
+    entries: dict[str, Any] = {}
+    for method in registered():
+        entries |= method.record(config.removal, on=method in methods(config))
+    return entries
 
 
 def release(encoder: keras.Model) -> None:

@@ -78,8 +78,8 @@ class RemovalMethod:
         """States in results.json which labels it reads; empty if it reads none."""
         return ""
 
-    def record(self, removal: RemovalConfig) -> Mapping[str, Any]:
-        """Returns its entries in `removal` of results.json, on or off; ready for JSON."""
+    def record(self, removal: RemovalConfig, *, on: bool) -> Mapping[str, Any]:
+        """Returns its entries in `removal` of results.json, for a run in which it is on or not."""
         return {}
 
     def on_image(self, image: Any, removal: RemovalConfig, seed: int) -> tuple[Any, Any]:

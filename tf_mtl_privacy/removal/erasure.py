@@ -62,10 +62,10 @@ class ErasureMethod(RemovalMethod):
             return f"the erasure: {removal.region_rows:,} drawn faces of nobody"
         return ""
 
-    def record(self, removal: RemovalConfig) -> Mapping[str, Any]:
-        """The kind of erasure, and whose labels it is fitted to (None without one)."""
-        labels = removal.erasure_labels if self.is_on(removal) else None
-        return {"erasure": removal.erasure, "erasure_labels": labels}
+    def record(self, removal: RemovalConfig, *, on: bool) -> Mapping[str, Any]:
+        """Returns the kind of erasure, and whose labels it is fitted to (None without one)."""
+        kind, labels = (removal.erasure, removal.erasure_labels) if on else ("none", None)
+        return {"erasure": kind, "erasure_labels": labels}
 
     def on_features(self, features: Any, removal: RemovalConfig, private_classes: int) -> Any:
         """Adds an `Erasure` of at most K - 1 directions for K private classes."""

@@ -94,9 +94,9 @@ class MaskMethod(RemovalMethod):
             return f"the mask's reader{axis}: {removal.region_rows:,} drawn faces of nobody"
         return ""
 
-    def record(self, removal: RemovalConfig) -> Mapping[str, Any]:
-        """The kind of mask."""
-        return {"mask": removal.mask}
+    def record(self, removal: RemovalConfig, *, on: bool) -> Mapping[str, Any]:
+        """Returns the kind of mask; 'none' without one."""
+        return {"mask": removal.mask if on else "none"}
 
     def on_image(self, image: Any, removal: RemovalConfig, seed: int) -> tuple[Any, Any]:
         """See `masked`."""

@@ -31,9 +31,9 @@ class NoiseMethod(RemovalMethod):
         """See `RemovalMethod`."""
         return removal.feature_noise > 0
 
-    def record(self, removal: RemovalConfig) -> Mapping[str, Any]:
-        """The noise's standard deviation; 0 without noise."""
-        return {"feature_noise": removal.feature_noise}
+    def record(self, removal: RemovalConfig, *, on: bool) -> Mapping[str, Any]:
+        """Returns the noise's standard deviation; 0 without noise."""
+        return {"feature_noise": removal.feature_noise if on else 0.0}
 
     def on_features(self, features: Any, removal: RemovalConfig, private_classes: int) -> Any:
         """See `noisy`."""
