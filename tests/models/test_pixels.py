@@ -32,7 +32,7 @@ def test_to_cells_and_back(stride, channels):
     np.testing.assert_array_equal(back(x), x)
 
 
-def test_features_carry_the_pixels_last():
+def test_pixel_path_features_end_with_pixels():
     encoder, without = (
         build_encoder(config, 32, seed=2)
         for config in (SMALL, ModelConfig(compact_width=8, feature_channels=4))
@@ -53,7 +53,7 @@ def _mean_psnr(found, images):
 
 
 @pytest.mark.parametrize("stride", [4, 8])
-def test_an_untrained_restorer_gives_the_covered_picture(stride):
+def test_pixel_path_untrained_restorer_returns_covered_image(stride):
     model = ModelConfig(compact_width=8, feature_channels=4, feature_stride=stride, pixel_path=True)
     removal = RemovalConfig(mask="learned", mask_width=8)
     encoder = build_encoder(model, 32, seed=3, removal=removal)
@@ -74,7 +74,7 @@ def test_an_untrained_restorer_gives_the_covered_picture(stride):
     assert _mean_psnr(found, images) == pytest.approx(_mean_psnr(expected, images), abs=0.01)
 
 
-def test_a_restorer_that_starts_from_the_picture_can_learn_to_leave_it():
+def test_pixel_path_restorer_can_learn_other_image():
     """The parts that start at zero have gradients: the restorer is not stuck there."""
     restorer = build_restorer((4, 4, 52), 4, width=8, pixel_path=True)
     restorer.compile(keras.optimizers.Adam(3e-3), "mse")
@@ -88,7 +88,7 @@ def test_a_restorer_that_starts_from_the_picture_can_learn_to_leave_it():
         assert np.abs(restorer.get_layer(layer).kernel).max() > 0
 
 
-def test_flat_features_give_no_checkerboard_with_the_picture_beside_them():
+def test_pixel_path_restorer_has_no_checkerboard():
     """Whatever the weights; here the carried picture is one colour too."""
     model = build_restorer((24, 24, 54), 4, width=12, pixel_path=True)
     for variable in model.trainable_variables:
@@ -112,7 +112,7 @@ def test_log_odds():
     np.testing.assert_allclose(keras.ops.sigmoid(LogOdds()(values)), share, rtol=1e-5)
 
 
-def test_without_the_path_the_restorer_is_as_it_was():
+def test_restorer_without_pixel_path_keeps_its_first_weights():
     plain, carried = (
         build_restorer((4, 4, 52), 4, width=8, seed=1, pixel_path=path) for path in (False, True)
     )

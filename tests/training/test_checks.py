@@ -52,7 +52,7 @@ def history(run_dir, figure=FIGURE):
 
 
 @pytest.mark.usefixtures("untraced_here")
-def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
+def test_checks_run_before_joint_phase_and_when_due(tmp_path):
     check = Check([0.9, 0.5, 0.25])
     run = trained(tmp_path, check, epochs=3, check_epochs=2)
     assert history(tmp_path) == {1: None, 2: 0.5, 3: 0.25}
@@ -68,7 +68,7 @@ def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
 
 
 @pytest.mark.usefixtures("untraced_here")
-def test_the_check_before_the_game_sees_the_encoder_before_any_removal(tmp_path, monkeypatch):
+def test_first_check_sees_encoder_without_mask(tmp_path, monkeypatch):
     monkeypatch.setattr(
         "tf_mtl_privacy.removal.mask_training.MaskFitting._data", lambda self: self._own
     )
@@ -125,7 +125,7 @@ def kept_in(folder):
         ({1: 0.1, 2: 0.3, 3: 0.1, 4: 0.4}, 0, 4),
     ],
 )
-def test_the_networks_of_the_best_checked_epoch_are_kept(tmp_path, values, every, kept):
+def test_checks_keep_networks_of_best_checked_epoch(tmp_path, values, every, kept):
     checks, record = checks_of(tmp_path, every=every), TrainingState("adversarial")
     after_epochs(checks, record, values)
     checks.restore(record)
@@ -136,7 +136,7 @@ def test_the_networks_of_the_best_checked_epoch_are_kept(tmp_path, values, every
     assert kept_in(tmp_path) == [f"epoch-{kept}"]
 
 
-def test_fewer_unmet_parts_go_before_a_lower_figure(tmp_path):
+def test_checks_prefer_fewer_unmet_parts_to_lower_figure(tmp_path):
     checks, record = checks_of(tmp_path), TrainingState("adversarial")
     at_epoch(checks._bundle, record, 1, 0.4, psnr_db=33.0)
     checks.keep(record, last=False)
@@ -145,7 +145,7 @@ def test_fewer_unmet_parts_go_before_a_lower_figure(tmp_path):
     assert record.kept["epoch"] == 1
 
 
-def test_epochs_before_accuracies_can_be_steady_are_not_at_a_disadvantage(tmp_path):
+def test_checks_ignore_changes_over_epochs(tmp_path):
     """A collapsed encoder that is steady at last, after one that nearly did it."""
     checks, record = checks_of(tmp_path), TrainingState("adversarial")
     near = {"gender_accuracy": 0.94, "psnr_db": 31.9}
@@ -157,7 +157,7 @@ def test_epochs_before_accuracies_can_be_steady_are_not_at_a_disadvantage(tmp_pa
     assert record.kept["epoch"] == 1
 
 
-def test_kept_private_networks_have_the_updates_of_their_epoch(tmp_path):
+def test_kept_networks_count_updates_of_their_epoch(tmp_path):
     record, made = TrainingState("adversarial"), {"adversarial_discriminator": 0}
     checks = checks_of(tmp_path, "mtl_adv_dp", updates=lambda: dict(made))
     for epoch, value in ((1, 0.2), (2, 0.8)):
@@ -170,7 +170,7 @@ def test_kept_private_networks_have_the_updates_of_their_epoch(tmp_path):
     }
 
 
-def test_what_a_killed_process_left_is_not_taken_for_the_best(tmp_path):
+def test_checks_after_kill_ignore_unnamed_networks(tmp_path):
     record = TrainingState("adversarial")
     after_epochs(checks_of(tmp_path), record, {1: 0.4, 2: 0.5})
     saved = json.dumps(record.to_dict())
@@ -188,7 +188,7 @@ def test_what_a_killed_process_left_is_not_taken_for_the_best(tmp_path):
     assert all((np.array(v) == 1).all() for v in again._bundle.encoder.variables)
 
 
-def test_models_without_a_discriminator_are_not_checked(tmp_path):
+def test_checks_without_discriminator_do_nothing(tmp_path):
     def measure():
         raise AssertionError("it was checked")
 

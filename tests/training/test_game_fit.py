@@ -24,7 +24,7 @@ def phases_of(config, tmp_path):
     return Phases(run), run.state
 
 
-def test_every_update_of_a_private_game_is_made_counted_and_paid(tmp_path):
+def test_private_game_counts_every_update(tmp_path):
     game = {"discriminators": 2, "discriminator_steps": 2}
     config = game_config(game=game, privacy={"target_epsilon": 2.0})
     dp = fit(config, tiny_arrays(), run_dir=tmp_path).status["dp"]
@@ -40,7 +40,7 @@ def test_every_update_of_a_private_game_is_made_counted_and_paid(tmp_path):
 
 
 @pytest.mark.parametrize("model", ["mtl_adv", "mtl_adv_dp"])
-def test_a_new_start_takes_one_discriminator_at_a_time(tmp_path, model):
+def test_restart_resets_one_discriminator_at_a_time(tmp_path, model):
     phases, _ = phases_of(game_config(model, LARGE | {"discriminator_restart_epochs": 2}), tmp_path)
     joint, game = phases.build("adversarial"), phases._discriminators
     joint.step(joint.inputs(0, 0))
@@ -68,7 +68,7 @@ def test_a_new_start_takes_one_discriminator_at_a_time(tmp_path, model):
     assert all(np.array_equal(a, b) for a, b in zip(state()[0], first, strict=True))
 
 
-def test_a_new_start_forgets_the_slots_and_frees_none_of_the_budget(tmp_path):
+def test_restart_resets_slots_and_frees_no_budget(tmp_path):
     phases, _ = phases_of(game_config(game=LARGE), tmp_path)
     joint = phases.build("adversarial")
     for step in range(STEPS):
@@ -81,7 +81,7 @@ def test_a_new_start_forgets_the_slots_and_frees_none_of_the_budget(tmp_path):
         assert (max(slots) == 0) == (own or not name.startswith("adversarial")), name
 
 
-def test_the_encoder_feels_beta_as_it_grows(tmp_path):
+def test_joint_step_gets_growing_beta(tmp_path):
     phases, record = phases_of(game_config("mtl_adv", {"beta_warmup_epochs": 2.0}), tmp_path)
     seen = []
     phases._adversarial_step = lambda batch, beta: seen.append(float(beta)) or {}
@@ -93,7 +93,7 @@ def test_the_encoder_feels_beta_as_it_grows(tmp_path):
     assert seen == pytest.approx(expected)
 
 
-def test_further_updates_read_their_own_batches_through_the_encoder(tmp_path, monkeypatch):
+def test_further_updates_read_their_own_batches(tmp_path, monkeypatch):
     config = game_config(game={"discriminator_steps": 2})
     seen = []
 
@@ -120,7 +120,7 @@ def test_further_updates_read_their_own_batches_through_the_encoder(tmp_path, mo
     np.testing.assert_allclose(np.array(seen[0][1])[np.array(mask)], fresh, atol=1e-5)
 
 
-def test_a_run_without_a_game_still_trains_its_discriminator(tmp_path):
+def test_run_without_game_still_trains_discriminator(tmp_path):
     loss = {"beta": 0.0, "beta_late": 0.0, "objective": "paper", "beta_check_accuracy": 0.0}
     config = game_config(
         loss=loss | {"beta_check_epochs": 1}, discriminator_epochs=0, privacy={"target_epsilon": 2}
@@ -135,7 +135,7 @@ def test_a_run_without_a_game_still_trains_its_discriminator(tmp_path):
     assert "adversarial_objective" not in (tmp_path / "metrics.jsonl").read_text()
 
 
-def test_keeping_the_best_needs_a_check(tmp_path):
+def test_best_checkpoint_without_check_is_refused(tmp_path):
     with pytest.raises(UsageError) as error:
         fit(game_config(game={"checkpoint_selection": "best"}), tiny_arrays(), run_dir=tmp_path)
     assert str(error.value) == (

@@ -35,7 +35,7 @@ def reads(
 
 
 @pytest.mark.parametrize("objective", ["confusion", "entropy"])
-def test_a_public_mask_and_an_objective_without_labels_read_nobodys(objective):
+def test_public_mask_and_label_free_objective_read_no_training_label(objective):
     removal = MASK | {"erasure": "leace"}
     assert reads(removal=removal, loss={"objective": objective}) == []
     assert reads(removal=removal, kind="public") == [
@@ -58,12 +58,12 @@ def test_a_public_mask_and_an_objective_without_labels_read_nobodys(objective):
         ({"data": {"private_label": "identity"}}, "which people and pictures are in the table"),
     ],
 )
-def test_each_reader_of_training_labels_is_named_by_itself(change, words):
+def test_each_reader_of_training_labels_is_listed(change, words):
     (found,) = reads(**change)
     assert words in found
 
 
-def test_the_colour_that_a_mask_takes_away_is_found_by_labels_too():
+def test_colour_axis_is_listed_as_reader_of_labels():
     """It is released inside the encoder, whereas the reader is thrown away."""
     colour = MASK | {"mask_fill": "colour"}
     (found,) = reads(removal=colour | {"region_labels": "train"})
@@ -74,7 +74,7 @@ def test_the_colour_that_a_mask_takes_away_is_found_by_labels_too():
 
 
 @pytest.mark.parametrize("game", [{"check_epochs": 2}, {"checkpoint_selection": "best"}])
-def test_an_attacker_who_learns_from_training_rows_and_is_heeded_is_named(game):
+def test_attacker_that_selects_networks_is_listed_as_reader(game):
     """Where faces are drawn it learns from others; elsewhere there are only the run's own rows."""
     celeba = {"dataset": "celeba", "data_dir": "x"}
     (found,) = reads(game=game, data=celeba)
@@ -85,7 +85,7 @@ def test_an_attacker_who_learns_from_training_rows_and_is_heeded_is_named(game):
     assert handed_over["unaccounted_label_access"] == [found]
 
 
-def test_what_is_not_in_force_reads_nothing():
+def test_options_not_in_force_read_no_label():
     train = MASK | {"region_labels": "train", "erasure": "leace", "erasure_labels": "train"}
     assert reads("mtl_dp", removal=train) == [] == reads("mtl_dp", removal=MASK, kind="public")
     assert reads("stl") == [] == reads("stl", kind="validation")
@@ -99,7 +99,7 @@ def test_what_is_not_in_force_reads_nothing():
     assert reads("mtl_adv", loss={"objective": "paper"}, game=shuffled) == []
 
 
-def test_validation_rows_choose_and_are_named_apart():
+def test_readers_of_validation_labels_are_listed_separately():
     assert reads(kind="validation") == [GATES]
     checked = reads(game={"check_epochs": 2}, kind="validation")
     assert checked[0] == GATES and "the stop rule reads what a fresh attacker" in checked[1]

@@ -79,7 +79,7 @@ class Run:
         return self.log.count(what)
 
 
-def test_a_budget_that_ends_within_an_epoch():
+def test_loop_budget_ending_within_epoch_ends_phase():
     run = Run({"discriminator": 7})
     assert run.record.phase == DONE
     assert run.record.steps == {
@@ -97,7 +97,7 @@ def test_a_budget_that_ends_within_an_epoch():
     assert len(told) == 1 and told[0].startswith("discriminator:") and "3 steps early" in told[0]
 
 
-def test_a_budget_that_ends_in_the_first_epoch_ends_the_phase():
+def test_loop_budget_ending_in_first_epoch_ends_phase():
     run = Run({"discriminator": 3})
     assert run.record.steps["discriminator"] == 3
     assert run.record.budget_ended == {"discriminator": 7}
@@ -105,14 +105,14 @@ def test_a_budget_that_ends_in_the_first_epoch_ends_the_phase():
     assert sum("budget exhausted" in text for text in run.said) == 1
 
 
-def test_a_budget_that_ends_with_an_epoch():
+def test_loop_budget_ending_with_epoch_validates_once():
     run = Run({"discriminator": 5})
     assert run.record.steps["discriminator"] == 5
     assert run.record.budget_ended == {"discriminator": 5}
     assert run.count("validate", "discriminator") == 1, "an epoch without steps says nothing"
 
 
-def test_a_phase_without_any_budget_is_passed_over():
+def test_loop_without_budget_skips_phase():
     run = Run({"discriminator": 0, "adversarial": 0})
     assert run.record.budget_ended == {"discriminator": 10, "adversarial": 10}
     assert "discriminator" not in run.record.steps and run.record.steps["restorer"] == 10
@@ -120,7 +120,7 @@ def test_a_phase_without_any_budget_is_passed_over():
 
 
 @pytest.mark.parametrize(("steps", "epochs"), [(0, [0]), (3, [0]), (5, [0]), (7, [0, 1])])
-def test_what_is_fitted_before_the_first_step_is_fitted_without_any_too(steps, epochs):
+def test_loop_without_steps_still_fits_before_first_epoch(steps, epochs):
     """An erasure that is said to be there has to be there, once."""
     run = Run({"adversarial": steps})
     assert [entry[2] for entry in run.log if entry[:2] == ("before", "adversarial")] == epochs
@@ -130,7 +130,7 @@ def test_what_is_fitted_before_the_first_step_is_fitted_without_any_too(steps, e
         assert run.log[-2:] == [("save",), ("settle",)]
 
 
-def test_every_step_is_covered_just_before_it_runs():
+def test_loop_covers_each_step_before_it_runs():
     run = Run({})
     seen = [entry for entry in run.log if entry[0] in ("cover", "step")]
     phases = ("business", "discriminator", "restorer", "adversarial")
@@ -143,7 +143,7 @@ def test_every_step_is_covered_just_before_it_runs():
     assert run.record.budget_ended == {}
 
 
-def test_the_ledger_is_settled_after_each_checkpoint_and_never_before():
+def test_loop_settles_ledger_after_each_checkpoint():
     run = Run({})
     order = [entry[0] for entry in run.log if entry[0] in ("save", "settle")]
     assert order == ["save", "settle"] * (len(order) // 2) and len(run.saved) == len(order) // 2
@@ -152,7 +152,7 @@ def test_the_ledger_is_settled_after_each_checkpoint_and_never_before():
         assert saved["ledger_counted"] == {"any": sum(saved["steps"].values())}
 
 
-def test_a_run_that_resumes_where_the_budget_ended_does_not_start_another_epoch():
+def test_loop_resumed_after_budget_end_starts_no_epoch():
     first = Run({"adversarial": 7})
     at = next(n for n, r in enumerate(first.saved) if r["budget_ended"])
     again = Run({"adversarial": 0}, **first.saved[at])
@@ -160,7 +160,7 @@ def test_a_run_that_resumes_where_the_budget_ended_does_not_start_another_epoch(
     assert again.record.steps == first.record.steps and again.record.phase == DONE
 
 
-def test_beta_is_not_raised_for_an_epoch_that_does_not_come():
+def test_loop_does_not_raise_beta_after_last_epoch():
     # The schedule after the first of two epochs: late beta 0.3, and a step of 0.1.
     assert Run({}).record.beta == pytest.approx(0.4)
     early = Run({"adversarial": 3})
@@ -190,7 +190,7 @@ class Checked:
 
 # Two epochs; one, where the budget ends with it; within the second; within the first; none.
 @pytest.mark.parametrize(("steps", "last"), [(99, 2), (5, 1), (7, 2), (3, 1), (0, 0)])
-def test_the_last_epoch_is_checked_wherever_the_budget_ends(steps, last):
+def test_loop_checks_last_epoch_wherever_budget_ends(steps, last):
     checks = Checked()
     run = Run({"adversarial": steps}, checks)
     expected = [("figures", last), ("keep", last, 0.125)] if last else []

@@ -83,9 +83,7 @@ def assert_same(first, second):
         np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
-def test_without_private_updates_nothing_depends_on_the_training_rows(
-    config, tmp_path, monkeypatch
-):
+def test_run_without_private_updates_is_independent_of_training_rows(config, tmp_path, monkeypatch):
     monkeypatch.setattr(DPOptimizer, "minimize", without_steps)
     first, second = (train(config, seed, tmp_path / str(seed)) for seed in (1, 2))
     assert_same(first[0], second[0])
@@ -96,7 +94,7 @@ def test_without_private_updates_nothing_depends_on_the_training_rows(
 
 
 @pytest.mark.slow
-def test_with_them_it_does(config, tmp_path):
+def test_accounted_updates_depend_on_training_rows(config, tmp_path):
     """Or else the test above would say nothing."""
     first, second = (train(config, seed, tmp_path / str(seed)) for seed in (1, 2))
     moved = {name for name in first[0] if not np.array_equal(first[0][name], second[0][name])}

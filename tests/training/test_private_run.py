@@ -37,7 +37,7 @@ def directly(phases):
     return reference_epsilon([[phase[name] for name in names] for phase in phases.values()], DELTA)
 
 
-def test_every_released_part_has_the_one_epsilon_of_the_whole_run(public, results):
+def test_every_released_part_has_epsilon_of_whole_run(public, results):
     dp = results["dp"]
     assert dp["scope"] == "all" and dp["void"] is False and dp["reason"] is None
     assert set(dp["released"]) == PARTS
@@ -53,14 +53,14 @@ def test_every_released_part_has_the_one_epsilon_of_the_whole_run(public, result
     )
 
 
-def test_labels_are_read_only_where_the_result_says_so(results):
+def test_fully_private_run_lists_only_validation_labels(results):
     assert results["dp"]["unaccounted_label_access"] == []
     assert results["dp"]["validation_label_access"] == [
         "gates and the schedule of beta read the labels of validation rows"
     ]
 
 
-def test_six_updates_are_counted_as_they_were_planned(private, results):
+def test_fully_private_run_counts_six_updates_as_planned(private, results):
     spent = read_ledger(private.run_dir / "checkpoints").phases()
     assert {name: phase.steps for name, phase in spent.items()} == dict.fromkeys(UPDATES, STEPS)
     dp = results["dp"]
@@ -77,7 +77,7 @@ def test_six_updates_are_counted_as_they_were_planned(private, results):
     )
 
 
-def test_the_backbone_has_the_public_runs_bits_and_all_else_has_moved(public, private):
+def test_fully_private_run_changes_all_but_the_backbone(public, private):
     before, after = weights(public), weights(private)
     assert before.keys() == after.keys()
     frozen = [n for n in before if n.startswith("encoder/") and "adapter_" not in n]
@@ -87,7 +87,7 @@ def test_the_backbone_has_the_public_runs_bits_and_all_else_has_moved(public, pr
         assert np.isfinite(after[name]).all()
 
 
-def test_the_finished_run_predicts_and_keeps_no_features(private, results):
+def test_fully_private_run_predicts_and_leaves_no_features(private, results):
     dataset = open_dataset(private.config.data)
     images = dataset.store.images(dataset.rows["test"])
     predicted = predict_images(private.bundle, images, restore=True)
@@ -101,7 +101,7 @@ def test_the_finished_run_predicts_and_keeps_no_features(private, results):
     assert not (private.run_dir / "features").exists()
 
 
-def test_a_finished_run_is_the_same_without_its_backbone(public, private):
+def test_finished_run_needs_no_backbone_folder(public, private):
     away = public.run_dir.with_name("away")
     public.run_dir.rename(away)
     try:

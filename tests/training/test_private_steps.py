@@ -64,7 +64,7 @@ def joint_rows(networks, name, beta, gamma):
         ("paper", "ghost"),
     ],
 )
-def test_the_encoders_update_is_the_clipped_sum_of_the_papers_gradients(networks, name, clipping):
+def test_private_encoder_update_is_clipped_sum_of_gradients(networks, name, clipping):
     rows = joint_rows(networks, name, BETA, LOSS.gamma)
     clip = middle_clip(rows)
     config = dataclasses.replace(LOSS, objective=name)
@@ -79,7 +79,7 @@ def test_the_encoders_update_is_the_clipped_sum_of_the_papers_gradients(networks
     assert np.isfinite(metrics["encoder_loss"])
 
 
-def test_without_play_and_gamma_the_adapter_feels_only_the_classifier(networks):
+def test_private_encoder_update_without_game_uses_task_loss_only(networks):
     rows = joint_rows(networks, "confusion", 0.0, 0.0)
     clip = middle_clip(rows)
     config = dataclasses.replace(LOSS, gamma=0.0)
@@ -89,7 +89,7 @@ def test_without_play_and_gamma_the_adapter_feels_only_the_classifier(networks):
 
 
 @pytest.mark.parametrize("clipping", BACKENDS)
-def test_pre_training_moves_adapter_and_classifier_on_the_business_loss(networks, clipping):
+def test_private_pretraining_updates_adapter_and_classifier(networks, clipping):
     rows = joint_rows(networks, "confusion", 0.0, 0.0)
     clip = middle_clip(rows)
     make = steps.make_private_business_step
@@ -98,7 +98,7 @@ def test_pre_training_moves_adapter_and_classifier_on_the_business_loss(networks
 
 
 @pytest.mark.parametrize("clipping", BACKENDS)
-def test_the_discriminators_update_leaves_the_adapter_and_rows_without_label(networks, clipping):
+def test_private_discriminator_update_ignores_adapter_and_unlabelled_rows(networks, clipping):
     weights = {"discriminator": {"private": 1.0}}
     rows = [combined(row_gradients(networks, row), weights) for row in range(ROWS)]
     assert norm(rows[1]) == 0
@@ -115,7 +115,7 @@ def test_the_discriminators_update_leaves_the_adapter_and_rows_without_label(net
 
 
 @pytest.mark.parametrize("clipping", BACKENDS)
-def test_the_restorers_update_leaves_the_adapter(networks, clipping):
+def test_private_restorer_update_leaves_adapter(networks, clipping):
     weights = {"restorer": {"restoration": 1.0}}
     rows = [combined(row_gradients(networks, row), weights) for row in range(ROWS)]
     clip = middle_clip(rows)
@@ -145,7 +145,7 @@ def padded(networks, places=10):
 
 
 @pytest.mark.parametrize("kind", ["encoder", "business", "discriminator", "restorer"])
-def test_padding_changes_nothing_whatever_it_holds(networks, kind):
+def test_private_update_ignores_content_of_padding(networks, kind):
     restoration = steps.make_restoration_loss(LOSS, PerceptualLoss("none"))
     adapter = networks.adapter
     model, make = {
@@ -173,7 +173,7 @@ def test_padding_changes_nothing_whatever_it_holds(networks, kind):
             np.testing.assert_allclose(ours, theirs, atol=1e-6, err_msg=name)
 
 
-def test_an_empty_batch_moves_nothing(networks):
+def test_private_update_of_empty_batch_changes_nothing(networks):
     data = networks.data._replace(mask=np.zeros(ROWS, bool))
     moved, figures = networks.update(
         networks.encoder, 1.0, encoder_step(networks), data=data, beta=[tf.constant(BETA)]

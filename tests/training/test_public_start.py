@@ -25,7 +25,7 @@ def held(run_dir):
     return {name for name in ("config.json", "labels.json") if (run_dir / name).exists()}
 
 
-def test_a_run_on_rows_that_were_handed_over_is_no_public_backbone(tmp_path):
+def test_run_on_passed_rows_is_no_public_backbone(tmp_path):
     mine, private = tmp_path / "mine", tmp_path / "private"
     fit(tiny_config("mtl_adv", **NONE), tiny_arrays(), run_dir=mine)
     assert json.loads((mine / "config.json").read_text())["data"]["dataset"] == "synthetic_faces"
@@ -43,7 +43,7 @@ def test_a_run_on_rows_that_were_handed_over_is_no_public_backbone(tmp_path):
     assert held(private) == {"config.json", "labels.json"}
 
 
-def test_a_run_on_opened_data_says_which(tmp_path):
+def test_run_on_opened_data_records_its_source(tmp_path):
     config = tiny_config("mtl_adv", **NONE)
     data = dataclasses.replace(config.data, cache_dir=str(tmp_path / "cache"))
     fit(dataclasses.replace(config, data=data), run_dir=tmp_path / "run")
@@ -60,12 +60,12 @@ def shown(run_dir):
 
 
 @pytest.mark.parametrize("log_images", [False, True])
-def test_pictures_that_were_handed_over_are_shown_only_when_asked_for(tmp_path, log_images):
+def test_passed_images_are_logged_only_on_request(tmp_path, log_images):
     fit(tiny_config("mtl_adv", **NONE), tiny_arrays(), run_dir=tmp_path, log_images=log_images)
     assert shown(tmp_path) == ({b"original", b"restored"} if log_images else set())
 
 
-def test_a_run_goes_on_only_with_the_backbone_that_it_began_on(tmp_path):
+def test_run_resumes_only_with_its_first_backbone(tmp_path):
     backbone, run_dir = public_run(tmp_path / "backbone"), tmp_path / "run"
     weights = backbone / "models" / "encoder.weights.h5"
     began_with = weights.read_bytes()

@@ -195,7 +195,7 @@ def begun(folder, dataset, **data):
     return read_labels(folder).data_fingerprint
 
 
-def test_a_run_goes_on_with_the_same_data_alone(tmp_path):
+def test_run_resumes_only_with_same_data(tmp_path):
     run, here, there = (tmp_path / name for name in ("run", "here", "there"))
     run.mkdir()
     dataset = tiny_arrays(20, cache_dir=str(here))
@@ -211,7 +211,7 @@ def test_a_run_goes_on_with_the_same_data_alone(tmp_path):
         begun(run, tiny_arrays(21, cache_dir=str(here)))
 
 
-def test_a_run_that_recorded_the_plain_digest_goes_on(tmp_path):
+def test_run_with_plain_digest_resumes(tmp_path):
     dataset = tiny_arrays(20, cache_dir=str(tmp_path / "cache"))
     write_labels(tmp_path, dataclasses.replace(LABELS, data_fingerprint=dataset.digest))
     assert begun(tmp_path, dataset) == dataset.digest
@@ -219,12 +219,12 @@ def test_a_run_that_recorded_the_plain_digest_goes_on(tmp_path):
         begun(tmp_path, tiny_arrays(21, cache_dir=str(tmp_path / "cache")))
 
 
-def test_a_run_that_does_not_know_its_data_is_taken_at_its_word(tmp_path):
+def test_run_without_recorded_data_resumes(tmp_path):
     write_labels(tmp_path, dataclasses.replace(LABELS, data_fingerprint=""))
     assert begun(tmp_path, tiny_arrays(21, cache_dir=str(tmp_path / "cache"))) == ""
 
 
-def test_a_run_whose_rows_were_chosen_otherwise_names_the_flag_to_go_on(tmp_path):
+def test_run_with_other_split_version_names_flag(tmp_path):
     def config(version):
         data = DataConfig(dataset="csv", data_dir="x", tasks="mood=mood", split_version=version)
         model = dataclasses.replace(tiny_config("stl").train, model="stl")

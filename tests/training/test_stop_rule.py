@@ -48,7 +48,7 @@ def trained(run_dir, cache, **train):
 
 
 @pytest.mark.usefixtures("untraced")
-def test_a_run_ends_when_every_part_is_met(tmp_path, cache):
+def test_run_stops_if_every_part_is_met(tmp_path, cache):
     run = trained(tmp_path, cache)
     rule = run.status["stop_rule"]
     assert rule["met"] and {part["status"] for part in rule["parts"].values()} == {"met"}
@@ -67,7 +67,7 @@ def test_a_run_ends_when_every_part_is_met(tmp_path, cache):
 @pytest.mark.parametrize(
     ("part", "bound"), [("privacy", {"stop_privacy": 0.0}), ("psnr_db", {"stop_psnr": 90.0})]
 )
-def test_a_run_goes_on_where_one_part_is_missed(tmp_path, cache, part, bound):
+def test_run_continues_if_one_part_is_missed(tmp_path, cache, part, bound):
     run = trained(tmp_path, cache, **bound)
     parts = run.status["stop_rule"]["parts"]
     assert {name for name, p in parts.items() if p["status"] != "met"} == {part}
@@ -75,7 +75,7 @@ def test_a_run_goes_on_where_one_part_is_missed(tmp_path, cache, part, bound):
 
 
 @pytest.mark.usefixtures("untraced")
-def test_membership_alone_holds_a_run(tmp_path, cache, monkeypatch):
+def test_run_continues_if_membership_is_missed(tmp_path, cache, monkeypatch):
     place = "tf_mtl_privacy.evaluation.probes.check.success_rate"
     monkeypatch.setattr(place, lambda *arguments: 0.3)
     run = trained(tmp_path, cache, stop_membership=0.25)
@@ -85,7 +85,7 @@ def test_membership_alone_holds_a_run(tmp_path, cache, monkeypatch):
 
 
 @pytest.mark.usefixtures("untraced")
-def test_with_everything_private_no_training_row_is_read_without_noise(cache):
+def test_check_of_fully_private_run_reads_no_training_row(cache):
     """The attackers' rows are drawn for them; membership can be told from training rows only."""
     config = config_of(cache)
     dataset = open_dataset(config.data)
@@ -118,7 +118,7 @@ def test_with_everything_private_no_training_row_is_read_without_noise(cache):
     assert np.isin(np.concatenate(read), dataset.rows["train"]).any()
 
 
-def test_the_line_of_an_epoch_says_both():
+def test_epoch_line_shows_attacker_and_membership():
     figures = {
         "fresh_probe_balanced_accuracy": 0.131,
         "fresh_probe_upper": 0.152,
