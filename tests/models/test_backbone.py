@@ -1,4 +1,4 @@
-"""Starting from another run's networks, and the two parts of an encoder."""
+"""Starting from another run's networks, and splitting an encoder in two."""
 
 import dataclasses
 import shutil
@@ -26,7 +26,7 @@ def images(size, rows=3):
 
 
 def values(model, adapter=None):
-    """Weights by path; with `adapter` only those of that part, or only the others."""
+    """Returns weights by path: all, those of the adapter, or all but those."""
     return {
         weight.path: weight.numpy()
         for weight in model.weights
@@ -46,7 +46,7 @@ def differ(first, second):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """(folder, configuration, networks) of a finished run."""
+    """Makes (folder, configuration, networks) of a finished run."""
     folder = tmp_path_factory.mktemp("source")
     config = config_of()
     return folder, config, finished_run(folder, config)
@@ -56,7 +56,7 @@ def parts_of(name):
     encoder = build_encoder(ModelConfig(encoder=name, freeze_backbone=False), 64, seed=1)
     for layer in encoder.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # As after training: statistics that are not those of the batch.
+            # As after training: statistics that differ from the batch's.
             shape = layer.moving_mean.shape
             layer.moving_mean.assign(RNG.normal(0, 0.3, shape))
             layer.moving_variance.assign(RNG.uniform(0.5, 2.0, shape))
@@ -71,7 +71,7 @@ def test_backbone_and_adapter_are_the_encoder(name):
     assert kept.shape[1:] == backbone.output_shape[1:]
     whole, put_together = encoder(x, training=False), adapter(kept, training=False)
     np.testing.assert_allclose(put_together, whole, rtol=1e-6, atol=1e-6)
-    # What is kept of a row does not depend on the rows beside it.
+    # A row's features do not depend on the other rows.
     other = np.concatenate([x[:1], images(64, 2)])
     np.testing.assert_allclose(backbone(other, training=False)[:1], kept[:1], atol=1e-5)
 
@@ -184,7 +184,7 @@ def test_head_starts_from_run_only_if_all_fits(source, tasks, classes, started):
     assert start_heads(ours, folder) == started
     for name in HEADS:
         expected = values(getattr(theirs, name) if name in started else fresh[name])
-        # Logits of a task that we do not have are left out.
+        # Logits of unknown tasks are ignored.
         found = values(ours[name])
         assert_same(found, {path: expected[path] for path in found})
 

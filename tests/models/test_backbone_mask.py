@@ -1,4 +1,4 @@
-"""Starting from a run with a mask, without one, or with another; the parts of such an encoder."""
+"""Starting from a run with a mask, without one, or with another one."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ IMAGES = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float3
 
 
 def values(encoder, *, mask):
-    """Weights by path, of the mask or of everything else."""
+    """Returns weights by path, of the mask or of everything else."""
     found = {weight.path: weight.numpy() for weight in encoder.weights}
     return {path: value for path, value in found.items() if path.startswith("mask_") == mask}
 

@@ -49,7 +49,7 @@ def test_single_task_bundle_has_two_networks():
     assert [name for name, _ in bundle.items()] == ["encoder", "business"]
 
 
-# The first is worked out layer by layer below; a change of any network shows here.
+# The first is derived layer by layer below; a change of any network shows here.
 COUNTS = {
     ("compact", 4, "conv"): (49136, 197576, 27432, 49779),
     ("compact", 8, "dense"): (204400, 54664, 66120, 70563),
@@ -93,7 +93,7 @@ def test_bundle_with_same_seed_has_same_weights_and_sets_no_global_seed():
     second = _all_weights(build_bundle(_config(seed=7), TASKS, 8))
     state_after = tf.random.uniform([3]).numpy()
     assert _equal(first, second)
-    # TensorFlow's own generator was not reset to something the run's seed decides.
+    # TensorFlow's global generator was not reset.
     assert not np.array_equal(state_before, state_after)
     assert not _equal(first, _all_weights(build_bundle(_config(seed=8), TASKS, 8)))
 

@@ -1,4 +1,4 @@
-"""What a mask paints over along one axis of colour, and the margin around what it finds."""
+"""Covering along one colour axis, and the margin around covered cells."""
 
 import numpy as np
 import pytest
@@ -99,7 +99,7 @@ def test_encoder_with_colour_fill_covers_axis():
 
 
 def test_covered_cells_are_independent_of_covered_colour():
-    """Neither where the mask lies nor any feature, and a control that can be seen."""
+    """Neither the covered cells nor any feature depend on it; a change outside does show."""
     encoder, images = encoder_of(), pictures()
     switch_mask(encoder, on=True)
     features, cells = encoder(images).numpy(), mask_map(encoder)(images).numpy()

@@ -1,4 +1,4 @@
-"""Encoders: shapes, ranges, taps, freezing, weight files that fit and that do not."""
+"""Encoders: shapes, ranges, taps, freezing, weight files."""
 
 import os
 import zipfile
@@ -130,7 +130,7 @@ def test_frozen_backbone(tmp_path):
         "adapter_norm",
     }
     images = _images(64, 4)
-    # Inference mode even when called with training=True: rows are apart, statistics stand still.
+    # Inference mode even if called with training=True: independent rows, fixed statistics.
     statistics = [w.numpy() for w in frozen.non_trainable_variables]
     np.testing.assert_array_equal(frozen(images, training=True), frozen(images, training=False))
     for before, after in zip(statistics, frozen.non_trainable_variables, strict=True):

@@ -1,4 +1,4 @@
-"""The layer that erases: nothing at first, then what it is set to; saved with the encoder."""
+"""The erasure layer: identity at first, then as set; saved with the encoder."""
 
 import dataclasses
 

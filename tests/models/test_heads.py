@@ -164,7 +164,7 @@ def test_soft_discriminator_weights_match_hand_calculation():
     # 3x3 6->4 with bias and a norm of 2x4; 3x3 4->8 with bias and a norm of 2x8; logits.
     expected = (9 * 24 + 4 + 8) + (9 * 32 + 8 + 16) + (8 * 5 + 5)
     assert soft().count_params() == expected
-    # As many on a finer grid: no weight belongs to a place.
+    # The same number on a finer grid: no weight depends on the position.
     assert soft((16, 16, 6)).count_params() == expected
     assert soft(whitened=True).count_params() == expected + 6 + 6 * 6
 
@@ -210,7 +210,7 @@ def test_pooled_discriminator_weights_match_hand_calculation():
     # norm 2x6; reduce 6x8+8; twice 3x3 8->8 with bias and a norm of 2x8; attention 8x4+4; logits.
     expected = 12 + 56 + 2 * (9 * 64 + 8 + 16) + 36 + (4 * 8) * 5 + 5
     assert pooled().count_params() == expected
-    # As many on a finer grid: no weight belongs to a place.
+    # The same number on a finer grid: no weight depends on the position.
     assert pooled(shape=(16, 16, 6)).count_params() == expected
     assert pooled().output_shape == (None, 5)
 

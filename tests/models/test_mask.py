@@ -27,12 +27,12 @@ RNG = np.random.default_rng(0)
 
 
 def last_layer(encoder):
-    """The mask's layer whose bias shifts all log-odds."""
+    """Returns the mask's layer whose bias shifts all log-odds."""
     return [layer for layer in region_finder(encoder).layers if layer.weights][-1]
 
 
 def encoder_of(cell=2, size=32, *, seed=3, bias=None, fill="grey"):
-    """An encoder with a mask; with `bias` the log-odds are that plus what the picture adds."""
+    """Builds an encoder with a mask; `bias` is added to all log-odds."""
     removal = RemovalConfig(mask="learned", mask_cell=cell, mask_width=8, mask_fill=fill)
     encoder = build_encoder(SMALL, size, seed=seed, removal=removal)
     if bias is not None:
@@ -47,7 +47,7 @@ def pictures(rows=3, size=32, seed=0):
 
 
 def half_covering(cell, fill="grey"):
-    """An encoder and pictures of which its mask covers some and not all cells."""
+    """An encoder, and images in which its mask covers some cells but not all."""
     encoder = encoder_of(cell, bias=0.0, fill=fill)
     images = pictures()
     odds = region_finder(encoder)(images).numpy()
@@ -74,7 +74,7 @@ def test_mask_covers_cells_in_grey_and_leaves_the_rest(cell):
 
 
 def with_cells(encoder, cell):
-    """The same encoder with the mask's cells handed in instead of found."""
+    """Returns the same encoder with the mask's cells as an input."""
     picture, cells = keras.Input((32, 32, 3)), keras.Input((32 // cell, 32 // cell, 1))
     rest = keras.Model(encoder.get_layer("mask_cover").output, encoder.output)
     return keras.Model([picture, cells], rest(cover_cells(encoder)([picture, cells])))
@@ -82,7 +82,7 @@ def with_cells(encoder, cell):
 
 @pytest.mark.parametrize("cell", [1, 2, 4])
 def test_covered_pixels_never_change_the_features(cell):
-    """All of the encoder behind the mask sees the same bits, whatever was covered."""
+    """Everything behind the mask gets the same bits, whatever is covered."""
     encoder, images, cells = half_covering(cell)
     behind = with_cells(encoder, cell)
     features = encoder(images).numpy()
@@ -91,7 +91,7 @@ def test_covered_pixels_never_change_the_features(cell):
     for other in (pictures(seed=1), np.zeros_like(images), 1e6 * pictures(seed=2)):
         changed = np.where(inside, other, images).astype(np.float32)
         np.testing.assert_array_equal(behind([changed, cells]).numpy(), features)
-    # The control: one bare pixel is enough to be seen.
+    # The control: one uncovered pixel shows.
     bare = np.argwhere(~inside[0, ..., 0])[0]
     changed = images.copy()
     changed[0, bare[0], bare[1]] = 1.0 - changed[0, bare[0], bare[1]]
@@ -99,7 +99,7 @@ def test_covered_pixels_never_change_the_features(cell):
 
 
 def test_mean_fill_passes_three_numbers_per_image():
-    """Covered pixels may change places; another mean of them is seen."""
+    """Permuted covered pixels change nothing; another mean of them does."""
     encoder, images, cells = half_covering(2, fill="mean")
     behind = with_cells(encoder, 2)
     inside = as_pixels(cells, 2)[..., 0] > 0
@@ -118,7 +118,7 @@ def test_new_mask_is_off_and_covers_nothing():
     assert not has_mask(bare) and not is_masked(bare)
     np.testing.assert_array_equal(mask_map(encoder)(images), np.zeros((3, 16, 16, 1)))
     # Features, which pixels of the 4x4 of a cell are covered, the pixels. The mask's presence
-    # leaves the other layers' first weights as they are.
+    # leaves the other layers' initial weights as they are.
     expected = bare(images).numpy()
     zeros = np.zeros((3, 8, 8, 16))
     off = np.concatenate([expected[..., :4], zeros, expected[..., 4:]], axis=-1)
@@ -154,7 +154,7 @@ def test_mask_weights_are_not_trainable_in_encoder():
         w.path for w in encoder.weights if w.path.startswith("mask_") and "cells" not in w.path
     }
     assert finder(pictures()).shape == (3, 16, 16, 1)
-    # Few cells are covered before anything is learned.
+    # Few cells are covered before training.
     assert np.mean(finder(pictures()).numpy() > 0) < 0.2
 
 
@@ -253,5 +253,5 @@ def test_tried_cells_follow_from_seed_and_odds():
     assert abs(first.mean() - 0.5) < 5 * 0.5 / np.sqrt(first.size)
     assert tried_cells(odds - 50.0, tf.constant([1, 2])).numpy().max() == 0.0
     assert tried_cells(odds + 50.0, tf.constant([1, 2])).numpy().min() == 1.0
-    # Log-odds of 2: without noise always, with all of it in 88 % of draws; in between here.
+    # Log-odds of 2: covered always without noise, in 88 % of draws with all of it; in between here.
     assert 0.88 < tried_cells(odds + 2.0, tf.constant([1, 2])).numpy().mean() < 1.0

@@ -1,4 +1,4 @@
-"""Noise on the features: its size, its power constraint, where it is drawn from, what is saved."""
+"""Noise on the features: its size, power constraint, source and saved state."""
 
 import dataclasses
 

@@ -1,4 +1,4 @@
-"""A feature map that carries the picture, and the restorer that starts from it."""
+"""Features that carry the image's pixels, and the restorer that starts from them."""
 
 import keras
 import numpy as np
@@ -47,7 +47,7 @@ def test_pixel_path_features_end_with_pixels():
 
 
 def _mean_psnr(found, images):
-    """Mean over pictures of 10 log10(1 / mean squared error)."""
+    """Mean over images of 10 log10(1 / mean squared error)."""
     errors = np.mean((np.asarray(found, np.float64) - images) ** 2, axis=(1, 2, 3))
     return float(np.mean(10 * np.log10(1 / errors)))
 
@@ -75,7 +75,7 @@ def test_pixel_path_untrained_restorer_returns_covered_image(stride):
 
 
 def test_pixel_path_restorer_can_learn_other_image():
-    """The parts that start at zero have gradients: the restorer is not stuck there."""
+    """The parts that start at zero have gradients."""
     restorer = build_restorer((4, 4, 52), 4, width=8, pixel_path=True)
     restorer.compile(keras.optimizers.Adam(3e-3), "mse")
     features = RNG.uniform(-0.9, 0.9, (16, 4, 4, 52)).astype(np.float32)
@@ -89,7 +89,7 @@ def test_pixel_path_restorer_can_learn_other_image():
 
 
 def test_pixel_path_restorer_has_no_checkerboard():
-    """Whatever the weights; here the carried picture is one colour too."""
+    """For any weights; here the carried image is flat, too."""
     model = build_restorer((24, 24, 54), 4, width=12, pixel_path=True)
     for variable in model.trainable_variables:
         variable.assign(RNG.normal(0, 0.3, variable.shape))
@@ -98,7 +98,7 @@ def test_pixel_path_restorer_has_no_checkerboard():
     before_sigmoid = keras.Model(model.input, model.get_layer("logits").output)
     interior = before_sigmoid(constant).numpy()[0, 32:-32, 32:-32]
     assert np.ptp(interior, axis=(0, 1)).max() < 1e-4 * max(1.0, np.abs(interior).max())
-    # The control: a carried picture that is not flat shows.
+    # The control: a carried image that is not flat shows.
     other = constant.copy()
     other[..., -48:] = RNG.uniform(-0.9, 0.9, 48)
     assert np.ptp(before_sigmoid(other).numpy()[0, 32:-32, 32:-32], axis=(0, 1)).max() > 0.1

@@ -1,4 +1,4 @@
-"""Which frozen backbones may be called public, and how that is said."""
+"""Frozen backbones that count as public, and the statement of it."""
 
 import dataclasses
 
@@ -58,11 +58,11 @@ def test_backbone_on_other_synthetic_faces_is_public(tmp_path, theirs, own):
     [
         ({"synthetic_stream": "train"}, {}),
         ({"synthetic_stream": "train", "train_rows": 3}, {"train_rows": 5}),
-        # The same faces in other light: still what the run trains on.
+        # The same faces in other light are still the run's faces.
         ({"synthetic_stream": "train"}, {"synthetic_shift": "all"}),
         ({"synthetic_stream": "train", "data_seed": 4}, {"data_seed": 4}),
         ({}, {"synthetic_stream": "backbone"}),
-        # The pictures are others, the people are not.
+        # Other images of the same people.
         (PEOPLE, PEOPLE),
         (PEOPLE, {}),
         ({}, PEOPLE),
@@ -112,7 +112,7 @@ def with_file(path):
 def test_weights_file_is_public_by_flag(tmp_path):
     said = f"the file mine.weights.h5 (SHA-256 {OF_ABC}), public by --public_weights"
     assert public_source(with_file(abc_file(tmp_path))) == said
-    # The perceptual loss reads weights as well, and they are as frozen.
+    # The perceptual loss has frozen weights, too.
     backbone = described_run(tmp_path / "run", config_of())
     assert public_source(own_config(backbone, abc_file(tmp_path))) == f"{DRAWN}; {said}"
     (tmp_path / "run" / "models" / "encoder.weights.h5").write_bytes(b"abc")
@@ -126,7 +126,7 @@ def test_missing_weights_file_is_named(tmp_path):
 
 @pytest.mark.parametrize("given", [False, True])
 def test_backbone_on_passed_rows_is_refused(tmp_path, given):
-    # Its configuration says synthetic_faces all the same: that is the default.
+    # Its configuration still says synthetic_faces, which is the default.
     backbone = described_run(tmp_path, config_of(), source="")
     with pytest.raises(UsageError, match="was trained on data that was handed over, so its weig"):
         public_source(own_config(backbone), given=given)
@@ -197,7 +197,7 @@ def test_weights_file_without_flag_is_refused(model, loss, refused):
             "it was trained on public data only"
         )
     Config(**parts, privacy=PrivacyConfig(dp_scope="all", public_weights=True))
-    # Where nothing is called public, nothing has to be said.
+    # Nothing needs the flag if nothing is public.
     Config(**parts)
     if not refused:
         Config(**parts, privacy=EVERYTHING)

@@ -14,7 +14,7 @@ from tf_mtl_privacy.training import steps
 from tf_mtl_privacy.training.batches import as_tensors
 
 ROWS, BETA, SIZE = 6, 0.7, 5.0
-# Which losses' gradients a network may get.
+# Losses whose gradients each network gets.
 FELT = {
     "adapter": ("business", "objective", "restoration"),
     "business": ("business",),
@@ -67,7 +67,7 @@ class Networks:
         return moved, {name: float(value) for name, value in metrics.items()}
 
 
-# Losses of one row, written anew: logits [1, K], label an int.
+# Independent implementations of the losses of one row: logits [1, K], label an int.
 def cross_entropy(logits, label):
     return tf.reduce_logsumexp(logits) - logits[0, label] if label >= 0 else 0.0 * logits[0, 0]
 

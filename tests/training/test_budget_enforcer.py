@@ -1,4 +1,4 @@
-"""The ledger ahead of the steps: a real ledger on disk, optimizers that only count."""
+"""The budget enforcer with a real ledger on disk and optimizers that only count."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def cost(counts):
 
 
 def run(own, spender, phase, left, names):
-    """Steps until `left` are done or the budget is spent; returns how many ran."""
+    """Steps until `left` are done or the budget is exhausted; returns the number of steps."""
     done = 0
     while done < left and spender.cover(phase, left - done):
         step(own, *names)

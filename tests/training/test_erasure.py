@@ -131,8 +131,7 @@ def test_eraser_of_invalid_input_is_refused(change, message):
 
 
 def test_eraser_of_small_rank_takes_most_informative_directions():
-    """By hand: whitened features, whose class means differ by 3 along one axis and by 1 along
-    another; the first goes, the second stays."""
+    """Of class means 3 apart along one axis and 1 along another, only the first axis goes."""
     corners = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], np.float64)
     rng, labels = np.random.default_rng(0), np.arange(4000) % 4
     noise = rng.normal(size=(4000, 2))
@@ -150,7 +149,7 @@ def test_eraser_of_small_rank_takes_most_informative_directions():
 
 
 def projection(**options):
-    """The fitted P of an untrained encoder, `[d, d]`."""
+    """Returns the fitted P of an untrained encoder, `[d, d]`."""
     removal = RemovalConfig(erasure="leace", erasure_labels="train", **options)
     config, data = dataclasses.replace(tiny_config(), removal=removal), tiny_arrays(60)
     bundle = build_bundle(config, {"gender": 2}, len(data.private_classes))

@@ -1,4 +1,4 @@
-"""A larger game through `fit`: how often each discriminator learns, and what is counted of it."""
+"""Several discriminators in `fit`: their updates, their restarts, and the counted epsilon."""
 
 import numpy as np
 import pytest
@@ -33,7 +33,7 @@ def test_private_game_counts_every_update(tmp_path):
     joint = [f"adversarial_discriminator{end}" for end in ("", "_2", "_step_2", "_2_step_2")]
     assert steps == before | dict.fromkeys(joint, (JOINT, JOINT))
     (noise,) = {phase["noise_multiplier"] for phase in dp["phases"].values()}
-    # 40 rows, 16 a step: 2 updates x 3 steps before the game, 4 x 6 in it.
+    # 40 rows, 16 a step: 2 updates x 3 steps in pre-training, 4 x 6 in the joint phase.
     expected = reference_epsilon([(noise, 0.4, 2 * STEPS + 4 * JOINT)], 1e-5)
     assert dp["epsilon_pld"] == pytest.approx(expected, rel=1e-3) and 1.9 < expected <= 2
     assert dp["unaccounted_label_access"] == []
@@ -59,7 +59,7 @@ def test_restart_resets_one_discriminator_at_a_time(tmp_path, model):
     found = {epoch: moved(epoch) for epoch in range(9)}
     assert [epoch for epoch in found if any(found[epoch])] == [2, 4, 6, 8]
     assert found[2] == found[6] == [True, False] and found[4] == found[8] == [False, True]
-    # The same call does the same, and no two starts are alike.
+    # The same call gives the same weights, and no two restarts are alike.
     joint.before_epoch(6)
     first = state()[0]
     joint.before_epoch(2)

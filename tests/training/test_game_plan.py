@@ -1,4 +1,4 @@
-"""Batches, budget and labels of a larger game; every epsilon by dp-accounting used directly."""
+"""Planned batches, budgets and labels of several discriminators; epsilon by dp-accounting."""
 
 import dataclasses
 
@@ -15,7 +15,7 @@ from tf_mtl_privacy.privacy.keys import key_for_tests
 from tf_mtl_privacy.training.batches import Batches, shuffled_labels
 from tf_mtl_privacy.training.private_updates import discriminator_updates, order_seed, private_plan
 
-# 200 rows, 32 a step: 7 steps an epoch; 3 epochs before the game and 2 in it.
+# 200 rows, 32 a step: 7 steps an epoch; 3 epochs of pre-training, 2 joint ones.
 BEFORE, JOINT = 21, 14
 FOUR = {
     "adversarial_discriminator",

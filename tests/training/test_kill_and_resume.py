@@ -60,7 +60,7 @@ def assert_same_bits(ours, theirs):
 
 
 def ran(run_dir):
-    """Phase -> steps that really ran, including those of killed processes."""
+    """Counts the steps of each phase that ran, including those of killed processes."""
     return Counter(run_dir.with_name(f"{run_dir.name}.ran").read_text().split())
 
 

@@ -1,4 +1,4 @@
-"""Who reads private labels beside the private updates, by configuration."""
+"""Readers of private labels that no epsilon covers, by configuration."""
 
 import pytest
 
@@ -64,7 +64,7 @@ def test_each_reader_of_training_labels_is_listed(change, words):
 
 
 def test_colour_axis_is_listed_as_reader_of_labels():
-    """It is released inside the encoder, whereas the reader is thrown away."""
+    """The axis is released inside the encoder; the reader is not released."""
     colour = MASK | {"mask_fill": "colour"}
     (found,) = reads(removal=colour | {"region_labels": "train"})
     assert found == "the mask's reader and its colour axis learn the labels of training rows"
@@ -75,7 +75,7 @@ def test_colour_axis_is_listed_as_reader_of_labels():
 
 @pytest.mark.parametrize("game", [{"check_epochs": 2}, {"checkpoint_selection": "best"}])
 def test_attacker_that_selects_networks_is_listed_as_reader(game):
-    """Where faces are drawn it learns from others; elsewhere there are only the run's own rows."""
+    """With synthetic faces the attacker learns from other faces, else from the run's own rows."""
     celeba = {"dataset": "celeba", "data_dir": "x"}
     (found,) = reads(game=game, data=celeba)
     assert found == "the fresh attacker of the checks learns the labels of training rows"
@@ -89,12 +89,12 @@ def test_options_not_in_force_read_no_label():
     train = MASK | {"region_labels": "train", "erasure": "leace", "erasure_labels": "train"}
     assert reads("mtl_dp", removal=train) == [] == reads("mtl_dp", removal=MASK, kind="public")
     assert reads("stl") == [] == reads("stl", kind="validation")
-    # Nobody plays by an objective whose weight is never above 0.
+    # An objective of weight 0 is not used.
     off = {"objective": "paper", "beta": 0.0, "beta_late": 0.0}
     assert reads(loss=off) == []
-    # With everything private its reading is in the private update.
+    # With everything private the objective is part of the private update.
     assert reads(loss={"objective": "paper"}, privacy={"dp_scope": "all"}) == []
-    # Labels that are drawn are nobody's.
+    # Shuffled labels belong to nobody.
     shuffled = {"discriminator_labels": "shuffled"}
     assert reads("mtl_adv", loss={"objective": "paper"}, game=shuffled) == []
 

@@ -1,4 +1,4 @@
-"""The loop where a privacy budget ends: a phase of counting steps, a budget of so many of them."""
+"""The training loop at the end of a privacy budget, with phases that only count steps."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ FIGURES = {"gender_accuracy": 0.9, "privacy_balanced_accuracy": 0.5, "psnr_db": 
 
 
 class Budget:
-    """Takes the place of `BudgetEnforcer`; `budgets` says how many steps of a phase may run."""
+    """Replaces `BudgetEnforcer`; `budgets` gives the number of steps that each phase may run."""
 
     def __init__(self, budgets, log):
         self.left, self.log = dict(budgets), log
@@ -36,7 +36,7 @@ class Budget:
 
 
 class Run:
-    """A loop whose parts write down what is done with them."""
+    """Runs a loop whose parts record their calls."""
 
     lines = 0
 
@@ -90,7 +90,7 @@ def test_loop_budget_ending_within_epoch_ends_phase():
     }
     assert run.record.budget_ended == {"discriminator": 3}
     assert run.saved[-1]["budget_ended"] == {"discriminator": 3}
-    # The two steps of the second epoch are validated and told of.
+    # The two steps of the second epoch are validated and reported.
     assert run.count("validate", "discriminator") == 2
     assert run.record.gates["discriminator"]["epochs"] == 2
     told = [text for text in run.said if "budget exhausted" in text]
@@ -121,10 +121,10 @@ def test_loop_without_budget_skips_phase():
 
 @pytest.mark.parametrize(("steps", "epochs"), [(0, [0]), (3, [0]), (5, [0]), (7, [0, 1])])
 def test_loop_without_steps_still_fits_before_first_epoch(steps, epochs):
-    """An erasure that is said to be there has to be there, once."""
+    """An erasure that is reported must have been fitted, once."""
     run = Run({"adversarial": steps})
     assert [entry[2] for entry in run.log if entry[:2] == ("before", "adversarial")] == epochs
-    # Before what is saved of the phase.
+    # Before the phase's state is saved.
     if not steps:
         assert run.log.index(("before", "adversarial", 0)) < len(run.log) - 2
         assert run.log[-2:] == [("save",), ("settle",)]
@@ -168,7 +168,7 @@ def test_loop_does_not_raise_beta_after_last_epoch():
 
 
 class Checked:
-    """Takes the place of `Checks`: due after the last epoch only, as with --check_epochs=0."""
+    """Replaces `Checks`; due only after the last epoch, as with --check_epochs=0."""
 
     def __init__(self):
         self.log = []

@@ -1,4 +1,4 @@
-"""Losses against NumPy at double precision, at extreme logits and with rows to be left out."""
+"""Losses against NumPy in double precision, at extreme logits and with masked rows."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ PER_EXAMPLE = {
     "paper_adversarial": losses.paper_adversarial,
     "bounded_adversarial": losses.bounded_adversarial,
 }
-# Objectives that look at no label.
+# Objectives that read no label.
 LABEL_FREE = {"confusion": losses.confusion, "entropy": losses.entropy}
 
 
@@ -150,7 +150,7 @@ def test_gradients_are_right_and_finite_at_extreme_logits(name):
                 total = tf.reduce_sum(PER_EXAMPLE[name](variable, labels))
         gradient = tape.gradient(total, variable).numpy()
         assert np.isfinite(gradient).all()
-        # None of the losses changes when all logits move together.
+        # Adding a constant to all logits changes no loss.
         np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-4)
 
 

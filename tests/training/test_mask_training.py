@@ -50,7 +50,7 @@ def faces_of(config):
 
 
 def read_by(phase):
-    """(pictures, labels) of one epoch, without padding."""
+    """Returns (images, labels) of one epoch, without padding."""
     batches = [
         [np.array(part) for part in phase.inputs(0, step)] for step in range(phase.steps_per_epoch)
     ]
@@ -80,7 +80,7 @@ def test_public_faces_are_in_no_split_of_the_run(tmp_path):
     for split in ("train", "validation", "test"):
         assert drawn.isdisjoint(prints(own.store.images(own.rows[split])))
     assert public.private_classes == own.private_classes
-    # Faces that are shifted on purpose are for evaluation.
+    # Shifted faces are for evaluation only.
     shifted = dataclasses.replace(config.data, synthetic_shift="blur")
     again = faces_of(dataclasses.replace(config, data=shifted))
     assert again.fingerprint == public.fingerprint
@@ -92,7 +92,7 @@ def test_mask_on_public_labels_reads_none_of_the_run(tmp_path):
     blind = own.all_labels._replace(private=np.full_like(own.all_labels.private, -1))
     phase = phase_of(part_of(config, dataclasses.replace(own, all_labels=blind)))
     assert (phase.name, phase.epochs) == ("regions", 1)
-    # 135 faces in batches of 64: what is left over goes into no batch's statistics.
+    # 135 faces in batches of 64: the incomplete batch is dropped.
     assert phase.steps_per_epoch == 2
     images, labels = read_by(phase)
     assert len(images) == 128 and (labels >= 0).all()
@@ -111,7 +111,7 @@ def test_mask_on_train_labels_reads_labelled_training_rows(tmp_path):
     assert sorted(labels) == sorted(dataset.labels("train").private[:40])
     assert prints(images) == prints(dataset.store.images(np.arange(40)))
     phase.step(phase.inputs(0, 0))
-    # By hand: held-out rows are covered as the mask is, not as it tries.
+    # Held-out rows are covered by the mask itself, without exploration.
     measured = phase.validate()
     assert round(12 * measured["region_reader_accuracy"]) == pytest.approx(
         12 * measured["region_reader_accuracy"]
@@ -180,7 +180,7 @@ def test_mask_is_off_until_trained(tmp_path):
         seen[name] = is_masked(bundle.encoder)
     assert list(seen) == ORDER
     assert seen == dict.fromkeys(ORDER, True) | {"business": False, "regions": False}
-    # A run that is gone on with comes from a later phase or from an earlier one.
+    # A resumed run may build an earlier phase after a later one.
     phases.build("business")
     assert not is_masked(bundle.encoder)
     assert phases.networks["region_reader"]
@@ -246,7 +246,7 @@ SIZE, CLASSES, ROWS = 32, 3, 8
 
 
 class Game:
-    """Fresh networks and optimizers, the same ones for the same seed, and the step on them."""
+    """New networks and optimizers, equal for equal seeds, and the step on them."""
 
     def __init__(self, *, price=3.0, warmup_steps=0, seed=5, rate=1e-2, bias=None):
         inputs = keras.Input((SIZE, SIZE, 3))
@@ -283,7 +283,7 @@ class Game:
 
 
 def rows(labels=None, mask=None, seed=0, count=ROWS):
-    """Pictures whose class is the colour of their middle."""
+    """Images whose class is the colour of their centre."""
     rng = np.random.default_rng(seed)
     known = np.arange(count) % CLASSES
     image = rng.integers(0, 80, (count, SIZE, SIZE, 3)).astype(np.uint8)
@@ -306,7 +306,7 @@ def _log_softmax(logits):
 
 
 def _logits(game, image, cells):
-    """What the reader says in training mode, without any change of its statistics."""
+    """Returns the reader's logits in training mode without changing its statistics."""
     kept = values(game.reader.weights)
     found = game.reader(game.cover([np.float32(image) / 255, cells]), training=True).numpy()
     game.reader.set_weights(kept)
@@ -314,7 +314,7 @@ def _logits(game, image, cells):
 
 
 def test_region_step_during_warmup_gives_figures_by_hand():
-    """Nothing is covered, every row is read; the area is that of the mask that is tried later."""
+    """Nothing is covered and every row is read; the area is that of the mask explored later."""
     game, (image, labels, mask) = Game(warmup_steps=5), rows()
     logits = _log_softmax(_logits(game, image, np.zeros((ROWS, 8, 8, 1), np.float32)))
     area = np.mean(1 / (1 + np.exp(-game.odds(image))))
@@ -325,7 +325,7 @@ def test_region_step_during_warmup_gives_figures_by_hand():
 
 
 def test_region_step_figures_match_hand_calculation():
-    """A mask that is certain covers every row but each fourth, which the reader goes on to see."""
+    """A certain mask covers all but every fourth row, which the reader still sees."""
     game, (image, labels, mask) = Game(bias=60.0), rows()
     cells = np.ones((ROWS, 8, 8, 1), np.float32)
     cells[::4] = 0.0
@@ -351,7 +351,7 @@ def test_region_step_during_warmup_updates_only_the_reader():
 
 
 def test_region_step_updates_mask_frozen_in_its_encoder():
-    """As `models.mask.masked` has it: the step names the weights itself."""
+    """`mask.masked` freezes the mask's weights; the step names them itself."""
     game = Game()
     game.finder.trainable = False
     before = values(game.finder.weights)
@@ -372,7 +372,7 @@ def test_region_step_trains_reader():
 
 
 def test_region_step_covers_informative_cells():
-    """The class is the colour of the middle: it is covered, and the rest is not.
+    """The class is the colour of the centre: the centre is covered, and the rest is not.
 
     Mask and reader chase each other, so one moment is not enough: the odds are the mean over many,
     once the game has settled. How long that takes differs between processors.
@@ -430,7 +430,7 @@ PLANTED /= np.linalg.norm(PLANTED)
 
 
 def planted(rows=4000, strength=20.0, seed=0):
-    """Pictures of correlated noise in which a class moves some places along `PLANTED`."""
+    """Images of correlated noise in which the class moves some pixels along `PLANTED`."""
     rng = np.random.default_rng(seed)
     labels = rng.integers(0, COLOUR_CLASSES, rows)
     mixing = np.array([[30.0, 10, 0], [10, 20, 5], [0, 5, 15]])
@@ -472,7 +472,7 @@ def test_colour_axis_with_more_images_is_closer():
 
 
 def test_colour_axis_is_that_of_class_means_not_of_variance():
-    """By hand: two classes whose means differ by a known vector, noise along another."""
+    """Two classes whose means differ by a known vector, with noise along another one."""
     rng = np.random.default_rng(3)
     labels = np.arange(20_000) % 2
     loud, told = np.array([1.0, 1.0, 1.0]) / np.sqrt(3), np.array([1.0, -1.0, 0.0]) / np.sqrt(2)
@@ -505,7 +505,7 @@ def test_region_reader_parameters_match_hand_calculation():
     assert build_region_reader(64, classes, width=w, seed=0).count_params() == (
         first + second + third + norms + 2 * w * classes + classes
     )
-    # A larger picture takes one halving more.
+    # A larger image takes one more halving.
     assert build_region_reader(128, classes, width=w, seed=0).count_params() == (
         first + second + third + norms + 2 * w * classes + classes + 9 * w * w + 4 * w
     )
@@ -519,7 +519,7 @@ def test_region_reader_weights_follow_from_seed():
 
 
 def test_region_reader_finds_detail_anywhere():
-    """The maximum over places: a spot moved by whole cells, far from the border, reads the same."""
+    """A spot moved by whole cells, far from the border, gives the same logits."""
     reader = build_region_reader(32, 3, width=4, seed=1)
     here, there = (np.zeros((1, 32, 32, 4), np.float32) for _ in range(2))
     spot = np.random.default_rng(0).normal(size=(4, 4, 4))

@@ -1,4 +1,4 @@
-"""The perceptual loss: off, on, and true to what a perceptual loss is for."""
+"""The perceptual loss: off, on, and its preference for sharp over blurred images."""
 
 import importlib.metadata
 

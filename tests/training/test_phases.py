@@ -36,7 +36,7 @@ def phases(config, tmp_path, dataset=None):
 
 
 def masks(phase):
-    """Of the batches of the first epoch."""
+    """Returns the masks of the first epoch's batches."""
     read = [phase.inputs(0, step) for step in range(phase.steps_per_epoch)]
     # The joint phase reads the encoder's batch, and batches of further discriminator updates.
     return [np.array((part[0] if phase.name == "adversarial" else part).mask) for part in read]
@@ -86,7 +86,7 @@ def test_private_phases_draw_planned_batches(tmp_path):
         batch, further = joint.inputs(epoch, step)
         assert further == {}
         assert np.array(batch.index)[np.array(batch.mask)].tolist() == rows[mask].tolist()
-        # No more places than real rows need: a multiple of sixteen, as far as the capacity allows.
+        # As little padding as a multiple of sixteen within the capacity allows.
         assert len(batch.mask) == min(len(mask), 16 * max(1, -(-mask.sum() // 16)))
 
 
@@ -131,7 +131,7 @@ STEPS = 6
 
 
 def rates(tmp_path, schedule):
-    """Update -> its step sizes in the joint phase."""
+    """Returns update -> its learning rates in the joint phase."""
     finished_run(tmp_path / "backbone", config_of(), CLASSES, 3)
     config = all_private_config(
         "",

@@ -1,4 +1,4 @@
-"""Private training through `fit`: keys, persons, samplings, and what makes a guarantee void."""
+"""Private training through `fit`: keys, bounded people, sampling, and void guarantees."""
 
 import json
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("untraced")
 
 
 def trained(run_dir, config=None, dataset=None, **options):
-    """Discriminator's weights, and the `dp` part of the run's results."""
+    """Returns the discriminator's weights and the `dp` section of the run's results."""
     config = config or private_config({"target_epsilon": 2.0})
     run = fit(config, dataset or tiny_arrays(), run_dir=run_dir, **options)
     status = json.loads((run_dir / "training.json").read_text())
@@ -83,7 +83,7 @@ def test_runs_with_same_test_key_are_equal_and_void(tmp_path):
 
 
 def test_phase_ended_by_gate_has_epsilon_of_its_plan(tmp_path):
-    # Every discriminator meets a gate of nothing, after the first of two epochs.
+    # Every discriminator meets a threshold of 0 after the first of two epochs.
     config = private_config(
         {"noise_multiplier": 3.0}, early_gates=True, gate_discriminator=0.0, adversarial_epochs=1
     )
@@ -115,12 +115,12 @@ def test_shuffled_epochs_have_epsilon_of_unsampled_sums(tmp_path):
     expected = reference_epsilon([(3.0, 1.0, 2)], 1e-5)
     assert dp["epsilon_pld"] == pytest.approx(expected, rel=1e-3)
     assert dp["conditional"]["discriminator"] == dp["epsilon_pld"]
-    # As if sampled at random it would look much better than it is.
+    # Accounted as random sampling, it would look much better than it is.
     assert reference_epsilon([(3.0, 0.4, 6)], 1e-5) < 0.8 * expected
 
 
 class Watched(ArrayStore):
-    """Pictures that remember which of them were read."""
+    """A store that records which images were read."""
 
     def __init__(self, store):
         self.size, self.has_regions, self._images = store.size, False, store._images
@@ -132,7 +132,7 @@ class Watched(ArrayStore):
 
 
 def test_bounded_run_reads_no_more_images_of_a_person_than_allowed(tmp_path):
-    # Persons 0 to 4 have 8 pictures of 40 to train on; person 5 one more of those for validation.
+    # Persons 0 to 4 have 8 images each in training; person 5 is in validation.
     person = np.where(np.arange(52) < 40, np.arange(52) % 5, 5)
     dataset = tiny_arrays(person=person, store=Watched)
     config = private_config(
@@ -168,7 +168,7 @@ def test_large_delta_is_refused_before_training(tmp_path):
 
 
 class MinusMean(keras.layers.Layer):
-    """What BatchNormalization would do in training mode: rows move each other."""
+    """Acts like BatchNormalization in training mode: each row depends on the others."""
 
     def call(self, x):
         return x - keras.ops.mean(x, axis=0, keepdims=True)

@@ -1,4 +1,4 @@
-"""`--dp_scope=all` from a public run to results, and what a kill leaves of it."""
+"""A run with `--dp_scope=all`, from its public backbone to results.json."""
 
 import hashlib
 import math
@@ -32,7 +32,7 @@ def results(private):
 
 
 def directly(phases):
-    """Epsilon of what a result says has run, from dp-accounting itself."""
+    """Computes epsilon of a result's phases with dp-accounting."""
     names = "noise_multiplier", "sampling_probability", "steps"
     return reference_epsilon([[phase[name] for name in names] for phase in phases.values()], DELTA)
 

@@ -30,7 +30,7 @@ def networks():
 
 
 def assert_moved(moved, expected):
-    """The networks of `expected` moved by that much, the others not by a bit."""
+    """Asserts that the networks of `expected` moved by that much, and the others not at all."""
     for name, parts in moved.items():
         if name not in expected:
             assert not any(part.any() for part in parts), f"{name} must stand still"
@@ -130,7 +130,7 @@ def test_private_restorer_update_leaves_adapter(networks, clipping):
 
 
 def padded(networks, places=10):
-    """The batch with places too many, which hold what must never count."""
+    """Pads a batch with values that must not be read."""
     extra = places - ROWS
     grow = lambda part, fill: np.concatenate([part, np.full((extra, *part.shape[1:]), fill)])  # noqa: E731
     data = networks.data

@@ -1,4 +1,4 @@
-"""The plan of a run's private updates; every epsilon by dp-accounting used directly."""
+"""The plan of a run's private updates; each epsilon is checked with dp-accounting."""
 
 import dataclasses
 import re
@@ -24,7 +24,7 @@ def plan_of(privacy=None, dataset=None, model="mtl_adv_dp", **train):
 
 
 def all_config(**privacy):
-    """With `--dp_scope=all`, whose backbone is looked for when it is loaded, not by the plan."""
+    """A `--dp_scope=all` configuration; planning does not need its backbone."""
     base = tiny_config("mtl_adv_dp", **EPOCHS)
     return dataclasses.replace(
         base,
@@ -99,7 +99,7 @@ def test_plan_noise_reaches_targets_of_two_phases():
     assert targets == {("discriminator",): 2.0, ("adversarial_discriminator",): 0.5}
     for names, target in targets.items():
         assert 0.97 * target < reference_epsilon(parts(plan, names), DELTA) <= target
-    # Composed they cost more than either and less than their sum.
+    # Their composition costs more than either and less than the sum.
     assert 2.0 < reference_epsilon(parts(plan), DELTA) < 2.5
 
 
@@ -115,7 +115,7 @@ def test_plan_shuffled_epochs_are_one_sum_an_epoch():
     plan = plan_of({"target_epsilon": 2.0, "sampling": "shuffled_epochs"})
     noise = {update.mechanism.noise_multiplier for update in plan.updates.values()}
     assert {update.mechanism.sampling for update in plan.updates.values()} == {"shuffled_epochs"}
-    # Three epochs before the game and two in it: a row is in five sums.
+    # Three epochs of pre-training and two joint ones: a row is in five sums.
     assert 0.97 * 2 < reference_epsilon([(noise.pop(), 1.0, 5)], DELTA) <= 2 and not noise
     orders = [update.sampler.batch(0, 0)[0].tolist() for update in plan.updates.values()]
     assert orders[0] != orders[1]
@@ -204,7 +204,7 @@ def test_bounded_people_depend_on_image_names():
     config = tiny_config(privacy={"max_images_per_person": 3})
 
     def kept(rows):
-        """Names that are kept of these training rows, numbered anew."""
+        """Returns the names of the rows that are kept."""
         dataset = tiny_arrays(len(rows), person=np.append(person[rows], np.zeros(12, int)))
         dataset = dataclasses.replace(dataset, keys=np.append(keys[rows], keys[40:]))
         return set(dataset.keys[with_bounded_people(config, dataset).rows["train"]])

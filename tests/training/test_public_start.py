@@ -1,4 +1,4 @@
-"""What `fit` asks of a public backbone, and which pictures it shows; nothing is trained for it."""
+"""Public backbones and logged images in `fit`, in runs without any training step."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ CLASSES = {"gender": 2}
 
 
 def public_run(folder, seed=1):
-    """As if it had been trained on drawn faces."""
+    """Makes a folder like that of a run on synthetic faces."""
     finished_run(folder, config_of(seed=seed), CLASSES, 3)
     return folder
 
@@ -53,7 +53,7 @@ def test_run_on_opened_data_records_its_source(tmp_path):
 
 
 def shown(run_dir):
-    """Which pictures TensorBoard's files hold."""
+    """Returns the kinds of images in TensorBoard's files."""
     written = b"".join(path.read_bytes() for path in (run_dir / "tensorboard").glob("events*"))
     assert written
     return {tag for tag in (b"original", b"restored") if tag in written}
@@ -71,7 +71,7 @@ def test_run_resumes_only_with_its_first_backbone(tmp_path):
     began_with = weights.read_bytes()
     config = all_private_config("", backbone, **NONE)
     said = fit(config, tiny_arrays(), run_dir=run_dir).status["dp"]["public_backbone"]
-    # As a process leaves it that was killed at the very end.
+    # As a process leaves it that is killed just before the end.
     (run_dir / "training.json").unlink()
     weights.write_bytes(
         (public_run(tmp_path / "other", seed=2) / "models" / "encoder.weights.h5").read_bytes()

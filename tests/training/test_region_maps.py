@@ -1,4 +1,4 @@
-"""Maps of what a bundle sees as sensitive: the mask's, or the discriminator's evidence."""
+"""Maps of sensitive regions: from the mask, or from the discriminator's evidence."""
 
 import dataclasses
 
@@ -54,7 +54,7 @@ def test_seen_pictures_are_covered_images():
     covered = region_maps(bundle)(IMAGES).covered
     expected = np.where(covered[..., np.newaxis], 128, IMAGES)
     np.testing.assert_array_equal(seen_pictures(bundle.encoder, IMAGES), expected)
-    # With the mean colour instead: one colour for all that is covered in a picture.
+    # With the mean colour: one colour for all covered pixels of an image.
     bundle = bundle_of(2, "mean")
     covered, seen = region_maps(bundle)(IMAGES).covered, seen_pictures(bundle.encoder, IMAGES)
     for number in range(3):
@@ -104,7 +104,7 @@ def test_region_map_without_mask_is_enlarged_evidence():
     weights[np.arange(32), high] += part
     expected = np.einsum("yi,nij,xj->nyx", weights, cells, weights)
     np.testing.assert_allclose(heat, expected, rtol=1e-4, atol=1e-6)
-    # Rows do not touch each other.
+    # Rows are independent.
     np.testing.assert_allclose(region_maps(bundle)(IMAGES[1:2]).heat, heat[1:2], rtol=1e-4)
 
 

@@ -48,10 +48,10 @@ def test_beta_switch_never_lowers_beta():
 
 
 def test_beta_of_zero_stays_zero():
-    """With beta and beta_late at 0 no failed check raises it, whatever beta_step and beta_max."""
+    """With beta and beta_late at 0 no failed check raises beta."""
     off = LossConfig(beta=0.0, beta_late=0.0)
     assert betas(off, 60, [1.0] * 60) == [0.0] * 60
-    # A late game of its own is a game.
+    # A game that starts late is a game.
     late = betas(LossConfig(beta=0.0), 20, [0.1] * 20)
     assert late == [0.0] * 10 + [0.3] * 10
 
@@ -61,7 +61,7 @@ def test_beta_warmup_is_linear():
     found = [schedule.warmed_beta(0.4, e + s / 4, 2.0) for e in range(3) for s in range(4)]
     assert found == pytest.approx([0.4 * min(1, n / 8) for n in range(12)])
     assert found[0] == 0 and found[4] == pytest.approx(0.2) and found[8:] == [0.4] * 4
-    # Half an epoch, and none: where it starts.
+    # Half an epoch, and none at all.
     assert schedule.warmed_beta(0.4, 0.25, 0.5) == pytest.approx(0.2)
     assert schedule.warmed_beta(0.4, 0.0, 0.0) == 0.4
 
@@ -170,14 +170,14 @@ def test_shortfall_matches_hand_calculation():
     blurred = GOOD | {"psnr_db": 16.0, "gender_accuracy": 0.76}
     assert far(leaky) == (1, pytest.approx(1.0), 0.3)
     assert far(blurred) == (2, pytest.approx(0.5 + 0.2), 0.15)
-    # Fewer parts unmet go first, whatever they miss; then what they miss; then the attacker.
+    # First the number of unmet parts, then their distances, then the attacker's accuracy.
     assert far(GOOD) < far(leaky) < far(leaky | {PROBE: 0.31}) < far(blurred)
     assert far(GOOD | {PROBE: 0.1}) < far(GOOD)
 
 
 def test_shortfall_ignores_changes_over_epochs():
     assert far(GOOD) == far(*[GOOD] * 6)
-    # Nor does it count that they are not steady.
+    # Unsteady accuracies do not count either.
     course = [GOOD | {"gender_accuracy": 0.97}, *[GOOD] * 5]
     rule = schedule.stop_rule(config(), course, TASKS)
     assert rule["parts"]["gender_change"]["status"] == "not_met"

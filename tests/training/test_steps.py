@@ -24,7 +24,7 @@ BETA = 0.3
 
 
 class Recorder:
-    """An optimizer that keeps the gradients it is given."""
+    """An optimizer that records its gradients."""
 
     def build(self, variables):
         self.gradients = [tf.Variable(tf.zeros(v.shape)) for v in variables]

@@ -1,4 +1,4 @@
-"""The stop rule in a run, with the attackers that `train` sends: it ends the joint phase."""
+"""The stop rule in a run, with the attackers of `train`: it ends the joint phase."""
 
 import dataclasses
 import json
@@ -14,12 +14,12 @@ from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.trainer import shown_figures
 
-# The attacker that is no network: it takes no time.
+# The only attacker that is no network, because it is fast.
 QUICK = dataclasses.replace(
     CHECK, rows=96, validation_rows=40, dimensions=16, features=("logistic_whitened",)
 )
 FIGURES = {"fresh_probe_balanced_accuracy", "fresh_probe_upper", "membership_success_rate"}
-# Bounds that any networks meet, from the second epoch on.
+# Bounds that all networks meet from the second epoch on.
 EASY = {
     "stop_business": "gender=0.01",
     "stop_change": 1.0,
@@ -86,7 +86,7 @@ def test_run_continues_if_membership_is_missed(tmp_path, cache, monkeypatch):
 
 @pytest.mark.usefixtures("untraced")
 def test_check_of_fully_private_run_reads_no_training_row(cache):
-    """The attackers' rows are drawn for them; membership can be told from training rows only."""
+    """Attackers learn from faces drawn for them; only membership inference needs training rows."""
     config = config_of(cache)
     dataset = open_dataset(config.data)
     classes = {task: len(names) for task, names in dataset.task_classes.items()}
@@ -112,7 +112,7 @@ def test_check_of_fully_private_run_reads_no_training_row(cache):
     found = fresh_check(private, QUICK)(bundle, watched)
     assert set(found) == FIGURES - {"membership_success_rate"}
     assert read and not np.isin(np.concatenate(read), dataset.rows["train"]).any()
-    # The watch sees what is read: else it is.
+    # The control: the watch sees rows that are read.
     read.clear()
     assert set(fresh_check(config, QUICK)(bundle, watched)) == FIGURES
     assert np.isin(np.concatenate(read), dataset.rows["train"]).any()

@@ -1,4 +1,4 @@
-"""Whitening of what discriminators see: the figures, whose rows they are of, and when."""
+"""Whitening of discriminators: its statistics, its rows, and when it is set."""
 
 import dataclasses
 
@@ -28,7 +28,7 @@ def test_whitened_cells_have_identity_covariance():
     expected = variances / (variances + 1e-3 * variances.mean())
     found = np.linalg.eigvalsh(np.cov(white.T))
     np.testing.assert_allclose(found, np.sort(expected), rtol=1e-3)
-    # Of all whitenings the symmetric one.
+    # The symmetric one of all whitenings.
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-5)
 
 
@@ -65,7 +65,7 @@ def whitening(config):
 
 
 def of_validation_rows(phases):
-    """Mean and covariance of the features' cells, by NumPy."""
+    """Computes mean and covariance of the features' cells with NumPy."""
     dataset = tiny_arrays()
     images = dataset.batch(dataset.rows["validation"]).image.astype(np.float32) / 255.0
     cells = np.array(phases._bundle.encoder(images, training=False))
@@ -89,7 +89,7 @@ def test_whitening_is_set_from_validation_rows(tmp_path, model):
     anew = of_validation_rows(phases)
     assert np.abs(anew[1] - first[1]).max() > 1e-3
     np.testing.assert_allclose(whitening_of(members[0]).get_weights()[1], anew[1], atol=1e-3)
-    # It moves with a new start only: the other discriminator learned from what it saw.
+    # A restart changes only the restarted discriminator's whitening.
     np.testing.assert_allclose(whitening_of(members[1]).get_weights()[1], first[1], atol=1e-4)
 
 

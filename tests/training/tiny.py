@@ -1,4 +1,4 @@
-"""A configuration that trains in seconds, and a process that dies where a test wants it to."""
+"""A configuration that trains in seconds, and a process that dies at a given point."""
 
 import dataclasses
 import json

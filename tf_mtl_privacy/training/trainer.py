@@ -164,7 +164,7 @@ class Loop:
         """Ends a phase whose budget does not allow another epoch."""
         state, config = self._state, self._config
         if not state.epoch:
-            # What is fitted before the first step (an erasure) is released even without any step.
+            # Removal that is fitted before the first step is released even if no step follows.
             phase.before_epoch(0)
         # If a check was due after the last epoch in any case, it has been made.
         due = schedule.check_due(config.game.check_epochs, state.epoch, last=False)
