@@ -162,7 +162,7 @@ def test_checks_after_kill_ignore_unnamed_networks(tmp_path):
     record = TrainingState("adversarial")
     after_epochs(checks_of(tmp_path), record, {1: 0.4, 2: 0.5})
     saved = json.dumps(record.to_dict())
-    # The process dies after writing the third epoch's networks and before the state that names them.
+    # The process dies after writing the third epoch's networks, before the state that names them.
     dying = checks_of(tmp_path)
     at_epoch(dying._bundle, record, 3, 0.1)
     dying.keep(record, last=False)

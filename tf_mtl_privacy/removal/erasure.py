@@ -34,6 +34,8 @@ NAME = "adapter_erasure"
 _MAX_ROWS = 6_000
 # Directions of the cross-covariance below this share of the largest are rounding errors.
 _MIN_SHARE = 1e-5
+# Correlation with the label below which a direction is a rounding error, too.
+_MIN_CORRELATION = 1e-6
 # Minimum variance of a direction, as a share of the mean variance.
 _MIN_VARIANCE = 1e-6
 
@@ -259,7 +261,9 @@ def fit_eraser(
 
     basis, sizes, _ = np.linalg.svd(scaled(cross, -1.0), full_matrices=False)
     max_rank = min(rank or classes - 1, classes - 1)
-    basis = basis[:, :max_rank][:, sizes[:max_rank] > _MIN_SHARE * sizes.max(initial=0)]
+    # `sizes / sqrt(rest)` measure covariances of whitened features and one-hot labels, at most 1.
+    floor = max(_MIN_SHARE * sizes.max(initial=0), _MIN_CORRELATION * math.sqrt(rest))
+    basis = basis[:, :max_rank][:, sizes[:max_rank] > floor]
     right, left = scaled(basis, -1.0), scaled(basis, 1.0).T
     return Eraser(*(part.astype(np.float32) for part in (mean, right, left)))
 
