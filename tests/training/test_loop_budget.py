@@ -8,6 +8,7 @@ import tensorflow as tf
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.training.checkpoints import DONE, TrainingState
 from tf_mtl_privacy.training.context import RunContext
+from tf_mtl_privacy.training.metrics_logger import shown_losses
 from tf_mtl_privacy.training.trainer import Loop
 from tf_mtl_privacy.types import Phase
 
@@ -201,3 +202,17 @@ def test_loop_checks_last_epoch_wherever_budget_ends(steps, last):
     if at is not None and at["epoch"] == 2:
         Run({"adversarial": 0}, again, **at)
         assert again.log == [], "it is not checked twice"
+
+
+def test_loop_reports_epochs_in_words():
+    run = Run({})
+    phases = ("task classifier", "discriminator", "restorer", "joint training")
+    expected = [f"{phase}, epoch {number} of 2" for phase in phases for number in (1, 2)]
+    assert [text.partition(":")[0] for text in run.said] == expected
+    assert run.said[0].startswith("task classifier, epoch 1 of 2: gender 90.0 %, in-loop disc")
+
+
+def test_shown_losses_are_in_words_and_never_minus_zero():
+    values = {"business_loss": 0.69314, "mask_confusion": -1e-9, "other": -0.5}
+    expected = "task loss 0.693, reader's distance from chance 0.000, other -0.500"
+    assert shown_losses(values) == expected
