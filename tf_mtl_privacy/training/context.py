@@ -61,7 +61,7 @@ class RunContext:
         return f"{self.tasks[0]}: " if self.config.train.model == "stl" else ""
 
     @property
-    def is_private(self) -> bool:
+    def all_private(self) -> bool:
         """True if every trained weight moves by private updates (`--dp_scope=all`)."""
         return self.config.privacy.dp_scope == "all"
 

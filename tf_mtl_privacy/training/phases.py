@@ -34,7 +34,7 @@ Inputs = tuple[tf.Tensor, Batch]
 
 def make_phases(run: RunContext) -> BasePhases:
     """Makes the phases that fit the run's `--dp_scope`."""
-    return PrivatePhases(run) if run.is_private else Phases(run)
+    return PrivatePhases(run) if run.all_private else Phases(run)
 
 
 def with_refits(phase: Phase, fittings: Sequence[Fitting]) -> Phase:
