@@ -18,7 +18,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import tensorflow as tf
 
 from tf_mtl_privacy.config import Config, DataConfig, ModelConfig
-from tf_mtl_privacy.models import Bundle, build_bundle, parameter_counts
+from tf_mtl_privacy.models.bundle import Bundle, build_bundle, parameter_counts
 
 TASKS = {"gender": 2, "age": 4, "expression": 2}
 PRIVATE_CLASSES = 8

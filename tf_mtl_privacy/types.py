@@ -1,7 +1,9 @@
-"""The two records that travel through the package."""
+"""The records that travel through the package."""
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 
@@ -37,3 +39,28 @@ class Outputs(NamedTuple):
     business: dict[str, Any]
     private: Any = None
     restored: Any = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Phase:
+    """One phase of training.
+
+    Attributes:
+        name: a key of `training.schedule.phase_epochs`.
+        epochs: the most epochs it may take.
+        steps_per_epoch: updates in one of them.
+        inputs: (epoch, step), both counted from 0 -> the step's inputs; runs in a background
+            thread.
+        step: inputs -> mean losses, as scalars; the only place where weights change.
+        validate: -> the figures that gates and schedule read.
+        before_epoch: called with an epoch's number, from 0, before its first step, and again after
+            a kill that lost that step: the same call has to do the same.
+    """
+
+    name: str
+    epochs: int
+    steps_per_epoch: int
+    inputs: Callable[[int, int], Any]
+    step: Callable[[Any], dict[str, Any]]
+    validate: Callable[[], dict[str, float]]
+    before_epoch: Callable[[int], None] = lambda epoch: None

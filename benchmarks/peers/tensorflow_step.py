@@ -18,7 +18,7 @@ import measure
 import tensorflow as tf
 import tf_keras
 
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.heads import build_discriminator
 from tf_mtl_privacy.privacy import DPAdam
 from tf_mtl_privacy.privacy import tfp as tfp_door  # opens tensorflow_privacy
 

@@ -19,12 +19,12 @@ from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import secret_key
 from tf_mtl_privacy.training import steps
+from tf_mtl_privacy.training.batches import Batches, drawn
 from tf_mtl_privacy.training.budget_enforcer import BudgetEnforcer
-from tf_mtl_privacy.training.checkpoints import TrainingState
-from tf_mtl_privacy.training.phase import Batches, Phase, drawn
+from tf_mtl_privacy.training.context import new_run
 from tf_mtl_privacy.training.phases import Phases
 from tf_mtl_privacy.training.private_updates import PrivatePlan, private_adam, private_plan
-from tf_mtl_privacy.training.schedule import initial_beta
+from tf_mtl_privacy.types import Phase
 
 VALIDATION_ROWS = 256
 # The noise's size has no part in the time of a step: it is given, which saves the calibration.
@@ -56,12 +56,9 @@ def random_faces(config: Config, rows: int) -> Dataset:
 
 def built(config: Config, dataset: Dataset, folder: Path) -> tuple[Phases, PrivatePlan | None]:
     """A run's optimizers and steps, with networks of their own, and its private updates."""
-    key = secret_key()
-    plan = private_plan(config, dataset, key)
-    tasks = {name: len(classes) for name, classes in dataset.task_classes.items()}
-    bundle = build_bundle(config, tasks, len(dataset.private_classes))
-    record = TrainingState("adversarial", beta=initial_beta(config))
-    return Phases(config, dataset, bundle, list(tasks), plan, key, folder, record), plan
+    run = new_run(config, dataset, folder, tuple(dataset.task_classes), secret_key())
+    run.state.phase = "adversarial"
+    return Phases(run), run.plan
 
 
 def in_epochs(read: Callable[[int, int], Any], steps_per_epoch: int) -> Callable[[int], Any]:
@@ -101,7 +98,7 @@ def pretraining_ways(
     """
     config = configuration("synthetic.cfg", "mtl_adv_dp", (*GIVEN_NOISE, *flags))
     dataset = random_faces(config, rows)
-    phases, plan = built(config, dataset, folder / "features")
+    phases, plan = built(config, dataset, folder)
     phase = phases.build("discriminator")
     name = "discriminator"
     read = in_epochs(lambda epoch, number: phase.inputs(epoch, number)[name], phase.steps_per_epoch)

@@ -28,10 +28,10 @@ from tf_mtl_privacy.evaluation.probes.budget import FAST
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.files import write_json
+from tf_mtl_privacy.models.losses import psnr
 from tf_mtl_privacy.removal.mask import Cover, WithoutAxis
+from tf_mtl_privacy.removal.mask_training import colour_axis
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
-from tf_mtl_privacy.training.losses import psnr
-from tf_mtl_privacy.training.mask_phase import colour_axis
 
 Array = np.ndarray[Any, Any]
 SIZE, CHUNK = 64, 1000

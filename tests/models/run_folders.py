@@ -1,4 +1,4 @@
-"""Folders of finished runs, as a backbone is taken from them, without any training."""
+"""Makes folders of finished runs, to start from, without any training."""
 
 import dataclasses
 

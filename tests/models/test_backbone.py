@@ -1,4 +1,4 @@
-"""Starting from another run's networks, and the two parts of an encoder."""
+"""Starting from another run's networks, and splitting an encoder in two."""
 
 import dataclasses
 import shutil
@@ -26,7 +26,7 @@ def images(size, rows=3):
 
 
 def values(model, adapter=None):
-    """Weights by path; with `adapter` only those of that part, or only the others."""
+    """Returns weights by path: all, those of the adapter, or all but those."""
     return {
         weight.path: weight.numpy()
         for weight in model.weights
@@ -46,7 +46,7 @@ def differ(first, second):
 
 @pytest.fixture(scope="module")
 def source(tmp_path_factory):
-    """(folder, configuration, networks) of a finished run."""
+    """Makes (folder, configuration, networks) of a finished run."""
     folder = tmp_path_factory.mktemp("source")
     config = config_of()
     return folder, config, finished_run(folder, config)
@@ -56,7 +56,7 @@ def parts_of(name):
     encoder = build_encoder(ModelConfig(encoder=name, freeze_backbone=False), 64, seed=1)
     for layer in encoder.layers:
         if isinstance(layer, keras.layers.BatchNormalization):
-            # As after training: statistics that are not those of the batch.
+            # As after training: statistics that differ from the batch's.
             shape = layer.moving_mean.shape
             layer.moving_mean.assign(RNG.normal(0, 0.3, shape))
             layer.moving_variance.assign(RNG.uniform(0.5, 2.0, shape))
@@ -71,13 +71,13 @@ def test_backbone_and_adapter_are_the_encoder(name):
     assert kept.shape[1:] == backbone.output_shape[1:]
     whole, put_together = encoder(x, training=False), adapter(kept, training=False)
     np.testing.assert_allclose(put_together, whole, rtol=1e-6, atol=1e-6)
-    # What is kept of a row does not depend on the rows beside it.
+    # A row's features do not depend on the other rows.
     other = np.concatenate([x[:1], images(64, 2)])
     np.testing.assert_allclose(backbone(other, training=False)[:1], kept[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["compact", "mobilenet_v2"])
-def test_the_parts_share_the_encoders_weights_and_have_them_all(name):
+def test_split_encoder_shares_all_weights(name):
     encoder, backbone, adapter = parts_of(name)
     assert {id(w) for w in encoder.weights} == {id(w) for w in backbone.weights + adapter.weights}
     assert [w.path for w in adapter.trainable_variables] == [
@@ -94,7 +94,7 @@ def test_the_parts_share_the_encoders_weights_and_have_them_all(name):
     np.testing.assert_allclose(adapter(backbone(x, training=False)), after, rtol=1e-6, atol=1e-6)
 
 
-def test_an_encoder_starts_from_the_runs_weights_all_of_them(source):
+def test_encoder_starts_from_all_weights_of_run(source):
     folder, config, theirs = source
     encoder = build_encoder(config.model, 32, seed=2)
     assert differ(values(encoder), values(theirs.encoder))
@@ -102,7 +102,7 @@ def test_an_encoder_starts_from_the_runs_weights_all_of_them(source):
     assert_same(values(encoder), values(theirs.encoder))
 
 
-def test_an_adapter_of_other_width_keeps_its_own_weights(source):
+def test_adapter_of_other_width_keeps_its_weights(source):
     folder, config, theirs = source
     wide = dataclasses.replace(config.model, feature_channels=6)
     fresh = build_encoder(wide, 32, seed=2)
@@ -119,7 +119,7 @@ def test_an_adapter_of_other_width_keeps_its_own_weights(source):
         ({"encoder": "mobilenet_v2"}, 64, "it has no layer Conv1"),
     ],
 )
-def test_another_shape_is_refused_by_name_and_nothing_changes(source, shapes, size, problem):
+def test_backbone_of_other_shape_is_refused(source, shapes, size, problem):
     folder, config, _ = source
     encoder = build_encoder(dataclasses.replace(config.model, **shapes), size)
     before = values(encoder)
@@ -129,14 +129,14 @@ def test_another_shape_is_refused_by_name_and_nothing_changes(source, shapes, si
     assert_same(values(encoder), before)
 
 
-def test_a_backbone_with_layers_too_many_is_refused(tmp_path, source):
+def test_backbone_with_extra_layers_is_refused(tmp_path, source):
     finished_run(tmp_path, config_of(feature_stride=8))
     encoder = build_encoder(source[1].model, 32)
     with pytest.raises(UsageError, match=f"--backbone={tmp_path} does not fit this encoder"):
         load_backbone(encoder, tmp_path)
 
 
-def test_folders_that_are_no_finished_multi_task_run(tmp_path, source):
+def test_backbone_from_unfinished_run_is_refused(tmp_path, source):
     encoder = build_encoder(source[1].model, 32)
     cases = {}
     cases["nothing"] = r"is not a run folder \(no config.json\)"
@@ -178,25 +178,25 @@ def heads(tasks, classes):
         ({"gender": 2}, 5, ("business", "restorer")),
     ],
 )
-def test_a_head_starts_from_the_run_only_where_all_of_it_fits(source, tasks, classes, started):
+def test_head_starts_from_run_only_if_all_fits(source, tasks, classes, started):
     folder, _, theirs = source
     ours, fresh = heads(tasks, classes), heads(tasks, classes)
     assert start_heads(ours, folder) == started
     for name in HEADS:
         expected = values(getattr(theirs, name) if name in started else fresh[name])
-        # Logits of a task that we do not have are left out.
+        # Logits of unknown tasks are ignored.
         found = values(ours[name])
         assert_same(found, {path: expected[path] for path in found})
 
 
-def test_a_run_without_a_head_leaves_ours_as_it_is(tmp_path, source):
+def test_head_missing_in_run_keeps_its_weights(tmp_path, source):
     shutil.copytree(source[0], tmp_path / "run")
     (tmp_path / "run" / "models" / "restorer.weights.h5").unlink()
     assert start_heads(heads(TASKS, 8), tmp_path / "run") == ("business", "discriminator")
 
 
 @pytest.mark.parametrize("with_heads", [True, False])
-def test_a_bundle_starts_from_its_backbone(source, with_heads):
+def test_bundle_starts_from_backbone(source, with_heads):
     folder, config, theirs = source
     ours = build_bundle(starting_from(folder, config, backbone_heads=with_heads), TASKS, 8)
     fresh = build_bundle(config_of(seed=config.train.seed + 1), TASKS, 8)
@@ -207,7 +207,7 @@ def test_a_bundle_starts_from_its_backbone(source, with_heads):
         )
 
 
-def test_with_everything_private_only_the_adapter_of_the_encoder_is_trained(source):
+def test_fully_private_bundle_trains_only_adapter_of_encoder(source):
     folder, config, _ = source
     config = starting_from(folder, config_of("mtl_adv_dp"))
     free = build_bundle(config, TASKS, 8)
@@ -220,7 +220,7 @@ def test_with_everything_private_only_the_adapter_of_the_encoder_is_trained(sour
         assert getattr(frozen, name).trainable_variables == getattr(frozen, name).weights
 
 
-def test_a_finished_run_no_longer_needs_its_backbone(tmp_path, source):
+def test_load_run_needs_no_backbone(tmp_path, source):
     backbone, run = tmp_path / "backbone", tmp_path / "run"
     shutil.copytree(source[0], backbone)
     config = starting_from(backbone, config_of("mtl_adv_dp"))

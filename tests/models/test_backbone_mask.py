@@ -1,4 +1,4 @@
-"""Starting from a run with a mask, without one, or with another; the parts of such an encoder."""
+"""Starting from a run with a mask, without one, or with another one."""
 
 import dataclasses
 
@@ -17,7 +17,7 @@ IMAGES = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float3
 
 
 def values(encoder, *, mask):
-    """Weights by path, of the mask or of everything else."""
+    """Returns weights by path, of the mask or of everything else."""
     found = {weight.path: weight.numpy() for weight in encoder.weights}
     return {path: value for path, value in found.items() if path.startswith("mask_") == mask}
 
@@ -48,7 +48,7 @@ def started(folder, removal, seed=2):
     return encoder
 
 
-def test_an_encoder_with_a_mask_starts_from_a_run_without_one(runs):
+def test_encoder_with_mask_starts_from_run_without_one(runs):
     folder, theirs = runs["bare"]
     ours = started(folder, MASK)
     fresh = build_encoder(config_of().model, 32, seed=2, removal=MASK)
@@ -57,14 +57,14 @@ def test_an_encoder_with_a_mask_starts_from_a_run_without_one(runs):
     np.testing.assert_array_equal(ours(IMAGES), theirs(IMAGES))
 
 
-def test_an_encoder_without_a_mask_starts_from_a_run_with_one(runs):
+def test_encoder_without_mask_starts_from_run_with_one(runs):
     folder, theirs = runs["masked"]
     ours = started(folder, RemovalConfig())
     assert not has_mask(ours)
     assert_same(values(ours, mask=False), values(theirs, mask=False))
 
 
-def test_a_mask_of_the_same_shape_is_taken_whole(runs):
+def test_mask_of_same_shape_is_taken_over(runs):
     folder, theirs = runs["masked"]
     ours = started(folder, MASK)
     for mask in (True, False):
@@ -72,7 +72,7 @@ def test_a_mask_of_the_same_shape_is_taken_whole(runs):
 
 
 @pytest.mark.parametrize("change", [{"mask_width": 6}, {"mask_cell": 4}])
-def test_of_a_mask_of_another_shape_nothing_is_taken(runs, change):
+def test_mask_of_other_shape_is_ignored(runs, change):
     """With cells of 4 pixels only the first layer differs."""
     folder, theirs = runs["masked"]
     other = dataclasses.replace(MASK, **change)
@@ -82,7 +82,7 @@ def test_of_a_mask_of_another_shape_nothing_is_taken(runs, change):
     assert_same(values(ours, mask=False), values(theirs, mask=False))
 
 
-def test_a_bundle_starts_from_a_run_with_or_without_a_mask(runs):
+def test_bundle_starts_from_run_with_or_without_mask(runs):
     for name, removal in (("masked", RemovalConfig()), ("bare", MASK)):
         folder, theirs = runs[name]
         config = starting_from(folder, config_with(removal))
@@ -91,7 +91,7 @@ def test_a_bundle_starts_from_a_run_with_or_without_a_mask(runs):
 
 
 @pytest.mark.parametrize("on", [True, False])
-def test_the_switch_is_saved_with_the_weights(tmp_path, on):
+def test_mask_switch_is_saved_with_weights(tmp_path, on):
     source, target = (build_bundle(config_with(MASK, seed=s), TASKS, 8) for s in (1, 2))
     switch_mask(source.encoder, on=on)
     switch_mask(target.encoder, on=not on)
@@ -101,7 +101,7 @@ def test_the_switch_is_saved_with_the_weights(tmp_path, on):
     np.testing.assert_array_equal(target.encoder(IMAGES), source.encoder(IMAGES))
 
 
-def test_a_model_without_the_game_has_no_mask():
+def test_model_without_game_has_no_mask():
     for model in ("mtl_dp", "stl"):
         assert not has_mask(build_bundle(config_with(MASK, model=model), TASKS, 8).encoder)
 

@@ -1,4 +1,4 @@
-"""Bundles: the four models, parameter counts, determinism, saving and loading."""
+"""Bundles: building, sizes, saving and loading, and the Keras settings that they need."""
 
 import stat
 
@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import Config, DataConfig, ModelConfig, TrainConfig
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.models import (
+from tf_mtl_privacy.models.bundle import (
     build_bundle,
     load_bundle_weights,
     parameter_counts,
@@ -48,7 +49,7 @@ def test_single_task_bundle_has_two_networks():
     assert [name for name, _ in bundle.items()] == ["encoder", "business"]
 
 
-# The first is worked out layer by layer below; a change of any network shows here.
+# The first is derived layer by layer below; a change of any network shows here.
 COUNTS = {
     ("compact", 4, "conv"): (49136, 197576, 27432, 49779),
     ("compact", 8, "dense"): (204400, 54664, 66120, 70563),
@@ -64,7 +65,7 @@ def test_parameter_counts(encoder, stride, shape):
     assert tuple(parameter_counts(bundle).values()) == COUNTS[encoder, stride, shape]
 
 
-def test_counts_by_hand():
+def test_parameter_counts_match_hand_calculation():
     """Sums of kernel + bias, and gamma + beta per normalised channel."""
     block = 2 * 64 + (64 * 32 + 32) + (9 * 32 * 32 + 32) + (32 * 64 + 64)
     encoder = (25 * 3 * 32 + 32) + (9 * 32 * 64 + 64) + 2 * block + (64 * 16 + 16) + 2 * 16
@@ -75,7 +76,7 @@ def test_counts_by_hand():
     assert COUNTS["compact", 4, "conv"] == (encoder, business, discriminator, restorer)
 
 
-def test_known_sizes_of_the_backbones():
+def test_pretrained_backbones_have_known_sizes():
     """Whole networks without a head have the sizes that Keras documents."""
     for name, backbone in (("resnet50", 23_587_712), ("mobilenet_v2", 2_257_984)):
         model = ModelConfig(encoder=name, feature_stride=32, feature_channels=1)
@@ -84,7 +85,7 @@ def test_known_sizes_of_the_backbones():
         assert counts["encoder"] == backbone + channels + 1 + 2
 
 
-def test_same_seed_same_weights_and_no_global_seed():
+def test_bundle_with_same_seed_has_same_weights_and_sets_no_global_seed():
     keras.utils.set_random_seed(1)
     first = _all_weights(build_bundle(_config(seed=7), TASKS, 8))
     state_before = tf.random.uniform([3]).numpy()
@@ -92,7 +93,7 @@ def test_same_seed_same_weights_and_no_global_seed():
     second = _all_weights(build_bundle(_config(seed=7), TASKS, 8))
     state_after = tf.random.uniform([3]).numpy()
     assert _equal(first, second)
-    # TensorFlow's own generator was not reset to something the run's seed decides.
+    # TensorFlow's global generator was not reset.
     assert not np.array_equal(state_before, state_after)
     assert not _equal(first, _all_weights(build_bundle(_config(seed=8), TASKS, 8)))
 
@@ -106,7 +107,7 @@ def test_layers_of_one_network_differ():
     assert len(set(firsts)) == len(firsts)
 
 
-def test_save_and_load(tmp_path):
+def test_saved_bundle_loads_with_same_weights(tmp_path):
     source = build_bundle(_config(seed=1), TASKS, 8)
     save_bundle(source, tmp_path / "weights")
     names = sorted(path.name for path in (tmp_path / "weights").iterdir())
@@ -120,7 +121,7 @@ def test_save_and_load(tmp_path):
     assert _equal(_all_weights(source), _all_weights(target))
 
 
-def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
+def test_failed_save_leaves_old_file(tmp_path, monkeypatch):
     bundle = build_bundle(_config(model="stl"), {"age": 4}, 0)
     save_bundle(bundle, tmp_path)
     before = (tmp_path / "encoder.weights.h5").read_bytes()
@@ -136,7 +137,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path, monkeypatch):
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_loading_what_does_not_fit_changes_nothing(tmp_path):
+def test_load_of_misfit_changes_nothing(tmp_path):
     save_bundle(build_bundle(_config(seed=1), TASKS, 8), tmp_path)
     other = build_bundle(_config(seed=2), TASKS, 5)
     before = _all_weights(other)
@@ -145,7 +146,7 @@ def test_loading_what_does_not_fit_changes_nothing(tmp_path):
     assert _equal(before, _all_weights(other))
 
 
-def test_loading_damaged_or_missing_files(tmp_path):
+def test_load_of_damaged_or_missing_file_is_refused(tmp_path):
     bundle = build_bundle(_config(), TASKS, 8)
     with pytest.raises(RunError, match=r"cannot load .*encoder\.weights\.h5"):
         load_bundle_weights(bundle, tmp_path)
@@ -164,6 +165,28 @@ def test_loading_damaged_or_missing_files(tmp_path):
         ({"age": 4}, 1, r"--private_label=iris: has 1 class\(es\)"),
     ],
 )
-def test_too_few_classes(tasks, private, message):
+def test_bundle_with_one_class_is_refused(tasks, private, message):
     with pytest.raises(UsageError, match=message):
         build_bundle(_config(), tasks, private)
+
+
+@pytest.mark.parametrize(
+    ("name", "usual", "wrong"),
+    [
+        ("image_data_format", "channels_last", "channels_first"),
+        ("floatx", "float32", "float16"),
+        ("dtype_policy", "float32", "mixed_float16"),
+    ],
+)
+def test_build_bundle_foreign_setting_is_refused(name, usual, wrong):
+    setter = getattr(keras.config, f"set_{name}")
+    setter(wrong)
+    try:
+        with pytest.raises(UsageError, match=f"{name} is {wrong}, expected {usual}") as error:
+            build_bundle(tiny_config("stl"), {"gender": 2}, 0)
+    finally:
+        setter(usual)
+    # The remedy is a call that can be copied.
+    (call,) = [part for part in str(error.value).split() if part.startswith("keras.config.")]
+    assert call == f"keras.config.set_{name}('{usual}')"
+    build_bundle(tiny_config("stl"), {"gender": 2}, 0)

@@ -1,4 +1,4 @@
-"""What a mask paints over along one axis of colour, and the margin around what it finds."""
+"""Covering along one colour axis, and the margin around covered cells."""
 
 import numpy as np
 import pytest
@@ -32,7 +32,7 @@ def pictures(rows=3, size=32, seed=0):
     return np.random.default_rng(seed).uniform(0.2, 0.8, (rows, size, size, 3)).astype(np.float32)
 
 
-def test_without_an_axis_by_hand():
+def test_without_axis_matches_hand_calculation():
     image = pictures(size=4)
     found = without_axis()(image).numpy()
     expected = image - ((image - 0.5) @ AXIS)[..., None] * AXIS
@@ -41,14 +41,14 @@ def test_without_an_axis_by_hand():
     np.testing.assert_array_equal(without_axis(np.zeros(3))(image).numpy(), image)
 
 
-def test_nothing_along_the_axis_passes():
+def test_without_axis_passes_nothing_along_it():
     image = pictures(size=4)
     moved = image + np.random.default_rng(1).normal(0, 0.3, (3, 4, 4, 1)).astype(np.float32) * AXIS
     layer = without_axis()
     np.testing.assert_allclose(layer(moved).numpy(), layer(image).numpy(), atol=1e-6)
 
 
-def test_cover_with_what_is_handed_over_by_hand():
+def test_cover_with_third_input_matches_hand_calculation():
     image, other = pictures(1, 2), pictures(1, 2, seed=1)
     corners = np.array([[[[1.0], [0.0]], [[0.0], [1.0]]]], np.float32)
     found = Cover(1, "colour")([image, corners, other]).numpy()
@@ -57,7 +57,7 @@ def test_cover_with_what_is_handed_over_by_hand():
 
 
 @pytest.mark.parametrize("margin", [0, 1, 3])
-def test_a_margin_is_a_dilation(margin):
+def test_margin_dilates_cells(margin):
     odds = np.random.default_rng(2).normal(-2.0, 1.0, (4, 16, 16, 1)).astype(np.float32)
     cells = Cells(margin)
     cells.build(odds.shape)
@@ -85,7 +85,7 @@ def encoder_of(margin=1):
     return encoder
 
 
-def test_an_encoder_that_covers_a_colour():
+def test_encoder_with_colour_fill_covers_axis():
     encoder, images = encoder_of(), pictures()
     bare = encoder(images).numpy()
     switch_mask(encoder, on=True)
@@ -98,8 +98,8 @@ def test_an_encoder_that_covers_a_colour():
     assert np.abs(encoder(images).numpy() - bare).max() > 1e-2
 
 
-def test_what_is_covered_does_not_depend_on_the_covered_colour():
-    """Neither where the mask lies nor any feature, and a control that can be seen."""
+def test_covered_cells_are_independent_of_covered_colour():
+    """Neither the covered cells nor any feature depend on it; a change outside does show."""
     encoder, images = encoder_of(), pictures()
     switch_mask(encoder, on=True)
     features, cells = encoder(images).numpy(), mask_map(encoder)(images).numpy()
@@ -113,6 +113,6 @@ def test_what_is_covered_does_not_depend_on_the_covered_colour():
     assert np.abs(encoder(outside).numpy() - features).max() > 1e-2
 
 
-def test_the_cover_s_configuration():
+def test_cover_of_colour_is_rebuilt_from_config():
     again = Cover.from_config(Cover(4, "colour").get_config())
     assert (again.cell, again.fill) == (4, "colour")

@@ -1,4 +1,4 @@
-"""Encoders: shapes, ranges, taps, freezing, weight files that fit and that do not."""
+"""Encoders: shapes, ranges, taps, freezing, weight files."""
 
 import os
 import zipfile
@@ -59,7 +59,7 @@ def test_pretrained_shapes(name, stride):
 
 
 @pytest.mark.parametrize("name", ["compact", "mobilenet_v2"])
-def test_adapter_is_the_last_part_and_normalises(name):
+def test_adapter_is_last_and_normalises(name):
     encoder = build_encoder(ModelConfig(encoder=name), 64)
     assert [layer.name for layer in encoder.layers[-2:]] == ["adapter_conv", "adapter_norm"]
     assert isinstance(encoder.layers[-1], keras.layers.GroupNormalization)
@@ -68,7 +68,7 @@ def test_adapter_is_the_last_part_and_normalises(name):
     np.testing.assert_allclose(features.std(axis=1), 1, atol=1e-2)
 
 
-def test_compact_has_no_batch_norm_and_keeps_rows_apart():
+def test_compact_encoder_keeps_rows_independent():
     encoder = build_encoder(ModelConfig(**NARROW), 32)
     assert not any(isinstance(x, keras.layers.BatchNormalization) for x in encoder.layers)
     images = _images(32, 6)
@@ -79,7 +79,7 @@ def test_compact_has_no_batch_norm_and_keeps_rows_apart():
     assert np.abs(before[3:] - after[3:]).max() > 0.1
 
 
-def test_a_small_detail_reaches_the_features():
+def test_small_detail_reaches_features():
     """One changed pixel moves the cells around it, and those far more than the rest."""
     encoder = build_encoder(ModelConfig(), 64)
     image = _images(64, 1)
@@ -92,7 +92,7 @@ def test_a_small_detail_reaches_the_features():
 
 
 @pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2"])
-def test_own_normalisation_is_that_of_the_application(name):
+def test_normalisation_is_that_of_keras_applications(name):
     """The scaled input is what `preprocess_input` makes of the same image in [0, 255]."""
     module = {"resnet50": "resnet50", "mobilenet_v2": "mobilenet_v2"}[name]
     preprocess = getattr(keras.applications, module).preprocess_input
@@ -104,7 +104,7 @@ def test_own_normalisation_is_that_of_the_application(name):
 
 @pytest.mark.parametrize("name", ["resnet50", "mobilenet_v2"])
 @pytest.mark.parametrize("size", [32, 72, 100])
-def test_size_the_backbone_does_not_take(name, size):
+def test_unsupported_image_size_is_refused(name, size):
     with pytest.raises(UsageError, match=f"--image_size={size}: {name} takes multiples of 32"):
         build_encoder(ModelConfig(encoder=name), size)
 
@@ -130,7 +130,7 @@ def test_frozen_backbone(tmp_path):
         "adapter_norm",
     }
     images = _images(64, 4)
-    # Inference mode even when called with training=True: rows are apart, statistics stand still.
+    # Inference mode even if called with training=True: independent rows, fixed statistics.
     statistics = [w.numpy() for w in frozen.non_trainable_variables]
     np.testing.assert_array_equal(frozen(images, training=True), frozen(images, training=False))
     for before, after in zip(statistics, frozen.non_trainable_variables, strict=True):
@@ -138,7 +138,7 @@ def test_frozen_backbone(tmp_path):
     assert np.abs(source(images, training=True) - source(images, training=False)).max() > 1e-3
 
 
-def test_own_file_fits_and_gives_the_same_features(tmp_path):
+def test_own_weights_file_gives_same_features(tmp_path):
     source = build_encoder(ModelConfig(**NARROW), 32, seed=1)
     path = _saved(source, tmp_path / "e.weights.h5")
     loaded = build_encoder(ModelConfig(**NARROW, encoder_weights=path), 32, seed=2)
@@ -147,7 +147,7 @@ def test_own_file_fits_and_gives_the_same_features(tmp_path):
 
 
 @pytest.mark.parametrize("suffix", [".weights.h5", ".h5", ".keras"])
-def test_file_of_the_application(tmp_path, suffix):
+def test_keras_applications_file_is_loaded(tmp_path, suffix):
     """A headless network of keras.applications, in each of its formats, up to the tap."""
     application = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_shape=(64, 64, 3)
@@ -190,14 +190,14 @@ def test_file_with_another_adapter(tmp_path):
         build_encoder(ModelConfig(encoder="mobilenet_v2", encoder_weights=path), 64)
 
 
-def test_file_of_another_network(tmp_path):
+def test_file_of_other_network_is_refused(tmp_path):
     source = build_encoder(ModelConfig(**NARROW), 32)
     path = _saved(source, tmp_path / "compact.weights.h5")
     with pytest.raises(UsageError, match="it has no layer Conv1; give the weights of encoder mob"):
         build_encoder(ModelConfig(encoder="mobilenet_v2", encoder_weights=path), 64)
 
 
-def test_files_that_cannot_be_read(tmp_path):
+def test_unreadable_file_is_refused(tmp_path):
     empty, noise, archive = (tmp_path / name for name in ("a.h5", "b.h5", "c.keras"))
     with h5py.File(empty, "w"):
         pass
@@ -210,7 +210,7 @@ def test_files_that_cannot_be_read(tmp_path):
             build_encoder(ModelConfig(**NARROW, encoder_weights=str(path)), 32)
 
 
-def test_values_that_are_not_finite(tmp_path):
+def test_file_with_non_finite_values_is_refused(tmp_path):
     source = build_encoder(ModelConfig(**NARROW), 32)
     source.get_layer("stem").bias.assign(np.full(8, np.nan))
     path = _saved(source, tmp_path / "nan.weights.h5")

@@ -1,4 +1,4 @@
-"""The layer that erases: nothing at first, then what it is set to; saved with the encoder."""
+"""The erasure layer: identity at first, then as set; saved with the encoder."""
 
 import dataclasses
 
@@ -16,7 +16,7 @@ def bundle_of(classes=8, seed=1):
     return build_bundle(dataclasses.replace(config_of(seed=seed), removal=removal), TASKS, classes)
 
 
-def test_nothing_is_changed_before_it_is_set_and_nothing_of_it_is_trained():
+def test_erasure_starts_as_identity_without_trained_weights():
     encoder = bundle_of().encoder
     images = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     np.testing.assert_array_equal(encoder(images), before_erasure(encoder)(images))
@@ -26,13 +26,13 @@ def test_nothing_is_changed_before_it_is_set_and_nothing_of_it_is_trained():
 
 
 @pytest.mark.parametrize(("classes", "rank"), [(2, 1), (8, 7)])
-def test_it_has_room_for_one_direction_less_than_there_are_classes(classes, rank):
+def test_erasure_rank_is_at_most_classes_minus_one(classes, rank):
     layer = erasure_of(bundle_of(classes).encoder)
     size = 8 * 8 * 4
     assert [weight.shape for weight in layer.weights] == [(size,), (size, rank), (rank, size)]
 
 
-def test_it_takes_out_what_it_is_set_to():
+def test_erasure_removes_set_directions():
     rng = np.random.default_rng(0)
     rows = rng.normal(size=(5, 2, 3, 2)).astype(np.float32)
     mean, right, left = rng.normal(size=12), rng.normal(size=(12, 2)), rng.normal(size=(2, 12))
@@ -44,7 +44,7 @@ def test_it_takes_out_what_it_is_set_to():
     np.testing.assert_allclose(np.array(layer(rows)).reshape(5, 12), expected, atol=1e-4)
 
 
-def test_a_bundle_keeps_it(tmp_path):
+def test_bundle_saves_erasure(tmp_path):
     bundle, other = bundle_of(), bundle_of(seed=2)
     rng = np.random.default_rng(0)
     layer = erasure_of(bundle.encoder)
@@ -55,7 +55,7 @@ def test_a_bundle_keeps_it(tmp_path):
     np.testing.assert_array_equal(bundle.encoder(images), other.encoder(images))
 
 
-def test_an_encoder_without_one_has_nothing_before_it():
+def test_before_erasure_without_erasure_is_refused():
     plain = build_bundle(config_of(), TASKS, 8).encoder
     assert erasure_of(plain) is None
     with pytest.raises(ValueError, match="erasure layer"):

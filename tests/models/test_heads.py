@@ -1,14 +1,20 @@
-"""The three heads: shapes, independence of rows, no checkerboard, per-example gradients."""
+"""Task classifier, discriminators and restorer: shapes, gradients, and values by hand."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy.models.business import build_business
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tests.privacy.networks import sgd_update
+from tf_mtl_privacy.models import losses
+from tf_mtl_privacy.models.heads import (
+    build_business,
+    build_discriminator,
+    build_restorer,
+    whitening_of,
+)
 from tf_mtl_privacy.models.layers import halvings, layer_seed, norm_groups
-from tf_mtl_privacy.models.restorer import build_restorer
+from tf_mtl_privacy.privacy import assert_rows_independent
 
 RNG = np.random.default_rng(1)
 SHAPE = (8, 8, 16)
@@ -42,7 +48,7 @@ def test_heads_take_any_grid(grid):
 
 
 @pytest.mark.parametrize("shape", ["conv", "dense"])
-def test_only_layers_whose_gradients_can_be_clipped_have_weights(shape):
+def test_discriminator_has_weights_only_in_clippable_layers(shape):
     allowed = (
         keras.layers.Dense,
         keras.layers.Conv2D,
@@ -77,12 +83,12 @@ def test_per_example_gradients_of_the_discriminator(shape):
         assert np.abs(a).max() > 0
 
 
-def test_wide_features_do_not_blow_up_the_discriminator():
+def test_discriminator_on_wide_features_stays_small():
     assert build_discriminator((4, 4, 2048), 8, shape="conv", units=64).count_params() < 100_000
 
 
 @pytest.mark.parametrize("shape", ["conv", "dense"])
-def test_discriminator_learns_what_one_cell_tells(shape):
+def test_discriminator_learns_label_in_one_cell(shape):
     """A class told by one of 64 cells is learned and holds for rows it was not trained on."""
     rng = np.random.default_rng(0)
     model = build_discriminator((8, 8, 4), 2, shape=shape, units=16, seed=3)
@@ -105,7 +111,7 @@ def test_restorer_gives_an_image(stride):
 
 
 @pytest.mark.parametrize("stride", [4, 8])
-def test_constant_features_give_no_checkerboard(stride):
+def test_restorer_of_constant_features_has_no_checkerboard(stride):
     """Weights far from the initial ones, biases too: the interior is one flat colour."""
     model = build_restorer((24, 24, 6), stride, width=12)
     for variable in model.trainable_variables:
@@ -119,7 +125,7 @@ def test_constant_features_give_no_checkerboard(stride):
     assert np.ptp(interior, axis=(0, 1)).max() < 1e-4 * max(1.0, np.abs(interior).max())
 
 
-def test_transposed_convolution_would_fail_that_check():
+def test_transposed_convolution_has_checkerboard():
     """The control: the same check sees the checkerboard that a transposed convolution draws."""
     layer = keras.layers.Conv2DTranspose(3, 3, strides=2, padding="same")
     out = layer(np.ones((1, 24, 24, 6), np.float32)).numpy()[0, 16:-16, 16:-16]
@@ -144,3 +150,133 @@ def test_norm_groups(channels, groups):
 )
 def test_halvings(cells, count):
     assert halvings(cells) == count
+
+
+def soft(shape=(8, 8, 6), whitened=False):
+    return build_discriminator(shape, 5, shape="soft", units=16, whitened=whitened)
+
+
+def soft_features(rows=4):
+    return np.random.default_rng(0).normal(size=(rows, 8, 8, 6)).astype(np.float32)
+
+
+def test_soft_discriminator_weights_match_hand_calculation():
+    # 3x3 6->4 with bias and a norm of 2x4; 3x3 4->8 with bias and a norm of 2x8; logits.
+    expected = (9 * 24 + 4 + 8) + (9 * 32 + 8 + 16) + (8 * 5 + 5)
+    assert soft().count_params() == expected
+    # The same number on a finer grid: no weight depends on the position.
+    assert soft((16, 16, 6)).count_params() == expected
+    assert soft(whitened=True).count_params() == expected + 6 + 6 * 6
+
+
+def test_soft_discriminator_weights_channels_by_their_softmax():
+    model = soft()
+    probe = keras.Model(model.inputs[0], [model.get_layer(n).output for n in ("relu2", "sum")])
+    maps, found = (np.array(part, np.float64) for part in probe(soft_features()))
+    cells = maps.reshape(4, 64, 8)
+    weights = np.exp(cells) / np.exp(cells).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(found, (weights * cells).sum(axis=1), atol=1e-5)
+
+
+@pytest.mark.parametrize("shape", ["conv", "dense", "pooled", "soft"])
+def test_whitening_layer_starts_as_identity(shape):
+    def built(whitened):
+        return build_discriminator((8, 8, 6), 5, shape=shape, units=16, whitened=whitened)
+
+    x, plain, model = soft_features(), built(False), built(True)
+    np.testing.assert_allclose(model(x), plain(x), atol=1e-6)
+    rng = np.random.default_rng(1)
+    mean, matrix = rng.normal(size=6), rng.normal(size=(6, 6))
+    layer = whitening_of(model)
+    assert not layer.trainable_variables
+    layer.set_weights([mean, matrix])
+    changed = ((x - mean) @ matrix).astype(np.float32)
+    np.testing.assert_allclose(model(x), plain(changed), atol=1e-4)
+    assert whitening_of(plain) is None
+
+
+POOLED_SHAPE = (8, 8, 6)
+
+
+def pooled(units=16, shape=POOLED_SHAPE, seed=0):
+    return build_discriminator(shape, 5, shape="pooled", units=units, seed=seed)
+
+
+def pooled_features(rows=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(rows, *POOLED_SHAPE)).astype(np.float32)
+
+
+def test_pooled_discriminator_weights_match_hand_calculation():
+    # norm 2x6; reduce 6x8+8; twice 3x3 8->8 with bias and a norm of 2x8; attention 8x4+4; logits.
+    expected = 12 + 56 + 2 * (9 * 64 + 8 + 16) + 36 + (4 * 8) * 5 + 5
+    assert pooled().count_params() == expected
+    # The same number on a finer grid: no weight depends on the position.
+    assert pooled(shape=(16, 16, 6)).count_params() == expected
+    assert pooled().output_shape == (None, 5)
+
+
+def test_pooled_discriminator_ignores_scale_and_offset():
+    x, model = pooled_features(), pooled()
+    np.testing.assert_allclose(model(x), model(3 * x + 2), atol=1e-3)
+
+
+def test_pooled_discriminator_attention_is_a_mean():
+    model = pooled()
+    parts = [model.get_layer(name).output for name in ("attention_weights", "cells", "pool")]
+    probe = type(model)(model.inputs[0], parts)
+    weights, cells, mean = (np.array(part) for part in probe(pooled_features()))
+    assert (weights > 0).all()
+    np.testing.assert_allclose(weights.sum(axis=1), 1, atol=1e-5)
+    np.testing.assert_allclose(mean, np.einsum("bnh,bnc->bhc", weights, cells), atol=1e-5)
+
+
+CELLS = (8, 8, 6)
+SHAPES = pytest.mark.parametrize("shape", ["conv", "dense", "pooled", "soft"])
+
+
+def whitened(shape):
+    """A discriminator whose whitening does something."""
+    model = build_discriminator(CELLS, 5, shape=shape, units=16, whitened=True)
+    rng = np.random.default_rng(1)
+    whitening_of(model).set_weights([rng.normal(size=6), rng.normal(size=(6, 6))])
+    return model
+
+
+def features(rows=4, seed=0):
+    return np.random.default_rng(seed).normal(size=(rows, *CELLS)).astype(np.float32)
+
+
+@SHAPES
+def test_discriminator_gradients_are_independent_of_other_rows(shape):
+    assert_rows_independent(whitened(shape), tf.constant(features()))
+
+
+@SHAPES
+@pytest.mark.parametrize("clipping", ["ghost", "vectorized"])
+def test_private_update_of_discriminator_is_sum_of_clipped_rows(shape, clipping):
+    x, labels, clip = features(), np.array([0, 3, 1, 4]), 0.3
+    model = whitened(shape)
+    variables = [v.value for v in model.trainable_variables]
+    rows = []
+    for row in range(4):
+        with tf.GradientTape() as tape:
+            logits = model(x[row : row + 1], training=True)
+            loss = tf.reduce_logsumexp(logits) - logits[0, labels[row]]
+        rows.append([np.array(g, np.float64) for g in tape.gradient(loss, variables)])
+    norms = [np.sqrt(sum((part**2).sum() for part in row)) for row in rows]
+    assert max(norms) > clip
+    factors = [min(1.0, clip / norm) for norm in norms]
+    expected = [
+        sum(f * row[k] for f, row in zip(factors, rows, strict=True)) / 4
+        for k in range(len(variables))
+    ]
+    found, _ = sgd_update(
+        model,
+        tf.constant(x),
+        lambda logits: losses.cross_entropy(logits, labels),
+        clip,
+        traced=True,
+        clipping=clipping,
+    )
+    for step, wanted in zip(found, expected, strict=True):
+        np.testing.assert_allclose(step, wanted, atol=2e-5)

@@ -1,4 +1,4 @@
-"""Noise on the features: its size, its power constraint, where it is drawn from, what is saved."""
+"""Noise on the features: its size, power constraint, source and saved state."""
 
 import dataclasses
 
@@ -11,11 +11,11 @@ from tests.models.run_folders import TASKS, config_of, finished_run, starting_fr
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle, load_bundle_weights, save_bundle
 from tf_mtl_privacy.models.weights import read_weights
+from tf_mtl_privacy.removal import draws_apart
 from tf_mtl_privacy.removal.noise import (
     FeatureNoise,
     count_draws,
     draw_anew,
-    draws_apart,
     has_noise,
     noiseless,
     noisy,
@@ -43,7 +43,7 @@ def drawn(encoder, images, training=False):
 
 
 @pytest.mark.parametrize("training", [False, True])
-def test_it_has_the_size_that_was_asked_for(training):
+def test_noise_has_configured_deviation(training):
     layer = FeatureNoise(0.25)
     noise = np.array(layer(tf.zeros((10, 100, 100)), training=training), np.float64).ravel()
     low, high = chi2.ppf([1e-6, 1 - 1e-6], noise.size)
@@ -51,13 +51,13 @@ def test_it_has_the_size_that_was_asked_for(training):
     assert abs(noise.mean()) < 5 * 0.25 / noise.size**0.5
 
 
-def test_rows_and_entries_have_noise_of_their_own(encoder):
+def test_noise_is_independent_across_rows_and_entries(encoder):
     noise = drawn(encoder, np.repeat(pictures(1), 2, axis=0)).reshape(2, -1)
     assert len(np.unique(noise)) == noise.size
     assert abs(np.corrcoef(noise)[0, 1]) < 5 / noise.shape[1] ** 0.5
 
 
-def test_what_the_noise_is_added_to_has_power_one_whatever_the_features_are():
+def test_noisy_features_have_power_one():
     features = np.random.default_rng(0).normal(3.0, 100.0, (4, 5, 5, 6)).astype(np.float32)
     features[1:] *= np.float32(1e-2)
     inputs = tf.keras.Input((5, 5, 6))
@@ -70,7 +70,7 @@ def test_what_the_noise_is_added_to_has_power_one_whatever_the_features_are():
     assert not encoder.trainable_variables
 
 
-def test_no_weight_that_is_trained_follows_the_power_constraint(encoder):
+def test_noise_has_no_trained_weight_after_power_constraint(encoder):
     plain = build_bundle(config_of(), TASKS, 8).encoder
     names = [variable.path for variable in plain.trainable_variables]
     assert [variable.path for variable in encoder.trainable_variables] == names
@@ -79,7 +79,7 @@ def test_no_weight_that_is_trained_follows_the_power_constraint(encoder):
     assert noiseless(plain) is plain
 
 
-def test_it_is_drawn_anew_unless_it_is_counted(encoder):
+def test_noise_is_drawn_anew_unless_counted(encoder):
     images = pictures()
     draw = tf.function(lambda rows: encoder(rows, training=False))
     draw_anew(encoder)
@@ -96,7 +96,7 @@ def test_it_is_drawn_anew_unless_it_is_counted(encoder):
     assert not np.array_equal(first, draw(images))
 
 
-def test_features_that_are_kept_have_the_same_noise_each_time_and_change_no_other(encoder):
+def test_draws_apart_repeats_noise_and_changes_no_later_draw(encoder):
     images = pictures()
     count_draws(encoder, 7)
     with draws_apart(encoder):
@@ -115,7 +115,7 @@ def test_features_that_are_kept_have_the_same_noise_each_time_and_change_no_othe
         assert not np.array_equal(kept[0], encoder(images))
 
 
-def test_a_bundle_is_saved_and_loaded_without_a_seed_of_its_noise(tmp_path):
+def test_saved_bundle_has_no_noise_seed(tmp_path):
     config = noisy_config()
     bundle = build_bundle(config, TASKS, 8)
     save_bundle(bundle, tmp_path)
@@ -130,7 +130,7 @@ def test_a_bundle_is_saved_and_loaded_without_a_seed_of_its_noise(tmp_path):
     assert not np.array_equal(drawn(bundle.encoder, images), drawn(other.encoder, images))
 
 
-def test_an_exported_encoder_draws_anew_too(tmp_path, encoder):
+def test_exported_encoder_draws_noise_anew(tmp_path, encoder):
     draw_anew(encoder)
     encoder.export(tmp_path / "saved", verbose=False)
     saved = tf.saved_model.load(str(tmp_path / "saved"))
@@ -141,7 +141,7 @@ def test_an_exported_encoder_draws_anew_too(tmp_path, encoder):
     assert noise.std() == pytest.approx(DEVIATION, rel=0.1)
 
 
-def test_a_backbone_that_was_trained_without_noise_fits(tmp_path):
+def test_noisy_encoder_starts_from_backbone_without_noise(tmp_path):
     before = finished_run(tmp_path / "run", config_of())
     config = starting_from(tmp_path / "run", noisy_config())
     after = build_bundle(config, TASKS, 8).encoder

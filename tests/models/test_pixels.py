@@ -1,4 +1,4 @@
-"""A feature map that carries the picture, and the restorer that starts from it."""
+"""Features that carry the image's pixels, and the restorer that starts from them."""
 
 import keras
 import numpy as np
@@ -6,8 +6,8 @@ import pytest
 
 from tf_mtl_privacy.config import ModelConfig, RemovalConfig
 from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.heads import LogOdds, build_restorer
 from tf_mtl_privacy.models.layers import from_cells, to_cells
-from tf_mtl_privacy.models.restorer import LogOdds, build_restorer
 from tf_mtl_privacy.removal.mask import mask_map, region_finder, switch_mask
 
 RNG = np.random.default_rng(1)
@@ -32,7 +32,7 @@ def test_to_cells_and_back(stride, channels):
     np.testing.assert_array_equal(back(x), x)
 
 
-def test_features_carry_the_pixels_last():
+def test_pixel_path_features_end_with_pixels():
     encoder, without = (
         build_encoder(config, 32, seed=2)
         for config in (SMALL, ModelConfig(compact_width=8, feature_channels=4))
@@ -47,13 +47,13 @@ def test_features_carry_the_pixels_last():
 
 
 def _mean_psnr(found, images):
-    """Mean over pictures of 10 log10(1 / mean squared error)."""
+    """Mean over images of 10 log10(1 / mean squared error)."""
     errors = np.mean((np.asarray(found, np.float64) - images) ** 2, axis=(1, 2, 3))
     return float(np.mean(10 * np.log10(1 / errors)))
 
 
 @pytest.mark.parametrize("stride", [4, 8])
-def test_an_untrained_restorer_gives_the_covered_picture(stride):
+def test_pixel_path_untrained_restorer_returns_covered_image(stride):
     model = ModelConfig(compact_width=8, feature_channels=4, feature_stride=stride, pixel_path=True)
     removal = RemovalConfig(mask="learned", mask_width=8)
     encoder = build_encoder(model, 32, seed=3, removal=removal)
@@ -74,8 +74,8 @@ def test_an_untrained_restorer_gives_the_covered_picture(stride):
     assert _mean_psnr(found, images) == pytest.approx(_mean_psnr(expected, images), abs=0.01)
 
 
-def test_a_restorer_that_starts_from_the_picture_can_learn_to_leave_it():
-    """The parts that start at zero have gradients: the restorer is not stuck there."""
+def test_pixel_path_restorer_can_learn_other_image():
+    """The parts that start at zero have gradients."""
     restorer = build_restorer((4, 4, 52), 4, width=8, pixel_path=True)
     restorer.compile(keras.optimizers.Adam(3e-3), "mse")
     features = RNG.uniform(-0.9, 0.9, (16, 4, 4, 52)).astype(np.float32)
@@ -88,8 +88,8 @@ def test_a_restorer_that_starts_from_the_picture_can_learn_to_leave_it():
         assert np.abs(restorer.get_layer(layer).kernel).max() > 0
 
 
-def test_flat_features_give_no_checkerboard_with_the_picture_beside_them():
-    """Whatever the weights; here the carried picture is one colour too."""
+def test_pixel_path_restorer_has_no_checkerboard():
+    """For any weights; here the carried image is flat, too."""
     model = build_restorer((24, 24, 54), 4, width=12, pixel_path=True)
     for variable in model.trainable_variables:
         variable.assign(RNG.normal(0, 0.3, variable.shape))
@@ -98,7 +98,7 @@ def test_flat_features_give_no_checkerboard_with_the_picture_beside_them():
     before_sigmoid = keras.Model(model.input, model.get_layer("logits").output)
     interior = before_sigmoid(constant).numpy()[0, 32:-32, 32:-32]
     assert np.ptp(interior, axis=(0, 1)).max() < 1e-4 * max(1.0, np.abs(interior).max())
-    # The control: a carried picture that is not flat shows.
+    # The control: a carried image that is not flat shows.
     other = constant.copy()
     other[..., -48:] = RNG.uniform(-0.9, 0.9, 48)
     assert np.ptp(before_sigmoid(other).numpy()[0, 32:-32, 32:-32], axis=(0, 1)).max() > 0.1
@@ -112,7 +112,7 @@ def test_log_odds():
     np.testing.assert_allclose(keras.ops.sigmoid(LogOdds()(values)), share, rtol=1e-5)
 
 
-def test_without_the_path_the_restorer_is_as_it_was():
+def test_restorer_without_pixel_path_keeps_its_first_weights():
     plain, carried = (
         build_restorer((4, 4, 52), 4, width=8, seed=1, pixel_path=path) for path in (False, True)
     )

@@ -1,4 +1,4 @@
-"""Which frozen backbones may be called public, and how that is said."""
+"""Frozen backbones that count as public, and the statement of it."""
 
 import dataclasses
 
@@ -48,7 +48,7 @@ def abc_file(tmp_path, name="mine.weights.h5"):
         ({"synthetic_stream": "train"}, {"synthetic_stream": "backbone"}),
     ],
 )
-def test_drawn_faces_that_are_not_the_runs_own_are_public(tmp_path, theirs, own):
+def test_backbone_on_other_synthetic_faces_is_public(tmp_path, theirs, own):
     backbone = described_run(tmp_path, config_of(data=theirs))
     assert public_source(own_config(backbone, **own)) == DRAWN
 
@@ -58,17 +58,17 @@ def test_drawn_faces_that_are_not_the_runs_own_are_public(tmp_path, theirs, own)
     [
         ({"synthetic_stream": "train"}, {}),
         ({"synthetic_stream": "train", "train_rows": 3}, {"train_rows": 5}),
-        # The same faces in other light: still what the run trains on.
+        # The same faces in other light are still the run's faces.
         ({"synthetic_stream": "train"}, {"synthetic_shift": "all"}),
         ({"synthetic_stream": "train", "data_seed": 4}, {"data_seed": 4}),
         ({}, {"synthetic_stream": "backbone"}),
-        # The pictures are others, the people are not.
+        # Other images of the same people.
         (PEOPLE, PEOPLE),
         (PEOPLE, {}),
         ({}, PEOPLE),
     ],
 )
-def test_the_runs_own_faces_or_people_are_not_public(tmp_path, theirs, own):
+def test_backbone_on_own_faces_or_people_is_refused(tmp_path, theirs, own):
     backbone = described_run(tmp_path, config_of(data=theirs))
     with pytest.raises(UsageError) as error:
         public_source(own_config(backbone, **own))
@@ -83,7 +83,7 @@ def test_the_runs_own_faces_or_people_are_not_public(tmp_path, theirs, own):
     [("celeba", {}), ("csv", {"tasks": "gender=g", "private_label": "hat"})],
 )
 @pytest.mark.parametrize("own", [{}, {"dataset": "celeba", "data_dir": "x"}])
-def test_photographs_are_not_public(tmp_path, dataset, options, own):
+def test_backbone_on_photographs_is_refused(tmp_path, dataset, options, own):
     data = {"dataset": dataset, "data_dir": "x"} | options
     backbone = described_run(tmp_path, config_of(data=data))
     with pytest.raises(UsageError, match=f"was trained on {dataset}, so its weights are not publ"):
@@ -91,7 +91,7 @@ def test_photographs_are_not_public(tmp_path, dataset, options, own):
 
 
 @pytest.mark.parametrize("start", [{"encoder_weights": "some.weights.h5"}, {"backbone": "other"}])
-def test_a_backbone_that_started_from_who_knows_what_is_not_public(tmp_path, start):
+def test_backbone_with_unknown_start_is_refused(tmp_path, start):
     backbone = described_run(tmp_path, config_of(**start))
     with pytest.raises(UsageError, match=f"--backbone={backbone}: itself started from other weig"):
         public_source(own_config(backbone))
@@ -109,44 +109,44 @@ def with_file(path):
     return dataclasses.replace(own_config(), model=ModelConfig(encoder_weights=str(path)))
 
 
-def test_of_a_file_it_is_the_user_who_says_so(tmp_path):
+def test_weights_file_is_public_by_flag(tmp_path):
     said = f"the file mine.weights.h5 (SHA-256 {OF_ABC}), public by --public_weights"
     assert public_source(with_file(abc_file(tmp_path))) == said
-    # The perceptual loss reads weights as well, and they are as frozen.
+    # The perceptual loss has frozen weights, too.
     backbone = described_run(tmp_path / "run", config_of())
     assert public_source(own_config(backbone, abc_file(tmp_path))) == f"{DRAWN}; {said}"
     (tmp_path / "run" / "models" / "encoder.weights.h5").write_bytes(b"abc")
     assert public_source(own_config(backbone)) == DRAWN.replace(OF_NOTHING, OF_ABC)
 
 
-def test_a_file_that_is_not_there_is_named(tmp_path):
+def test_missing_weights_file_is_named(tmp_path):
     with pytest.raises(UsageError, match=f"{tmp_path / 'none.h5'}: cannot be read: No such file"):
         public_source(with_file(tmp_path / "none.h5"))
 
 
 @pytest.mark.parametrize("given", [False, True])
-def test_a_run_on_rows_that_were_handed_over_is_not_public(tmp_path, given):
-    # Its configuration says synthetic_faces all the same: that is the default.
+def test_backbone_on_passed_rows_is_refused(tmp_path, given):
+    # Its configuration still says synthetic_faces, which is the default.
     backbone = described_run(tmp_path, config_of(), source="")
     with pytest.raises(UsageError, match="was trained on data that was handed over, so its weig"):
         public_source(own_config(backbone), given=given)
 
 
-def test_a_run_that_has_not_started_is_refused(tmp_path):
+def test_backbone_without_labels_file_is_refused(tmp_path):
     backbone = described_run(tmp_path, config_of())
     (tmp_path / "labels.json").unlink()
     with pytest.raises(UsageError, match=f"--backbone={tmp_path}: .*labels.json"):
         public_source(own_config(backbone))
 
 
-def test_the_configured_faces_are_not_asked_after_where_rows_are_handed_over(tmp_path):
+def test_public_source_of_passed_rows_ignores_configured_faces(tmp_path):
     backbone = described_run(tmp_path, config_of(data={"synthetic_stream": "train"}))
     assert public_source(own_config(backbone), given=True) == DRAWN
     with pytest.raises(UsageError, match="was trained on the faces that this run trains on"):
         public_source(own_config(backbone), given=False)
 
 
-def test_a_backbone_with_perceptual_weights_of_its_own_is_not_public(tmp_path):
+def test_backbone_with_own_perceptual_weights_is_refused(tmp_path):
     loss = LossConfig(perceptual_weights=str(abc_file(tmp_path)))
     theirs = dataclasses.replace(config_of(), loss=loss)
     backbone = described_run(tmp_path / "run", theirs)
@@ -154,7 +154,7 @@ def test_a_backbone_with_perceptual_weights_of_its_own_is_not_public(tmp_path):
         public_source(own_config(backbone))
 
 
-def test_a_folder_that_is_no_run_is_refused(tmp_path):
+def test_backbone_folder_without_run_is_refused(tmp_path):
     with pytest.raises(UsageError) as error:
         public_source(own_config(tmp_path))
     assert str(error.value) == (
@@ -166,13 +166,13 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path):
 EVERYTHING = PrivacyConfig(dp_scope="all")
 
 
-def test_everything_private_needs_a_backbone():
+def test_fully_private_config_without_backbone_is_refused():
     with pytest.raises(UsageError, match=r"--dp_scope=all needs a public backbone: give --backbo"):
         Config(privacy=EVERYTHING)
 
 
 @pytest.mark.parametrize("model", ["mtl_adv", "stl"])
-def test_everything_private_needs_a_model_with_dp(model):
+def test_fully_private_config_without_dp_model_is_refused(model):
     train = dataclasses.replace(Config().train, model=model)
     with pytest.raises(UsageError, match=f"--dp_scope=all: --model={model} has no DP-SGD; give"):
         Config(model=ModelConfig(backbone="b"), train=train, privacy=EVERYTHING)
@@ -187,7 +187,7 @@ def test_everything_private_needs_a_model_with_dp(model):
         ({"backbone": "b"}, {"perceptual_weights": "hed"}, ""),
     ],
 )
-def test_a_file_is_public_only_where_the_user_says_so(model, loss, refused):
+def test_weights_file_without_flag_is_refused(model, loss, refused):
     parts = {"model": ModelConfig(**model), "loss": LossConfig(**loss)}
     if refused:
         with pytest.raises(UsageError) as error:
@@ -197,24 +197,24 @@ def test_a_file_is_public_only_where_the_user_says_so(model, loss, refused):
             "it was trained on public data only"
         )
     Config(**parts, privacy=PrivacyConfig(dp_scope="all", public_weights=True))
-    # Where nothing is called public, nothing has to be said.
+    # Nothing needs the flag if nothing is public.
     Config(**parts)
     if not refused:
         Config(**parts, privacy=EVERYTHING)
 
 
-def test_one_start_only():
+def test_config_with_two_starts_is_refused():
     with pytest.raises(UsageError, match=r"--backbone=b: .*leave out --encoder_weights=w\.h5"):
         ModelConfig(backbone="b", encoder_weights="w.h5")
 
 
-def test_a_random_backbone_is_not_frozen():
+def test_frozen_random_backbone_is_refused():
     with pytest.raises(UsageError, match="--freeze_backbone needs --backbone or --encoder_weights"):
         ModelConfig(freeze_backbone=True)
 
 
 @pytest.mark.parametrize("start", [{"backbone": "b"}, {"encoder_weights": "w.weights.h5"}])
-def test_with_a_start_the_backbone_can_be_frozen(start):
+def test_frozen_backbone_with_start_is_accepted(start):
     assert not Config(model=ModelConfig(**start)).freezes_backbone
     assert Config(model=ModelConfig(**start, freeze_backbone=True)).freezes_backbone
     said = dataclasses.replace(EVERYTHING, public_weights=True)

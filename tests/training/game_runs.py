@@ -1,4 +1,4 @@
-"""Tiny runs with a larger game, in this process, which may be interrupted where a test wants it."""
+"""Tiny runs with several discriminators, in this process, which a test may interrupt."""
 
 import dataclasses
 
@@ -12,6 +12,7 @@ from tf_mtl_privacy.training.fit import fit
 
 # 40 rows in batches of 16: 3 steps an epoch.
 STEPS, EPOCHS = 3, 2
+LARGE = {"discriminators": 2, "discriminator_steps": 2, "discriminator_restart_epochs": 1}
 ONLY_GAME = {
     "business_epochs": 0,
     "discriminator_epochs": 1,
@@ -22,7 +23,7 @@ ONLY_GAME = {
 
 
 def game_config(model="mtl_adv_dp", game=None, privacy=None, loss=None, **train) -> Config:
-    """No pre-training but an epoch of the discriminators', then the joint phase."""
+    """Pre-trains only the discriminators, for an epoch, then runs the joint phase."""
     config = tiny_config(model, privacy or {"noise_multiplier": 2.0}, **(ONLY_GAME | train))
     return dataclasses.replace(
         config,
@@ -32,7 +33,7 @@ def game_config(model="mtl_adv_dp", game=None, privacy=None, loss=None, **train)
 
 
 def interrupted_fit(config, run_dir, monkeypatch, after, **options):
-    """Ends the process' part of a run as Ctrl-C does once `after` steps of it are finished."""
+    """Trains a run and interrupts it, as Ctrl-C does, after `after` steps of the whole run."""
     book = TrainingState.count_step
     pressed = []
 

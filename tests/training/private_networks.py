@@ -10,10 +10,11 @@ from tests.training.tiny import tiny_config
 from tf_mtl_privacy.models.backbone import split_encoder
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy import DPSGD
-from tf_mtl_privacy.training import private_steps, steps
+from tf_mtl_privacy.training import steps
+from tf_mtl_privacy.training.batches import as_tensors
 
 ROWS, BETA, SIZE = 6, 0.7, 5.0
-# Which losses' gradients a network may get.
+# Losses whose gradients each network gets.
 FELT = {
     "adapter": ("business", "objective", "restoration"),
     "business": ("business",),
@@ -31,7 +32,7 @@ class Networks:
         self.business, self.discriminator = bundle.business, bundle.discriminator
         self.restorer = bundle.restorer
         backbone, self.adapter = split_encoder(bundle.encoder)
-        self.encoder = private_steps.trained_encoder(self.adapter, self.business, LOSS.alpha)
+        self.encoder = steps.trained_encoder(self.adapter, self.business, LOSS.alpha)
         data = batch(ROWS)
         data.private[1] = data.business["age"][2] = -1
         self.data = data
@@ -55,7 +56,7 @@ class Networks:
         kept = self.kept if kept is None else kept
         before = {name: [v.numpy() for v in m.variables] for name, m in self.models.items()}
         step = make(optimizer)
-        metrics = step(tf.constant(kept), steps.as_tensors(data or self.data), *beta)
+        metrics = step(tf.constant(kept), as_tensors(data or self.data), *beta)
         moved = {}
         for name, network in self.models.items():
             moved[name] = [
@@ -66,7 +67,7 @@ class Networks:
         return moved, {name: float(value) for name, value in metrics.items()}
 
 
-# Losses of one row, written anew: logits [1, K], label an int.
+# Independent implementations of the losses of one row: logits [1, K], label an int.
 def cross_entropy(logits, label):
     return tf.reduce_logsumexp(logits) - logits[0, label] if label >= 0 else 0.0 * logits[0, 0]
 

@@ -6,10 +6,9 @@ import json
 import numpy as np
 import pytest
 
-from tests.training.game_runs import STEPS, game_config, interrupted_fit, weights
-from tests.training.tiny import tiny_arrays
+from tests.training.game_runs import STEPS, game_config
+from tests.training.tiny import new_run, tiny_arrays
 from tf_mtl_privacy.config import RemovalConfig
-from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.removal.mask import has_mask, is_masked
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.checkpoints import TrainingState
@@ -20,12 +19,12 @@ FIGURE, UPPER = "fresh_probe_balanced_accuracy", "fresh_probe_upper"
 
 
 def found(value):
-    """As the fresh check says it, of an attacker with endless rows."""
+    """Figures of a check whose interval has no width."""
     return {FIGURE: value, UPPER: value}
 
 
 class Check:
-    """Says what it is told to, whatever the networks are; remembers what it was shown."""
+    """A check that returns given figures and records the networks it was called with."""
 
     def __init__(self, values):
         self.values, self.seen, self.masked = list(values), [], []
@@ -36,8 +35,8 @@ class Check:
         return found(self.values[len(self.seen) - 1])
 
 
-def of_networks(bundle, dataset):
-    """A figure that depends on the networks alone, as a check's must."""
+def found_by_networks(bundle, dataset):
+    """A check whose figure depends on the networks only, as it must."""
     return found(float(np.abs(np.array(bundle.business.variables[0])).sum() * 37 % 1))
 
 
@@ -53,7 +52,7 @@ def history(run_dir, figure=FIGURE):
 
 
 @pytest.mark.usefixtures("untraced_here")
-def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
+def test_checks_run_before_joint_phase_and_when_due(tmp_path):
     check = Check([0.9, 0.5, 0.25])
     run = trained(tmp_path, check, epochs=3, check_epochs=2)
     assert history(tmp_path) == {1: None, 2: 0.5, 3: 0.25}
@@ -64,14 +63,14 @@ def test_checks_come_before_the_game_and_when_they_are_due(tmp_path):
     course = history(tmp_path, "privacy_balanced_accuracy")
     most = {"most_balanced_accuracy": max(course.values()), "epochs": 3}
     assert run.status["training"]["in_loop"] == most
-    # The weights as released are those of the last epoch.
+    # The released weights are those of the last epoch.
     assert run.status["training"]["final_check"] == {"epoch": 3, **found(0.25)}
 
 
 @pytest.mark.usefixtures("untraced_here")
-def test_the_check_before_the_game_sees_the_encoder_before_any_removal(tmp_path, monkeypatch):
+def test_first_check_sees_encoder_without_mask(tmp_path, monkeypatch):
     monkeypatch.setattr(
-        "tf_mtl_privacy.training.mask_phase.RegionPart._data", lambda self: self._own
+        "tf_mtl_privacy.removal.mask_training.MaskFitting._data", lambda self: self._own
     )
     config = dataclasses.replace(
         game_config("mtl_adv", {"check_epochs": 1}, discriminator_epochs=0, adversarial_epochs=1),
@@ -90,7 +89,7 @@ def test_the_check_before_the_game_sees_the_encoder_before_any_removal(tmp_path,
 
 
 def at_epoch(bundle, record, epoch, value, **figures):
-    """Stands in for training: other weights, and what the stop rule says of them."""
+    """Replaces the training of an epoch: sets weights, figures and the stop rule."""
     for _, model in bundle.items():
         for variable in model.variables:
             variable.assign(np.full(variable.shape, epoch, "float32"))
@@ -109,8 +108,12 @@ def after_epochs(checks, record, values, last=4):
 
 def checks_of(folder, model="mtl_adv", every=1, keep="best", measure=lambda: {}, updates=dict):
     config = game_config(model, {"check_epochs": every, "checkpoint_selection": keep})
-    bundle = build_bundle(config, {"gender": 2}, 3)
-    return Checks(config, bundle, folder, measure, updates)
+    run = dataclasses.replace(new_run(config, tiny_arrays(), folder), check=lambda *_: measure())
+    return Checks(run, updates)
+
+
+def kept_in(folder):
+    return sorted(path.name for path in folder.glob("checkpoints/best/*"))
 
 
 @pytest.mark.parametrize(
@@ -122,7 +125,7 @@ def checks_of(folder, model="mtl_adv", every=1, keep="best", measure=lambda: {},
         ({1: 0.1, 2: 0.3, 3: 0.1, 4: 0.4}, 0, 4),
     ],
 )
-def test_the_networks_of_the_best_checked_epoch_are_kept(tmp_path, values, every, kept):
+def test_checks_keep_networks_of_best_checked_epoch(tmp_path, values, every, kept):
     checks, record = checks_of(tmp_path, every=every), TrainingState("adversarial")
     after_epochs(checks, record, values)
     checks.restore(record)
@@ -130,10 +133,10 @@ def test_the_networks_of_the_best_checked_epoch_are_kept(tmp_path, values, every
     for _, model in checks._bundle.items():
         assert all((np.array(variable) == kept).all() for variable in model.variables)
     assert record.stop_rule["parts"]["privacy"]["value"] == values[kept]
-    assert [path.name for path in tmp_path.iterdir()] == [f"epoch-{kept}"]
+    assert kept_in(tmp_path) == [f"epoch-{kept}"]
 
 
-def test_fewer_unmet_parts_go_before_a_lower_figure(tmp_path):
+def test_checks_prefer_fewer_unmet_parts_to_lower_figure(tmp_path):
     checks, record = checks_of(tmp_path), TrainingState("adversarial")
     at_epoch(checks._bundle, record, 1, 0.4, psnr_db=33.0)
     checks.keep(record, last=False)
@@ -142,19 +145,7 @@ def test_fewer_unmet_parts_go_before_a_lower_figure(tmp_path):
     assert record.kept["epoch"] == 1
 
 
-def test_epochs_before_accuracies_can_be_steady_are_not_at_a_disadvantage(tmp_path):
-    """A collapsed encoder that is steady at last, after one that nearly did it."""
-    checks, record = checks_of(tmp_path), TrainingState("adversarial")
-    near = {"gender_accuracy": 0.94, "psnr_db": 31.9}
-    collapsed = {"gender_accuracy": 0.5, "psnr_db": 14.0}
-    for epoch in range(1, 5):
-        at_epoch(checks._bundle, record, epoch, 0.14, **(near if epoch == 1 else collapsed))
-        checks.keep(record, last=False)
-    assert record.stop_rule["parts"]["gender_change"]["status"] == "met"
-    assert record.kept["epoch"] == 1
-
-
-def test_kept_private_networks_have_the_updates_of_their_epoch(tmp_path):
+def test_kept_networks_count_updates_of_their_epoch(tmp_path):
     record, made = TrainingState("adversarial"), {"adversarial_discriminator": 0}
     checks = checks_of(tmp_path, "mtl_adv_dp", updates=lambda: dict(made))
     for epoch, value in ((1, 0.2), (2, 0.8)):
@@ -167,49 +158,29 @@ def test_kept_private_networks_have_the_updates_of_their_epoch(tmp_path):
     }
 
 
-def test_what_a_killed_process_left_is_not_taken_for_the_best(tmp_path):
+def test_checks_after_kill_ignore_unnamed_networks(tmp_path):
     record = TrainingState("adversarial")
     after_epochs(checks_of(tmp_path), record, {1: 0.4, 2: 0.5})
     saved = json.dumps(record.to_dict())
-    # It dies after the third epoch's networks are written and before the record that names them.
+    # The process dies after writing the third epoch's networks, before the state that names them.
     dying = checks_of(tmp_path)
     at_epoch(dying._bundle, record, 3, 0.1)
     dying.keep(record, last=False)
-    assert {path.name for path in tmp_path.iterdir()} == {"epoch-1", "epoch-3"}
-    # As with private noise, the epoch that is made again is another one, and not the best.
+    assert kept_in(tmp_path) == ["epoch-1", "epoch-3"]
+    # As with private noise, the repeated epoch differs, and is not the best.
     again = checks_of(tmp_path)
     record = TrainingState(**json.loads(saved))
     after_epochs(again, record, {3: 0.7, 4: 0.6})
     again.restore(record)
-    assert record.kept["epoch"] == 1 and [p.name for p in tmp_path.iterdir()] == ["epoch-1"]
+    assert record.kept["epoch"] == 1 and kept_in(tmp_path) == ["epoch-1"]
     assert all((np.array(v) == 1).all() for v in again._bundle.encoder.variables)
 
 
-def test_models_without_a_discriminator_are_not_checked(tmp_path):
+def test_checks_without_discriminator_do_nothing(tmp_path):
     def measure():
         raise AssertionError("it was checked")
 
     checks, record = checks_of(tmp_path, "stl", measure=measure), TrainingState("adversarial")
     assert not checks.before_game(record) and checks.figures(4, last=True) == {}
     after_epochs(checks, record, {1: 0.4})
-    assert record.kept == {} and not list(tmp_path.iterdir())
-
-
-@pytest.mark.slow
-def test_an_interrupted_run_keeps_the_same_networks(tmp_path, monkeypatch):
-    game = {"check_epochs": 1, "checkpoint_selection": "best"}
-    config = game_config("mtl_adv", game, adversarial_epochs=4, stop_business="", stop_psnr=0.0)
-    whole = fit(config, tiny_arrays(), run_dir=tmp_path / "whole", check=of_networks)
-    for after in (2 * STEPS, 2 * STEPS + 1):
-        interrupted_fit(config, tmp_path / "parts", monkeypatch, after, check=of_networks)
-    parts = fit(config, tiny_arrays(), run_dir=tmp_path / "parts", check=of_networks)
-    course = history(tmp_path / "whole")
-    best = min(course, key=lambda epoch: (course[epoch], -epoch))
-    for run in (whole, parts):
-        assert run.status["training"]["kept_epoch"] == best
-        # What is released is the kept epoch's, and so is the check that counts.
-        assert run.status["training"]["final_check"] == {"epoch": best, **found(course[best])}
-    assert history(tmp_path / "parts") == course and len(set(course.values())) == 4
-    ours, theirs = weights(parts), weights(whole)
-    for name in theirs:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert record.kept == {} and not kept_in(tmp_path)

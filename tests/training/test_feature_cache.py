@@ -9,8 +9,8 @@ from tests.training.tiny import tiny_config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.training.phase import FeatureCache
-from tf_mtl_privacy.training.validation import Validator
+from tf_mtl_privacy.training.batches import FeatureCache
+from tf_mtl_privacy.training.inference import Validator
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def features_of(bundle, dataset, rows):
     return np.array(bundle.encoder(images, training=False))
 
 
-def test_the_cache_holds_what_the_encoder_says_and_is_private(tmp_path, bundle, dataset):
+def test_feature_cache_holds_features_and_is_private(tmp_path, bundle, dataset):
     rows = np.array([7, 2, 9, 0, 5])
     cache = FeatureCache(tmp_path / "features", bundle.encoder, dataset, rows, batch_size=2)
     np.testing.assert_allclose(
@@ -45,7 +45,7 @@ def test_the_cache_holds_what_the_encoder_says_and_is_private(tmp_path, bundle, 
     assert not (tmp_path / "features").exists()
 
 
-def test_a_disk_without_room_is_one_error_and_not_a_crash(tmp_path, bundle, dataset, monkeypatch):
+def test_feature_cache_on_full_disk_raises_run_error(tmp_path, bundle, dataset, monkeypatch):
     def full(descriptor, offset, length):
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -54,7 +54,7 @@ def test_a_disk_without_room_is_one_error_and_not_a_crash(tmp_path, bundle, data
         FeatureCache(tmp_path / "features", bundle.encoder, dataset, np.arange(4))
 
 
-def test_an_interrupted_cache_leaves_nothing(tmp_path, bundle, dataset):
+def test_feature_cache_interrupted_leaves_nothing(tmp_path, bundle, dataset):
     with pytest.raises(KeyboardInterrupt):
         FeatureCache(
             tmp_path / "features",
@@ -67,7 +67,7 @@ def test_an_interrupted_cache_leaves_nothing(tmp_path, bundle, dataset):
     assert not (tmp_path / "features").exists()
 
 
-def test_validation_figures_against_numpy(bundle, dataset):
+def test_validator_figures_match_numpy(bundle, dataset):
     rows = dataset.rows["validation"]
     figures = Validator(bundle, dataset, rows, batch_size=4).measure(
         ["business", "discriminator", "restorer"]

@@ -1,17 +1,14 @@
-"""A larger game through `fit`: how often each discriminator learns, and what is counted of it."""
-
-import json
+"""Several discriminators in `fit`: their updates, their restarts, and the counted epsilon."""
 
 import numpy as np
 import pytest
 
 from tests.privacy.reference import reference_epsilon
-from tests.training.game_runs import EPOCHS, STEPS, game_config, interrupted_fit, weights
-from tests.training.tiny import tiny_arrays
+from tests.training.game_runs import EPOCHS, LARGE, STEPS, game_config
+from tests.training.tiny import new_run, tiny_arrays
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.checkpoints import TrainingState
 from tf_mtl_privacy.training.discriminators import Discriminators
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.phases import Phases
@@ -19,18 +16,15 @@ from tf_mtl_privacy.training.private_updates import private_plan
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
-LARGE = {"discriminators": 2, "discriminator_steps": 2, "discriminator_restart_epochs": 1}
 JOINT = EPOCHS * STEPS
 
 
 def phases_of(config, tmp_path):
-    dataset, key = tiny_arrays(), key_for_tests(0)
-    bundle, record = build_bundle(config, {"gender": 2}, 3), TrainingState("adversarial", beta=0.3)
-    plan = private_plan(config, dataset, key)
-    return Phases(config, dataset, bundle, ["gender"], plan, key, tmp_path / "f", record), record
+    run = new_run(config, tiny_arrays(), tmp_path, key=0, phase="adversarial", beta=0.3)
+    return Phases(run), run.state
 
 
-def test_every_update_of_a_private_game_is_made_counted_and_paid(tmp_path):
+def test_private_game_counts_every_update(tmp_path):
     game = {"discriminators": 2, "discriminator_steps": 2}
     config = game_config(game=game, privacy={"target_epsilon": 2.0})
     dp = fit(config, tiny_arrays(), run_dir=tmp_path).status["dp"]
@@ -39,14 +33,14 @@ def test_every_update_of_a_private_game_is_made_counted_and_paid(tmp_path):
     joint = [f"adversarial_discriminator{end}" for end in ("", "_2", "_step_2", "_2_step_2")]
     assert steps == before | dict.fromkeys(joint, (JOINT, JOINT))
     (noise,) = {phase["noise_multiplier"] for phase in dp["phases"].values()}
-    # 40 rows, 16 a step: 2 updates x 3 steps before the game, 4 x 6 in it.
+    # 40 rows, 16 a step: 2 updates x 3 steps in pre-training, 4 x 6 in the joint phase.
     expected = reference_epsilon([(noise, 0.4, 2 * STEPS + 4 * JOINT)], 1e-5)
     assert dp["epsilon_pld"] == pytest.approx(expected, rel=1e-3) and 1.9 < expected <= 2
     assert dp["unaccounted_label_access"] == []
 
 
 @pytest.mark.parametrize("model", ["mtl_adv", "mtl_adv_dp"])
-def test_a_new_start_takes_one_discriminator_at_a_time(tmp_path, model):
+def test_restart_resets_one_discriminator_at_a_time(tmp_path, model):
     phases, _ = phases_of(game_config(model, LARGE | {"discriminator_restart_epochs": 2}), tmp_path)
     joint, game = phases.build("adversarial"), phases._discriminators
     joint.step(joint.inputs(0, 0))
@@ -65,7 +59,7 @@ def test_a_new_start_takes_one_discriminator_at_a_time(tmp_path, model):
     found = {epoch: moved(epoch) for epoch in range(9)}
     assert [epoch for epoch in found if any(found[epoch])] == [2, 4, 6, 8]
     assert found[2] == found[6] == [True, False] and found[4] == found[8] == [False, True]
-    # The same call does the same, and no two starts are alike.
+    # The same call gives the same weights, and no two restarts are alike.
     joint.before_epoch(6)
     first = state()[0]
     joint.before_epoch(2)
@@ -74,7 +68,7 @@ def test_a_new_start_takes_one_discriminator_at_a_time(tmp_path, model):
     assert all(np.array_equal(a, b) for a, b in zip(state()[0], first, strict=True))
 
 
-def test_a_new_start_forgets_the_slots_and_frees_none_of_the_budget(tmp_path):
+def test_restart_resets_slots_and_frees_no_budget(tmp_path):
     phases, _ = phases_of(game_config(game=LARGE), tmp_path)
     joint = phases.build("adversarial")
     for step in range(STEPS):
@@ -87,26 +81,7 @@ def test_a_new_start_forgets_the_slots_and_frees_none_of_the_budget(tmp_path):
         assert (max(slots) == 0) == (own or not name.startswith("adversarial")), name
 
 
-@pytest.mark.slow
-def test_an_interrupted_game_goes_on_to_the_same_bits(tmp_path, monkeypatch):
-    game = LARGE | {"beta_warmup_epochs": 1.5}
-    config = game_config("mtl_adv", game=game, discriminator_epochs=1)
-    whole = fit(config, tiny_arrays(), run_dir=tmp_path / "whole")
-    # In the discriminators' phase, and off a checkpoint in the epoch after a new start.
-    for after in (2, 7):
-        interrupted_fit(config, tmp_path / "parts", monkeypatch, after)
-    parts = fit(config, tiny_arrays(), run_dir=tmp_path / "parts")
-    ours, theirs = weights(parts), weights(whole)
-    for name in theirs:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-    lines = [(tmp_path / part / "metrics.jsonl").read_text() for part in ("parts", "whole")]
-    assert lines[0] == lines[1]
-    betas = [json.loads(line).get("beta") for line in lines[1].splitlines()]
-    # After one of 1.5 epochs two thirds of 0.1; the second epoch has beta_late, all of it.
-    assert betas[-2:] == pytest.approx([0.1 / 1.5, 0.3])
-
-
-def test_the_encoder_feels_beta_as_it_grows(tmp_path):
+def test_joint_step_gets_growing_beta(tmp_path):
     phases, record = phases_of(game_config("mtl_adv", {"beta_warmup_epochs": 2.0}), tmp_path)
     seen = []
     phases._adversarial_step = lambda batch, beta: seen.append(float(beta)) or {}
@@ -118,12 +93,12 @@ def test_the_encoder_feels_beta_as_it_grows(tmp_path):
     assert seen == pytest.approx(expected)
 
 
-def test_further_updates_read_their_own_batches_through_the_encoder(tmp_path, monkeypatch):
+def test_further_updates_read_their_own_batches(tmp_path, monkeypatch):
     config = game_config(game={"discriminator_steps": 2})
     seen = []
 
-    def update(self, turn, plan, key):
-        return lambda features, labels, mask: seen.append((turn.name, features, labels)) or 0.0
+    def update(self, update):
+        return lambda features, labels, mask: seen.append((update.name, features, labels)) or 0.0
 
     monkeypatch.setattr(Discriminators, "_update", update)
     monkeypatch.setattr("tensorflow.function", lambda f=None, **_: f if f else lambda g: g)
@@ -145,7 +120,7 @@ def test_further_updates_read_their_own_batches_through_the_encoder(tmp_path, mo
     np.testing.assert_allclose(np.array(seen[0][1])[np.array(mask)], fresh, atol=1e-5)
 
 
-def test_a_run_without_a_game_still_trains_its_discriminator(tmp_path):
+def test_run_without_game_still_trains_discriminator(tmp_path):
     loss = {"beta": 0.0, "beta_late": 0.0, "objective": "paper", "beta_check_accuracy": 0.0}
     config = game_config(
         loss=loss | {"beta_check_epochs": 1}, discriminator_epochs=0, privacy={"target_epsilon": 2}
@@ -160,7 +135,7 @@ def test_a_run_without_a_game_still_trains_its_discriminator(tmp_path):
     assert "adversarial_objective" not in (tmp_path / "metrics.jsonl").read_text()
 
 
-def test_keeping_the_best_needs_a_check(tmp_path):
+def test_best_checkpoint_without_check_is_refused(tmp_path):
     with pytest.raises(UsageError) as error:
         fit(game_config(game={"checkpoint_selection": "best"}), tiny_arrays(), run_dir=tmp_path)
     assert str(error.value) == (

@@ -1,4 +1,4 @@
-"""Batches, budget and labels of a larger game; every epsilon by dp-accounting used directly."""
+"""Planned batches, budgets and labels of several discriminators; epsilon by dp-accounting."""
 
 import dataclasses
 
@@ -12,10 +12,10 @@ from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import GameConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.phase import Batches, shuffled_labels
+from tf_mtl_privacy.training.batches import Batches, shuffled_labels
 from tf_mtl_privacy.training.private_updates import discriminator_updates, order_seed, private_plan
 
-# 200 rows, 32 a step: 7 steps an epoch; 3 epochs before the game and 2 in it.
+# 200 rows, 32 a step: 7 steps an epoch; 3 epochs of pre-training, 2 joint ones.
 BEFORE, JOINT = 21, 14
 FOUR = {
     "adversarial_discriminator",
@@ -54,7 +54,7 @@ def plan_of(game, privacy=None):
         ),
     ],
 )
-def test_every_update_of_the_game_is_planned_once_a_step(game, before, joint):
+def test_plan_has_each_update_once_a_step(game, before, joint):
     plan = plan_of(game, {"noise_multiplier": 1.7})
     assert set(plan.of_phase("discriminator")) == before
     assert set(plan.of_phase("adversarial")) == joint
@@ -83,7 +83,7 @@ def test_epsilon_counts_every_update(game, joint):
     assert noise > 1.1 * usual
 
 
-def test_the_targets_of_the_phases_cover_all_of_their_updates():
+def test_phase_targets_cover_all_their_updates():
     game = {"discriminators": 2, "discriminator_steps": 2}
     privacy = {"target_epsilon_pretrain": 2.0, "target_epsilon_adversarial": 0.5}
     plan = plan_of(game, privacy)
@@ -93,7 +93,7 @@ def test_the_targets_of_the_phases_cover_all_of_their_updates():
         assert 0.97 * target < reference_epsilon(parts(plan, sorted(names)), DELTA) <= target
 
 
-def test_no_two_updates_see_the_same_batches():
+def test_updates_have_different_batches():
     for privacy in ({}, {"sampling": "shuffled_epochs"}):
         plan = plan_of({"discriminators": 3, "discriminator_steps": 2}, privacy)
         first = {tuple(update.sampler.batch(0, 0)[0]) for update in plan.updates.values()}
@@ -121,7 +121,7 @@ def test_orders_of_rows_depend_on_seed_and_name():
         ("beta_warmup_epochs", 1.0),
     ],
 )
-def test_everything_private_plays_the_plain_game_only(flag, value):
+def test_everything_private_refuses_game_options(flag, value):
     config = all_config()
     with pytest.raises(UsageError) as error:
         dataclasses.replace(config, game=GameConfig(**{flag: value}))
@@ -131,7 +131,7 @@ def test_everything_private_plays_the_plain_game_only(flag, value):
     dataclasses.replace(config, game=GameConfig(check_epochs=2, checkpoint_selection="best"))
 
 
-def test_shuffled_labels_are_uniform_and_say_nothing_of_the_true_ones():
+def test_shuffled_labels_are_uniform_and_uninformative():
     rows, classes = 40_000, 8
     # True labels that are far from uniform, so that a mere permutation of them would show.
     labels = np.random.default_rng(1).choice(classes, rows, p=np.arange(1, 9) / 36)
@@ -147,7 +147,7 @@ def test_shuffled_labels_are_uniform_and_say_nothing_of_the_true_ones():
     assert stats.chi2_contingency(table).pvalue < 1e-6
 
 
-def test_shuffled_labels_do_not_depend_on_the_true_ones():
+def test_shuffled_labels_are_independent_of_true_ones():
     labels = np.arange(500) % 5
     drawn = shuffled_labels(labels, 5, seed=0)
     np.testing.assert_array_equal(drawn, shuffled_labels((labels + 2) % 5, 5, seed=0))

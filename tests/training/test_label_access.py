@@ -1,4 +1,4 @@
-"""Who reads private labels beside the private updates, by configuration."""
+"""Readers of private labels that no epsilon covers, by configuration."""
 
 import pytest
 
@@ -35,7 +35,7 @@ def reads(
 
 
 @pytest.mark.parametrize("objective", ["confusion", "entropy"])
-def test_a_public_mask_and_an_objective_without_labels_read_nobodys(objective):
+def test_public_mask_and_label_free_objective_read_no_training_label(objective):
     removal = MASK | {"erasure": "leace"}
     assert reads(removal=removal, loss={"objective": objective}) == []
     assert reads(removal=removal, kind="public") == [
@@ -58,13 +58,13 @@ def test_a_public_mask_and_an_objective_without_labels_read_nobodys(objective):
         ({"data": {"private_label": "identity"}}, "which people and pictures are in the table"),
     ],
 )
-def test_each_reader_of_training_labels_is_named_by_itself(change, words):
+def test_each_reader_of_training_labels_is_listed(change, words):
     (found,) = reads(**change)
     assert words in found
 
 
-def test_the_colour_that_a_mask_takes_away_is_found_by_labels_too():
-    """It is released inside the encoder, whereas the reader is thrown away."""
+def test_colour_axis_is_listed_as_reader_of_labels():
+    """The axis is released inside the encoder; the reader is not released."""
     colour = MASK | {"mask_fill": "colour"}
     (found,) = reads(removal=colour | {"region_labels": "train"})
     assert found == "the mask's reader and its colour axis learn the labels of training rows"
@@ -74,8 +74,8 @@ def test_the_colour_that_a_mask_takes_away_is_found_by_labels_too():
 
 
 @pytest.mark.parametrize("game", [{"check_epochs": 2}, {"checkpoint_selection": "best"}])
-def test_an_attacker_who_learns_from_training_rows_and_is_heeded_is_named(game):
-    """Where faces are drawn it learns from others; elsewhere there are only the run's own rows."""
+def test_attacker_that_selects_networks_is_listed_as_reader(game):
+    """With synthetic faces the attacker learns from other faces, else from the run's own rows."""
     celeba = {"dataset": "celeba", "data_dir": "x"}
     (found,) = reads(game=game, data=celeba)
     assert found == "the fresh attacker of the checks learns the labels of training rows"
@@ -85,21 +85,21 @@ def test_an_attacker_who_learns_from_training_rows_and_is_heeded_is_named(game):
     assert handed_over["unaccounted_label_access"] == [found]
 
 
-def test_what_is_not_in_force_reads_nothing():
+def test_options_not_in_force_read_no_label():
     train = MASK | {"region_labels": "train", "erasure": "leace", "erasure_labels": "train"}
     assert reads("mtl_dp", removal=train) == [] == reads("mtl_dp", removal=MASK, kind="public")
     assert reads("stl") == [] == reads("stl", kind="validation")
-    # Nobody plays by an objective whose weight is never above 0.
+    # An objective of weight 0 is not used.
     off = {"objective": "paper", "beta": 0.0, "beta_late": 0.0}
     assert reads(loss=off) == []
-    # With everything private its reading is in the private update.
+    # With everything private the objective is part of the private update.
     assert reads(loss={"objective": "paper"}, privacy={"dp_scope": "all"}) == []
-    # Labels that are drawn are nobody's.
+    # Shuffled labels belong to nobody.
     shuffled = {"discriminator_labels": "shuffled"}
     assert reads("mtl_adv", loss={"objective": "paper"}, game=shuffled) == []
 
 
-def test_validation_rows_choose_and_are_named_apart():
+def test_readers_of_validation_labels_are_listed_separately():
     assert reads(kind="validation") == [GATES]
     checked = reads(game={"check_epochs": 2}, kind="validation")
     assert checked[0] == GATES and "the stop rule reads what a fresh attacker" in checked[1]

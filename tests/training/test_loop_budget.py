@@ -1,4 +1,4 @@
-"""The loop where a privacy budget ends: a phase of counting steps, a budget of so many of them."""
+"""The training loop at the end of a privacy budget, with phases that only count steps."""
 
 import dataclasses
 
@@ -7,15 +7,17 @@ import tensorflow as tf
 
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.training.checkpoints import DONE, TrainingState
-from tf_mtl_privacy.training.phase import Phase
+from tf_mtl_privacy.training.context import RunContext
+from tf_mtl_privacy.training.metrics_logger import shown_losses
 from tf_mtl_privacy.training.trainer import Loop
+from tf_mtl_privacy.types import Phase
 
 STEPS = 5  # an epoch
 FIGURES = {"gender_accuracy": 0.9, "privacy_balanced_accuracy": 0.5, "psnr_db": 20.0}
 
 
 class Budget:
-    """Takes the place of `BudgetEnforcer`; `budgets` says how many steps of a phase may run."""
+    """Replaces `BudgetEnforcer`; `budgets` gives the number of steps that each phase may run."""
 
     def __init__(self, budgets, log):
         self.left, self.log = dict(budgets), log
@@ -35,9 +37,8 @@ class Budget:
 
 
 class Run:
-    """A loop whose parts write down what is done with them."""
+    """Runs a loop whose parts record their calls."""
 
-    tasks = ("gender",)
     lines = 0
 
     def __init__(self, budgets, checks=None, **record):
@@ -45,17 +46,11 @@ class Run:
         loss = dataclasses.replace(config.loss, beta_check_epochs=1, beta_check_accuracy=0.0)
         self.log, self.saved, self.said = [], [], []
         self.record = TrainingState(**({"phase": "business", "beta": 0.1} | record))
-        self.loop = Loop(
-            dataclasses.replace(config, loss=loss),
-            self,
-            self.record,
-            self,
-            self,
-            Budget(budgets, self.log),
-            report=self.said.append,
-            checks=checks,
+        config = dataclasses.replace(config, loss=loss)
+        run = RunContext(
+            config, None, None, ("gender",), None, None, None, self.record, self.said.append
         )
-        self.loop.run()
+        Loop(run, self, self, self, Budget(budgets, self.log), checks).run()
 
     def build(self, name):
         def step(_):
@@ -85,7 +80,7 @@ class Run:
         return self.log.count(what)
 
 
-def test_a_budget_that_ends_within_an_epoch():
+def test_loop_budget_ending_within_epoch_ends_phase():
     run = Run({"discriminator": 7})
     assert run.record.phase == DONE
     assert run.record.steps == {
@@ -96,29 +91,29 @@ def test_a_budget_that_ends_within_an_epoch():
     }
     assert run.record.budget_ended == {"discriminator": 3}
     assert run.saved[-1]["budget_ended"] == {"discriminator": 3}
-    # The two steps of the second epoch are validated and told of.
+    # The two steps of the second epoch are validated and reported.
     assert run.count("validate", "discriminator") == 2
     assert run.record.gates["discriminator"]["epochs"] == 2
-    told = [text for text in run.said if "budget is spent" in text]
-    assert len(told) == 1 and told[0].startswith("discriminator:") and "3 steps to go" in told[0]
+    told = [text for text in run.said if "budget exhausted" in text]
+    assert len(told) == 1 and told[0].startswith("discriminator:") and "3 steps early" in told[0]
 
 
-def test_a_budget_that_ends_in_the_first_epoch_ends_the_phase():
+def test_loop_budget_ending_in_first_epoch_ends_phase():
     run = Run({"discriminator": 3})
     assert run.record.steps["discriminator"] == 3
     assert run.record.budget_ended == {"discriminator": 7}
     assert run.count("validate", "discriminator") == 1
-    assert sum("budget is spent" in text for text in run.said) == 1
+    assert sum("budget exhausted" in text for text in run.said) == 1
 
 
-def test_a_budget_that_ends_with_an_epoch():
+def test_loop_budget_ending_with_epoch_validates_once():
     run = Run({"discriminator": 5})
     assert run.record.steps["discriminator"] == 5
     assert run.record.budget_ended == {"discriminator": 5}
     assert run.count("validate", "discriminator") == 1, "an epoch without steps says nothing"
 
 
-def test_a_phase_without_any_budget_is_passed_over():
+def test_loop_without_budget_skips_phase():
     run = Run({"discriminator": 0, "adversarial": 0})
     assert run.record.budget_ended == {"discriminator": 10, "adversarial": 10}
     assert "discriminator" not in run.record.steps and run.record.steps["restorer"] == 10
@@ -126,17 +121,17 @@ def test_a_phase_without_any_budget_is_passed_over():
 
 
 @pytest.mark.parametrize(("steps", "epochs"), [(0, [0]), (3, [0]), (5, [0]), (7, [0, 1])])
-def test_what_is_fitted_before_the_first_step_is_fitted_without_any_too(steps, epochs):
-    """An erasure that is said to be there has to be there, once."""
+def test_loop_without_steps_still_fits_before_first_epoch(steps, epochs):
+    """An erasure that is reported must have been fitted, once."""
     run = Run({"adversarial": steps})
     assert [entry[2] for entry in run.log if entry[:2] == ("before", "adversarial")] == epochs
-    # Before what is saved of the phase.
+    # Before the phase's state is saved.
     if not steps:
         assert run.log.index(("before", "adversarial", 0)) < len(run.log) - 2
         assert run.log[-2:] == [("save",), ("settle",)]
 
 
-def test_every_step_is_covered_just_before_it_runs():
+def test_loop_covers_each_step_before_it_runs():
     run = Run({})
     seen = [entry for entry in run.log if entry[0] in ("cover", "step")]
     phases = ("business", "discriminator", "restorer", "adversarial")
@@ -149,7 +144,7 @@ def test_every_step_is_covered_just_before_it_runs():
     assert run.record.budget_ended == {}
 
 
-def test_the_ledger_is_settled_after_each_checkpoint_and_never_before():
+def test_loop_settles_ledger_after_each_checkpoint():
     run = Run({})
     order = [entry[0] for entry in run.log if entry[0] in ("save", "settle")]
     assert order == ["save", "settle"] * (len(order) // 2) and len(run.saved) == len(order) // 2
@@ -158,7 +153,7 @@ def test_the_ledger_is_settled_after_each_checkpoint_and_never_before():
         assert saved["ledger_counted"] == {"any": sum(saved["steps"].values())}
 
 
-def test_a_run_that_resumes_where_the_budget_ended_does_not_start_another_epoch():
+def test_loop_resumed_after_budget_end_starts_no_epoch():
     first = Run({"adversarial": 7})
     at = next(n for n, r in enumerate(first.saved) if r["budget_ended"])
     again = Run({"adversarial": 0}, **first.saved[at])
@@ -166,7 +161,7 @@ def test_a_run_that_resumes_where_the_budget_ended_does_not_start_another_epoch(
     assert again.record.steps == first.record.steps and again.record.phase == DONE
 
 
-def test_beta_is_not_raised_for_an_epoch_that_does_not_come():
+def test_loop_does_not_raise_beta_after_last_epoch():
     # The schedule after the first of two epochs: late beta 0.3, and a step of 0.1.
     assert Run({}).record.beta == pytest.approx(0.4)
     early = Run({"adversarial": 3})
@@ -174,7 +169,7 @@ def test_beta_is_not_raised_for_an_epoch_that_does_not_come():
 
 
 class Checked:
-    """Takes the place of `Checks`: due after the last epoch only, as with --check_epochs=0."""
+    """Replaces `Checks`; due only after the last epoch, as with --check_epochs=0."""
 
     def __init__(self):
         self.log = []
@@ -196,7 +191,7 @@ class Checked:
 
 # Two epochs; one, where the budget ends with it; within the second; within the first; none.
 @pytest.mark.parametrize(("steps", "last"), [(99, 2), (5, 1), (7, 2), (3, 1), (0, 0)])
-def test_the_last_epoch_is_checked_wherever_the_budget_ends(steps, last):
+def test_loop_checks_last_epoch_wherever_budget_ends(steps, last):
     checks = Checked()
     run = Run({"adversarial": steps}, checks)
     expected = [("figures", last), ("keep", last, 0.125)] if last else []
@@ -207,3 +202,17 @@ def test_the_last_epoch_is_checked_wherever_the_budget_ends(steps, last):
     if at is not None and at["epoch"] == 2:
         Run({"adversarial": 0}, again, **at)
         assert again.log == [], "it is not checked twice"
+
+
+def test_loop_reports_epochs_in_words():
+    run = Run({})
+    phases = ("task classifier", "discriminator", "restorer", "joint training")
+    expected = [f"{phase}, epoch {number} of 2" for phase in phases for number in (1, 2)]
+    assert [text.partition(":")[0] for text in run.said] == expected
+    assert run.said[0].startswith("task classifier, epoch 1 of 2: gender 90.0 %, in-loop disc")
+
+
+def test_shown_losses_are_in_words_and_never_minus_zero():
+    values = {"business_loss": 0.69314, "mask_confusion": -1e-9, "other": -0.5}
+    expected = "task loss 0.693, reader's distance from chance 0.000, other -0.500"
+    assert shown_losses(values) == expected

@@ -1,4 +1,4 @@
-"""Losses against NumPy at double precision, at extreme logits and with rows to be left out."""
+"""Losses against NumPy in double precision, at extreme logits and with masked rows."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from scipy.stats import entropy as scipy_entropy
 from sklearn.metrics import log_loss
 
 from tf_mtl_privacy.config import LossConfig
-from tf_mtl_privacy.training import losses
+from tf_mtl_privacy.models import losses
 
 RNG = np.random.default_rng(3)
 LOGITS = RNG.normal(0, 3, (40, 8)).astype(np.float32)
@@ -32,7 +32,7 @@ PER_EXAMPLE = {
     "paper_adversarial": losses.paper_adversarial,
     "bounded_adversarial": losses.bounded_adversarial,
 }
-# Objectives that look at no label.
+# Objectives that read no label.
 LABEL_FREE = {"confusion": losses.confusion, "entropy": losses.entropy}
 
 
@@ -97,7 +97,7 @@ def test_paper_adversarial_at_extreme_logits():
     assert ours[1] == pytest.approx(2e4 - np.log(2), rel=1e-6)
 
 
-def test_confusion_is_least_at_uniform():
+def test_confusion_is_minimal_at_uniform():
     uniform = losses.confusion(np.full((1, 8), 2.5, np.float32)).numpy()
     assert uniform[0] == pytest.approx(np.log(8), rel=1e-6)
     ours = losses.confusion(LOGITS).numpy()
@@ -116,7 +116,7 @@ def test_entropy_against_scipy():
     assert (ours > 0).all() and (ours < np.log(8)).all()
 
 
-def test_the_bounded_objective_ends_where_the_discriminator_guesses():
+def test_bounded_objective_is_flat_at_chance():
     """With K = 3 a uniform output costs log 3 + 2 log(3/2), worked by hand."""
     uniform = np.log(3) + 2 * np.log(1.5)
     # Shares of the right class: 1/2 (better than chance), 1/3, 1/100 (wrong, and certain of it).
@@ -131,7 +131,7 @@ def test_the_bounded_objective_ends_where_the_discriminator_guesses():
     assert gradient[0] > 0.1 and gradient[2] == 0
 
 
-def test_the_bounded_objective_is_the_papers_below_its_bound():
+def test_bounded_objective_below_bound_is_the_papers():
     ours = losses.bounded_adversarial(LOGITS, LABELS).numpy()
     bound = np.log(8) + 7 * np.log(8 / 7)
     expected = np.minimum(_expected_adversarial(LOGITS, LABELS), bound)
@@ -150,7 +150,7 @@ def test_gradients_are_right_and_finite_at_extreme_logits(name):
                 total = tf.reduce_sum(PER_EXAMPLE[name](variable, labels))
         gradient = tape.gradient(total, variable).numpy()
         assert np.isfinite(gradient).all()
-        # None of the losses changes when all logits move together.
+        # Adding a constant to all logits changes no loss.
         np.testing.assert_allclose(gradient.sum(axis=1), 0, atol=1e-4)
 
 
@@ -199,7 +199,7 @@ def test_objectives_of_the_encoder():
         losses.adversarial_objective("other")
 
 
-def test_every_objective_of_the_configuration_is_there():
+def test_every_configured_objective_exists():
     choices = LossConfig.__dataclass_fields__["objective"].metadata["choices"]
     for name in choices:
         assert losses.adversarial_objective(name)(LOGITS, LABELS).shape == (40,)
@@ -249,7 +249,7 @@ def test_psnr_by_hand_and_its_gradient_at_identity():
     assert np.isfinite(tape.gradient(value, grey).numpy()).all()
 
 
-def test_masked_mean_leaves_padding_out():
+def test_masked_mean_ignores_padding():
     values = np.array([1.0, 5.0, np.nan, np.inf], np.float32)
     mask = np.array([True, True, False, False])
     variable = tf.Variable(values)

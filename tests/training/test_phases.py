@@ -1,16 +1,19 @@
+"""Phases: the rows and labels that they read, and the private learning rates against a cosine."""
+
 import dataclasses
+import math
 
 import numpy as np
 import pytest
 
-from tests.training.tiny import tiny_arrays, tiny_config
+from tests.models.run_folders import config_of, finished_run
+from tests.training.tiny import new_run, tiny_arrays, tiny_config
+from tests.training.tiny_private import all_private_config
 from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.data.dataset import Dataset
-from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import key_for_tests
-from tf_mtl_privacy.training.checkpoints import TrainingState
-from tf_mtl_privacy.training.phase import Batches, drawn
-from tf_mtl_privacy.training.phases import Phases
+from tf_mtl_privacy.training.batches import Batches, drawn
+from tf_mtl_privacy.training.phases import Phases, PrivatePhases
 from tf_mtl_privacy.training.private_updates import private_plan
 
 KEY = key_for_tests(3)
@@ -28,21 +31,18 @@ def arrays(size, rows=20):
 
 def phases(config, tmp_path, dataset=None):
     dataset = dataset or arrays(config.data.image_size)
-    bundle = build_bundle(config, {"gender": 2}, 3)
-    plan, record = private_plan(config, dataset, KEY), TrainingState("business")
-    return Phases(
-        config, dataset, bundle, ["gender"], plan, KEY, tmp_path / "features", record
-    ), bundle
+    run = new_run(config, dataset, tmp_path)
+    return Phases(run), run.bundle
 
 
 def masks(phase):
-    """Of the batches of the first epoch."""
+    """Returns the masks of the first epoch's batches."""
     read = [phase.inputs(0, step) for step in range(phase.steps_per_epoch)]
     # The joint phase reads the encoder's batch, and batches of further discriminator updates.
     return [np.array((part[0] if phase.name == "adversarial" else part).mask) for part in read]
 
 
-def test_no_padding_reaches_a_batchnorm_that_learns(tmp_path):
+def test_phases_with_batchnorm_read_no_padding(tmp_path):
     config = tiny_config()
     data = dataclasses.replace(config.data, image_size=64)
     model = dataclasses.replace(ModelConfig(), encoder="mobilenet_v2", feature_stride=8)
@@ -54,14 +54,14 @@ def test_no_padding_reaches_a_batchnorm_that_learns(tmp_path):
     assert sum(mask.sum() for mask in joint) == 20, "later phases see every row"
 
 
-def test_without_batchnorm_every_row_is_in_every_epoch(tmp_path):
+def test_phases_without_batchnorm_read_every_row(tmp_path):
     phase = phases(tiny_config(), tmp_path)[0].build("business")
     read = [phase.inputs(1, step) for step in range(phase.steps_per_epoch)]
     real = np.concatenate([np.array(batch.index)[np.array(batch.mask)] for batch in read])
     assert sorted(real) == list(range(20))
 
 
-def test_positions_are_read_as_the_training_rows_at_these_places(tmp_path):
+def test_batches_read_training_rows_by_position(tmp_path):
     dataset = tiny_arrays(20)
     dataset = dataclasses.replace(dataset, rows=dataset.rows | {"train": np.array([9, 3, 17, 5])})
     batches = Batches(tiny_config(), dataset, ["gender"], None)
@@ -75,7 +75,7 @@ def test_positions_are_read_as_the_training_rows_at_these_places(tmp_path):
     )
 
 
-def test_private_phases_draw_the_plan_s_batches(tmp_path):
+def test_private_phases_draw_planned_batches(tmp_path):
     config, dataset = tiny_config("mtl_adv_dp"), tiny_arrays(40, unlabelled=10)
     built = phases(config, tmp_path, dataset)[0]
     plan = private_plan(config, dataset, KEY)
@@ -86,7 +86,7 @@ def test_private_phases_draw_the_plan_s_batches(tmp_path):
         batch, further = joint.inputs(epoch, step)
         assert further == {}
         assert np.array(batch.index)[np.array(batch.mask)].tolist() == rows[mask].tolist()
-        # No more places than real rows need: a multiple of sixteen, as far as the capacity allows.
+        # As little padding as a multiple of sixteen within the capacity allows.
         assert len(batch.mask) == min(len(mask), 16 * max(1, -(-mask.sum() // 16)))
 
 
@@ -111,14 +111,53 @@ def test_the_discriminator_reads_features_and_labels_of_the_same_rows(tmp_path):
     ("model", "weight", "used"),
     [("mtl_adv", 1.0, "hed"), ("mtl_adv", 0.0, "none"), ("stl", 1.0, "none")],
 )
-def test_a_perceptual_loss_that_nothing_uses_is_off(model, weight, used):
+def test_unused_perceptual_loss_is_off(model, weight, used):
     config = tiny_config(model)
     loss = dataclasses.replace(config.loss, perceptual_weights="hed", perceptual_weight=weight)
     assert dataclasses.replace(config, loss=loss).effective_perceptual_weights == used
 
 
-def test_leftover_features_are_deleted_even_if_another_process_made_them(tmp_path):
+def test_phases_close_deletes_features_of_other_process(tmp_path):
     (tmp_path / "features").mkdir()
     (tmp_path / "features" / "features.f32").write_bytes(b"x")
     phases(tiny_config(), tmp_path)[0].close()
     assert not (tmp_path / "features").exists()
+
+
+RATE, DISCRIMINATOR_RATE = 3e-4, 2e-3
+CLASSES = {"gender": 2}
+# 40 rows, 16 a step on average: 3 steps an epoch, two epochs.
+STEPS = 6
+
+
+def rates(tmp_path, schedule):
+    """Returns update -> its learning rates in the joint phase."""
+    finished_run(tmp_path / "backbone", config_of(), CLASSES, 3)
+    config = all_private_config(
+        "",
+        tmp_path / "backbone",
+        adversarial_schedule=schedule,
+        adversarial_learning_rate=RATE,
+        discriminator_learning_rate=DISCRIMINATOR_RATE,
+    )
+    run = new_run(config, tiny_arrays(), tmp_path, key=1, phase="adversarial", beta=0.0)
+    phases = PrivatePhases(run)
+    joint = phases.build("adversarial")
+    assert joint.epochs * joint.steps_per_epoch == STEPS
+    found = {name: [] for name in run.plan.of_phase("adversarial")}
+    for number in range(STEPS):
+        joint.step(joint.inputs(*divmod(number, joint.steps_per_epoch)))
+        for name, seen in found.items():
+            optimizer = phases.private_optimizers[name]
+            assert optimizer.iterations == number + 1
+            seen.append(float(optimizer.learning_rate))
+    phases.close()
+    return {name.removeprefix("adversarial_"): seen for name, seen in found.items()}
+
+
+def test_private_rates_of_encoder_and_restorer_follow_schedule(tmp_path):
+    found = rates(tmp_path, "cosine")
+    expected = [RATE * 0.5 * (1 + math.cos(math.pi * step / STEPS)) for step in range(STEPS)]
+    for name in ("encoder", "restorer"):
+        assert found[name] == pytest.approx(expected, rel=1e-5), name
+    assert found["discriminator"] == pytest.approx([DISCRIMINATOR_RATE] * STEPS, rel=1e-6)

@@ -1,4 +1,4 @@
-"""Private training through `fit`: keys, persons, samplings, and what makes a guarantee void."""
+"""Private training through `fit`: keys, bounded people, sampling, and void guarantees."""
 
 import json
 
@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("untraced")
 
 
 def trained(run_dir, config=None, dataset=None, **options):
-    """Discriminator's weights, and the `dp` part of the run's results."""
+    """Returns the discriminator's weights and the `dp` section of the run's results."""
     config = config or private_config({"target_epsilon": 2.0})
     run = fit(config, dataset or tiny_arrays(), run_dir=run_dir, **options)
     status = json.loads((run_dir / "training.json").read_text())
@@ -35,7 +35,7 @@ def secret_run(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("secret"))
 
 
-def test_what_a_private_run_says(secret_run):
+def test_private_run_states_its_epsilon(secret_run):
     dp = secret_run[1]
     phase = dp["phases"]["discriminator"]
     # 40 rows, 16 a step: 3 steps an epoch, two epochs.
@@ -52,7 +52,7 @@ def test_what_a_private_run_says(secret_run):
     assert (game["steps"], game["steps_in_weights"], game["epsilon_pld"]) == (0, 0, 0)
 
 
-def test_a_target_that_noise_cannot_use_is_told_in_one_line(tmp_path, secret_run):
+def test_unreachable_target_is_reported_in_one_line(tmp_path, secret_run):
     lines = []
     config = private_config({"target_epsilon": 400.0}, discriminator_epochs=1)
     _, dp = trained(tmp_path, config, report=lines.append)
@@ -65,13 +65,13 @@ def test_a_target_that_noise_cannot_use_is_told_in_one_line(tmp_path, secret_run
     assert secret_run[1]["budgets"][0]["exceeded"] is None
 
 
-def test_secret_keys_make_two_runs_differ(secret_run, tmp_path):
+def test_runs_with_secret_keys_differ(secret_run, tmp_path):
     again, dp = trained(tmp_path)
     assert not any(same(again, secret_run[0]))
     assert dp["epsilon_pld"] == secret_run[1]["epsilon_pld"]
 
 
-def test_a_test_key_makes_two_runs_equal_and_void(tmp_path):
+def test_runs_with_same_test_key_are_equal_and_void(tmp_path):
     ours, dp = trained(tmp_path / "ours", test_key=5)
     theirs, _ = trained(tmp_path / "theirs", test_key=5)
     assert all(same(ours, theirs))
@@ -82,8 +82,8 @@ def test_a_test_key_makes_two_runs_equal_and_void(tmp_path):
     assert read_ledger(tmp_path / "ours" / "checkpoints").void == dp["void_reason"]
 
 
-def test_a_phase_that_its_gate_ended_has_the_epsilon_of_its_plan(tmp_path):
-    # Every discriminator meets a gate of nothing, after the first of two epochs.
+def test_phase_ended_by_gate_has_epsilon_of_its_plan(tmp_path):
+    # Every discriminator meets a threshold of 0 after the first of two epochs.
     config = private_config(
         {"noise_multiplier": 3.0}, early_gates=True, gate_discriminator=0.0, adversarial_epochs=1
     )
@@ -97,7 +97,7 @@ def test_a_phase_that_its_gate_ended_has_the_epsilon_of_its_plan(tmp_path):
     assert dp["conditional"]["discriminator"] == dp["epsilon_pld"] and dp["budget_ended"] == {}
 
 
-def test_zero_noise_is_void(tmp_path):
+def test_zero_noise_voids_run(tmp_path):
     config = private_config(
         {"noise_multiplier": 0.0, "allow_zero_noise": True}, discriminator_epochs=1
     )
@@ -106,7 +106,7 @@ def test_zero_noise_is_void(tmp_path):
     assert dp["epsilon_pld"] is None and dp["conditional"] == {"discriminator": None}
 
 
-def test_shuffled_epochs_have_the_epsilon_of_unsampled_sums(tmp_path):
+def test_shuffled_epochs_have_epsilon_of_unsampled_sums(tmp_path):
     config = private_config({"noise_multiplier": 3.0, "sampling": "shuffled_epochs"})
     dp = trained(tmp_path, config)[1]
     assert (dp["sampling"], dp["adjacency"]) == ("shuffled_epochs", "zero_out_one")
@@ -115,12 +115,12 @@ def test_shuffled_epochs_have_the_epsilon_of_unsampled_sums(tmp_path):
     expected = reference_epsilon([(3.0, 1.0, 2)], 1e-5)
     assert dp["epsilon_pld"] == pytest.approx(expected, rel=1e-3)
     assert dp["conditional"]["discriminator"] == dp["epsilon_pld"]
-    # As if sampled at random it would look much better than it is.
+    # Accounted as random sampling, it would look much better than it is.
     assert reference_epsilon([(3.0, 0.4, 6)], 1e-5) < 0.8 * expected
 
 
 class Watched(ArrayStore):
-    """Pictures that remember which of them were read."""
+    """A store that records which images were read."""
 
     def __init__(self, store):
         self.size, self.has_regions, self._images = store.size, False, store._images
@@ -131,8 +131,8 @@ class Watched(ArrayStore):
         return super().images(rows)
 
 
-def test_no_more_pictures_of_a_person_are_read_than_allowed(tmp_path):
-    # Persons 0 to 4 have 8 pictures of 40 to train on; person 5 one more of those for validation.
+def test_bounded_run_reads_no_more_images_of_a_person_than_allowed(tmp_path):
+    # Persons 0 to 4 have 8 images each in training; person 5 is in validation.
     person = np.where(np.arange(52) < 40, np.arange(52) % 5, 5)
     dataset = tiny_arrays(person=person, store=Watched)
     config = private_config(
@@ -146,18 +146,18 @@ def test_no_more_pictures_of_a_person_are_read_than_allowed(tmp_path):
     assert dp["epsilon_pld"] < dp["person"]["epsilon_pld"] <= dp["person"]["epsilon_rdp"]
 
 
-def test_without_a_bound_a_person_has_no_epsilon(secret_run):
+def test_unbounded_run_has_no_epsilon_per_person(secret_run):
     assert secret_run[1]["person"] == {"epsilon_pld": None, "epsilon_rdp": None}
 
 
-def test_people_must_be_known_before_training_starts(tmp_path):
+def test_bounded_run_without_identities_is_refused_before_training(tmp_path):
     config = private_config({"max_images_per_person": 3})
-    with pytest.raises(UsageError, match="does not say whose pictures"):
+    with pytest.raises(UsageError, match="has no identities"):
         trained(tmp_path, config)
     assert not list(tmp_path.rglob("*.json")) and not (tmp_path / "checkpoints").exists()
 
 
-def test_a_delta_too_large_is_refused_before_training_starts(tmp_path):
+def test_large_delta_is_refused_before_training(tmp_path):
     config = private_config({"delta": 2e-5})
     with pytest.raises(UsageError, match="--delta=2e-05: expected at most 1e-05"):
         trained(tmp_path, config)
@@ -168,13 +168,13 @@ def test_a_delta_too_large_is_refused_before_training_starts(tmp_path):
 
 
 class MinusMean(keras.layers.Layer):
-    """What BatchNormalization would do in training mode: rows move each other."""
+    """Acts like BatchNormalization in training mode: each row depends on the others."""
 
     def call(self, x):
         return x - keras.ops.mean(x, axis=0, keepdims=True)
 
 
-def test_an_encoder_that_mixes_rows_is_refused(tmp_path, monkeypatch):
+def test_encoder_that_mixes_rows_is_refused(tmp_path, monkeypatch):
     def mixing(*arguments):
         bundle = build_bundle(*arguments)
         encoder = bundle.encoder

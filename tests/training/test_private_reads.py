@@ -1,4 +1,4 @@
-"""With `--dp_scope=all` training rows reach what is kept through DP-SGD, and in no other way."""
+"""With `--dp_scope=all` released weights depend on training rows only through DP-SGD."""
 
 import dataclasses
 import json
@@ -21,7 +21,7 @@ TRAIN, HELD_OUT = 40, 20
 
 
 def dataset(seed):
-    """Training rows of this seed; validation and test rows are always the same."""
+    """Returns training rows that depend on the seed; validation and test rows do not."""
     own, same = np.random.default_rng(seed), np.random.default_rng(0)
 
     def column(draw):
@@ -41,7 +41,7 @@ def dataset(seed):
 
 
 def without_steps(self, inputs, per_example_loss, mask=None, **_):
-    """An update that changes nothing and tells nothing."""
+    """Replaces an update by one that changes and reveals nothing."""
     return tf.zeros(tf.shape(mask))
 
 
@@ -56,7 +56,7 @@ def config(tmp_path):
 
 
 def train(config, seed, folder):
-    """(weights, training.json without times, metrics.jsonl, places of checkpointed slots)."""
+    """Returns (weights, training.json without times, metrics.jsonl, checkpointed variables)."""
     fit(config, dataset(seed), run_dir=folder, test_key=1)
     run = load_run(folder)
     weights = {
@@ -83,9 +83,7 @@ def assert_same(first, second):
         np.testing.assert_array_equal(value, second[name], err_msg=name)
 
 
-def test_without_private_updates_nothing_depends_on_the_training_rows(
-    config, tmp_path, monkeypatch
-):
+def test_run_without_private_updates_is_independent_of_training_rows(config, tmp_path, monkeypatch):
     monkeypatch.setattr(DPOptimizer, "minimize", without_steps)
     first, second = (train(config, seed, tmp_path / str(seed)) for seed in (1, 2))
     assert_same(first[0], second[0])
@@ -96,11 +94,11 @@ def test_without_private_updates_nothing_depends_on_the_training_rows(
 
 
 @pytest.mark.slow
-def test_with_them_it_does(config, tmp_path):
-    """Or else the test above would say nothing."""
+def test_accounted_updates_depend_on_training_rows(config, tmp_path):
+    """The control for the test above."""
     first, second = (train(config, seed, tmp_path / str(seed)) for seed in (1, 2))
     moved = {name for name in first[0] if not np.array_equal(first[0][name], second[0][name])}
     still = {n for n in first[0] if n.startswith("encoder/") and "adapter_" not in n}
     assert moved == set(first[0]) - still
-    # Losses of training rows stand in the journal: it is not a released part.
+    # The metrics hold losses of training rows: they are not released.
     assert first[2] != second[2]

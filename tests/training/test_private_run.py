@@ -1,40 +1,23 @@
-"""`--dp_scope=all` from a public run to results, and what a kill leaves of it."""
+"""A run with `--dp_scope=all`, from its public backbone to results.json."""
 
 import hashlib
 import math
-import signal
 
 import numpy as np
 import pytest
 
 from tests.privacy.reference import reference_epsilon
-from tests.training.tiny_private import (
-    STEPS,
-    UPDATES,
-    all_private_config,
-    backbone_config,
-    train_in_process,
-)
+from tests.training.game_runs import weights
+from tests.training.tiny_private import STEPS, UPDATES, all_private_config
 from tf_mtl_privacy.data import open_dataset
 from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.privacy.ledger import read_ledger
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.inference import predict_images
-from tf_mtl_privacy.training.saved_run import load_run
 
 pytestmark = pytest.mark.slow
 PARTS = {"encoder", "business", "restorer", "discriminator"}
 DELTA, TARGET = 1e-5, 2.0
-
-
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
-@pytest.fixture(scope="module")
-def public(cache, tmp_path_factory):
-    return fit(backbone_config(cache), run_dir=tmp_path_factory.mktemp("runs") / "backbone")
 
 
 @pytest.fixture(scope="module")
@@ -49,12 +32,12 @@ def results(private):
 
 
 def directly(phases):
-    """Epsilon of what a result says has run, from dp-accounting itself."""
+    """Computes epsilon of a result's phases with dp-accounting."""
     names = "noise_multiplier", "sampling_probability", "steps"
     return reference_epsilon([[phase[name] for name in names] for phase in phases.values()], DELTA)
 
 
-def test_every_released_part_has_the_one_epsilon_of_the_whole_run(public, results):
+def test_every_released_part_has_epsilon_of_whole_run(public, results):
     dp = results["dp"]
     assert dp["scope"] == "all" and dp["void"] is False and dp["reason"] is None
     assert set(dp["released"]) == PARTS
@@ -70,14 +53,14 @@ def test_every_released_part_has_the_one_epsilon_of_the_whole_run(public, result
     )
 
 
-def test_labels_are_read_only_where_the_result_says_so(results):
+def test_fully_private_run_lists_only_validation_labels(results):
     assert results["dp"]["unaccounted_label_access"] == []
     assert results["dp"]["validation_label_access"] == [
         "gates and the schedule of beta read the labels of validation rows"
     ]
 
 
-def test_six_updates_are_counted_as_they_were_planned(private, results):
+def test_fully_private_run_counts_six_updates_as_planned(private, results):
     spent = read_ledger(private.run_dir / "checkpoints").phases()
     assert {name: phase.steps for name, phase in spent.items()} == dict.fromkeys(UPDATES, STEPS)
     dp = results["dp"]
@@ -94,15 +77,7 @@ def test_six_updates_are_counted_as_they_were_planned(private, results):
     )
 
 
-def weights(run):
-    return {
-        f"{name}/{variable.path}": variable.numpy()
-        for name, model in run.bundle.items()
-        for variable in model.variables
-    }
-
-
-def test_the_backbone_has_the_public_runs_bits_and_all_else_has_moved(public, private):
+def test_fully_private_run_changes_all_but_the_backbone(public, private):
     before, after = weights(public), weights(private)
     assert before.keys() == after.keys()
     frozen = [n for n in before if n.startswith("encoder/") and "adapter_" not in n]
@@ -112,7 +87,7 @@ def test_the_backbone_has_the_public_runs_bits_and_all_else_has_moved(public, pr
         assert np.isfinite(after[name]).all()
 
 
-def test_the_finished_run_predicts_and_keeps_no_features(private, results):
+def test_fully_private_run_predicts_and_leaves_no_features(private, results):
     dataset = open_dataset(private.config.data)
     images = dataset.store.images(dataset.rows["test"])
     predicted = predict_images(private.bundle, images, restore=True)
@@ -126,7 +101,7 @@ def test_the_finished_run_predicts_and_keeps_no_features(private, results):
     assert not (private.run_dir / "features").exists()
 
 
-def test_a_finished_run_is_the_same_without_its_backbone(public, private):
+def test_finished_run_needs_no_backbone_folder(public, private):
     away = public.run_dir.with_name("away")
     public.run_dir.rename(away)
     try:
@@ -136,40 +111,3 @@ def test_a_finished_run_is_the_same_without_its_backbone(public, private):
     ours, theirs = weights(private), weights(again)
     for name in ours:
         np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-
-
-# In each phase; off and on a checkpoint (every second step), before the first one, and between
-# the updates of a joint step.
-DEATHS = (1, 14, 25, 36)
-
-
-def test_a_run_killed_in_every_phase_has_as_many_updates(cache, public, tmp_path):
-    arguments = tmp_path / "killed", cache, public.run_dir
-    for step in DEATHS:
-        assert train_in_process(*arguments, die_at=step, untraced=True) == -signal.SIGKILL
-    assert train_in_process(*arguments, untraced=True) == 0
-    run = load_run(tmp_path / "killed")
-    dp = run.status["dp"]
-    assert {p: v["steps"] for p, v in run.status["training"]["phases"].items()} == dict.fromkeys(
-        UPDATES.values(), STEPS
-    )
-    for name, phase in dp["phases"].items():
-        assert phase["steps_in_weights"] == STEPS
-        # One kill in each phase: at most one block of two was reserved and lost.
-        assert STEPS < phase["steps"] <= STEPS + 2, name
-    assert dp["epsilon_pld"] == pytest.approx(directly(dp["phases"]), rel=2e-3)
-    assert set(dp["released"].values()) == {dp["epsilon_pld"]}
-    assert not (tmp_path / "killed" / "features").exists()
-
-
-def test_a_killed_run_with_a_budget_ends_early_instead_of_overspending(cache, public, tmp_path):
-    arguments = tmp_path / "killed", cache, public.run_dir, TARGET
-    assert train_in_process(*arguments, die_at=33, untraced=True) == -signal.SIGKILL
-    assert train_in_process(*arguments, untraced=True) == 0
-    dp = load_run(tmp_path / "killed").status["dp"]
-    assert dp["epsilon_pld"] <= TARGET and directly(dp["phases"]) <= TARGET * 1.002
-    left = dp["budget_ended"]["adversarial"]
-    assert 0 < left <= 2
-    for name, phase in UPDATES.items():
-        expected = STEPS - left if phase == "adversarial" else STEPS
-        assert dp["phases"][name]["steps_in_weights"] == expected

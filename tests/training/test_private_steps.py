@@ -17,7 +17,7 @@ from tests.training.private_networks import (
     norm,
     row_gradients,
 )
-from tf_mtl_privacy.training import private_steps, steps
+from tf_mtl_privacy.training import steps
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
 from tf_mtl_privacy.types import Batch
 
@@ -30,7 +30,7 @@ def networks():
 
 
 def assert_moved(moved, expected):
-    """The networks of `expected` moved by that much, the others not by a bit."""
+    """Asserts that the networks of `expected` moved by that much, and the others not at all."""
     for name, parts in moved.items():
         if name not in expected:
             assert not any(part.any() for part in parts), f"{name} must stand still"
@@ -42,7 +42,7 @@ def assert_moved(moved, expected):
 
 def encoder_step(networks, config=LOSS, *, play=True):
     restoration = steps.make_restoration_loss(config, PerceptualLoss("none"))
-    return lambda optimizer: private_steps.make_private_encoder_step(
+    return lambda optimizer: steps.make_private_encoder_step(
         networks.discriminator, networks.restorer, config, optimizer, restoration, play=play
     )
 
@@ -64,7 +64,7 @@ def joint_rows(networks, name, beta, gamma):
         ("paper", "ghost"),
     ],
 )
-def test_the_encoders_update_is_the_clipped_sum_of_the_papers_gradients(networks, name, clipping):
+def test_private_encoder_update_is_clipped_sum_of_gradients(networks, name, clipping):
     rows = joint_rows(networks, name, BETA, LOSS.gamma)
     clip = middle_clip(rows)
     config = dataclasses.replace(LOSS, objective=name)
@@ -79,7 +79,7 @@ def test_the_encoders_update_is_the_clipped_sum_of_the_papers_gradients(networks
     assert np.isfinite(metrics["encoder_loss"])
 
 
-def test_without_play_and_gamma_the_adapter_feels_only_the_classifier(networks):
+def test_private_encoder_update_without_game_uses_task_loss_only(networks):
     rows = joint_rows(networks, "confusion", 0.0, 0.0)
     clip = middle_clip(rows)
     config = dataclasses.replace(LOSS, gamma=0.0)
@@ -89,16 +89,16 @@ def test_without_play_and_gamma_the_adapter_feels_only_the_classifier(networks):
 
 
 @pytest.mark.parametrize("clipping", BACKENDS)
-def test_pre_training_moves_adapter_and_classifier_on_the_business_loss(networks, clipping):
+def test_private_pretraining_updates_adapter_and_classifier(networks, clipping):
     rows = joint_rows(networks, "confusion", 0.0, 0.0)
     clip = middle_clip(rows)
-    make = private_steps.make_private_business_step
+    make = steps.make_private_business_step
     moved, _ = networks.update(networks.encoder, clip, make, clipping=clipping)
     assert_moved(moved, clipped_mean(rows, clip))
 
 
 @pytest.mark.parametrize("clipping", BACKENDS)
-def test_the_discriminators_update_leaves_the_adapter_and_rows_without_label(networks, clipping):
+def test_private_discriminator_update_ignores_adapter_and_unlabelled_rows(networks, clipping):
     weights = {"discriminator": {"private": 1.0}}
     rows = [combined(row_gradients(networks, row), weights) for row in range(ROWS)]
     assert norm(rows[1]) == 0
@@ -106,7 +106,7 @@ def test_the_discriminators_update_leaves_the_adapter_and_rows_without_label(net
     moved, _ = networks.update(
         networks.discriminator,
         clip,
-        lambda o: private_steps.make_private_discriminator_step(
+        lambda o: steps.make_private_discriminator_step(
             networks.adapter, steps.make_discriminator_update(networks.discriminator, o)
         ),
         clipping=clipping,
@@ -115,7 +115,7 @@ def test_the_discriminators_update_leaves_the_adapter_and_rows_without_label(net
 
 
 @pytest.mark.parametrize("clipping", BACKENDS)
-def test_the_restorers_update_leaves_the_adapter(networks, clipping):
+def test_private_restorer_update_leaves_adapter(networks, clipping):
     weights = {"restorer": {"restoration": 1.0}}
     rows = [combined(row_gradients(networks, row), weights) for row in range(ROWS)]
     clip = middle_clip(rows)
@@ -123,14 +123,14 @@ def test_the_restorers_update_leaves_the_adapter(networks, clipping):
     moved, _ = networks.update(
         networks.restorer,
         clip,
-        lambda o: private_steps.make_private_restorer_step(networks.adapter, o, restoration),
+        lambda o: steps.make_private_restorer_step(networks.adapter, o, restoration),
         clipping=clipping,
     )
     assert_moved(moved, clipped_mean(rows, clip))
 
 
 def padded(networks, places=10):
-    """The batch with places too many, which hold what must never count."""
+    """Pads a batch with values that must not be read."""
     extra = places - ROWS
     grow = lambda part, fill: np.concatenate([part, np.full((extra, *part.shape[1:]), fill)])  # noqa: E731
     data = networks.data
@@ -145,21 +145,21 @@ def padded(networks, places=10):
 
 
 @pytest.mark.parametrize("kind", ["encoder", "business", "discriminator", "restorer"])
-def test_padding_changes_nothing_whatever_it_holds(networks, kind):
+def test_private_update_ignores_content_of_padding(networks, kind):
     restoration = steps.make_restoration_loss(LOSS, PerceptualLoss("none"))
     adapter = networks.adapter
     model, make = {
         "encoder": (networks.encoder, encoder_step(networks)),
-        "business": (networks.encoder, private_steps.make_private_business_step),
+        "business": (networks.encoder, steps.make_private_business_step),
         "discriminator": (
             networks.discriminator,
-            lambda o: private_steps.make_private_discriminator_step(
+            lambda o: steps.make_private_discriminator_step(
                 adapter, steps.make_discriminator_update(networks.discriminator, o)
             ),
         ),
         "restorer": (
             networks.restorer,
-            lambda o: private_steps.make_private_restorer_step(adapter, o, restoration),
+            lambda o: steps.make_private_restorer_step(adapter, o, restoration),
         ),
     }[kind]
     beta = [tf.constant(BETA)] if kind == "encoder" else []
@@ -173,7 +173,7 @@ def test_padding_changes_nothing_whatever_it_holds(networks, kind):
             np.testing.assert_allclose(ours, theirs, atol=1e-6, err_msg=name)
 
 
-def test_an_empty_batch_moves_nothing(networks):
+def test_private_update_of_empty_batch_changes_nothing(networks):
     data = networks.data._replace(mask=np.zeros(ROWS, bool))
     moved, figures = networks.update(
         networks.encoder, 1.0, encoder_step(networks), data=data, beta=[tf.constant(BETA)]

@@ -1,4 +1,4 @@
-"""The plan of a run's private updates; every epsilon by dp-accounting used directly."""
+"""The plan of a run's private updates; each epsilon is checked with dp-accounting."""
 
 import dataclasses
 import re
@@ -24,7 +24,7 @@ def plan_of(privacy=None, dataset=None, model="mtl_adv_dp", **train):
 
 
 def all_config(**privacy):
-    """With `--dp_scope=all`, whose backbone is looked for when it is loaded, not by the plan."""
+    """A `--dp_scope=all` configuration; planning does not need its backbone."""
     base = tiny_config("mtl_adv_dp", **EPOCHS)
     return dataclasses.replace(
         base,
@@ -40,7 +40,7 @@ def parts(plan, names=None):
     ]
 
 
-def test_batches_and_steps_worked_by_hand():
+def test_plan_batches_and_steps_match_hand_calculation():
     plan = plan_of({"noise_multiplier": 1.7})
     # 200 rows, 32 a step: q = 0.16, an epoch is 6.25 -> 7 steps.
     assert list(plan.updates) == ["discriminator", "adversarial_discriminator"]
@@ -59,7 +59,7 @@ def test_batches_and_steps_worked_by_hand():
     assert plan.of_phase("business") == plan.of_phase("restorer") == ()
 
 
-def test_pre_training_draws_labelled_rows_only_and_the_game_draws_all():
+def test_plan_pretraining_draws_labelled_rows_and_joint_phase_all():
     plan = plan_of(dataset=tiny_arrays(200, unlabelled=50))
     pretrain, game = plan.updates["discriminator"], plan.updates["adversarial_discriminator"]
     assert (pretrain.mechanism.rows, game.mechanism.rows) == (150, 200)
@@ -74,7 +74,7 @@ def test_pre_training_draws_labelled_rows_only_and_the_game_draws_all():
     assert max(drawn["discriminator"]) < 150 <= max(drawn["adversarial_discriminator"])
 
 
-def test_a_batch_larger_than_the_table_is_the_table():
+def test_plan_batch_larger_than_data_is_all_rows():
     plan = plan_of({"target_epsilon": 2.0}, batch_size=1000)
     update = plan.updates["discriminator"]
     assert update.mechanism.sampling_probability == 1.0 and update.batch_size == 200
@@ -83,7 +83,7 @@ def test_a_batch_larger_than_the_table_is_the_table():
 
 
 @pytest.mark.parametrize("target", [0.5, 1.5])
-def test_noise_for_the_whole_run_s_target(target):
+def test_plan_noise_reaches_target_of_whole_run(target):
     plan = plan_of({"target_epsilon": target})
     assert plan.budgets[0].updates == ("discriminator", "adversarial_discriminator")
     assert len(plan.budgets) == 1 and plan.budgets[0].target_epsilon == target
@@ -93,17 +93,17 @@ def test_noise_for_the_whole_run_s_target(target):
     assert plan.header.phases["discriminator"].noise_multiplier in noise
 
 
-def test_noise_for_the_targets_of_two_phases():
+def test_plan_noise_reaches_targets_of_two_phases():
     plan = plan_of({"target_epsilon_pretrain": 2.0, "target_epsilon_adversarial": 0.5})
     targets = {budget.updates: budget.target_epsilon for budget in plan.budgets}
     assert targets == {("discriminator",): 2.0, ("adversarial_discriminator",): 0.5}
     for names, target in targets.items():
         assert 0.97 * target < reference_epsilon(parts(plan, names), DELTA) <= target
-    # Composed they cost more than either and less than their sum.
+    # Their composition costs more than either and less than the sum.
     assert 2.0 < reference_epsilon(parts(plan), DELTA) < 2.5
 
 
-def test_a_phase_without_steps_takes_none_of_the_budget():
+def test_plan_phase_without_steps_uses_no_budget():
     plan = plan_of({"target_epsilon": 1.0}, adversarial_epochs=0)
     assert plan.updates["adversarial_discriminator"].planned == 0
     assert 0.97 < reference_epsilon(parts(plan), DELTA) <= 1
@@ -111,18 +111,18 @@ def test_a_phase_without_steps_takes_none_of_the_budget():
     assert all(update.planned == 0 for update in nothing.updates.values())
 
 
-def test_shuffled_epochs_are_one_unsampled_sum_a_pass():
+def test_plan_shuffled_epochs_are_one_sum_an_epoch():
     plan = plan_of({"target_epsilon": 2.0, "sampling": "shuffled_epochs"})
     noise = {update.mechanism.noise_multiplier for update in plan.updates.values()}
     assert {update.mechanism.sampling for update in plan.updates.values()} == {"shuffled_epochs"}
-    # Three epochs before the game and two in it: a row is in five sums.
+    # Three epochs of pre-training and two joint ones: a row is in five sums.
     assert 0.97 * 2 < reference_epsilon([(noise.pop(), 1.0, 5)], DELTA) <= 2 and not noise
     orders = [update.sampler.batch(0, 0)[0].tolist() for update in plan.updates.values()]
     assert orders[0] != orders[1]
     assert all(update.batch_size == 32 for update in plan.updates.values())
 
 
-def test_everything_private_shares_one_budget():
+def test_plan_of_everything_private_shares_one_budget():
     config = all_config(target_epsilon=2.0)
     plan = private_plan(config, tiny_arrays(200, unlabelled=50), key_for_tests(0))
     planned = {name: update.planned for name, update in plan.updates.items()}
@@ -140,7 +140,7 @@ def test_everything_private_shares_one_budget():
     assert 0.97 * 2 < reference_epsilon(parts(plan), DELTA) <= 2
 
 
-def test_phase_targets_with_everything_private():
+def test_plan_of_everything_private_takes_phase_targets():
     config = all_config(target_epsilon_pretrain=2.0, target_epsilon_adversarial=1.0)
     plan = private_plan(config, tiny_arrays(200), key_for_tests(0))
     before, joint = plan.budgets
@@ -149,7 +149,7 @@ def test_phase_targets_with_everything_private():
     assert 0.97 < reference_epsilon(parts(plan, joint.updates), DELTA) <= 1
 
 
-def test_every_update_has_batches_of_its_own_and_of_its_process():
+def test_plan_updates_have_their_own_batches_in_each_process():
     plans = [
         private_plan(all_config(), tiny_arrays(200), key_for_tests(number)) for number in (0, 1)
     ]
@@ -159,7 +159,7 @@ def test_every_update_has_batches_of_its_own_and_of_its_process():
     assert len(set(first)) == 12
 
 
-def test_two_updates_on_one_sampler_are_refused(monkeypatch):
+def test_plan_with_shared_sampler_is_refused(monkeypatch):
     sampler = plan_of().updates["discriminator"].sampler
     monkeypatch.setattr(private_updates, "_sampler", lambda *_: sampler)
     with pytest.raises(UsageError, match="use the same Poisson batches"):
@@ -169,7 +169,7 @@ def test_two_updates_on_one_sampler_are_refused(monkeypatch):
 @pytest.mark.parametrize(
     ("rows", "delta", "good"), [(200, 1e-5, True), (200, 1.1e-5, False), (60_000, 9e-6, False)]
 )
-def test_delta_is_bounded_by_the_rows(rows, delta, good):
+def test_plan_delta_is_bounded_by_number_of_rows(rows, delta, good):
     dataset = tiny_arrays(200)
     if rows > 200:  # more rows than pictures: the plan reads none
         dataset = dataclasses.replace(dataset, rows={"train": np.arange(rows) % 200})
@@ -183,11 +183,11 @@ def test_delta_is_bounded_by_the_rows(rows, delta, good):
 
 
 @pytest.mark.parametrize("model", ["mtl_adv", "stl"])
-def test_a_model_without_private_updates_has_no_plan(model):
+def test_plan_of_plain_model_is_none(model):
     assert plan_of(model=model) is None
 
 
-def test_people_are_bounded_within_the_training_rows_alone():
+def test_bounded_people_limits_only_training_rows():
     person = np.arange(52) % 5
     dataset = tiny_arrays(40, person=person)
     config = tiny_config(privacy={"max_images_per_person": 3})
@@ -199,12 +199,12 @@ def test_people_are_bounded_within_the_training_rows_alone():
     assert with_bounded_people(tiny_config(), dataset) is dataset
 
 
-def test_people_are_bounded_by_the_names_of_their_pictures():
+def test_bounded_people_depend_on_image_names():
     person, keys = np.arange(52) % 5, np.array([f"{number}.jpg" for number in range(52)])
     config = tiny_config(privacy={"max_images_per_person": 3})
 
     def kept(rows):
-        """Names that are kept of these training rows, numbered anew."""
+        """Returns the names of the rows that are kept."""
         dataset = tiny_arrays(len(rows), person=np.append(person[rows], np.zeros(12, int)))
         dataset = dataclasses.replace(dataset, keys=np.append(keys[rows], keys[40:]))
         return set(dataset.keys[with_bounded_people(config, dataset).rows["train"]])
@@ -213,12 +213,12 @@ def test_people_are_bounded_by_the_names_of_their_pictures():
     assert kept(others) == kept(everyone) & set(keys[others]) and len(kept(others)) == 12
 
 
-def test_people_who_are_not_known_cannot_be_bounded():
+def test_bounded_people_without_identities_are_refused():
     config = tiny_config(privacy={"max_images_per_person": 3})
     with pytest.raises(UsageError) as error:
         with_bounded_people(config, tiny_arrays(40))
     assert str(error.value) == (
-        "--max_images_per_person=3: the data does not say whose pictures these are; leave it out, "
+        "--max_images_per_person=3: the data has no identities; leave it out, "
         "or use data with identities (synthetic_faces: --private_label=identity)"
     )
     person = np.where(np.arange(52) == 7, -1, 0)
@@ -226,7 +226,7 @@ def test_people_who_are_not_known_cannot_be_bounded():
         with_bounded_people(config, tiny_arrays(40, person=person))
 
 
-def test_bounded_people_with_the_old_choice_of_rows_are_refused():
+def test_bounded_people_with_old_split_are_refused():
     data = {"dataset": "csv", "data_dir": "x", "tasks": "gender=Male", "split_version": 1}
     data["private_label"] = "hat"
     config = dataclasses.replace(
@@ -236,13 +236,13 @@ def test_bounded_people_with_the_old_choice_of_rows_are_refused():
         with_bounded_people(config, tiny_arrays(40, person=np.arange(52) % 4))
 
 
-def test_rows_without_any_private_label_are_refused_in_one_line():
+def test_plan_without_private_labels_is_refused():
     with pytest.raises(UsageError, match="no training row has one, so the discriminator") as error:
         plan_of({"noise_multiplier": 1.0}, tiny_arrays(40, unlabelled=40))
     assert "\n" not in str(error.value)
 
 
-def test_a_target_that_no_noise_can_use_says_what_is_reached_and_why():
+def test_plan_of_unreachable_target_states_reached_epsilon():
     (budget,) = plan_of({"target_epsilon": 400.0}).budgets
     plan = plan_of({"target_epsilon": 400.0})
     reached = reference_epsilon(parts(plan), DELTA)

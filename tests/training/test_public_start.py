@@ -1,4 +1,4 @@
-"""What `fit` asks of a public backbone, and which pictures it shows; nothing is trained for it."""
+"""Public backbones and logged images in `fit`, in runs without any training step."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ CLASSES = {"gender": 2}
 
 
 def public_run(folder, seed=1):
-    """As if it had been trained on drawn faces."""
+    """Makes a folder like that of a run on synthetic faces."""
     finished_run(folder, config_of(seed=seed), CLASSES, 3)
     return folder
 
@@ -25,7 +25,7 @@ def held(run_dir):
     return {name for name in ("config.json", "labels.json") if (run_dir / name).exists()}
 
 
-def test_a_run_on_rows_that_were_handed_over_is_no_public_backbone(tmp_path):
+def test_run_on_passed_rows_is_no_public_backbone(tmp_path):
     mine, private = tmp_path / "mine", tmp_path / "private"
     fit(tiny_config("mtl_adv", **NONE), tiny_arrays(), run_dir=mine)
     assert json.loads((mine / "config.json").read_text())["data"]["dataset"] == "synthetic_faces"
@@ -43,7 +43,7 @@ def test_a_run_on_rows_that_were_handed_over_is_no_public_backbone(tmp_path):
     assert held(private) == {"config.json", "labels.json"}
 
 
-def test_a_run_on_opened_data_says_which(tmp_path):
+def test_run_on_opened_data_records_its_source(tmp_path):
     config = tiny_config("mtl_adv", **NONE)
     data = dataclasses.replace(config.data, cache_dir=str(tmp_path / "cache"))
     fit(dataclasses.replace(config, data=data), run_dir=tmp_path / "run")
@@ -53,25 +53,25 @@ def test_a_run_on_opened_data_says_which(tmp_path):
 
 
 def shown(run_dir):
-    """Which pictures TensorBoard's files hold."""
+    """Returns the kinds of images in TensorBoard's files."""
     written = b"".join(path.read_bytes() for path in (run_dir / "tensorboard").glob("events*"))
     assert written
     return {tag for tag in (b"original", b"restored") if tag in written}
 
 
 @pytest.mark.parametrize("log_images", [False, True])
-def test_pictures_that_were_handed_over_are_shown_only_when_asked_for(tmp_path, log_images):
+def test_passed_images_are_logged_only_on_request(tmp_path, log_images):
     fit(tiny_config("mtl_adv", **NONE), tiny_arrays(), run_dir=tmp_path, log_images=log_images)
     assert shown(tmp_path) == ({b"original", b"restored"} if log_images else set())
 
 
-def test_a_run_goes_on_only_with_the_backbone_that_it_began_on(tmp_path):
+def test_run_resumes_only_with_its_first_backbone(tmp_path):
     backbone, run_dir = public_run(tmp_path / "backbone"), tmp_path / "run"
     weights = backbone / "models" / "encoder.weights.h5"
     began_with = weights.read_bytes()
     config = all_private_config("", backbone, **NONE)
     said = fit(config, tiny_arrays(), run_dir=run_dir).status["dp"]["public_backbone"]
-    # As a process leaves it that was killed at the very end.
+    # As a process leaves it that is killed just before the end.
     (run_dir / "training.json").unlink()
     weights.write_bytes(
         (public_run(tmp_path / "other", seed=2) / "models" / "encoder.weights.h5").read_bytes()
@@ -80,7 +80,7 @@ def test_a_run_goes_on_only_with_the_backbone_that_it_began_on(tmp_path):
         fit(config, tiny_arrays(), run_dir=run_dir)
     text = str(error.value)
     assert text.startswith(f"run folder {run_dir}: it began on {said}, but --backbone is now ")
-    assert text.endswith("put the first one back") and "\n" not in text
+    assert text.endswith("restore the first backbone") and "\n" not in text
     assert not (run_dir / "training.json").exists()
     weights.write_bytes(began_with)
     assert fit(config, tiny_arrays(), run_dir=run_dir).status["dp"]["public_backbone"] == said

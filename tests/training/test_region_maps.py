@@ -1,4 +1,4 @@
-"""Maps of what a bundle sees as sensitive: the mask's, or the discriminator's evidence."""
+"""Maps of sensitive regions: from the mask, or from the discriminator's evidence."""
 
 import dataclasses
 
@@ -37,7 +37,7 @@ def bundle_of(cell=None, fill="grey"):
 
 
 @pytest.mark.parametrize("cell", [1, 2, 4])
-def test_the_mask_s_map_is_its_probability(cell):
+def test_region_map_of_mask_is_its_probability(cell):
     bundle = bundle_of(cell)
     assert region_source(bundle) == "mask"
     heat, covered = region_maps(bundle)(IMAGES)
@@ -49,12 +49,12 @@ def test_the_mask_s_map_is_its_probability(cell):
     assert 0.02 < covered.mean() < 0.98 and covered.dtype == bool and heat.dtype == np.float32
 
 
-def test_what_the_encoder_sees():
+def test_seen_pictures_are_covered_images():
     bundle = bundle_of(2)
     covered = region_maps(bundle)(IMAGES).covered
     expected = np.where(covered[..., np.newaxis], 128, IMAGES)
     np.testing.assert_array_equal(seen_pictures(bundle.encoder, IMAGES), expected)
-    # With the mean colour instead: one colour for all that is covered in a picture.
+    # With the mean colour: one colour for all covered pixels of an image.
     bundle = bundle_of(2, "mean")
     covered, seen = region_maps(bundle)(IMAGES).covered, seen_pictures(bundle.encoder, IMAGES)
     for number in range(3):
@@ -64,14 +64,14 @@ def test_what_the_encoder_sees():
         seen_pictures(bundle_of().encoder, IMAGES)
 
 
-def test_a_mask_that_is_off_is_no_mask():
+def test_region_source_ignores_mask_that_is_off():
     bundle = bundle_of(2)
     switch_mask(bundle.encoder, on=False)
     assert region_source(bundle) == "discriminator"
     assert region_maps(bundle)(IMAGES).covered is None
 
 
-def test_the_evidence_of_a_linear_discriminator_by_hand():
+def test_evidence_of_linear_discriminator_matches_hand_calculation():
     """logits = W x: the gradient of log p_k is W_k - sum_j p_j W_j; times x, absolute, summed."""
     features, weights = RNG.normal(size=(4, 2, 3, 5)), RNG.normal(size=(30, 3))
     inputs = keras.Input((2, 3, 5))
@@ -88,7 +88,7 @@ def test_the_evidence_of_a_linear_discriminator_by_hand():
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_without_a_mask_the_map_is_the_evidence_enlarged_bilinearly():
+def test_region_map_without_mask_is_enlarged_evidence():
     bundle = bundle_of()
     assert region_source(bundle) == "discriminator"
     heat, covered = region_maps(bundle)(IMAGES)
@@ -104,11 +104,11 @@ def test_without_a_mask_the_map_is_the_evidence_enlarged_bilinearly():
     weights[np.arange(32), high] += part
     expected = np.einsum("yi,nij,xj->nyx", weights, cells, weights)
     np.testing.assert_allclose(heat, expected, rtol=1e-4, atol=1e-6)
-    # Rows do not touch each other.
+    # Rows are independent.
     np.testing.assert_allclose(region_maps(bundle)(IMAGES[1:2]).heat, heat[1:2], rtol=1e-4)
 
 
-def test_without_either_there_is_no_map():
+def test_region_map_without_mask_and_discriminator_is_refused():
     bundle = dataclasses.replace(bundle_of(), discriminator=None)
     assert region_source(bundle) is None
     with pytest.raises(ValueError, match="neither mask nor discriminator"):

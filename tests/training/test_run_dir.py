@@ -1,4 +1,4 @@
-"""Whose a run folder is, and what a start that failed leaves in it."""
+"""A run folder: its lock, its labels, and what a failed start leaves in it."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def held(run_dir):
 
 
 def stop(run_dir, error, *files, config=None):
-    """A start that ends with this error once it has written its labels and these files."""
+    """Starts a run that ends with this error after it has written its labels and these files."""
     with pytest.raises(type(error)), claim(run_dir, config or tiny_config()) as folder:
         write_labels(folder, LABELS)
         for name in files:
@@ -59,7 +59,7 @@ def test_claim_start_that_fails_keeps_what_was_there(tmp_path, error):
     before = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
     stop(tmp_path, error, "tensorboard/events")
     after = {path: path.is_file() and path.read_text() for path in tmp_path.rglob("*")}
-    # In a folder of the user's nothing is removed, not even what was added to it.
+    # In the user's own folder nothing is removed, not even new files.
     assert after == before | {tmp_path / "tensorboard" / "events": ""}
 
 
@@ -92,7 +92,7 @@ with t.claim(sys.argv[1], t.tiny_config()) as folder:
 
 
 def kill(run_dir):
-    """A start that is killed as soon as it has written its labels."""
+    """Starts a run that is killed after it has written its labels."""
     done = subprocess.run([sys.executable, "-c", KILLED, str(run_dir)], capture_output=True)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert held(run_dir) > KEPT
@@ -111,7 +111,7 @@ def test_claim_after_a_killed_start_accepts_another_command(tmp_path, repo_root,
     assert saved["train"]["model"] == "mtl_dp"
     kill_again = tmp_path / "second"
     kill(kill_again)
-    # Written by the user since: it is theirs.
+    # The user has changed it: it stays.
     config = json.loads((kill_again / "config.json").read_text())
     config["train"]["seed"] = 77
     (kill_again / "config.json").write_text(json.dumps(config))
@@ -187,7 +187,7 @@ def test_labels_say_where_the_rows_are_from(tmp_path):
 
 
 def begun(folder, dataset, **data):
-    """The labels of a run that begins, or goes on, on this data."""
+    """Returns the labels of a run that begins or resumes on this data."""
     config = tiny_config()
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
     found = dataclasses.replace(LABELS, data_fingerprint=_fingerprint(folder, config, dataset))
@@ -195,14 +195,14 @@ def begun(folder, dataset, **data):
     return read_labels(folder).data_fingerprint
 
 
-def test_a_run_goes_on_with_the_same_data_alone(tmp_path):
+def test_run_resumes_only_with_same_data(tmp_path):
     run, here, there = (tmp_path / name for name in ("run", "here", "there"))
     run.mkdir()
     dataset = tiny_arrays(20, cache_dir=str(here))
     recorded = begun(run, dataset)
     assert recorded == dataset.fingerprint and dataset.digest not in recorded
     assert begun(run, dataset) == recorded
-    # From another cache folder it takes the secret of the first.
+    # With another cache folder, the secret of the first one is needed.
     moved = tiny_arrays(20, cache_dir=str(there))
     with pytest.raises(RunError, match=r"cannot tell if the data has changed.*fingerprint.key"):
         begun(run, moved, cache_dir=str(there))
@@ -211,7 +211,7 @@ def test_a_run_goes_on_with_the_same_data_alone(tmp_path):
         begun(run, tiny_arrays(21, cache_dir=str(here)))
 
 
-def test_a_run_that_recorded_the_plain_digest_goes_on(tmp_path):
+def test_run_with_plain_digest_resumes(tmp_path):
     dataset = tiny_arrays(20, cache_dir=str(tmp_path / "cache"))
     write_labels(tmp_path, dataclasses.replace(LABELS, data_fingerprint=dataset.digest))
     assert begun(tmp_path, dataset) == dataset.digest
@@ -219,19 +219,19 @@ def test_a_run_that_recorded_the_plain_digest_goes_on(tmp_path):
         begun(tmp_path, tiny_arrays(21, cache_dir=str(tmp_path / "cache")))
 
 
-def test_a_run_that_does_not_know_its_data_is_taken_at_its_word(tmp_path):
+def test_run_without_recorded_data_resumes(tmp_path):
     write_labels(tmp_path, dataclasses.replace(LABELS, data_fingerprint=""))
     assert begun(tmp_path, tiny_arrays(21, cache_dir=str(tmp_path / "cache"))) == ""
 
 
-def test_a_run_whose_rows_were_chosen_otherwise_names_the_flag_to_go_on(tmp_path):
+def test_run_with_other_split_version_names_flag(tmp_path):
     def config(version):
         data = DataConfig(dataset="csv", data_dir="x", tasks="mood=mood", split_version=version)
         model = dataclasses.replace(tiny_config("stl").train, model="stl")
         return dataclasses.replace(tiny_config("stl"), data=data, train=model)
 
     stop(tmp_path, RunError("interrupted"), "checkpoints/index", config=config(1))
-    words = "--split_version=1; add that flag to go on with it"
+    words = "--split_version=1; add that flag to resume it"
     with pytest.raises(UsageError, match=words), claim(tmp_path, config(2)):
         pass
     with claim(tmp_path, config(1)):

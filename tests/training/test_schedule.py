@@ -20,12 +20,12 @@ def betas(loss, epochs, accuracies):
     return seen
 
 
-def test_beta_follows_the_papers_schedule_where_privacy_holds():
+def test_beta_follows_papers_schedule():
     seen = betas(LossConfig(), 20, [0.1] * 20)
     assert seen == [0.1] * 10 + [0.3] * 10
 
 
-def test_beta_rises_at_each_failed_check_up_to_its_bound():
+def test_beta_rises_at_failed_checks_up_to_bound():
     seen = betas(LossConfig(), 60, [0.6] * 60)
     # Checks after epochs 10, 20, ... add 0.1 each; after epoch 30 beta is at least 0.3 as well.
     assert seen[9] == 0.1
@@ -35,7 +35,7 @@ def test_beta_rises_at_each_failed_check_up_to_its_bound():
     assert seen[40] == seen[59] == pytest.approx(0.5)
 
 
-def test_the_check_fails_from_the_bound_on_and_holds_just_below():
+def test_beta_check_fails_from_bound_on():
     loss = LossConfig()
     assert schedule.next_beta(loss, 0.3, 10, 100, 0.6) == pytest.approx(0.4)
     assert schedule.next_beta(loss, 0.3, 10, 100, 0.5999) == 0.3
@@ -43,43 +43,43 @@ def test_the_check_fails_from_the_bound_on_and_holds_just_below():
     assert schedule.next_beta(loss, 0.3, 10, 100, None) == 0.3
 
 
-def test_beta_is_never_lowered_by_the_switch():
+def test_beta_switch_never_lowers_beta():
     assert schedule.next_beta(LossConfig(), 0.5, 10, 20, 0.0) == 0.5
 
 
-def test_a_game_that_is_off_is_never_switched_on():
-    """With beta and beta_late at 0 no failed check raises it, whatever beta_step and beta_max."""
+def test_beta_of_zero_stays_zero():
+    """With beta and beta_late at 0 no failed check raises beta."""
     off = LossConfig(beta=0.0, beta_late=0.0)
     assert betas(off, 60, [1.0] * 60) == [0.0] * 60
-    # A late game of its own is a game.
+    # A game that starts late is a game.
     late = betas(LossConfig(beta=0.0), 20, [0.1] * 20)
     assert late == [0.0] * 10 + [0.3] * 10
 
 
-def test_beta_grows_in_a_straight_line_over_the_first_epochs():
+def test_beta_warmup_is_linear():
     """Two epochs of four steps each, by hand: 0, 1/8, ..., 7/8, then all of it."""
     found = [schedule.warmed_beta(0.4, e + s / 4, 2.0) for e in range(3) for s in range(4)]
     assert found == pytest.approx([0.4 * min(1, n / 8) for n in range(12)])
     assert found[0] == 0 and found[4] == pytest.approx(0.2) and found[8:] == [0.4] * 4
-    # Half an epoch, and none: where it starts.
+    # Half an epoch, and none at all.
     assert schedule.warmed_beta(0.4, 0.25, 0.5) == pytest.approx(0.2)
     assert schedule.warmed_beta(0.4, 0.0, 0.0) == 0.4
 
 
-def test_checks_are_due_every_so_many_epochs_and_at_the_end():
+def test_checks_are_due_by_interval_and_after_last_epoch():
     due = [e for e in range(1, 11) if schedule.check_due(4, e, last=e == 10)]
     assert due == [4, 8, 10]
     assert [e for e in range(1, 11) if schedule.check_due(0, e, last=e == 10)] == [10]
 
 
-def test_only_adversarial_models_have_a_beta():
+def test_initial_beta_is_zero_without_game():
     assert schedule.initial_beta(config(model="mtl_adv")) == 0.1
     assert schedule.initial_beta(config(model="mtl_adv_dp")) == 0.1
     assert schedule.initial_beta(config(model="mtl_dp")) == 0.0
     assert schedule.initial_beta(config(model="stl")) == 0.0
 
 
-def test_the_single_task_model_has_no_discriminator_and_no_restorer():
+def test_single_task_model_has_no_discriminator_phase():
     assert list(schedule.phase_epochs(config(model="stl"))) == ["business", "adversarial"]
     phases = ["business", "discriminator", "restorer", "adversarial"]
     assert list(schedule.phase_epochs(config(model="mtl_dp"))) == phases
@@ -97,7 +97,7 @@ def test_the_single_task_model_has_no_discriminator_and_no_restorer():
         ("restorer", {"psnr_db": 29.9}, "not_met"),
     ],
 )
-def test_gates_at_their_boundaries(phase, metrics, status):
+def test_gate_at_threshold_is_met(phase, metrics, status):
     assert schedule.gate(config(), phase, metrics, TASKS)["status"] == status
 
 
@@ -113,7 +113,7 @@ def test_gate_of_zero_is_off_only_where_it_ends_nothing():
     assert status(gate_discriminator=0.2, early_gates=False) == "not_met"
 
 
-def test_a_phase_without_a_gate_says_so():
+def test_gate_of_phase_without_one_is_none():
     assert schedule.gate(config(), "adversarial", {}, TASKS) is None
     assert (
         schedule.gate(config(gate_business=""), "business", {"gender_accuracy": 1.0}, TASKS) is None
@@ -130,11 +130,11 @@ GOOD = {
 }
 
 
-def test_the_stop_rule_is_met_when_every_part_is():
+def test_stop_rule_is_met_if_every_part_is():
     assert schedule.stop_rule(config(), [GOOD] * 6, TASKS)["met"]
 
 
-def test_the_stop_rule_waits_for_steady_accuracies():
+def test_stop_rule_waits_for_steady_accuracies():
     result = schedule.stop_rule(config(), [GOOD] * 5, TASKS)
     assert not result["met"]
     assert result["parts"]["gender_change"]["status"] == "not_evaluated"
@@ -154,7 +154,7 @@ def test_the_stop_rule_waits_for_steady_accuracies():
         ("membership_success_rate", 0.101, "membership"),
     ],
 )
-def test_each_part_of_the_stop_rule_can_hold_it_back(name, value, part):
+def test_stop_rule_with_one_unmet_part_is_not_met(name, value, part):
     result = schedule.stop_rule(config(), [GOOD] * 5 + [GOOD | {name: value}], TASKS)
     assert not result["met"]
     assert result["parts"][part]["status"] == "not_met"
@@ -164,20 +164,20 @@ def far(*history):
     return schedule.shortfall(schedule.stop_rule(config(), history, TASKS))
 
 
-def test_how_far_a_rule_is_from_met():
+def test_shortfall_matches_hand_calculation():
     assert far(*[GOOD] * 6) == (0, 0.0, 0.15)
     leaky = GOOD | {PROBE: 0.3}
     blurred = GOOD | {"psnr_db": 16.0, "gender_accuracy": 0.76}
     assert far(leaky) == (1, pytest.approx(1.0), 0.3)
     assert far(blurred) == (2, pytest.approx(0.5 + 0.2), 0.15)
-    # Fewer parts unmet go first, whatever they miss; then what they miss; then the attacker.
+    # First the number of unmet parts, then their distances, then the attacker's accuracy.
     assert far(GOOD) < far(leaky) < far(leaky | {PROBE: 0.31}) < far(blurred)
     assert far(GOOD | {PROBE: 0.1}) < far(GOOD)
 
 
-def test_an_epoch_is_as_good_before_accuracies_can_be_steady_as_after():
+def test_shortfall_ignores_changes_over_epochs():
     assert far(GOOD) == far(*[GOOD] * 6)
-    # Nor does it count that they are not steady.
+    # Unsteady accuracies do not count either.
     course = [GOOD | {"gender_accuracy": 0.97}, *[GOOD] * 5]
     rule = schedule.stop_rule(config(), course, TASKS)
     assert rule["parts"]["gender_change"]["status"] == "not_met"
@@ -186,14 +186,14 @@ def test_an_epoch_is_as_good_before_accuracies_can_be_steady_as_after():
     assert far(GOOD) < far(*[GOOD] * 3, *[worse] * 6)
 
 
-def test_a_collapsed_encoder_does_not_beat_a_near_miss():
+def test_shortfall_of_collapsed_encoder_exceeds_near_miss():
     near = GOOD | {"gender_accuracy": 0.94, "psnr_db": 31.0}
     collapsed = GOOD | {"gender_accuracy": 0.5, "psnr_db": 14.0, PROBE: 0.125}
     assert far(near)[0] == far(collapsed)[0] == 2
     assert far(near) < far(collapsed)
 
 
-def test_what_was_not_measured_says_nothing_of_an_epoch():
+def test_shortfall_ignores_missing_figures():
     without = {k: v for k, v in GOOD.items() if k != PROBE}
     assert far(without) == (0, 0.0, 1.0)
     bound = config(stop_membership=0.0)
@@ -201,7 +201,7 @@ def test_what_was_not_measured_says_nothing_of_an_epoch():
     assert schedule.shortfall(rule) == (1, 0.10, 0.15)
 
 
-def test_attacks_that_were_not_run_are_named_and_never_passed():
+def test_stop_rule_without_attacks_is_not_evaluated():
     history = [{k: v for k, v in GOOD.items() if "probe" not in k and "membership" not in k}] * 6
     result = schedule.stop_rule(config(), history, TASKS)
     assert not result["met"]
@@ -209,7 +209,7 @@ def test_attacks_that_were_not_run_are_named_and_never_passed():
     assert result["parts"]["membership"]["status"] == "not_evaluated"
 
 
-def test_the_in_loop_discriminator_is_not_taken_for_a_fresh_probe():
+def test_stop_rule_ignores_in_loop_discriminator():
     history = [GOOD | {"privacy_balanced_accuracy": 0.0}] * 6
     history = [{k: v for k, v in e.items() if k != PROBE} for e in history]
     assert (
@@ -218,7 +218,7 @@ def test_the_in_loop_discriminator_is_not_taken_for_a_fresh_probe():
     )
 
 
-def test_the_bound_applies_to_the_end_of_the_interval_and_not_to_the_figure():
+def test_stop_rule_reads_upper_end_of_interval():
     epoch = {k: v for k, v in GOOD.items() if k != PROBE} | {"fresh_probe_balanced_accuracy": 0.13}
     parts = [
         schedule.stop_rule(config(), [epoch | upper], TASKS)["parts"]["privacy"]
@@ -228,13 +228,13 @@ def test_the_bound_applies_to_the_end_of_the_interval_and_not_to_the_figure():
     assert [part["value"] for part in parts] == [0.149, 0.16, None]
 
 
-def test_configurations_are_not_changed():
+def test_stop_rule_leaves_configuration():
     before = dataclasses.asdict(config())
     schedule.stop_rule(config(), [GOOD], TASKS)
     assert dataclasses.asdict(config()) == before
 
 
-def test_a_network_is_asked_for_its_own_tasks_only():
+def test_stop_rule_and_gate_ignore_other_tasks():
     steady = [{"age_accuracy": 0.8}] * 6
     result = schedule.stop_rule(config(model="stl"), steady, ("age",))
     assert set(result["parts"]) == {"age_accuracy", "age_change"}
@@ -242,11 +242,11 @@ def test_a_network_is_asked_for_its_own_tasks_only():
     assert schedule.gate(config(), "business", {"age_accuracy": 1.0}, ("age",)) is None
 
 
-def test_a_rule_without_any_part_is_not_met():
+def test_stop_rule_without_parts_is_not_met():
     result = schedule.stop_rule(config(model="stl", stop_business=""), [], ("age",))
     assert result == {"met": False, "parts": {}}
 
 
-def test_a_switch_at_nothing_holds_from_the_first_epoch():
+def test_beta_switch_at_zero_applies_from_first_epoch():
     late = Config(train=TrainConfig(), loss=LossConfig(beta_switch=0.0))
     assert schedule.initial_beta(late) == 0.3

@@ -1,4 +1,4 @@
-"""The joint update against the gradients of its parts, taken one at a time."""
+"""Updates of the networks against gradients taken with TensorFlow, one loss at a time."""
 
 import dataclasses
 
@@ -9,11 +9,14 @@ import tensorflow as tf
 
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.data.preprocess import to_float
+from tf_mtl_privacy.models import losses
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.heads import build_discriminator
 from tf_mtl_privacy.privacy.optimizer import DPAdam
-from tf_mtl_privacy.training import losses, steps
+from tf_mtl_privacy.training import steps
+from tf_mtl_privacy.training.batches import as_tensors
 from tf_mtl_privacy.training.perceptual import PerceptualLoss
+from tf_mtl_privacy.training.steps import scale_gradient
 from tf_mtl_privacy.types import Batch
 
 TASKS = {"gender": 2, "age": 4}
@@ -21,7 +24,7 @@ BETA = 0.3
 
 
 class Recorder:
-    """An optimizer that keeps the gradients it is given."""
+    """An optimizer that records its gradients."""
 
     def build(self, variables):
         self.gradients = [tf.Variable(tf.zeros(v.shape)) for v in variables]
@@ -64,10 +67,10 @@ def gradient_of(bundle, model, loss):
 
 
 @pytest.mark.parametrize("objective", ["confusion", "paper"])
-def test_each_network_gets_the_gradient_that_the_paper_says(bundle, objective):
+def test_joint_step_gives_each_network_the_papers_gradient(bundle, objective):
     config = dataclasses.replace(tiny_config().loss, objective=objective)
     data, recorder = batch(), Recorder()
-    joint(bundle, config, recorder)(steps.as_tensors(data), tf.constant(BETA))
+    joint(bundle, config, recorder)(as_tensors(data), tf.constant(BETA))
     kept = [np.array(g) for g in recorder.gradients]
 
     image = to_float(tf.constant(data.image))
@@ -96,8 +99,8 @@ def test_each_network_gets_the_gradient_that_the_paper_says(bundle, objective):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
-def test_without_play_the_encoder_does_not_feel_the_discriminator(bundle):
-    config, data = tiny_config().loss, steps.as_tensors(batch())
+def test_joint_step_without_game_ignores_discriminator(bundle):
+    config, data = tiny_config().loss, as_tensors(batch())
     kept = []
     for play, beta in ((False, 5.0), (True, 0.0)):
         recorder = Recorder()
@@ -107,7 +110,7 @@ def test_without_play_the_encoder_does_not_feel_the_discriminator(bundle):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
-def test_padding_adds_nothing_to_any_gradient_or_figure(bundle):
+def test_joint_step_ignores_padding(bundle):
     config = tiny_config().loss
     whole = batch(real=4)
     cut = Batch(
@@ -119,7 +122,7 @@ def test_padding_adds_nothing_to_any_gradient_or_figure(bundle):
     found = []
     for data in (whole, cut):
         recorder = Recorder()
-        metrics = joint(bundle, config, recorder)(steps.as_tensors(data), tf.constant(BETA))
+        metrics = joint(bundle, config, recorder)(as_tensors(data), tf.constant(BETA))
         found.append(([np.array(g) for g in recorder.gradients], metrics))
     for ours, theirs in zip(found[0][0], found[1][0], strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
@@ -127,8 +130,8 @@ def test_padding_adds_nothing_to_any_gradient_or_figure(bundle):
         assert float(value) == pytest.approx(float(found[1][1][name]), abs=1e-6)
 
 
-def test_the_discriminator_is_fixed_in_the_joint_update_and_moves_in_its_own(bundle):
-    config, data = tiny_config().loss, steps.as_tensors(batch())
+def test_joint_step_updates_discriminator_only_by_its_own_update(bundle):
+    config, data = tiny_config().loss, as_tensors(batch())
     before = [np.array(v) for v in bundle.discriminator.trainable_variables]
     joint(bundle, config, Recorder())(data, tf.constant(BETA))
     for old, variable in zip(before, bundle.discriminator.trainable_variables, strict=True):
@@ -146,7 +149,7 @@ def test_the_discriminator_is_fixed_in_the_joint_update_and_moves_in_its_own(bun
         np.testing.assert_array_equal(old, np.array(variable))
 
 
-def test_one_row_never_moves_another_rows_features_or_loss(bundle):
+def test_joint_step_keeps_rows_independent(bundle):
     data = batch()
     image = data.image.copy()
     image[3] = 255 - image[3]
@@ -158,22 +161,22 @@ def test_one_row_never_moves_another_rows_features_or_loss(bundle):
         assert not np.allclose(np.array(first)[3], np.array(second)[3])
 
 
-def test_rows_without_a_private_label_add_no_privacy_loss(bundle):
+def test_joint_step_ignores_rows_without_private_label(bundle):
     config = dataclasses.replace(tiny_config().loss, objective="paper")
     data = batch()
     unknown = data._replace(private=np.full(6, -1, np.int32))
-    metrics = joint(bundle, config, Recorder())(steps.as_tensors(unknown), tf.constant(BETA))
+    metrics = joint(bundle, config, Recorder())(as_tensors(unknown), tf.constant(BETA))
     assert float(metrics["adversarial_objective"]) == 0.0
 
 
 @pytest.mark.parametrize("objective", ["confusion", "entropy"])
-def test_an_objective_without_labels_is_the_same_whatever_they_are(bundle, objective):
+def test_label_free_objective_is_independent_of_labels(bundle, objective):
     config = dataclasses.replace(tiny_config().loss, objective=objective)
     data, found = batch(real=5), []
     for private in (data.private, np.full(6, -1, np.int32), np.zeros(6, np.int32)):
         recorder = Recorder()
         metrics = joint(bundle, config, recorder)(
-            steps.as_tensors(data._replace(private=private)), tf.constant(BETA)
+            as_tensors(data._replace(private=private)), tf.constant(BETA)
         )
         found.append(([np.array(g) for g in recorder.gradients], metrics))
     for gradients, metrics in found[1:]:
@@ -182,8 +185,8 @@ def test_an_objective_without_labels_is_the_same_whatever_they_are(bundle, objec
         assert metrics["adversarial_objective"] == found[0][1]["adversarial_objective"]
 
 
-def test_against_several_discriminators_the_objective_is_the_mean_over_them(bundle):
-    config, data = tiny_config().loss, steps.as_tensors(batch())
+def test_objective_against_several_discriminators_is_their_mean(bundle):
+    config, data = tiny_config().loss, as_tensors(batch())
     model = tiny_config().model
     others = [
         build_discriminator(
@@ -210,7 +213,7 @@ def test_against_several_discriminators_the_objective_is_the_mean_over_them(bund
         np.testing.assert_allclose(kept, np.mean(parts, axis=0), atol=1e-6)
 
 
-def test_the_private_update_is_taken_on_features_without_a_way_back(bundle):
+def test_private_discriminator_update_has_no_gradient_to_encoder(bundle):
     optimizer = DPAdam(
         bundle.discriminator,
         learning_rate=0.01,
@@ -223,3 +226,26 @@ def test_the_private_update_is_taken_on_features_without_a_way_back(bundle):
     with tf.GradientTape() as tape:
         loss = update(features, labels, tf.ones(6, tf.bool))
     assert tape.gradient(loss, features) is None
+
+
+@pytest.mark.parametrize("scale", [0.0, 0.3, 1.0, -2.0])
+def test_scale_gradient_is_identity_forward_and_scaled_backward(scale):
+    x = tf.constant([1.0, -2.0, 3.0])
+    with tf.GradientTape() as tape:
+        tape.watch(x)
+        y = scale_gradient(x, scale)
+        loss = tf.reduce_sum(y**2)
+    assert tf.reduce_all(y == x)
+    # d/dx sum x^2 = 2x, times the scale.
+    assert tape.gradient(loss, x).numpy() == pytest.approx([2 * scale, -4 * scale, 6 * scale])
+
+
+def test_scale_gradient_takes_tensor_inside_function():
+    @tf.function
+    def gradient(x, scale):
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            loss = tf.reduce_sum(scale_gradient(x, scale))
+        return tape.gradient(loss, x)
+
+    assert gradient(tf.zeros(2), tf.constant(0.25)).numpy() == pytest.approx([0.25, 0.25])

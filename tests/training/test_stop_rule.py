@@ -1,4 +1,4 @@
-"""The stop rule in a run, with the attackers that `train` sends: it ends the joint phase."""
+"""The stop rule in a run, with the attackers of `train`: it ends the joint phase."""
 
 import dataclasses
 import json
@@ -14,12 +14,12 @@ from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.trainer import shown_figures
 
-# The attacker that is no network: it takes no time.
+# The only attacker that is no network, because it is fast.
 QUICK = dataclasses.replace(
     CHECK, rows=96, validation_rows=40, dimensions=16, features=("logistic_whitened",)
 )
 FIGURES = {"fresh_probe_balanced_accuracy", "fresh_probe_upper", "membership_success_rate"}
-# Bounds that any networks meet, from the second epoch on.
+# Bounds that all networks meet from the second epoch on.
 EASY = {
     "stop_business": "gender=0.01",
     "stop_change": 1.0,
@@ -37,11 +37,6 @@ def config_of(cache, game=(), **train):
     return dataclasses.replace(config, data=data, game=GameConfig(**dict(game)))
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory):
-    return tmp_path_factory.mktemp("cache")
-
-
 def joint(run_dir):
     lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
     return [line for line in lines if line["phase"] == "adversarial"]
@@ -53,7 +48,7 @@ def trained(run_dir, cache, **train):
 
 
 @pytest.mark.usefixtures("untraced")
-def test_a_run_ends_when_every_part_is_met(tmp_path, cache):
+def test_run_stops_if_every_part_is_met(tmp_path, cache):
     run = trained(tmp_path, cache)
     rule = run.status["stop_rule"]
     assert rule["met"] and {part["status"] for part in rule["parts"].values()} == {"met"}
@@ -72,7 +67,7 @@ def test_a_run_ends_when_every_part_is_met(tmp_path, cache):
 @pytest.mark.parametrize(
     ("part", "bound"), [("privacy", {"stop_privacy": 0.0}), ("psnr_db", {"stop_psnr": 90.0})]
 )
-def test_a_run_goes_on_where_one_part_is_missed(tmp_path, cache, part, bound):
+def test_run_continues_if_one_part_is_missed(tmp_path, cache, part, bound):
     run = trained(tmp_path, cache, **bound)
     parts = run.status["stop_rule"]["parts"]
     assert {name for name, p in parts.items() if p["status"] != "met"} == {part}
@@ -80,7 +75,7 @@ def test_a_run_goes_on_where_one_part_is_missed(tmp_path, cache, part, bound):
 
 
 @pytest.mark.usefixtures("untraced")
-def test_membership_alone_holds_a_run(tmp_path, cache, monkeypatch):
+def test_run_continues_if_membership_is_missed(tmp_path, cache, monkeypatch):
     place = "tf_mtl_privacy.evaluation.probes.check.success_rate"
     monkeypatch.setattr(place, lambda *arguments: 0.3)
     run = trained(tmp_path, cache, stop_membership=0.25)
@@ -90,8 +85,8 @@ def test_membership_alone_holds_a_run(tmp_path, cache, monkeypatch):
 
 
 @pytest.mark.usefixtures("untraced")
-def test_with_everything_private_no_training_row_is_read_without_noise(cache):
-    """The attackers' rows are drawn for them; membership can be told from training rows only."""
+def test_check_of_fully_private_run_reads_no_training_row(cache):
+    """Attackers learn from faces drawn for them; only membership inference needs training rows."""
     config = config_of(cache)
     dataset = open_dataset(config.data)
     classes = {task: len(names) for task, names in dataset.task_classes.items()}
@@ -117,13 +112,13 @@ def test_with_everything_private_no_training_row_is_read_without_noise(cache):
     found = fresh_check(private, QUICK)(bundle, watched)
     assert set(found) == FIGURES - {"membership_success_rate"}
     assert read and not np.isin(np.concatenate(read), dataset.rows["train"]).any()
-    # The watch sees what is read: else it is.
+    # The control: the watch sees rows that are read.
     read.clear()
     assert set(fresh_check(config, QUICK)(bundle, watched)) == FIGURES
     assert np.isin(np.concatenate(read), dataset.rows["train"]).any()
 
 
-def test_the_line_of_an_epoch_says_both():
+def test_epoch_line_shows_attacker_and_membership():
     figures = {
         "fresh_probe_balanced_accuracy": 0.131,
         "fresh_probe_upper": 0.152,

@@ -1,4 +1,4 @@
-"""Whitening of what discriminators see: the figures, whose rows they are of, and when."""
+"""Whitening of discriminators: its statistics, its rows, and when it is set."""
 
 import dataclasses
 
@@ -10,13 +10,13 @@ from tests.training.test_game_fit import phases_of
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import Config, ModelConfig, PrivacyConfig
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.models.discriminator import whitening_of
-from tf_mtl_privacy.training.whitening import fit_whitening
+from tf_mtl_privacy.models.heads import whitening_of
+from tf_mtl_privacy.training.discriminators import fit_whitening
 
 pytestmark = pytest.mark.usefixtures("untraced")
 
 
-def test_whitened_cells_have_the_identity_as_covariance():
+def test_whitened_cells_have_identity_covariance():
     rng = np.random.default_rng(0)
     mixing = rng.normal(size=(5, 5))
     features = (rng.normal(size=(50, 8, 8, 5)) @ mixing + 3).astype(np.float32)
@@ -28,11 +28,11 @@ def test_whitened_cells_have_the_identity_as_covariance():
     expected = variances / (variances + 1e-3 * variances.mean())
     found = np.linalg.eigvalsh(np.cov(white.T))
     np.testing.assert_allclose(found, np.sort(expected), rtol=1e-3)
-    # Of all whitenings the symmetric one.
+    # The symmetric one of all whitenings.
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-5)
 
 
-def test_a_small_direction_beside_a_large_one_is_brought_up():
+def test_whitening_enlarges_small_directions():
     rng = np.random.default_rng(0)
     features = (rng.normal(size=(50, 4, 4, 2)) * [1.0, 0.1]).astype(np.float32)
     mean, matrix = fit_whitening(features)
@@ -40,7 +40,7 @@ def test_a_small_direction_beside_a_large_one_is_brought_up():
     assert large == pytest.approx(1, abs=0.01) and small == pytest.approx(0.975, abs=0.01)
 
 
-def test_features_that_do_not_vary_stay_finite():
+def test_whitening_of_constant_features_stays_finite():
     mean, matrix = fit_whitening(np.full((3, 2, 2, 4), 7.0))
     np.testing.assert_array_equal(mean, 7)
     assert np.isfinite(matrix).all()
@@ -50,7 +50,7 @@ def test_features_that_do_not_vary_stay_finite():
     ("features", "message"),
     [(np.zeros((1, 1, 1, 3)), "two cells"), (np.full((2, 2, 2, 3), np.nan), "finite")],
 )
-def test_what_cannot_be_fitted_is_refused(features, message):
+def test_whitening_of_invalid_features_is_refused(features, message):
     with pytest.raises(ValueError, match=message):
         fit_whitening(features)
 
@@ -65,7 +65,7 @@ def whitening(config):
 
 
 def of_validation_rows(phases):
-    """Mean and covariance of the features' cells, by NumPy."""
+    """Computes mean and covariance of the features' cells with NumPy."""
     dataset = tiny_arrays()
     images = dataset.batch(dataset.rows["validation"]).image.astype(np.float32) / 255.0
     cells = np.array(phases._bundle.encoder(images, training=False))
@@ -73,7 +73,7 @@ def of_validation_rows(phases):
 
 
 @pytest.mark.parametrize("model", ["mtl_adv", "mtl_adv_dp"])
-def test_it_is_set_by_validation_rows_before_pretraining_and_at_a_new_start(tmp_path, model):
+def test_whitening_is_set_from_validation_rows(tmp_path, model):
     config = whitened_config(model, discriminators=2, discriminator_restart_epochs=1)
     phases, _ = phases_of(config, tmp_path)
     members = phases._discriminators.members
@@ -89,18 +89,18 @@ def test_it_is_set_by_validation_rows_before_pretraining_and_at_a_new_start(tmp_
     anew = of_validation_rows(phases)
     assert np.abs(anew[1] - first[1]).max() > 1e-3
     np.testing.assert_allclose(whitening_of(members[0]).get_weights()[1], anew[1], atol=1e-3)
-    # It moves with a new start only: the other discriminator learned from what it saw.
+    # A restart changes only the restarted discriminator's whitening.
     np.testing.assert_allclose(whitening_of(members[1]).get_weights()[1], first[1], atol=1e-4)
 
 
-def test_it_is_refused_where_it_would_never_be_set():
+def test_whitening_without_pretraining_is_refused():
     with pytest.raises(UsageError, match="there is none with --discriminator_epochs=0"):
         whitening(tiny_config("mtl_adv", discriminator_epochs=0))
     # A model without a discriminator may share the flagfile.
     assert whitening(tiny_config("stl", discriminator_epochs=0)).model.discriminator_whitening
 
 
-def test_it_is_refused_where_validation_rows_would_be_released_without_noise():
+def test_whitening_in_fully_private_run_is_refused():
     model = ModelConfig(backbone="a run", discriminator_whitening=True)
     with pytest.raises(UsageError, match="figures of validation rows into released weights"):
         Config(model=model, privacy=PrivacyConfig(dp_scope="all"))

@@ -1,4 +1,4 @@
-"""A configuration that trains in seconds, and a process that dies where a test wants it to."""
+"""A configuration that trains in seconds, and a process that dies at a given point."""
 
 import dataclasses
 import json
@@ -19,6 +19,7 @@ from tf_mtl_privacy.config import (
     TrainConfig,
 )
 from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.privacy.keys import key_for_tests
 
 EPOCHS = ("business_epochs", "discriminator_epochs", "restorer_epochs", "adversarial_epochs")
 
@@ -66,20 +67,32 @@ def tiny_arrays(rows=40, unlabelled=0, store=None, **columns) -> Dataset:
     return dataset if store is None else dataclasses.replace(dataset, store=store(dataset.store))
 
 
+def new_run(config, dataset, folder, *, key=3, phase="", beta=None):
+    """The context of a run on one task, as `fit` makes it; no step of it is taken."""
+    from tf_mtl_privacy.training import context
+
+    run = context.new_run(config, dataset, folder, ("gender",), key_for_tests(key))
+    run.state.phase = phase or run.state.phase
+    run.state.beta = run.state.beta if beta is None else beta
+    return run
+
+
 def train_in_process(
-    run_dir, cache_dir, model, death="", *, timeout=300, test_key=None, untraced=False, **options
+    run_dir, cache_dir, model, death="", *, timeout=600, test_key=None, backbone="", **options
 ):
     """Trains `tiny_config(model, **options)` in a process of its own, which may kill itself.
 
     `death` says where (SIGKILL), in updates of all phases: "step:17" right after the 17th, before
-    it is booked or saved; "saved:17" with the checkpoint that holds 17, before the ledger is
-    settled; "reserved:NAME:8" once 8 updates of that name are reserved; "closing" where the cached
-    features would be deleted. For each step that ran, a line with its phase is added to
-    `run_dir`.ran. `untraced` as in conftest.py. Returns the exit code.
+    it is counted or saved; "between:17" before the last update of the 17th step, after the others;
+    "saved:17" with the checkpoint that holds 17, before the ledger is settled; "reserved:NAME:8"
+    once 8 updates of that name are reserved; "closing" where the cached features would be deleted.
+    For each step that ran, a line with its phase is added to `run_dir`.ran. With `backbone`, a run
+    folder, the configuration is `tiny_private.all_private_config`. `untraced=True` as in
+    conftest.py. Returns the exit code.
     """
-    job = {"model": model, "death": death, "test_key": test_key, "options": options}
-    job["untraced"] = untraced
-    arguments = run_dir, cache_dir, json.dumps(job)
+    job = {"model": model, "death": death, "test_key": test_key, "backbone": str(backbone)}
+    job["untraced"] = options.pop("untraced", False)
+    arguments = run_dir, cache_dir, json.dumps(job | {"options": options})
     done = forks.run_module("tests.training.tiny", *arguments, cwd=os.getcwd(), timeout=timeout)
     if done.returncode not in (0, -signal.SIGKILL):
         raise AssertionError(done.stderr[-2000:])
@@ -91,19 +104,21 @@ def _die(*_):
 
 
 def _arm(ran, death):
-    """Replaces what a death hangs on by something that dies there; counts the steps."""
+    """Replaces the functions that a death hangs on by some that die there; counts the steps."""
     from tf_mtl_privacy.privacy.ledger import Ledger
+    from tf_mtl_privacy.training.batches import FeatureCache
     from tf_mtl_privacy.training.checkpoints import Checkpoints, TrainingState
-    from tf_mtl_privacy.training.phase import FeatureCache
+    from tf_mtl_privacy.training.phases import PrivatePhases
 
     kind, _, where = death.partition(":")
-    book, save, reserve = TrainingState.count_step, Checkpoints.save, Ledger.reserve
+    count, save, reserve = TrainingState.count_step, Checkpoints.save, Ledger.reserve
+    make_steps = PrivatePhases._make_steps
 
     def count_step(self, *args):
         os.write(ran, f"{self.phase}\n".encode())
         if kind == "step" and self.total_steps + 1 == int(where):
             _die()
-        book(self, *args)
+        count(self, *args)
 
     def saving(self, record):
         save(self, record)
@@ -115,22 +130,44 @@ def _arm(ran, death):
         if kind == "reserved" and where == f"{phase}:{self.covered(phase)}":
             _die()
 
+    def dying_steps(self):
+        last = "adversarial_restorer"
+
+        def dying(name, step):
+            def take(features, batch):
+                alone = not name.startswith("adversarial") or name == last
+                if alone and self._run.state.total_steps + 1 == int(where):
+                    if name != last:
+                        step(features, batch)
+                    _die()
+                return step(features, batch)
+
+            return take
+
+        return {name: dying(name, step) for name, step in make_steps(self).items()}
+
     TrainingState.count_step, Checkpoints.save, Ledger.reserve = count_step, saving, reserving
     if kind == "closing":
         FeatureCache.close = _die
+    if kind == "between":
+        PrivatePhases._make_steps = dying_steps
 
 
 def _main(run_dir: str, cache_dir: str, text: str) -> None:
     import tensorflow as tf
 
+    from tests.training.tiny_private import all_private_config
     from tf_mtl_privacy.training.fit import fit
 
     job = json.loads(text)
     tf.config.run_functions_eagerly(job["untraced"])
     _arm(os.open(f"{run_dir}.ran", os.O_WRONLY | os.O_APPEND | os.O_CREAT), job["death"])
-    config = tiny_config(job["model"], **job["options"])
-    data = dataclasses.replace(config.data, cache_dir=cache_dir)
-    config = dataclasses.replace(config, data=data)
+    if job["backbone"]:
+        config = all_private_config(cache_dir, job["backbone"], **job["options"])
+    else:
+        config = tiny_config(job["model"], **job["options"])
+        data = dataclasses.replace(config.data, cache_dir=cache_dir)
+        config = dataclasses.replace(config, data=data)
     fit(config, run_dir=run_dir, test_key=job["test_key"])
 
 

@@ -1,11 +1,7 @@
-"""A tiny run of `--dp_scope=all` on a tiny public backbone, and a process that dies in it."""
+"""A tiny run of `--dp_scope=all` on a tiny public backbone."""
 
 import dataclasses
-import os
-import signal
-import sys
 
-from tests import forks
 from tests.training.tiny import tiny_config
 
 # 72 rows in batches of 16 make 5 steps an epoch, two epochs a phase.
@@ -22,7 +18,7 @@ UPDATES = {
 
 
 def backbone_config(cache_dir):
-    """A run on faces that are set aside, without a game and without privacy."""
+    """A run without privacy on synthetic faces that no other run trains on."""
     epochs = {
         f"{name}_epochs": 1 for name in ("business", "discriminator", "restorer", "adversarial")
     }
@@ -44,50 +40,3 @@ def all_private_config(cache_dir, backbone, target_epsilon=0.0, **train):
             config.privacy, dp_scope="all", target_epsilon=target_epsilon, noise_multiplier=3.0
         ),
     )
-
-
-def train_in_process(run_dir, cache_dir, backbone, target_epsilon=0.0, die_at=0, untraced=False):
-    """Trains `all_private_config` in a process of its own, which kills itself (SIGKILL) in a step.
-
-    `die_at` counts the steps of all phases from 1. The process dies when all updates of that step
-    but the last have been made, and before any is booked; with 0 it lives. `untraced` as in
-    conftest.py. Returns its exit code.
-    """
-    arguments = [run_dir, cache_dir, backbone, target_epsilon, die_at]
-    done = forks.run_module(
-        "tests.training.tiny_private", *arguments, cwd=os.getcwd(), timeout=600, untraced=untraced
-    )
-    if done.returncode not in (0, -signal.SIGKILL):
-        raise AssertionError(done.stderr[-2000:])
-    return done.returncode
-
-
-def _main(run_dir, cache_dir, backbone, target_epsilon, die_at):
-    from tf_mtl_privacy.training.fit import fit
-    from tf_mtl_privacy.training.private_phases import PrivatePhases
-
-    make = PrivatePhases._make_steps
-
-    def make_steps(self):
-        steps = make(self)
-        last = "adversarial_restorer"
-
-        def dying(name, step):
-            def take(kept, batch):
-                alone = not name.startswith("adversarial") or name == last
-                if alone and self._record.total_steps + 1 == int(die_at):
-                    if name != last:
-                        step(kept, batch)
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return step(kept, batch)
-
-            return take
-
-        return {name: dying(name, step) for name, step in steps.items()}
-
-    PrivatePhases._make_steps = make_steps
-    fit(all_private_config(cache_dir, backbone, float(target_epsilon)), run_dir=run_dir)
-
-
-if __name__ == "__main__":
-    _main(*sys.argv[1:])

@@ -29,7 +29,7 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.evaluation.utility import restoration
 from tf_mtl_privacy.models.layers import Layers, from_cells, to_cells
-from tf_mtl_privacy.training.losses import psnr
+from tf_mtl_privacy.models.losses import psnr
 
 Array = np.ndarray[Any, Any]
 _COMPONENTS = 64

@@ -1,4 +1,4 @@
-"""Starts networks from a run that was trained before, and says whether that run is public data."""
+"""Starts networks from an earlier run, and checks that a private run starts from public data."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from tf_mtl_privacy.config import LABELS_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.models.weights import LayerWeights, assign_weights, misfit, read_weights
-from tf_mtl_privacy.removal.mask import PREFIX as MASK
+from tf_mtl_privacy.removal import registered
 from tf_mtl_privacy.start_files import backbone_config, weights_file
 
 ADAPTER = "adapter_"
@@ -22,10 +22,11 @@ _SHIPPED = ("none", "imagenet", "hed")
 
 
 def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None:
-    """Sets the encoder's weights to those of a run; nothing is changed unless they fit.
+    """Sets the encoder's weights to those of a run; changes nothing unless they fit.
 
-    The adapter's are taken where their shapes agree, the mask's where all of them do; else the
-    encoder keeps its own. Those that it does not have are left out.
+    Adapter layers are taken over if their shapes agree. Layers of a removal method in front of the
+    backbone (a mask) are taken over if all their shapes agree. Otherwise the encoder keeps its own.
+    Such layers of the run that the encoder lacks are ignored.
 
     Raises:
         UsageError: not a finished run, or its encoder has another shape.
@@ -38,15 +39,16 @@ def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None
         for name, shapes in layers.items()
         if shapes and shapes != [array.shape for array in found.get(name, [])]
     }
-    # Half of another mask would cover neither what that one does nor what ours does.
-    no_mask = any(name.startswith(MASK) for name in differ)
+    prefixes = tuple(method.prefix for method in registered() if method.prefix)
+    # Half of a mask would cover neither what the other one does nor what ours does.
+    kept = tuple(start for start in prefixes if any(name.startswith(start) for name in differ))
     own = tuple(
         name
         for name in layers
-        if (name.startswith(ADAPTER) and name in differ) or (name.startswith(MASK) and no_mask)
+        if (name.startswith(ADAPTER) and name in differ) or (kept and name.startswith(kept))
     )
     surplus = tuple(
-        name for name in found if name.startswith((ADAPTER, MASK)) and name not in layers
+        name for name in found if name.startswith((ADAPTER, *prefixes)) and name not in layers
     )
     found = {name: arrays for name, arrays in found.items() if name not in own + surplus}
     problem = misfit(encoder, found, optional=own)
@@ -59,10 +61,10 @@ def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None
 
 
 def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Sets heads to those of a run where all their shapes agree; returns the names of these.
+    """Sets heads to those of a run if all their shapes agree; returns the names of these heads.
 
-    Layers that only the run has (logits of tasks that are not asked for) are left out. Classes
-    are matched by number: only shapes are compared.
+    Layers that only the run has (logits of other tasks) are ignored. Only shapes are compared, so
+    classes are matched by number.
     """
     started = []
     for name, model in heads.items():
@@ -75,11 +77,11 @@ def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) 
 
 
 def public_source(config: Config, *, given: bool = False) -> str:
-    """Why the frozen part of a `--dp_scope=all` run says nothing about its training rows, in words.
+    """States why the frozen part of a `--dp_scope=all` run reveals nothing about training rows.
 
     Args:
         config: the run's configuration.
-        given: whether its rows were handed over instead of opened from `config.data`.
+        given: True if its rows were passed in instead of opened from `config.data`.
 
     Raises:
         UsageError: the backbone's run was trained on data that is not public: anything but
@@ -102,8 +104,7 @@ def _public_run(config: Config, given: bool) -> str:
     run_dir, own = config.model.backbone, config.data
     theirs = backbone_config(run_dir)
     data = theirs.data
-    # What the run says of itself: its configuration has a data set even where rows were handed
-    # over from somewhere else.
+    # The labels file, because the configuration names a data set even if rows were passed in.
     try:
         labels = read_json(Path(run_dir) / LABELS_FILE)
     except RunError as error:
@@ -155,15 +156,15 @@ def _read(run_dir: str | os.PathLike[str], name: str) -> LayerWeights:
 
 
 def split_encoder(encoder: keras.Model) -> tuple[keras.Model, keras.Model]:
-    """The same encoder in two: its backbone, and the adapter that is trained on top of it.
+    """Splits an encoder into its backbone and the adapter that is trained on top of it.
 
     Args:
         encoder: from `build_encoder`; both parts share its weights.
 
     Returns:
         `(backbone, adapter)`: images `[B, S, S, 3]` -> `[B, h, w, c']`, and from there to the
-        encoder's features `[B, h, w, c]`. What the features carry of the picture passes through the
-        adapter as it is, as the last of the c' channels.
+        encoder's features `[B, h, w, c]`. Pixels that the features carry are the last of the c'
+        channels and pass through the adapter unchanged.
     """
     by_output = {id(layer.output): layer for layer in encoder.layers}
     tail = [by_output[id(encoder.outputs[0])]]

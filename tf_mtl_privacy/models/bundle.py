@@ -1,4 +1,4 @@
-"""The networks that are trained together, built from a configuration, saved and loaded."""
+"""The bundle of networks that are trained together: built from a configuration, saved, loaded."""
 
 from __future__ import annotations
 
@@ -13,11 +13,9 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import private_dir
 from tf_mtl_privacy.models.backbone import start_heads
-from tf_mtl_privacy.models.business import build_business
-from tf_mtl_privacy.models.discriminator import configured_discriminator
 from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.heads import build_business, build_restorer, configured_discriminator
 from tf_mtl_privacy.models.layers import check_keras_settings
-from tf_mtl_privacy.models.restorer import build_restorer
 from tf_mtl_privacy.models.weights import assign_weights, misfit, read_weights, save_weights
 
 
@@ -38,7 +36,7 @@ class Bundle:
     restorer: keras.Model | None = None
 
     def items(self) -> Iterator[tuple[str, keras.Model]]:
-        """The networks that are there, with their names, in order."""
+        """Yields names and networks, in order; skips missing networks."""
         for field in dataclasses.fields(self):
             model = getattr(self, field.name)
             if model is not None:
@@ -48,8 +46,8 @@ class Bundle:
 def build_bundle(config: Config, task_classes: Mapping[str, int], private_classes: int) -> Bundle:
     """Builds the networks; the same configuration gives the same initial weights.
 
-    No global random state is set or read. With `--backbone` the encoder, and the heads whose shapes
-    agree, start from that run's weights.
+    No global random state is set or read. With `--backbone` the encoder and the heads with the same
+    shapes start from that run's weights.
 
     Args:
         config: the run's configuration.
@@ -58,7 +56,7 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
 
     Raises:
         UsageError: a number of classes below 2, an encoder that cannot be built as asked, or
-            settings of Keras that its layers would take over (`check_keras_settings`).
+            unsupported settings of Keras (`check_keras_settings`).
         RunError: ImageNet weights could not be fetched.
     """
     check_keras_settings()
@@ -69,7 +67,7 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
         model,
         config.data.image_size,
         seed=seed,
-        removal=config.removal_in_force,
+        removal=config.removal if config.train.is_adversarial else None,
         private_classes=private_classes,
     )
     shape = tuple(encoder.output_shape[1:])
@@ -102,7 +100,7 @@ def save_bundle(bundle: Bundle, folder: str | os.PathLike[str]) -> None:
 
 
 def load_bundle_weights(bundle: Bundle, folder: str | os.PathLike[str]) -> None:
-    """Loads what `save_bundle` wrote; changes nothing unless all files are there and fit.
+    """Loads files of `save_bundle`; changes nothing unless all of them exist and fit.
 
     Raises:
         RunError: a file is missing, damaged or of other networks.
@@ -126,7 +124,7 @@ def load_bundle_weights(bundle: Bundle, folder: str | os.PathLike[str]) -> None:
 
 
 def parameter_counts(bundle: Bundle) -> dict[str, int]:
-    """Network name -> number of weights, trainable or not."""
+    """Returns network name -> number of weights, trainable or not."""
     return {name: int(model.count_params()) for name, model in bundle.items()}
 
 

@@ -1,6 +1,6 @@
 """The shared encoder: a backbone that ends at the chosen stride, and an adapter on top of it.
 
-A small residual network for CPUs: trained from scratch, no BatchNorm.
+The compact backbone is a small residual network for CPUs: trained from scratch, no BatchNorm.
 """
 
 from __future__ import annotations
@@ -13,10 +13,7 @@ from tf_mtl_privacy.config import ModelConfig, RemovalConfig
 from tf_mtl_privacy.models.backbone import ADAPTER, load_backbone
 from tf_mtl_privacy.models.layers import Layers, group_norm, to_cells
 from tf_mtl_privacy.models.weights import load_encoder_weights, pretrained_backbone
-from tf_mtl_privacy.removal.erasure import NAME as ERASURE
-from tf_mtl_privacy.removal.erasure import Erasure
-from tf_mtl_privacy.removal.mask import masked
-from tf_mtl_privacy.removal.noise import noisy
+from tf_mtl_privacy.removal import chosen
 
 _BLOCKS = 2
 
@@ -63,56 +60,48 @@ def build_encoder(
     removal: RemovalConfig | None = None,
     private_classes: int = 2,
 ) -> keras.Model:
-    """The encoder: `[B, S, S, 3]` in [0, 1] -> `[B, S/stride, S/stride, c]`, c = feature_channels.
+    """Builds the encoder: `[B, S, S, 3]` in [0, 1] -> `[B, S/stride, S/stride, c]`, float32.
 
-    With `pixel_path` the (covered) picture's pixels in [-1, 1] follow as 3 * stride^2 channels
-    more, and before them, with a mask, stride^2 that say which are covered; with a learned mask
-    everything sees the covered picture only, once the mask is switched on (models/mask.py).
-    Pictures and features are float32. The last part is the adapter, a 1x1 convolution and GroupNorm
-    over all its channels (layers `adapter_conv`, `adapter_norm`); it stays trainable when the
-    backbone is frozen. Behind it stand what is erased (models/erasure.py) and the noise
-    (models/noise.py), as far as `removal` has them. BatchNorm of a pre-trained backbone uses the
-    batch's statistics only when the model is called with `training=True`, and never when the
-    backbone is frozen.
+    c is `feature_channels`. Removal methods that change the image come first: everything else sees
+    their output only. Then follow the backbone and the adapter, a 1x1 convolution and GroupNorm
+    over all its channels (layers `adapter_conv`, `adapter_norm`), which stays trainable when the
+    backbone is frozen. With `pixel_path` the (covered) image's pixels in [-1, 1] follow as
+    3 * stride^2 more channels, and before them, with a mask, stride^2 channels that say which
+    pixels are covered. Removal methods that change features come last.
+
+    The BatchNorm of a pre-trained backbone uses the batch's statistics only if the model is called
+    with `training=True`, and never if the backbone is frozen.
 
     Args:
         config: shape, weights and freezing of the encoder.
         image_size: height and width of the images, S.
         seed: of the initial weights.
-        removal: what takes information out; nothing by default.
-        private_classes: K, of which an erasure takes out K - 1 directions at most.
+        removal: options of the removal methods; None for an encoder without any.
+        private_classes: K, the number of private classes.
 
     Raises:
-        UsageError: a size the backbone does not take, or a weights file that does not fit.
+        UsageError: the backbone does not take this size, or a weights file does not fit.
         RunError: ImageNet weights could not be fetched.
     """
     inputs = keras.Input((image_size, image_size, 3), name="image")
-    picture, cover, removal = inputs, None, removal or RemovalConfig()
-    if removal.has_mask:
-        covered = masked(
-            inputs,
-            cell=removal.mask_cell,
-            fill=removal.mask_fill,
-            width=removal.mask_width,
-            seed=seed,
-            margin=removal.mask_margin,
-        )
-        picture, cover = covered[..., :3], covered[..., 3:]
-    backbone = _backbone(config, picture, image_size, seed)
+    image, cover = inputs, None
+    options = removal or RemovalConfig()
+    methods = chosen(options) if removal is not None else ()
+    for method in methods:
+        image, covered = method.on_image(image, options, seed)
+        cover = cover if covered is None else covered
+    backbone = _backbone(config, image, image_size, seed)
     if config.freeze_backbone:
         for layer in keras.Model(inputs, backbone).layers:
             layer.trainable = False
     layers = Layers(seed, "encoder")
     x = layers.conv(config.feature_channels, 1, f"{ADAPTER}conv")(backbone)
-    # One group: what is normalised away is two numbers per image, not two per channel.
+    # One group: normalising removes two numbers per image, not two per channel.
     x = group_norm(config.feature_channels, f"{ADAPTER}norm", groups=1)(x)
     if config.pixel_path:
-        x = _with_pixels(x, picture, cover, config.feature_stride)
-    if removal.erasure != "none":
-        most = max(private_classes - 1, 1)
-        x = Erasure(min(removal.erasure_rank or most, most), name=ERASURE)(x)
-    if removal.feature_noise:
-        x = noisy(x, removal.feature_noise)
+        x = _with_pixels(x, image, cover, config.feature_stride)
+    for method in methods:
+        x = method.on_features(x, options, private_classes)
     encoder = keras.Model(inputs, x, name="encoder")
     if config.backbone:
         load_backbone(encoder, config.backbone)
@@ -121,9 +110,9 @@ def build_encoder(
     return encoder
 
 
-def _with_pixels(x: Any, picture: Any, cover: Any, stride: int) -> Any:
-    """Features, then which pixels are covered (where there is a mask), then the pixels."""
-    pixels = keras.layers.Rescaling(2.0, -1.0, name="pixels_scale")(picture)
+def _with_pixels(x: Any, image: Any, cover: Any, stride: int) -> Any:
+    """Features, then the covered pixels' channels (with a mask), then the image's pixels."""
+    pixels = keras.layers.Rescaling(2.0, -1.0, name="pixels_scale")(image)
     parts = [x] if cover is None else [x, to_cells(cover, stride, "pixels_covered")]
     parts.append(to_cells(pixels, stride, "pixels"))
     return keras.layers.Concatenate(name="with_pixels")(parts)

@@ -1,11 +1,7 @@
-"""The few layers all networks are made of, with initial weights that depend on a seed and a name.
+"""Layers of all networks, with initial weights that depend only on a seed and a name.
 
-The seed is handed to each initialiser instead of being set globally: a global seed would also fix
+The seed is passed to each initialiser instead of being set globally: a global seed would also fix
 the noise of differentially private training.
-
-Refuses settings of Keras with which the networks would be built or computed otherwise.
-
-Moves pixels into a cell's channels and back, so that a feature map can carry a picture.
 """
 
 from __future__ import annotations
@@ -17,78 +13,13 @@ import keras
 
 from tf_mtl_privacy.errors import UsageError
 
-
-def check_keras_settings() -> None:
-    """Makes sure that Keras computes in float32, channels last, by TensorFlow.
-
-    The commands set this themselves. In Python the settings are the caller's, from keras.json or
-    from calls, and are not changed.
-
-    Raises:
-        UsageError: naming the setting, its value, and the call that sets it.
-    """
-    for name, value, wanted, remedy in (
-        ("backend", keras.config.backend(), "tensorflow", "set KERAS_BACKEND=tensorflow"),
-        (
-            "image_data_format",
-            keras.config.image_data_format(),
-            "channels_last",
-            "call keras.config.set_image_data_format('channels_last')",
-        ),
-        ("floatx", keras.config.floatx(), "float32", "call keras.config.set_floatx('float32')"),
-        (
-            "dtype_policy",
-            keras.config.dtype_policy().name,
-            "float32",
-            "call keras.config.set_dtype_policy('float32')",
-        ),
-    ):
-        if value != wanted:
-            raise UsageError(
-                f"Keras's {name} is {value}, expected {wanted}: {remedy} first, or change it in "
-                "Keras's keras.json"
-            )
-
-
-def to_cells(image: Any, stride: int, name: str) -> Any:
-    """Pictures `[B, S, S, c]` -> `[B, S/stride, S/stride, stride*stride*c]`, as Keras layers.
-
-    Args:
-        image: a Keras tensor.
-        stride: pixels along the side of a cell.
-        name: start of the layers' names.
-    """
-    size, channels = image.shape[1], image.shape[3]
-    cells = size // stride
-    x = keras.layers.Reshape((cells, stride, cells, stride, channels), name=f"{name}_split")(image)
-    x = keras.layers.Permute((1, 3, 2, 4, 5), name=f"{name}_in_place")(x)
-    shape = (cells, cells, stride * stride * channels)
-    return keras.layers.Reshape(shape, name=f"{name}_cells")(x)
-
-
-def from_cells(cells: Any, stride: int, name: str) -> Any:
-    """`[B, h, w, stride*stride*c]` -> pictures `[B, h*stride, w*stride, c]`: undoes `to_cells`.
-
-    Args:
-        cells: a Keras tensor.
-        stride: pixels along the side of a cell.
-        name: start of the layers' names; the last one's name is `<name>_image`.
-    """
-    rows, columns, size = cells.shape[1:]
-    channels = size // stride**2
-    x = keras.layers.Reshape((rows, columns, stride, stride, channels), name=f"{name}")(cells)
-    x = keras.layers.Permute((1, 3, 2, 4, 5), name=f"{name}_in_place")(x)
-    shape = (rows * stride, columns * stride, channels)
-    return keras.layers.Reshape(shape, name=f"{name}_image")(x)
-
-
-_MOST_GROUPS = 8
-_LEAST_CHANNELS_PER_GROUP = 8
+_MAX_GROUPS = 8
+_MIN_CHANNELS_PER_GROUP = 8
 _EPSILON = 1e-5
 
 
 def layer_seed(seed: int, name: str) -> int:
-    """A seed in [0, 2^31) for one layer: the same for the same run seed and layer name."""
+    """Returns a seed in [0, 2^31) for one layer, the same for the same run seed and layer name."""
     digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
     return int.from_bytes(digest[:4], "big") & 0x7FFFFFFF
 
@@ -126,7 +57,7 @@ class Layers:
         use_bias: bool = True,
         from_zero: bool = False,
     ) -> keras.layers.Layer:
-        """A convolution with zero padding ('same'); `from_zero`: its first weights are all 0."""
+        """A convolution with zero padding ('same'); all initial weights are 0 if `from_zero`."""
         return keras.layers.Conv2D(
             filters,
             size,
@@ -155,11 +86,11 @@ def group_norm(channels: int, name: str, *, groups: int | None = None) -> keras.
 
 
 def norm_groups(channels: int) -> int:
-    """The largest divisor of `channels` that is at most 8 and leaves 8 channels or more each."""
+    """Returns the largest divisor of `channels`, at most 8, with at least 8 channels a group."""
     fitting = [
         groups
-        for groups in range(1, _MOST_GROUPS + 1)
-        if channels % groups == 0 and channels // groups >= _LEAST_CHANNELS_PER_GROUP
+        for groups in range(1, _MAX_GROUPS + 1)
+        if channels % groups == 0 and channels // groups >= _MIN_CHANNELS_PER_GROUP
     ]
     return max(fitting, default=1)
 
@@ -173,9 +104,73 @@ def convolution_block(
     return keras.layers.Activation("relu", name=f"relu{number}")(x)
 
 
-def halvings(cells: int, *, most: int = 4) -> int:
-    """How often a grid of `cells` along a side is halved, rounding up, to have at most `most`."""
+def halvings(cells: int, *, limit: int = 4) -> int:
+    """Counts the halvings, rounding up, that bring `cells` along a side to at most `limit`."""
     count = 0
-    while cells > most:
+    while cells > limit:
         cells, count = -(-cells // 2), count + 1
     return count
+
+
+def to_cells(image: Any, stride: int, name: str) -> Any:
+    """Moves pixels into channels: `[B, S, S, c]` -> `[B, S/stride, S/stride, stride*stride*c]`.
+
+    Args:
+        image: a Keras tensor.
+        stride: pixels along the side of a cell.
+        name: start of the layers' names.
+    """
+    size, channels = image.shape[1], image.shape[3]
+    cells = size // stride
+    x = keras.layers.Reshape((cells, stride, cells, stride, channels), name=f"{name}_split")(image)
+    x = keras.layers.Permute((1, 3, 2, 4, 5), name=f"{name}_in_place")(x)
+    shape = (cells, cells, stride * stride * channels)
+    return keras.layers.Reshape(shape, name=f"{name}_cells")(x)
+
+
+def from_cells(cells: Any, stride: int, name: str) -> Any:
+    """Undoes `to_cells`: `[B, h, w, stride*stride*c]` -> images `[B, h*stride, w*stride, c]`.
+
+    Args:
+        cells: a Keras tensor.
+        stride: pixels along the side of a cell.
+        name: start of the layers' names; the last one's name is `<name>_image`.
+    """
+    rows, columns, size = cells.shape[1:]
+    channels = size // stride**2
+    x = keras.layers.Reshape((rows, columns, stride, stride, channels), name=f"{name}")(cells)
+    x = keras.layers.Permute((1, 3, 2, 4, 5), name=f"{name}_in_place")(x)
+    shape = (rows * stride, columns * stride, channels)
+    return keras.layers.Reshape(shape, name=f"{name}_image")(x)
+
+
+def check_keras_settings() -> None:
+    """Checks that Keras computes in float32, channels last, with TensorFlow.
+
+    The commands set this themselves. In Python the settings belong to the caller and are not
+    changed.
+
+    Raises:
+        UsageError: naming the setting, its value, and the call that sets it.
+    """
+    for name, value, wanted, remedy in (
+        ("backend", keras.config.backend(), "tensorflow", "set KERAS_BACKEND=tensorflow"),
+        (
+            "image_data_format",
+            keras.config.image_data_format(),
+            "channels_last",
+            "call keras.config.set_image_data_format('channels_last')",
+        ),
+        ("floatx", keras.config.floatx(), "float32", "call keras.config.set_floatx('float32')"),
+        (
+            "dtype_policy",
+            keras.config.dtype_policy().name,
+            "float32",
+            "call keras.config.set_dtype_policy('float32')",
+        ),
+    ):
+        if value != wanted:
+            raise UsageError(
+                f"Keras's {name} is {value}, expected {wanted}: {remedy} first, or change it in "
+                "Keras's keras.json"
+            )

@@ -1,6 +1,6 @@
-"""Reads, checks and writes weight files by layer name. HDF5 only: nothing is unpickled or run.
+"""Weight files by layer name, and pre-trained backbones from `keras.applications`.
 
-ResNet-50 and MobileNetV2 from `keras.applications`, cut off at the block of a given stride.
+Files are HDF5 only: nothing is unpickled or executed.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ LayerWeights = dict[str, list[np.ndarray]]
 
 
 def read_weights(path: str | os.PathLike[str]) -> LayerWeights:
-    """Layer name -> its arrays, in the order of `layer.weights`; layers without any are left out.
+    """Reads layer name -> its arrays, in the order of `layer.weights`; omits layers without any.
 
-    Reads `.weights.h5` (Keras 3), `.h5` (Keras 2, as `keras.applications` distributes) and
-    `.keras` archives, of which only the weights are looked at.
+    Takes `.weights.h5` (Keras 3), `.h5` (Keras 2, as `keras.applications` distributes) and `.keras`
+    archives, of which only the weights are read.
 
     Raises:
-        ValueError: not such a file; the message says so in a few words.
+        ValueError: not such a file.
     """
     try:
         if zipfile.is_zipfile(path):
@@ -51,7 +51,7 @@ def misfit(
     optional: tuple[str, ...] = (),
     allow_extra: bool = False,
 ) -> str:
-    """What keeps `found` from being all of `model`'s weights, in words; empty if nothing does."""
+    """States why `found` is not a complete set of `model`'s weights; empty if it is."""
     wanted = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers}
     wanted = {name: shapes for name, shapes in wanted.items() if shapes}
     for name, shapes in wanted.items():
@@ -79,7 +79,7 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
     """Writes `model`'s weights as `.weights.h5`, under a temporary name first.
 
     Raises:
-        RunError: the file cannot be written; what stood there stays.
+        RunError: the file cannot be written; an earlier file stays.
     """
     target = Path(path)
     temporary = target.with_name(f".{os.getpid()}.{target.name}")
@@ -152,18 +152,18 @@ _CAFFE_MEANS = (103.939, 116.779, 123.68)
 def pretrained_backbone(
     inputs: Any, *, name: str, stride: int, image_size: int, imagenet: bool, seed: int
 ) -> Any:
-    """`[B, S, S, 3]` in [0, 1] -> the features of the chosen stride, float32.
+    """Builds a backbone up to a stride: `[B, S, S, 3]` in [0, 1] -> its features, float32.
 
     Args:
         inputs: a Keras input tensor.
         name: 'resnet50' (He et al. 2016) or 'mobilenet_v2' (Sandler et al. 2018).
         stride: 4, 8, 16 or 32.
         image_size: S; from 64, a multiple of 32.
-        imagenet: whether to start from ImageNet weights, fetched by Keras where not yet cached.
-        seed: of the initial weights otherwise.
+        imagenet: start from ImageNet weights, which Keras fetches if they are not cached.
+        seed: of the initial weights without ImageNet.
 
     Raises:
-        UsageError: `image_size` is not one this backbone takes.
+        UsageError: the backbone does not take this `image_size`.
         RunError: the ImageNet weights could not be fetched.
     """
     if image_size < _SMALLEST or image_size % 32:
@@ -177,11 +177,11 @@ def pretrained_backbone(
 
 
 def load_encoder_weights(encoder: keras.Model, path: str, name: str) -> None:
-    """Loads a weights file into an encoder; nothing is changed unless all of it fits.
+    """Loads a weights file into an encoder; changes nothing unless all of it fits.
 
     The file is one that this package saved for the same encoder, or, for the pre-trained
     backbones, one of `keras.applications` (`.weights.h5`, `.h5`, `.keras`). Adapter weights are
-    taken from the file where it has them. Layers above the tap are ignored.
+    taken from the file if it has them. Layers above the tap are ignored.
 
     Raises:
         UsageError: the file is missing, unreadable or does not fit.
@@ -218,7 +218,7 @@ def _application(name: str, x: Any, imagenet: bool) -> keras.Model:
     weights = "imagenet" if imagenet else None
     try:
         with warnings.catch_warnings():
-            # MobileNetV2 says of every input that its weights are those of 224 pixels.
+            # MobileNetV2 warns about every input size but 224.
             warnings.filterwarnings("ignore", message="`input_shape` is undefined")
             return make(include_top=False, weights=weights, input_tensor=x, name=name)
     except Exception as error:
@@ -229,7 +229,7 @@ def _application(name: str, x: Any, imagenet: bool) -> keras.Model:
 
 
 def _reset(model: keras.Model, name: str, seed: int) -> None:
-    """Draws the kernels anew from the run's seed; `keras.applications` takes no seed."""
+    """Redraws the kernels from the run's seed; `keras.applications` takes no seed."""
     for layer in model.layers:
         for variable in layer.trainable_variables:
             if "kernel" in variable.name:

@@ -1,13 +1,10 @@
-"""A mask that the encoder learns to lay over its own picture, so that what it covers never enters.
+"""Mask: an encoder covers image cells that reveal the private label before it sees them.
 
 Source: paper, section 3.1 ("identifies and marks privacy-sensitive regions", "selectively masks
-sensitive features"), of which it gives no formula. Here a small network gives every cell of the
-picture a probability of being sensitive; likely ones are painted over before anything else sees
-them. What is computed afterwards cannot bring back what was there.
-
-What a mask paints over: cells of a picture, whole or along one axis of colour.
-
-The reader that a mask is trained against: it says the private label of covered pictures.
+sensitive features"), which gives no formula. Here a small network gives every cell of the image a
+probability of being sensitive, and likely ones are painted over before any other layer sees them.
+Nothing computed afterwards can bring back what was there. This module has the layers;
+mask_training.py trains them.
 """
 
 from __future__ import annotations
@@ -22,17 +19,18 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.layers import Layers, from_cells
 
 PREFIX = "mask_"
+GREY = 0.5
 _START = -2.0
 _TEMPERATURE = 2.0 / 3.0
 
 
 def masked(inputs: Any, *, cell: int, fill: str, width: int, seed: int, margin: int = 0) -> Any:
-    """A picture with what the mask marks painted over, and the mask: `[B, S, S, 4]` float32.
+    """Paints over the cells that the mask marks: `[B, S, S, 4]` float32, image and mask.
 
-    The mask is switched off at first, and its weights are not trainable: they are trained apart
-    (training/region_steps.py), because no gradient passes the threshold. With the fill 'colour' the
-    network that finds regions does not see the axis that is taken away either, so that the shape of
-    what it covers hardly says what is along it.
+    The mask is off at first. Its weights are not trainable, because no gradient passes the
+    threshold; mask_training.py trains them separately. With the fill 'colour' the network that
+    finds regions does not see the removed colour axis either, so that the shape of the covered
+    region reveals little about it.
 
     Args:
         inputs: a Keras input tensor, `[B, S, S, 3]` in [0, 1].
@@ -40,10 +38,10 @@ def masked(inputs: Any, *, cell: int, fill: str, width: int, seed: int, margin: 
         fill: 'grey', 'mean' or 'colour', see `Cover`.
         width: channels of the network that finds regions.
         seed: of the initial weights.
-        margin: cells around what is found that are covered, too.
+        margin: number of cells around each marked cell that are covered as well.
 
     Raises:
-        UsageError: the picture is not a whole number of pairs of cells of 2 pixels or more.
+        UsageError: the image size is not a multiple of two cells of at least 2 pixels.
     """
     size = inputs.shape[1]
     if size % (2 * max(cell, 2)):
@@ -61,8 +59,8 @@ def masked(inputs: Any, *, cell: int, fill: str, width: int, seed: int, margin: 
 def find_regions(inputs: Any, *, cell: int, width: int, seed: int) -> Any:
     """`[B, S, S, 3]` in [0, 1] -> log-odds `[B, S/cell, S/cell, 1]` that a cell is sensitive.
 
-    Two scales: cells of at least 2 pixels by themselves, and their surroundings at half that
-    resolution; a cell of one pixel is a part of such a cell. All layers' names start with `PREFIX`.
+    Works at two scales: cells of at least 2 pixels, and their surroundings at half that resolution.
+    Cells of one pixel are parts of such a cell. The names of all layers start with `PREFIX`.
 
     Args:
         inputs: a Keras input tensor.
@@ -91,17 +89,17 @@ def find_regions(inputs: Any, *, cell: int, width: int, seed: int) -> Any:
 
 
 class _Named:
-    """Layers of the mask by their short names."""
+    """Makes the layers of the mask by their short names."""
 
     def __init__(self, seed: int) -> None:
         self._layers = Layers(seed, "mask")
 
     def conv(self, filters: int, size: int, name: str, **options: Any) -> keras.layers.Layer:
-        """`Layers.conv` under a name of the mask's."""
+        """`Layers.conv`, with `PREFIX` before the name."""
         return self._layers.conv(filters, size, f"{PREFIX}{name}", **options)
 
     def odds(self, parts: int) -> keras.layers.Layer:
-        """The last layer: few cells are covered at the start."""
+        """The last layer; its bias covers few cells at the start."""
         return keras.layers.Conv2D(
             parts,
             1,
@@ -112,11 +110,11 @@ class _Named:
 
 
 def tried_cells(odds: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Cells drawn by their probabilities, 0 or 1, with a gradient to their log-odds.
+    """Draws cells by their probabilities, 0 or 1, with a gradient to their log-odds.
 
-    A relaxed Bernoulli draw (Maddison et al. 2017, "The Concrete Distribution", section 3) that is
-    rounded on the way forward only. The noise of each picture is scaled by a number in [0, 1] of
-    its own: with all of it the mask tries cells out, with none it is the mask that is released.
+    A relaxed Bernoulli draw (Maddison et al. 2017, "The Concrete Distribution", section 3), rounded
+    in the forward pass only. Each image scales its noise by its own random number in [0, 1]: at 1
+    the mask explores, at 0 it is the mask that will be released.
 
     Args:
         odds: `[B, h, w, 1]` float32 log-odds.
@@ -134,7 +132,7 @@ def tried_cells(odds: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
 
 
 def region_finder(encoder: keras.Model) -> keras.Model:
-    """The part of an encoder that finds regions: pictures -> log-odds.
+    """Returns the part of an encoder that finds regions: images -> log-odds.
 
     Raises:
         ValueError: the encoder has no mask.
@@ -143,7 +141,7 @@ def region_finder(encoder: keras.Model) -> keras.Model:
 
 
 def mask_map(encoder: keras.Model) -> keras.Model:
-    """The part of an encoder that covers: pictures -> cells, 1 where covered, all 0 while off.
+    """Returns images -> covered cells, 1 where covered; all 0 while the mask is off.
 
     Raises:
         ValueError: the encoder has no mask.
@@ -152,7 +150,7 @@ def mask_map(encoder: keras.Model) -> keras.Model:
 
 
 def cover_cells(encoder: keras.Model) -> Callable[[Any], Any]:
-    """What the encoder does with [pictures, cells]: paints the cells over, `[B, S, S, 4]`.
+    """Returns the function with which an encoder covers: [images, cells] -> `[B, S, S, 4]`.
 
     Raises:
         ValueError: the encoder has no mask.
@@ -162,7 +160,7 @@ def cover_cells(encoder: keras.Model) -> Callable[[Any], Any]:
 
 
 def painted(encoder: keras.Model) -> keras.Model:
-    """The part of an encoder that paints over: pictures -> `[B, S, S, 4]`.
+    """Returns the part of an encoder that covers: images -> covered images `[B, S, S, 4]`.
 
     Raises:
         ValueError: the encoder has no mask.
@@ -171,12 +169,12 @@ def painted(encoder: keras.Model) -> keras.Model:
 
 
 def colour_of(encoder: keras.Model) -> WithoutAxis | None:
-    """The encoder's layer that takes an axis of colour away, or None where it has none."""
+    """Returns the encoder's layer that removes a colour axis, or None if it has none."""
     return next((layer for layer in encoder.layers if isinstance(layer, WithoutAxis)), None)
 
 
 def mask_cells(encoder: keras.Model) -> Cells:
-    """The encoder's layer that says which cells are covered.
+    """Returns the encoder's layer that decides which cells are covered.
 
     Raises:
         ValueError: the encoder has no mask.
@@ -185,17 +183,17 @@ def mask_cells(encoder: keras.Model) -> Cells:
 
 
 def has_mask(encoder: keras.Model) -> bool:
-    """Whether the encoder has a mask, on or off."""
+    """Returns True if the encoder has a mask, on or off."""
     return any(isinstance(layer, Cells) for layer in encoder.layers)
 
 
 def is_masked(encoder: keras.Model) -> bool:
-    """Whether the encoder has a mask that is switched on."""
+    """Returns True if the encoder has a mask that is on."""
     return any(isinstance(layer, Cells) and float(layer.on) > 0 for layer in encoder.layers)
 
 
 def switch_mask(encoder: keras.Model, *, on: bool) -> None:
-    """Switches the mask on or off; nothing where the encoder has none."""
+    """Switches the mask on or off; does nothing if the encoder has none."""
     for layer in encoder.layers:
         if isinstance(layer, Cells):
             layer.on.assign(1.0 if on else 0.0)
@@ -206,16 +204,13 @@ def _until(encoder: keras.Model, name: str) -> keras.Model:
     return keras.Model(encoder.inputs[0], output, name=f"{PREFIX}{name}_part")
 
 
-GREY = 0.5
-
-
 class Cells(keras.layers.Layer):
     """Log-odds `[B, h, w, 1]` -> cells to cover, 0 or 1 float32; all 0 until it is switched on.
 
-    A cell is covered where its odds are better than even, or those of a cell close to it are.
+    A cell is covered if its odds, or those of a cell within the margin, are better than even.
 
     Args:
-        margin: how many cells around each such cell are covered, too.
+        margin: number of cells around each such cell that are covered as well.
     """
 
     def __init__(self, margin: int = 0, **kwargs: Any) -> None:
@@ -223,7 +218,7 @@ class Cells(keras.layers.Layer):
         self.margin = margin
 
     def build(self, input_shape: Any) -> None:
-        """Its one weight says whether the mask is on: 0 or 1."""
+        """Adds its one weight: 1 if the mask is on, else 0."""
         self.on = self.add_weight(name="on", shape=(), initializer="zeros", trainable=False)
 
     def call(self, odds: Any) -> Any:
@@ -231,7 +226,7 @@ class Cells(keras.layers.Layer):
         return self.marked(odds) * self.on
 
     def marked(self, odds: Any) -> Any:
-        """As `call`, switched on or not."""
+        """As `call`, on or off."""
         cells = keras.ops.cast(odds > 0.0, odds.dtype)
         if not self.margin:
             return cells
@@ -243,11 +238,11 @@ class Cells(keras.layers.Layer):
 
 
 class WithoutAxis(keras.layers.Layer):
-    """Pictures `[B, S, S, 3]` in [0, 1] without their share of one axis of colour; as large.
+    """Removes one colour axis from images `[B, S, S, 3]` in [0, 1]; keeps their shape.
 
-    `x - ((x - grey) . u) u`, cut to [0, 1], with the one weight u `[3]`, of length 1; at 0, as it
-    starts, nothing is taken. What is along u never enters: two pictures that differ only there
-    give the same result (up to rounding).
+    `x - ((x - grey) . u) u`, clipped to [0, 1], with the one weight u `[3]`, of length 1. It starts
+    at 0, where nothing is removed. Two images that differ only along u give the same result (up to
+    rounding).
     """
 
     def build(self, input_shape: Any) -> None:
@@ -265,16 +260,16 @@ class WithoutAxis(keras.layers.Layer):
 
 
 class Cover(keras.layers.Layer):
-    """Pictures `[B, S, S, 3]` in [0, 1] and cells `[B, S/cell, S/cell, 1]` -> `[B, S, S, 4]`.
+    """Images `[B, S, S, 3]` in [0, 1] and cells `[B, S/cell, S/cell, 1]` -> `[B, S, S, 4]`.
 
-    Covered pixels are painted over, and the fourth channel is 1 there.
+    Covered pixels are painted over; the fourth channel is 1 there.
 
     Args:
         cell: pixels along the side of a cell.
-        fill: 'grey'; 'mean' for the mean colour of all covered pixels of the picture; or 'colour'
-            for what is handed over as a third input, `[B, S, S, 3]`: the picture `WithoutAxis`.
-            With the first nothing of what is covered passes; with the second, three numbers per
-            picture; with the third, two of three numbers per pixel.
+        fill: 'grey'; 'mean' for the mean colour of all covered pixels of the image; or 'colour' for
+            a third input, `[B, S, S, 3]`: the image after `WithoutAxis`. Of the covered pixels,
+            nothing passes with 'grey', three numbers per image with 'mean', and two of three
+            numbers per pixel with 'colour'.
     """
 
     def __init__(self, cell: int, fill: str, **kwargs: Any) -> None:
@@ -290,7 +285,7 @@ class Cover(keras.layers.Layer):
         return keras.ops.concatenate([covered, pixels], axis=-1)
 
     def _flat(self, image: Any, pixels: Any) -> Any:
-        """One colour for each picture."""
+        """One colour for each image."""
         grey = GREY * keras.ops.ones_like(image[:, :1, :1])
         if self.fill == "grey":
             return grey
@@ -301,36 +296,3 @@ class Cover(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """For Keras."""
         return {**super().get_config(), "cell": self.cell, "fill": self.fill}
-
-
-_MOST_CELLS = 32
-
-
-def build_region_reader(image_size: int, classes: int, *, width: int, seed: int) -> keras.Model:
-    """Covered pictures `[B, S, S, 4]` (models/mask.py) -> logits `[B, classes]`, both float32.
-
-    Small patterns at full resolution and the maximum of each over all places: it finds a small
-    detail within some hundred steps. Its BatchNorm makes it quick, and is allowed because it is
-    never trained under differential privacy.
-
-    Args:
-        image_size: S; halved until there are at most 32 cells a side.
-        classes: K.
-        width: channels of the first layer; the others have twice as many.
-        seed: of the initial weights.
-    """
-    layers = Layers(seed, "region_reader")
-    inputs = x = keras.Input((image_size, image_size, 4), name="covered")
-    x = _block(layers, x, width, 5, 2, "first")
-    while x.shape[1] > _MOST_CELLS:
-        x = _block(layers, x, width, 3, 2, f"down{x.shape[1]}")
-    x = _block(layers, x, 2 * width, 3, 1, "second")
-    x = _block(layers, x, 2 * width, 3, 1, "third")
-    x = keras.layers.GlobalMaxPooling2D(name="anywhere")(x)
-    return keras.Model(inputs, layers.dense(classes, "logits")(x), name="region_reader")
-
-
-def _block(layers: Layers, x: Any, channels: int, size: int, strides: int, name: str) -> Any:
-    x = layers.conv(channels, size, name, strides=strides, use_bias=False)(x)
-    x = keras.layers.BatchNormalization(momentum=0.9, name=f"{name}_norm")(x)
-    return keras.layers.ReLU(name=f"{name}_relu")(x)

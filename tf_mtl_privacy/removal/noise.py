@@ -1,4 +1,4 @@
-"""A noisy bottleneck of fixed power: what the encoder gives away is a noisy copy of its features.
+"""Noise: the encoder releases a noisy copy of features of fixed power.
 
 Source: Cover and Thomas, "Elements of Information Theory", chapter 9: a Gaussian channel whose
 input has a bounded power passes a bounded number of bits; see `capacity_bits`.
@@ -7,16 +7,53 @@ input has a bounded power passes a bounded number of bits; see `capacity_bits`.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
-# Part of the adapter: a backbone that was trained without noise still fits.
+from tf_mtl_privacy.config import RemovalConfig
+from tf_mtl_privacy.removal.base import RemovalMethod
+
+# Named as part of the adapter: a backbone that was trained without noise still fits.
 POWER, NOISE = "adapter_power", "adapter_noise"
-# Below the square root of this a feature vector counts as nothing.
+# A feature vector whose variance is far below this counts as zero.
 _EPSILON = 1e-5
+
+
+class NoiseMethod(RemovalMethod):
+    """Gaussian noise on the features, in training and in what is released; reads no label."""
+
+    name = "noise"
+
+    def is_on(self, removal: RemovalConfig) -> bool:
+        """See `RemovalMethod`."""
+        return removal.feature_noise > 0
+
+    def record(self, removal: RemovalConfig, *, on: bool) -> Mapping[str, Any]:
+        """Returns the noise's standard deviation; 0 without noise."""
+        return {"feature_noise": removal.feature_noise if on else 0.0}
+
+    def on_features(self, features: Any, removal: RemovalConfig, private_classes: int) -> Any:
+        """See `noisy`."""
+        return noisy(features, removal.feature_noise)
+
+    def start(self, encoder: keras.Model, seed: int) -> None:
+        """See `count_draws`."""
+        count_draws(encoder, seed)
+
+    def release(self, encoder: keras.Model) -> None:
+        """See `draw_anew`."""
+        draw_anew(encoder)
+
+    def draws_apart(self, encoder: keras.Model) -> contextlib.AbstractContextManager[None]:
+        """Counts draws from the start of a sequence of their own, if draws are counted at all."""
+        return _draws_apart(encoder)
+
+    def deterministic(self, encoder: keras.Model) -> keras.Model:
+        """See `noiseless`."""
+        return noiseless(encoder)
 
 
 class FeatureNoise(keras.layers.Layer):
@@ -24,10 +61,11 @@ class FeatureNoise(keras.layers.Layer):
 
     Its one weight, `draws` `[2]` int64, says where the noise comes from. At [0, 0], as in every
     weights file, each call draws anew from TensorFlow's generator, which the system seeds when the
-    process starts: the weights do not say the noise. (That seed has some 32 bits on a CPU; who has
-    the weights and an answer for a picture of their own could search for it.) Otherwise the noise
-    follows from [seed, count] and count grows by 1, so that a training that was stopped goes on
-    with the same noise; not for private training, see training/fit.py.
+    process starts, so that the weights do not reveal the noise. (That seed has about 32 bits on a
+    CPU; an attacker with the weights and the answer for a known image could search for it.)
+    Otherwise the noise follows from [seed, count], and count grows by 1 with each call, so that a
+    resumed training continues with the same noise. Private training does not use this; see
+    training/fit.py.
 
     Args:
         deviation: standard deviation of the noise, >= 0.
@@ -60,9 +98,9 @@ class FeatureNoise(keras.layers.Layer):
 
 
 def noisy(features: Any, deviation: float) -> Any:
-    """Features `[B, h, w, c]`, scaled to mean 0 and variance 1 over each image, plus noise.
+    """Scales each image's features `[B, h, w, c]` to mean 0 and variance 1, then adds noise.
 
-    Nothing that is learned follows the scaling, so the encoder cannot outgrow the noise.
+    No learned scale follows, so the encoder cannot outgrow the noise.
 
     Args:
         features: a Keras tensor, float32.
@@ -75,14 +113,14 @@ def noisy(features: Any, deviation: float) -> Any:
 
 
 def has_noise(encoder: keras.Model) -> bool:
-    """Whether an encoder adds noise to its features."""
+    """Returns True if an encoder adds noise to its features."""
     return _noise(encoder) is not None
 
 
 def noiseless(encoder: keras.Model) -> keras.Model:
-    """The same encoder up to the noise, with shared weights; the encoder itself where it has none.
+    """Returns the encoder up to its noise, with shared weights; itself if it has none.
 
-    Nobody is given these features; attackers read them to see what the noise alone holds back.
+    These features are never released. Attackers read them to show what the noise alone holds back.
     """
     layer = _noise(encoder)
     if layer is None:
@@ -91,26 +129,21 @@ def noiseless(encoder: keras.Model) -> keras.Model:
 
 
 def count_draws(encoder: keras.Model, seed: int) -> None:
-    """From now on the noise follows from `seed` (1 or more) and a count that starts at 0."""
+    """Makes the noise follow from `seed` (1 or more) and a count that starts at 0."""
     layer = _noise(encoder)
     if layer is not None:
         layer.draws.assign([seed, 0])
 
 
 def draw_anew(encoder: keras.Model) -> None:
-    """From now on every call draws its noise from the system, as what is released does."""
+    """Makes every call draw its noise from the system, as a released encoder does."""
     layer = _noise(encoder)
     if layer is not None:
         layer.draws.assign([0, 0])
 
 
 @contextlib.contextmanager
-def draws_apart(encoder: keras.Model) -> Iterator[None]:
-    """Calls in here count apart from all others, from the start, where draws are counted at all.
-
-    For features that are computed once and kept: a run that goes on computes them again, and must
-    find the same noise in them and, afterwards, in everything else.
-    """
+def _draws_apart(encoder: keras.Model) -> Iterator[None]:
     layer = _noise(encoder)
     before = None if layer is None else layer.draws.numpy()
     if layer is None or before is None or not before.any():

@@ -28,11 +28,11 @@ def removal_summary(config: Config) -> dict[str, Any]:
     carried = (3 + removal.has_mask) * model.feature_stride**2 if model.pixel_path else 0
     entries = cells * (model.feature_channels + carried)
     bits = capacity_bits(entries, removal.feature_noise)
+    # Its layers load TensorFlow, which other readers of this module do not need.
+    from tf_mtl_privacy.removal import record
+
     return {
-        "mask": removal.mask,
-        "feature_noise": removal.feature_noise,
-        "erasure": removal.erasure,
-        "erasure_labels": removal.erasure_labels if removal.erasure != "none" else None,
+        **record(config),
         "entries": entries,
         "capacity_bits": bits if math.isfinite(bits) else None,
     }

@@ -1,4 +1,4 @@
-"""Keeps a run's ledger ahead of its private updates, and stops them where a budget ends."""
+"""Keeps a run's ledger ahead of its private updates, and stops them when a budget is exhausted."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from tf_mtl_privacy.training.private_updates import PrivatePlan
 
 
 class Counts(Protocol):
-    """A private optimizer, as far as the ledger needs it."""
+    """A private optimizer as the ledger sees it."""
 
     @property
     def iterations(self) -> int:
-        """Updates in the weights."""
+        """Number of updates that the weights have."""
         ...
 
 
@@ -26,13 +26,13 @@ class BudgetEnforcer(contextlib.AbstractContextManager["BudgetEnforcer"]):
     """Reserves private updates a block ahead of the steps that make them.
 
     Args:
-        folder: where the ledger lies, beside the checkpoints.
+        folder: of the ledger and the checkpoints.
         plan: the run's private updates.
         optimizers: update name -> the optimizer that makes it, restored from the checkpoint.
-        run_id: the run's name as the checkpoint holds it; empty without a checkpoint.
-        block: updates that are reserved at once, > 0.
-        void: why this process guarantees nothing, or "".
-        counted: what the ledger counted when the checkpoint was written, as the checkpoint has it.
+        run_id: the run's name from the checkpoint; empty without a checkpoint.
+        block: number of updates to reserve at once, > 0.
+        void: why the guarantee of this process is void, or "".
+        counted: the ledger's counts when the checkpoint was written, from the checkpoint.
 
     Raises:
         UsageError, RunError: the ledger is not this run's, or older than the checkpoint.
@@ -55,18 +55,18 @@ class BudgetEnforcer(contextlib.AbstractContextManager["BudgetEnforcer"]):
         self._refuse_older(counted or {})
 
     def _refuse_older(self, counted: Mapping[str, int]) -> None:
-        """An old copy may cover the weights and still lack updates that were lost with a kill."""
+        """Refuses an old copy: it may cover the weights and lack updates that a kill lost."""
         for name, before in counted.items():
-            found = self._ledger.spent(name)
-            if found < before:
+            spent = self._ledger.spent(name)
+            if spent < before:
                 self.close()
                 raise RunError(
-                    f"{LEDGER_FILE}: counts {found} updates of {name}, but had counted {before} "
+                    f"{LEDGER_FILE}: counts {spent} updates of {name}, but had counted {before} "
                     "when the checkpoint was written; restore the newer ledger or start another run"
                 )
 
     def counted(self) -> dict[str, int]:
-        """Update name -> updates that the ledger counts once it is settled, for a checkpoint."""
+        """Returns update name -> count of the ledger once it is settled, for a checkpoint."""
         return {
             name: self._ledger.spent(name) - self._ledger.covered(name) + optimizer.iterations
             for name, optimizer in self._optimizers.items()
@@ -79,18 +79,18 @@ class BudgetEnforcer(contextlib.AbstractContextManager["BudgetEnforcer"]):
 
     @property
     def state(self) -> LedgerState:
-        """What is counted, for reports."""
+        """The ledger's counts, for reports."""
         return self._ledger.state
 
     def cover(self, phase: str, left: int) -> bool:
-        """Makes sure that the next step's private updates are counted, on disk, before they run.
+        """Counts the next step's private updates on disk before they run.
 
         Args:
             phase: a phase of training.
-            left: its steps that are still to come, > 0.
+            left: number of its remaining steps, > 0.
 
         Returns:
-            Whether the step may run: False where a budget is spent.
+            True if the step may run, False if a budget is exhausted.
 
         Raises:
             RunError: the ledger cannot be written.
@@ -106,7 +106,7 @@ class BudgetEnforcer(contextlib.AbstractContextManager["BudgetEnforcer"]):
         return steps > 0
 
     def _affordable(self, names: tuple[str, ...], steps: int) -> int:
-        """How many of `steps` more steps fit into every budget."""
+        """Returns how many of `steps` more steps fit into every budget."""
         for budget in self._plan.budgets:
             inside = [name for name in names if name in budget.updates]
             if inside:
@@ -121,7 +121,7 @@ class BudgetEnforcer(contextlib.AbstractContextManager["BudgetEnforcer"]):
         return steps
 
     def settle(self) -> None:
-        """Gives back what was reserved and has not run, once a checkpoint holds what has.
+        """Returns unused reservations, once a checkpoint holds the updates that ran.
 
         Raises:
             RunError: the ledger cannot be written, or more ran than was reserved.
@@ -132,7 +132,7 @@ class BudgetEnforcer(contextlib.AbstractContextManager["BudgetEnforcer"]):
                 self._ledger.settle(name, count)
 
     def close(self) -> None:
-        """Closes the ledger; what is reserved and not settled stays counted."""
+        """Closes the ledger; reservations that are not settled stay counted."""
         self._ledger.close()
 
     def __exit__(self, *_: object) -> None:

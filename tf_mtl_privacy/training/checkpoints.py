@@ -1,7 +1,4 @@
-"""One checkpoint that holds everything a killed run needs to go on as if nothing had happened.
-
-Where a run stands: what is saved with every checkpoint besides the weights.
-"""
+"""Checkpoints: everything that a killed run needs to resume as if nothing had happened."""
 
 from __future__ import annotations
 
@@ -21,7 +18,7 @@ DONE = "done"
 
 @dataclasses.dataclass
 class TrainingState:
-    """Counters and decisions of a run.
+    """Resumable training state other than model weights.
 
     Attributes:
         phase: name of the phase under way, or `DONE`.
@@ -31,17 +28,17 @@ class TrainingState:
         sums: metric name -> sum over the current epoch's steps.
         steps: phase name -> updates taken.
         epochs: phase name -> finished epochs.
-        seconds: phase name -> time spent, over all sessions, in seconds.
+        seconds: phase name -> time spent, over all processes, in seconds.
         gates: phase name -> `schedule.gate`'s result after its last epoch.
         history: validation metrics of each finished adversarial epoch.
         stop_rule: `schedule.stop_rule`'s last result.
-        lines: lines of metrics.jsonl that belong to this state.
+        lines: number of lines of metrics.jsonl that belong to this state.
         ledger_id: the run's name in its ledger of private updates; empty without one.
-        ledger_counted: update name -> private updates that the ledger counts at this moment.
-        public: why the frozen backbone is public, said when the run began; empty without one.
-        before_game: what a fresh attacker found on the pre-trained encoder without any removal.
-        kept: the checked epoch whose networks are the best so far, see `Checks`; empty without one.
-        budget_ended: phase name -> steps that it did not take because its privacy budget was spent.
+        ledger_counted: update name -> private updates that the ledger counted when this was saved.
+        public: why the frozen backbone is public, as stated when the run began; empty without one.
+        before_game: what a fresh attacker found on the pre-trained encoder, with the mask off.
+        kept: the best checked epoch so far, see `Checks`; empty without one.
+        budget_ended: phase name -> steps not taken because the privacy budget was exhausted.
     """
 
     phase: str
@@ -65,18 +62,18 @@ class TrainingState:
 
     @property
     def total_steps(self) -> int:
-        """Updates of all phases."""
+        """Number of updates in all phases."""
         return sum(self.steps.values())
 
     def count_step(self, metrics: dict[str, float]) -> None:
-        """Books one finished step."""
+        """Counts one finished step."""
         self.step += 1
         self.steps[self.phase] = self.steps.get(self.phase, 0) + 1
         for name, value in metrics.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
 
     def finish_epoch(self) -> dict[str, float]:
-        """Books a finished epoch and returns the means of its steps' metrics."""
+        """Counts a finished epoch and returns the means of its steps' metrics."""
         means = {name: total / max(self.step, 1) for name, total in self.sums.items()}
         self.epoch += 1
         self.epochs[self.phase] = self.epoch
@@ -84,26 +81,34 @@ class TrainingState:
         return means
 
     def enter(self, phase: str) -> None:
-        """Goes on to the next phase."""
+        """Moves on to the phase `phase`."""
         self.phase, self.epoch, self.step, self.sums = phase, 0, 0, {}
 
+    def ended_early(self, max_epochs: Mapping[str, int]) -> list[str]:
+        """Returns the phases that a gate or the stop rule ended before `max_epochs`."""
+        return [
+            name
+            for name, count in max_epochs.items()
+            if self.epochs.get(name, 0) < count and name not in self.budget_ended
+        ]
+
     def to_dict(self) -> dict[str, Any]:
-        """Ready for JSON."""
+        """Returns all fields, ready for JSON."""
         return dataclasses.asdict(self)
 
 
 class Checkpoints:
     """Saves and restores named lists of variables together with a JSON record, atomically.
 
-    The variables are handed over as flat lists of `tf.Variable`. Given a Keras 3 model instead,
+    Variables are passed as flat lists of `tf.Variable`. Given a Keras 3 model instead,
     `tf.train.Checkpoint` would not find the slots that a tf-keras optimizer keeps for its
-    variables: they would silently start from zero after a restore.
+    variables, and they would silently start from zero after a restore.
 
     The record (schedule, counters, history) is a string variable of the same checkpoint, so that
-    weights and counters can never be of different moments.
+    weights and counters always belong to the same step.
 
     Args:
-        folder: where the checkpoints live; made if missing.
+        folder: of the checkpoints; made if missing.
         groups: name -> the variables of one model or optimizer, in a fixed order.
     """
 
@@ -121,16 +126,16 @@ class Checkpoints:
         try:
             return tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=2)
         except (ValueError, tf.errors.OpError, OSError):
-            # The index of checkpoints was cut short (power failure); they are found without it.
+            # A power failure truncated the index of checkpoints; they are found without it.
             (self._folder / "checkpoint").unlink(missing_ok=True)
             return tf.train.CheckpointManager(self._checkpoint, str(self._folder), max_to_keep=2)
 
     def save(self, record: Mapping[str, Any]) -> None:
-        """Writes a new checkpoint and then forgets the oldest one.
+        """Writes a new checkpoint and then deletes the oldest one.
 
         Raises:
-            RunError: it cannot be written, or a variable is beyond all use (not finite, or so
-                large that its square is not); the earlier checkpoint stays.
+            RunError: it cannot be written, or a variable or its square is not finite; the earlier
+                checkpoint stays.
         """
         if not bool(tf.math.is_finite(tf.linalg.global_norm(self._floats))):
             raise RunError(
@@ -147,13 +152,13 @@ class Checkpoints:
             ) from error
 
     def kept(self) -> str:
-        """Returns what a failure leaves to go on from, in words."""
+        """States what a failure leaves to resume from."""
         if self._newest_first():
             return "the last good checkpoint is kept"
         return "no checkpoint was written yet"
 
     def restore(self) -> dict[str, Any] | None:
-        """Puts back the newest whole checkpoint and returns its record, or None without any.
+        """Restores the newest complete checkpoint and returns its record; None without one.
 
         Raises:
             RunError: all checkpoints are damaged or belong to other networks.
@@ -162,15 +167,15 @@ class Checkpoints:
         for path in self._newest_first():
             try:
                 return self._restore(str(path))
-            except RunError as found:
-                error = error or found
+            except RunError as damage:
+                error = error or damage
         if error is not None:
             raise error
         return None
 
     def _newest_first(self) -> list[Path]:
-        found = [path.with_suffix("") for path in self._folder.glob("ckpt-*.index")]
-        return sorted(found, key=lambda path: int(path.name.removeprefix("ckpt-")), reverse=True)
+        paths = [path.with_suffix("") for path in self._folder.glob("ckpt-*.index")]
+        return sorted(paths, key=lambda path: int(path.name.removeprefix("ckpt-")), reverse=True)
 
     def _restore(self, path: str) -> dict[str, Any]:
         try:
@@ -192,7 +197,7 @@ def _raw(variable: Any) -> tf.Variable:
 
 
 def _sync(path: Path) -> None:
-    """Makes sure that a checkpoint is on the disk before anything relies on it."""
+    """Flushes a checkpoint to disk before anything relies on it."""
     for file in [*path.parent.glob(f"{path.name}.*"), path.parent / "checkpoint", path.parent]:
         descriptor = os.open(file, os.O_RDONLY)
         try:

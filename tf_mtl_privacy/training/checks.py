@@ -1,4 +1,4 @@
-"""What a fresh attacker finds along the joint phase, and the networks that come off best.
+"""Checks by fresh attackers during the joint phase, and the choice of the best networks.
 
 Source: paper, section 3.2, step 4, which stops by such figures but keeps the last networks.
 """
@@ -10,103 +10,87 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.models.bundle import Bundle, load_bundle_weights, save_bundle
-from tf_mtl_privacy.removal.mask import is_masked, switch_mask
+from tf_mtl_privacy.models.bundle import load_bundle_weights, save_bundle
+from tf_mtl_privacy.removal import disabled
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.checkpoints import TrainingState
-
-Check = Callable[[], Mapping[str, float]]
+from tf_mtl_privacy.training.context import RunContext
 
 
 class Checks:
-    """Calls a check where one is due, and keeps the networks of the best checked epoch.
+    """Calls the run's check when one is due, and keeps the networks of the best checked epoch.
 
-    Networks are chosen by the stop rule on validation rows (`schedule.shortfall`): the fewest
-    parts that are not met, then the least that these miss together, each as a share of its bound,
-    then the lowest figure of the fresh attacker, then the later epoch. They lie in a folder named
-    after their epoch; the record says which is the one, so that what a killed process left there
-    does not count.
+    Networks are ranked by the stop rule on validation rows (`schedule.shortfall`): by the number of
+    parts that are not met, then by how much these miss together, each as a share of its bound, then
+    by what the fresh attacker finds; of equals the later epoch wins. They are saved in a folder
+    named after their epoch. The state says which epoch is the best, so that files of a killed
+    process do not count.
 
     Args:
-        config: the run's configuration.
-        bundle: what is checked and kept.
-        folder: for networks that are kept.
-        measure: the check; None where there is none.
+        run: the run; without a check, or without a discriminator, nothing is checked.
         updates: -> private updates made so far, by name.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        bundle: Bundle,
-        folder: Path,
-        measure: Check | None,
-        updates: Callable[[], dict[str, int]] = dict,
-    ) -> None:
-        self._every, self._bundle, self._folder = config.game.check_epochs, bundle, folder
-        self._measure = measure if config.train.has_discriminator else None
-        self._keeps = self._measure is not None and config.game.checkpoint_selection == "best"
-        self._updates = updates
+    def __init__(self, run: RunContext, updates: Callable[[], dict[str, int]] = dict) -> None:
+        self._run, self._bundle, self._updates = run, run.bundle, updates
+        self._every, self._folder = run.config.game.check_epochs, run.folder / "checkpoints/best"
+        self._is_on = run.check is not None and run.config.train.has_discriminator
+        self._keeps = self._is_on and run.config.game.checkpoint_selection == "best"
 
-    def before_game(self, record: TrainingState) -> bool:
-        """Checks the pre-trained encoder with its mask off; returns whether that was still due."""
-        if self._measure is None or record.before_game or record.epoch or record.step:
+    def before_game(self, state: TrainingState) -> bool:
+        """Checks the pre-trained encoder without its mask; returns True if that was still due."""
+        if not self._is_on or state.before_game or state.epoch or state.step:
             return False
-        on = is_masked(self._bundle.encoder)
-        switch_mask(self._bundle.encoder, on=False)
-        try:
-            record.before_game = _floats(self._measure())
-        finally:
-            switch_mask(self._bundle.encoder, on=on)
+        with disabled(self._bundle.encoder):
+            state.before_game = self._measure()
         return True
 
     def figures(self, finished: int, *, last: bool) -> dict[str, float]:
-        """What a check after so many joint epochs finds; nothing where none is due."""
-        if self._measure is None or not schedule.check_due(self._every, finished, last=last):
-            return {}
-        return _floats(self._measure())
+        """Checks after `finished` joint epochs; returns nothing if no check is due."""
+        due = self._is_on and schedule.check_due(self._every, finished, last=last)
+        return self._measure() if due else {}
 
-    def keep(self, record: TrainingState, *, last: bool) -> None:
-        """Keeps the networks of the epoch just finished where they are the best checked ones."""
-        if not self._keeps or not schedule.check_due(self._every, record.epoch, last=last):
+    def _measure(self) -> dict[str, float]:
+        assert self._run.check is not None
+        figures: Mapping[str, Any] = self._run.check(self._bundle, self._run.dataset)
+        return {name: float(value) for name, value in figures.items()}
+
+    def keep(self, state: TrainingState, *, last: bool) -> None:
+        """Keeps the networks of the epoch just finished if they are the best checked ones."""
+        if not self._keeps or not schedule.check_due(self._every, state.epoch, last=last):
             return
-        score = list(schedule.shortfall(record.stop_rule))
-        if record.kept and record.kept["score"] < score:
+        score = list(schedule.shortfall(state.stop_rule))
+        if state.kept and state.kept["score"] < score:
             return
-        save_bundle(self._bundle, self._at(record.epoch))
-        record.kept = {
-            "epoch": record.epoch,
+        save_bundle(self._bundle, self._at(state.epoch))
+        state.kept = {
+            "epoch": state.epoch,
             "score": score,
-            "stop_rule": record.stop_rule,
+            "stop_rule": state.stop_rule,
             "updates": self._updates(),
         }
 
-    def tidy(self, record: TrainingState) -> None:
-        """Deletes networks that a saved record no longer names."""
-        if record.kept:
+    def tidy(self, state: TrainingState) -> None:
+        """Deletes networks that the saved state no longer names."""
+        if state.kept:
             for path in self._folder.glob("epoch-*"):
-                if path != self._at(record.kept["epoch"]):
+                if path != self._at(state.kept["epoch"]):
                     shutil.rmtree(path, ignore_errors=True)
 
-    def restore(self, record: TrainingState) -> None:
-        """Puts the kept networks back, and what the stop rule said of them.
+    def restore(self, state: TrainingState) -> None:
+        """Restores the kept networks and their stop rule.
 
         Raises:
             RunError: their files are missing or damaged.
         """
-        if record.kept:
-            load_bundle_weights(self._bundle, self._at(record.kept["epoch"]))
-            record.stop_rule = record.kept["stop_rule"]
+        if state.kept:
+            load_bundle_weights(self._bundle, self._at(state.kept["epoch"]))
+            state.stop_rule = state.kept["stop_rule"]
 
-    def updates_in_weights(self, record: TrainingState) -> dict[str, int]:
-        """Private updates, by name, that the weights of a finished run have."""
-        found: dict[str, int] = record.kept["updates"] if record.kept else self._updates()
-        return found
+    def updates_in_weights(self, state: TrainingState) -> dict[str, int]:
+        """Returns the private updates, by name, that a finished run's weights have."""
+        updates: dict[str, int] = state.kept["updates"] if state.kept else self._updates()
+        return updates
 
     def _at(self, epoch: int) -> Path:
         return self._folder / f"epoch-{epoch}"
-
-
-def _floats(figures: Mapping[str, Any]) -> dict[str, float]:
-    return {name: float(value) for name, value in figures.items()}

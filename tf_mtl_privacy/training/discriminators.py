@@ -1,28 +1,27 @@
-"""The discriminators that the encoder plays against: their updates, batches and new starts.
+"""The discriminators that the encoder is trained against: updates, batches, restarts, whitening.
 
-Source: paper, section 3.2, steps 2 and 3.3, which has one of them and one update a step.
+Source: paper, section 3.2, steps 2 and 3.3, which has one discriminator and one update a step.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.models.discriminator import configured_discriminator
+from tf_mtl_privacy.models.heads import configured_discriminator, whitening_of
 from tf_mtl_privacy.models.layers import layer_seed
-from tf_mtl_privacy.privacy.keys import SecretKey
-from tf_mtl_privacy.training.phase import Batches, KeptFeatures, drawn
+from tf_mtl_privacy.removal import draws_apart
+from tf_mtl_privacy.removal.base import encode_rows
+from tf_mtl_privacy.training.batches import Batches, KeptFeatures, drawn
+from tf_mtl_privacy.training.context import RunContext
 from tf_mtl_privacy.training.private_updates import (
     DiscriminatorUpdate,
-    PrivatePlan,
     discriminator_updates,
     private_adam,
 )
@@ -31,22 +30,23 @@ from tf_mtl_privacy.training.steps import (
     make_discriminator_step,
     make_discriminator_update,
 )
-from tf_mtl_privacy.training.whitening import set_whitening
 
+Array = np.ndarray[Any, Any]
 Row = tuple[tf.Tensor, tf.Tensor, tf.Tensor]
+# Each row has some hundred cells, and there are some ten channels.
+_MAX_ROWS = 1_000
+# Directions with less variance than this share of the mean one stay smaller than the others.
+_MIN_SHARE = 1e-3
 
 
 class Discriminators:
-    """One or several discriminators, each with batches and optimizers of its own.
+    """One or several discriminators, each with its own batches and optimizers.
 
     Args:
-        config: the run's configuration.
-        dataset: its validation rows set the whitening of discriminators that have one.
-        bundle: has a discriminator, the first one.
+        run: its bundle has a discriminator, the first one; its validation rows set the whitening of
+            discriminators that have one.
         batches: reads training rows.
         features: of the frozen encoder, for pre-training.
-        plan: the run's private updates; None where it has none.
-        key: where the noise of private updates is drawn from, if it is a test's.
 
     Attributes:
         members: the discriminators; the first is the bundle's.
@@ -54,52 +54,45 @@ class Discriminators:
         private_optimizers: of private updates, by name.
     """
 
-    def __init__(
-        self,
-        config: Config,
-        dataset: Dataset,
-        bundle: Bundle,
-        batches: Batches,
-        features: KeptFeatures,
-        plan: PrivatePlan | None,
-        key: SecretKey,
-    ) -> None:
-        self._config, self._game, self._encoder = config, config.game, bundle.encoder
-        self._dataset, self._batches, self._features = dataset, batches, features
-        self._first: Any = bundle.discriminator
+    def __init__(self, run: RunContext, batches: Batches, features: KeptFeatures) -> None:
+        self._run, self._game, self._encoder = run, run.config.game, run.bundle.encoder
+        self._batches, self._features = batches, features
+        self._first: Any = run.bundle.discriminator
         others = [
             self._fresh(f"discriminator_{m + 1}") for m in range(1, self._game.discriminators)
         ]
         self.members: tuple[keras.Model, ...] = (self._first, *others)
         self.optimizers: dict[str, Any] = {}
         self.private_optimizers: dict[str, Any] = {}
-        self._turns = discriminator_updates(self._game)
-        self._updates = {turn.name: self._update(turn, plan, key) for turn in self._turns}
-        self._before = [turn for turn in self._turns if turn.phase == "discriminator"]
-        self._joint = [turn for turn in self._turns if turn.phase == "adversarial"]
-        self._steps = {t.name: make_discriminator_step(self._updates[t.name]) for t in self._before}
-        self._further = {t.name: self._further_step(t.name) for t in self._joint[1:]}
+        planned = discriminator_updates(self._game)
+        self._updates = {update.name: self._update(update) for update in planned}
+        self._pretraining = [u for u in planned if u.phase == "discriminator"]
+        self._joint = [u for u in planned if u.phase == "adversarial"]
+        self._steps = {
+            u.name: make_discriminator_step(self._updates[u.name]) for u in self._pretraining
+        }
+        self._further = {u.name: self._further_step(u.name) for u in self._joint[1:]}
 
     @property
     def variables(self) -> dict[str, list[Any]]:
-        """Name -> weights of each discriminator but the first."""
+        """Name -> variables of each discriminator but the first."""
         return {f"discriminator_{m + 1}": d.variables for m, d in enumerate(self.members) if m}
 
     @property
     def first_update(self) -> UpdateFunction:
-        """The update on the encoder's own batch."""
+        """The update that is made on the encoder's batch."""
         return self._updates[self._joint[0].name]
 
     def pretraining_sampler(self) -> Any:
-        """The first discriminator's batches in pre-training; the others have as many."""
-        return self._pretraining_samplers()[self._before[0].name]
+        """Samples the first discriminator's pre-training; the others have as many batches."""
+        return self._pretraining_samplers()[self._pretraining[0].name]
 
     def _pretraining_samplers(self) -> dict[str, Any]:
         labelled = np.flatnonzero(self._batches.private >= 0)
-        return {t.name: self._batches.sampler(t.name, labelled) for t in self._before}
+        return {u.name: self._batches.sampler(u.name, labelled) for u in self._pretraining}
 
     def pretraining_inputs(self) -> Callable[[int, int], dict[str, Row]]:
-        """(epoch, step) -> update -> features, labels and mask of a batch of its own."""
+        """Returns (epoch, step) -> update -> features, labels and mask of that update's batch."""
         samplers = self._pretraining_samplers()
 
         def read(positions: np.ndarray, mask: np.ndarray) -> Row:
@@ -113,18 +106,18 @@ class Discriminators:
         }
 
     def before_pretraining(self, epoch: int) -> None:
-        """Sets what discriminators see of features, ahead of pre-training's epoch 0."""
+        """Sets the discriminators' whitening before the first epoch of pre-training."""
         if epoch == 0:
-            set_whitening(self.members, self._encoder, self._dataset)
+            set_whitening(self.members, self._encoder, self._run.dataset)
 
     def pretrain(self, inputs: dict[str, Row]) -> dict[str, tf.Tensor]:
-        """One update of each discriminator; the first one's loss."""
-        found = [self._steps[name](*row)["discriminator_loss"] for name, row in inputs.items()]
-        return {"discriminator_loss": found[0]}
+        """Updates each discriminator once; returns the loss of the first."""
+        values = [self._steps[name](*row)["discriminator_loss"] for name, row in inputs.items()]
+        return {"discriminator_loss": values[0]}
 
     def further_inputs(self) -> Callable[[int, int], dict[str, Row]]:
-        """(epoch, step) -> joint update, all but the first -> pictures, labels and mask."""
-        samplers = {turn.name: self._batches.sampler(turn.name) for turn in self._joint[1:]}
+        """Returns (epoch, step) -> joint update, all but the first -> images, labels and mask."""
+        samplers = {u.name: self._batches.sampler(u.name) for u in self._joint[1:]}
 
         def read(positions: np.ndarray, mask: np.ndarray) -> Row:
             batch = self._batches.batch(positions, mask)
@@ -135,15 +128,15 @@ class Discriminators:
         }
 
     def update_further(self, inputs: dict[str, Row]) -> None:
-        """The joint updates beyond the first, each through one more pass of the encoder."""
+        """Makes the joint updates but the first, each through one more pass of the encoder."""
         for name, row in inputs.items():
             self._further[name](*row)
 
     def restart(self, epoch: int) -> None:
-        """Gives one discriminator new weights where joint epoch `epoch` (from 0) is to begin so.
+        """Gives one discriminator new weights, if joint epoch `epoch` (from 0) begins with that.
 
-        They depend on the run's seed and on `epoch` alone. Private updates that were made stay
-        counted: a new start reads no row, and makes nothing undone.
+        They depend only on the run's seed and on `epoch`. Private updates stay counted: a restart
+        reads no row and undoes nothing.
         """
         every = self._game.discriminator_restart_epochs
         if not every or not epoch or epoch % every:
@@ -152,12 +145,12 @@ class Discriminators:
         fresh = self._fresh(f"discriminator_{member + 1}/{epoch}")
         for variable, value in zip(self.members[member].variables, fresh.variables, strict=True):
             variable.assign(value)
-        set_whitening([self.members[member]], self._encoder, self._dataset)
-        for turn in self._joint:
-            if turn.member == member:
-                self._forget(turn.name)
+        set_whitening([self.members[member]], self._encoder, self._run.dataset)
+        for update in self._joint:
+            if update.member == member:
+                self._reset(update.name)
 
-    def _forget(self, name: str) -> None:
+    def _reset(self, name: str) -> None:
         if name in self.private_optimizers:
             self.private_optimizers[name].restart()
             return
@@ -168,31 +161,29 @@ class Discriminators:
 
     def _fresh(self, name: str) -> keras.Model:
         return configured_discriminator(
-            self._config.model,
+            self._run.config.model,
             tuple(self._first.input_shape[1:]),
             self._first.output_shape[-1],
-            layer_seed(self._config.train.seed, name),
+            layer_seed(self._run.config.train.seed, name),
         )
 
-    def _update(
-        self, turn: DiscriminatorUpdate, plan: PrivatePlan | None, key: SecretKey
-    ) -> UpdateFunction:
-        """With a private optimizer, or a plain one, of its own."""
-        rate, model = self._config.train.discriminator_learning_rate, self.members[turn.member]
-        if plan is None:
+    def _update(self, update: DiscriminatorUpdate) -> UpdateFunction:
+        """Makes one update, with its own private or plain optimizer."""
+        run, name, model = self._run, update.name, self.members[update.member]
+        rate = run.config.train.discriminator_learning_rate
+        if run.plan is None:
             optimizer: Any = keras.optimizers.Adam(rate)
-            self.optimizers[f"{turn.name}_plain"] = optimizer
+            self.optimizers[f"{name}_plain"] = optimizer
         else:
-            update = plan.updates[turn.name]
-            optimizer = private_adam(self._config, model, turn.name, update, key, rate)
-            self.private_optimizers[turn.name] = optimizer
+            optimizer = private_adam(run.config, model, name, run.plan.updates[name], run.key, rate)
+            self.private_optimizers[name] = optimizer
         return make_discriminator_update(model, optimizer)
 
     def _further_step(self, name: str) -> Callable[..., tf.Tensor]:
         update = self._updates[name]
-        picture = tuple(self._encoder.input_shape[1:])
+        shape = tuple(self._encoder.input_shape[1:])
         signature = [
-            tf.TensorSpec([None, *picture], tf.uint8),
+            tf.TensorSpec([None, *shape], tf.uint8),
             tf.TensorSpec([None], tf.int32),
             tf.TensorSpec([None], tf.bool),
         ]
@@ -202,3 +193,54 @@ class Discriminators:
             return update(self._encoder(to_float(image), training=False), labels, mask)
 
         return step
+
+
+def fit_whitening(features: Array) -> tuple[Array, Array]:
+    """Finds mean and matrix for which `(x - mean) @ matrix` has nearly the identity covariance.
+
+    The matrix is the covariance's inverse square root, the whitening that changes features least
+    (Kessy, Lewin and Strimmer 2018, section 3, "ZCA"), so that similar features give similar
+    matrices.
+
+    Args:
+        features: `[n, h, w, c]` float; every cell of every row counts as one sample.
+
+    Returns:
+        `[c]` and `[c, c]`, float32.
+
+    Raises:
+        ValueError: fewer than two samples, or values that are not finite.
+    """
+    cells = np.asarray(features, np.float64).reshape(-1, features.shape[-1])
+    if len(cells) < 2:
+        raise ValueError(f"Expected at least two cells, got {len(cells)}")
+    if not np.isfinite(cells).all():
+        raise ValueError("Expected finite features")
+    mean = cells.mean(axis=0)
+    covariance = (cells - mean).T @ (cells - mean) / len(cells)
+    variances, directions = np.linalg.eigh(covariance)
+    # Constant features stay at 0, whatever they are divided by.
+    floor = _MIN_SHARE * variances.mean() or 1.0
+    matrix = (directions / np.sqrt(np.maximum(variances, 0.0) + floor)) @ directions.T
+    return mean.astype(np.float32), matrix.astype(np.float32)
+
+
+def set_whitening(
+    discriminators: Sequence[keras.Model], encoder: keras.Model, dataset: Dataset
+) -> None:
+    """Fits the whitening of the discriminators that have one to the encoder's current features.
+
+    Reads validation rows, without their labels: statistics of training rows would carry one
+    example into another one's gradient, which per-example clipping does not bound.
+    """
+    layers = [layer for layer in map(whitening_of, discriminators) if layer is not None]
+    if not layers:
+        return
+    # A random sample, because the first rows may show few people.
+    order = np.random.default_rng(layer_seed(0, "whitening"))
+    rows = np.sort(order.permutation(dataset.rows["validation"])[:_MAX_ROWS])
+    with draws_apart(encoder):
+        features = np.concatenate(list(encode_rows(encoder, dataset, rows)))
+    weights = fit_whitening(features)
+    for layer in layers:
+        layer.set_weights(weights)

@@ -1,7 +1,4 @@
-"""What a run may say about differential privacy, in the words of the result file.
-
-How a run went, as `training.json` keeps it and results.json repeats it.
-"""
+"""Builds a finished run's status for results.json: its `dp` section, gates, stop rule, figures."""
 
 from __future__ import annotations
 
@@ -9,13 +6,15 @@ from collections.abc import Collection, Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.models.bundle import Bundle, parameter_counts
+from tf_mtl_privacy.models.bundle import parameter_counts
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon, why_infinite
 from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.accounting.statements import library_epsilon, library_statement
 from tf_mtl_privacy.privacy.ledger import LedgerState, counted_phases, ledger_report
+from tf_mtl_privacy.removal import PUBLIC, TRAIN, methods
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.checkpoints import TrainingState
+from tf_mtl_privacy.training.context import RunContext
 from tf_mtl_privacy.training.private_updates import Budget, PrivatePlan
 
 PARTS = ("encoder", "business", "restorer", "discriminator")
@@ -41,17 +40,17 @@ def dp_status(
     public: str = "",
     data: str = "",
 ) -> dict[str, Any]:
-    """The `dp` part of results.json.
+    """Builds the `dp` section of results.json.
 
     Args:
         config: the run's configuration.
-        plan: its private updates, None where there are none.
-        ledger: what is counted of them.
-        in_weights: update name -> updates that the weights have; at most those that are counted.
-        budget_ended: phase -> steps not taken because a budget was spent.
+        plan: its private updates, None if there are none.
+        ledger: the counted updates.
+        in_weights: update name -> updates that the weights have; at most the counted ones.
+        budget_ended: phase -> steps not taken because a budget was exhausted.
         ended_early: phases that a gate or the stop rule ended.
-        public: with `--dp_scope=all`, why the frozen backbone says nothing about training rows.
-        data: the name of the data set that was trained on; by default the configuration's.
+        public: with `--dp_scope=all`, why the frozen backbone reveals nothing about training rows.
+        data: name of the data set that was trained on; by default the configuration's.
     """
     if plan is None or ledger is None:
         return {
@@ -96,12 +95,12 @@ def dp_status(
 
 
 def _keep_to_target(report: dict[str, Any], plan: PrivatePlan) -> None:
-    """States the target of the whole run where it is less than the plan after a kill sums up to.
+    """States the whole run's target if the plan and the updates lost in kills sum up to more.
 
-    Training stops at the target, so that fewer updates run. As long as all are of one mechanism
-    that fixes their total number before the run, and a part of them reveals no more than all.
-    Where mechanisms differ, how many of each fit depends on where a phase ended, that is, on the
-    data; stopping at a composed epsilon is then a privacy filter, which is not proven for PLD. The
+    Training stops at the target, so that fewer updates run. If all are of one mechanism, the target
+    fixes their total number before the run, and some of them reveal no more than all. If mechanisms
+    differ, the number of each that fits depends on where a phase ended, and so on the data.
+    Stopping at a composed epsilon is then a privacy filter, which is not proven for PLD, and the
     larger figure is stated.
     """
     whole_run = [b.target_epsilon for b in plan.budgets if len(b.updates) == len(plan.updates)]
@@ -119,10 +118,10 @@ def _exceeded(
     report: Mapping[str, Any],
     early: Collection[str],
 ) -> str | None:
-    """Returns why the stated epsilon is above a target, or None where it is not.
+    """Returns why the stated epsilon is above a target, or None if it is not.
 
-    That takes both a phase that ended early, so that the plan counts, and a kill, whose lost
-    updates count beside the plan.
+    It can be above only after a phase that ended early, so that the whole plan counts, together
+    with a kill, whose lost updates count in addition.
     """
     allowance = ledger.kill_allowance
     if report["void"] or not early or not allowance:
@@ -143,7 +142,7 @@ def _exceeded(
 
 
 def _kind(mechanism: SampledGaussian) -> tuple[Any, ...]:
-    """Parameters on which the accounting of one update depends."""
+    """Returns the parameters on which the accounting of one update depends."""
     if mechanism.sampling != POISSON:
         return mechanism.sampling, mechanism.noise_multiplier
     overflow = mechanism.overflow_probability
@@ -151,7 +150,7 @@ def _kind(mechanism: SampledGaussian) -> tuple[Any, ...]:
 
 
 def _library(phase: MechanismRun, delta: float, images_per_person: int) -> dict[str, Any]:
-    """tensorflow-privacy's own figure and statement, as far as it has any for this phase."""
+    """Returns tensorflow-privacy's own figure and statement, if it has any for this phase."""
     if not phase.steps or not phase.mechanism.noise_multiplier:
         return {"library_epsilon": None, "statement": None}
     return {
@@ -161,7 +160,7 @@ def _library(phase: MechanismRun, delta: float, images_per_person: int) -> dict[
 
 
 def _reason(config: Config, report: Mapping[str, Any], ledger: LedgerState) -> str | None:
-    """Returns why no released weight has an epsilon, or None where they have."""
+    """Returns why no released weight has an epsilon, or None if they have one."""
     if report["void"]:
         return f"void: {report['void_reason']}"
     if report["epsilon_pld"] is None:
@@ -176,16 +175,17 @@ def _reason(config: Config, report: Mapping[str, Any], ledger: LedgerState) -> s
 
 
 def _reads(config: Config, data: str) -> dict[str, list[str]]:
-    """Who reads private labels of which no epsilon takes account, by whose labels they are."""
+    """Lists the readers of private labels that no epsilon covers, by whose labels they read."""
     return {
         "unaccounted_label_access": _of_training_rows(config, data),
         "validation_label_access": _of_validation_rows(config),
-        "public_label_access": _of_nobody(config),
+        "public_label_access": _by_removal(config, PUBLIC),
     }
 
 
 def _of_training_rows(config: Config, data: str) -> list[str]:
-    train, removal, reads = config.train, config.removal_in_force, []
+    train = config.train
+    reads: list[str] = []
     everything = train.is_private and config.privacy.dp_scope == "all"
     labels = config.game.discriminator_labels == "private"
     plays = train.is_adversarial and config.loss.plays and not everything
@@ -196,16 +196,10 @@ def _of_training_rows(config: Config, data: str) -> list[str]:
         )
     if train.has_discriminator and labels and not train.is_private:
         reads.append("the discriminator is trained without noise")
-    if removal.has_mask and removal.region_labels == "train":
-        who = (
-            "reader and its colour axis learn" if removal.mask_fill == "colour" else "reader learns"
-        )
-        reads.append(f"the mask's {who} the labels of training rows")
-    if removal.erasure != "none" and removal.erasure_labels == "train":
-        reads.append("the erasure is fitted to the labels of training rows")
+    reads += _by_removal(config, TRAIN)
     drawn = config.data.dataset == "synthetic_faces" and data in ("", "synthetic_faces")
     if _chooses_by_attacker(config) and not drawn:
-        # Where faces are drawn it learns from others that are nobody's.
+        # With synthetic faces the attacker learns from other faces, which show nobody.
         reads.append("the fresh attacker of the checks learns the labels of training rows")
     if config.data.effective_private_label == "identity":
         reads.append("which people and pictures are in the table was chosen by identity")
@@ -213,7 +207,7 @@ def _of_training_rows(config: Config, data: str) -> list[str]:
 
 
 def _chooses_by_attacker(config: Config) -> bool:
-    """Whether what a fresh attacker finds may change which networks a run ends with."""
+    """Returns True if what a fresh attacker finds may decide which networks are released."""
     return config.train.has_discriminator and (
         config.game.check_epochs > 0 or config.game.checkpoint_selection == "best"
     )
@@ -230,88 +224,78 @@ def _of_validation_rows(config: Config) -> list[str]:
     return reads
 
 
-def _of_nobody(config: Config) -> list[str]:
-    removal, drawn = (
-        config.removal_in_force,
-        f"{config.removal.region_rows:,} drawn faces of nobody",
-    )
-    reads = []
-    if removal.has_mask and removal.region_labels == "public":
-        axis = " and its colour axis" if removal.mask_fill == "colour" else ""
-        reads.append(f"the mask's reader{axis}: {drawn}")
-    if removal.erasure != "none" and removal.erasure_labels == "public":
-        reads.append(f"the erasure: {drawn}")
-    return reads
+def _by_removal(config: Config, source: str) -> list[str]:
+    """Statements of the removal methods that are fitted to `source`."""
+    return [
+        method.label_access(config.removal)
+        for method in methods(config)
+        if method.fitted_to(config.removal) == source
+    ]
 
 
-def training_status(
-    config: Config,
-    record: TrainingState,
-    bundle: Bundle,
-    dp: dict[str, Any],
-    tasks: tuple[str, ...],
-) -> dict[str, Any]:
-    """Gates, stop rule, epochs, steps and seconds of a run; `dp` as `dp_status` gives it."""
+def training_status(run: RunContext, dp: dict[str, Any]) -> dict[str, Any]:
+    """Builds gates, stop rule, epochs, steps and seconds of a run; `dp` is from `dp_status`."""
+    config, state, tasks = run.config, run.state, run.tasks
     phases = {
         name: {
-            "epochs": record.epochs.get(name, 0),
-            "most_epochs": most,
-            "steps": record.steps.get(name, 0),
-            "seconds": round(record.seconds.get(name, 0.0), 1),
+            "epochs": state.epochs.get(name, 0),
+            "most_epochs": max_epochs,
+            "steps": state.steps.get(name, 0),
+            "seconds": round(state.seconds.get(name, 0.0), 1),
         }
-        for name, most in schedule.phase_epochs(config).items()
+        for name, max_epochs in schedule.phase_epochs(config).items()
     }
     return {
-        "gates": _gates(config, record, tasks),
-        "stop_rule": record.stop_rule or schedule.stop_rule(config, [], tasks),
+        "gates": _gates(config, state, tasks),
+        "stop_rule": state.stop_rule or schedule.stop_rule(config, [], tasks),
         "training": {
             "model": config.train.model,
             "phases": phases,
-            "steps": record.total_steps,
-            "seconds": round(sum(record.seconds.values()), 1),
-            "final_beta": record.beta,
-            "before_game": record.before_game,
-            "final_check": _final_check(record),
-            "kept_epoch": record.kept.get("epoch"),
-            "in_loop": _in_loop(record),
-            "parameters": parameter_counts(bundle),
+            "steps": state.total_steps,
+            "seconds": round(sum(state.seconds.values()), 1),
+            "final_beta": state.beta,
+            "before_game": state.before_game,
+            "final_check": _final_check(state),
+            "kept_epoch": state.kept.get("epoch"),
+            "in_loop": _in_loop(state),
+            "parameters": parameter_counts(run.bundle),
             "perceptual_loss": config.effective_perceptual_weights,
         },
         "dp": dp,
     }
 
 
-def _final_check(record: TrainingState) -> dict[str, float]:
-    """Returns what the check read of the released weights, and the joint epoch that they are of.
+def _final_check(state: TrainingState) -> dict[str, float]:
+    """Returns the figures of the check of the released weights, and their joint epoch.
 
-    These are the weights of the epoch that was kept, or else of the last one, after which a check
-    is always made. Empty where no check was made.
+    These are the weights of the kept epoch, or else of the last one, after which a check is always
+    made. Empty if no check was made.
     """
-    epoch = record.kept.get("epoch") or len(record.history)
-    figures = record.history[epoch - 1] if record.history else {}
-    found = {name: value for name, value in figures.items() if name.startswith("fresh_probe_")}
-    return {"epoch": epoch, **found} if found else {}
+    epoch = state.kept.get("epoch") or len(state.history)
+    figures = state.history[epoch - 1] if state.history else {}
+    check = {name: value for name, value in figures.items() if name.startswith("fresh_probe_")}
+    return {"epoch": epoch, **check} if check else {}
 
 
-def _in_loop(record: TrainingState) -> dict[str, Any]:
-    """The most that the discriminator read of validation rows after a joint epoch, of how many."""
-    found = [epoch.get("privacy_balanced_accuracy") for epoch in record.history]
-    known = [value for value in found if value is not None]
+def _in_loop(state: TrainingState) -> dict[str, Any]:
+    """Returns the discriminator's maximum accuracy on validation rows over the joint epochs."""
+    values = [epoch.get("privacy_balanced_accuracy") for epoch in state.history]
+    known = [value for value in values if value is not None]
     return {"most_balanced_accuracy": max(known, default=None), "epochs": len(known)}
 
 
-def _gates(config: Config, record: TrainingState, tasks: tuple[str, ...]) -> dict[str, Any]:
-    """The gates of all pre-training phases; one whose phase did not run is "not_evaluated"."""
+def _gates(config: Config, state: TrainingState, tasks: tuple[str, ...]) -> dict[str, Any]:
+    """Returns the gates of all pre-training phases; "not_evaluated" if the phase did not run."""
     gates = {}
-    for phase, most in schedule.phase_epochs(config).items():
+    for phase, max_epochs in schedule.phase_epochs(config).items():
         missing = schedule.gate(config, phase, {}, tasks)
         if missing is not None:
-            gates[phase] = record.gates.get(phase, missing | {"epochs": 0, "bound": most})
+            gates[phase] = state.gates.get(phase, missing | {"epochs": 0, "bound": max_epochs})
     return gates
 
 
 def merged_status(config: Config, status: dict[str, Any]) -> dict[str, Any]:
-    """One status for the networks of a single-task run."""
+    """Merges the status of all tasks of a single-task run."""
     return {
         "gates": {
             f"{task}/{n}": g for task, part in status.items() for n, g in part["gates"].items()

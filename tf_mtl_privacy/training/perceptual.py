@@ -1,4 +1,4 @@
-"""Perceptual loss: how far two images are for a VGG16 network trained on photographs."""
+"""Perceptual loss: the distance between two images in features of a pre-trained VGG16."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _HED_STATISTIC = {
     "block2_conv2": 0.01913822,
     "block3_conv3": 0.00995796,
 }
-# Below this mean square a layer's features are all but zero, and are not scaled up.
+# Features whose mean square is below this are practically zero and are not scaled up.
 _FLOOR = 1e-6
 
 
@@ -31,7 +31,7 @@ class PerceptualLoss:
     `f_l` are the outputs of layers `block1_conv2`, `block2_conv2`, `block3_conv3` of VGG16
     (Simonyan and Zisserman 2015), `a` the restored image, `b` the original; no gradient passes
     through the denominator. After Johnson et al. 2016, "Perceptual Losses for Real-Time Style
-    Transfer", section 3.2, with each layer divided by its own energy so that they weigh alike.
+    Transfer", section 3.2, but each layer is divided by its own energy, so that all weigh the same.
 
     Args:
         weights: 'none' (the loss is off), 'imagenet' (fetched by Keras where not yet cached),
@@ -39,7 +39,7 @@ class PerceptualLoss:
             the weights of VGG16's convolutions.
 
     Raises:
-        UsageError: weights that are not there or do not fit.
+        UsageError: the weights are missing or do not fit.
         RunError: the ImageNet weights could not be fetched.
     """
 
@@ -49,11 +49,11 @@ class PerceptualLoss:
 
     @property
     def is_on(self) -> bool:
-        """Whether there is a network; without one the loss is 0."""
+        """True if there is a network; without one the loss is 0."""
         return self._network is not None
 
     def describe(self) -> str:
-        """What this loss is, in one line."""
+        """Describes the loss in one line."""
         if not self.is_on:
             return "perceptual loss: off (perceptual_weights=none)"
         return f"perceptual loss: VGG16 {', '.join(LAYERS)}, weights {self._weights}"

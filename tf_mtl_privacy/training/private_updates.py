@@ -1,12 +1,6 @@
-"""Which private updates a run makes: their batches, their noise, and the budgets that they share.
+"""Plans a run's private updates: their batches, their noise, and the budgets that they share.
 
-No TensorFlow. Source: paper, section 3.2, steps 1 c, 2 and 3.3; what differs from it stands in
-docs/accounting.md.
-
-Which updates the discriminators of a run make, by name, and in which order rows come. No
-TensorFlow.
-
-A DP optimizer for one kind of private update.
+Source: paper, section 3.2, steps 1 c, 2 and 3.3; docs/accounting.md says what differs from it.
 """
 
 from __future__ import annotations
@@ -48,7 +42,7 @@ from tf_mtl_privacy.training.schedule import phase_epochs
 
 
 class DiscriminatorUpdate(NamedTuple):
-    """One discriminator's update in each step of a phase, on batches of its own.
+    """One discriminator update in each step of a phase, on batches of its own.
 
     Attributes:
         name: in the ledger and in checkpoints: `discriminator` or `adversarial_discriminator`, then
@@ -65,9 +59,9 @@ class DiscriminatorUpdate(NamedTuple):
 
 
 def discriminator_updates(game: GameConfig) -> list[DiscriminatorUpdate]:
-    """All of them, pre-training first.
+    """Lists the discriminator updates of a run, pre-training first.
 
-    The joint phase's first one is on the encoder's own batch, each other one on another batch.
+    The first update of the joint phase uses the encoder's batch, each other one a batch of its own.
     """
     members = range(game.discriminators)
     before = [
@@ -84,7 +78,7 @@ def discriminator_updates(game: GameConfig) -> list[DiscriminatorUpdate]:
 
 
 def order_seed(seed: int, name: str) -> int:
-    """A seed in [0, 2^63) for one order of rows: the same for the same run seed and name."""
+    """Returns a seed in [0, 2^63) for one order of rows, the same for the same seed and name."""
     digest = hashlib.blake2b(f"{seed}/order/{name}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
@@ -95,9 +89,9 @@ def _name(kind: str, member: int, number: int) -> str:
 
 
 Sampler = PoissonBatches | ShuffledEpochs
-# Batches of updates that claim nothing.
+# Overflow probability of batches without noise, for which no epsilon is stated.
 _WITHOUT_NOISE = 1e-15
-# Scope -> update -> the phase whose every step makes one of it, with the usual game.
+# Scope -> update -> the phase in which every step makes it once, with one discriminator.
 UPDATES = {
     "discriminator": {
         "discriminator": "discriminator",
@@ -121,9 +115,9 @@ class Update:
     Attributes:
         phase: the phase of training that makes it.
         sampler: its batches, of positions within the training rows.
-        mechanism: what the accounting knows of it; its noise is the calibrated one.
-        batch_size: what the noised sum is divided by.
-        planned: updates in all of the phase's epochs.
+        mechanism: its parameters for the accounting, with the calibrated noise.
+        batch_size: divisor of the noisy sum.
+        planned: number of updates in all epochs of the phase.
     """
 
     phase: str
@@ -135,12 +129,12 @@ class Update:
 
 @dataclasses.dataclass(frozen=True)
 class Budget:
-    """A target that some updates share.
+    """A target epsilon that some updates share.
 
     Attributes:
         updates: their names.
         target_epsilon: > 0, at the run's delta.
-        missed: why the noise cannot be so small that the target is used; empty where it is.
+        missed: why no noise is small enough to reach the target; empty if it is reached.
     """
 
     updates: tuple[str, ...]
@@ -154,9 +148,9 @@ class PrivatePlan:
 
     Attributes:
         updates: name -> update, in the order in which they first run.
-        budgets: none where the noise is given instead of a target.
+        budgets: empty if the noise is given instead of a target.
         header: for the run's ledger.
-        delta: for which every epsilon holds.
+        delta: of every epsilon.
     """
 
     updates: dict[str, Update]
@@ -165,24 +159,24 @@ class PrivatePlan:
     delta: float
 
     def of_phase(self, phase: str) -> tuple[str, ...]:
-        """Names of the updates that each step of a phase makes; none where it is not private."""
+        """Returns the names of the private updates that each step of a phase makes."""
         return tuple(name for name, update in self.updates.items() if update.phase == phase)
 
 
 def update_phases(config: Config) -> dict[str, str]:
-    """Update -> the phase whose every step makes one of it; in the order in which they begin."""
+    """Returns update -> the phase in which every step makes it once, in order."""
     if config.privacy.dp_scope == "all":
         return UPDATES["all"]
-    return {turn.name: turn.phase for turn in discriminator_updates(config.game)}
+    return {update.name: update.phase for update in discriminator_updates(config.game)}
 
 
 def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePlan | None:
-    """Draws up what a run's private updates are; None where the model has none.
+    """Plans a run's private updates; returns None for a model without any.
 
     Args:
         config: the run's configuration.
         dataset: rows and labels.
-        key: where Poisson batches are drawn from; new in every process.
+        key: source of Poisson batches; new in every process.
 
     Raises:
         UsageError: no training row has a private label, delta is too large for the rows, or no
@@ -222,7 +216,7 @@ def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePla
 
 
 def _overflow_probability(config: Config, rows: Mapping[str, np.ndarray]) -> float:
-    """The given one, or one that changes no epsilon of the plan."""
+    """Returns the configured one, or one so small that it changes no epsilon of the plan."""
     privacy = config.privacy
     if privacy.overflow_probability or privacy.sampling != POISSON:
         return privacy.overflow_probability
@@ -258,7 +252,7 @@ def _sampler(
 
 
 def _mechanism(config: Config, sampler: Sampler, rows: int) -> tuple[SampledGaussian, float]:
-    """With the noise that is given (1 where it is to be calibrated), and the divisor."""
+    """Returns the mechanism with its noise (1 if it is to be calibrated), and the divisor."""
     privacy, size = config.privacy, float(config.train.batch_size)
     noise = 1.0 if _has_target(config) else privacy.noise_multiplier
     if isinstance(sampler, PoissonBatches):
@@ -289,7 +283,7 @@ def _budgets(config: Config, updates: Mapping[str, Update]) -> tuple[Budget, ...
 def _with_noise(
     config: Config, updates: dict[str, Update], budgets: tuple[Budget, ...]
 ) -> dict[str, Update]:
-    """The updates with the least noise that keeps every budget."""
+    """Returns the updates with the smallest noise that keeps every budget."""
     result = dict(updates)
     for budget in budgets:
         planned = [
@@ -304,7 +298,7 @@ def _with_noise(
 
 
 def _with_reason(budget: Budget, updates: Mapping[str, Update], delta: float) -> Budget:
-    """The budget, with a reason where its calibrated updates stay far below the target."""
+    """Returns the budget, with a reason if its updates stay far below the target."""
     planned = [
         MechanismRun(updates[name].mechanism, updates[name].planned) for name in budget.updates
     ]
@@ -321,28 +315,28 @@ def _with_reason(budget: Budget, updates: Mapping[str, Update], delta: float) ->
 
 
 def with_bounded_people(config: Config, dataset: Dataset) -> Dataset:
-    """The data set with at most `--max_images_per_person` training rows of each person.
+    """Limits a data set to `--max_images_per_person` training rows of each person.
 
     Raises:
-        UsageError: the data does not say who is who, or one person moves rows of others.
+        UsageError: the data has no identities, or adding a person changes which rows others have.
     """
-    most = config.privacy.max_images_per_person
-    if not most:
+    limit = config.privacy.max_images_per_person
+    if not limit:
         return dataset
     data = config.data
     if data.split_version == 1 and data.dataset != "synthetic_faces":
         raise UsageError(
-            f"--split_version=1: one person more or less moves rows of others, so that "
-            f"--max_images_per_person={most} gives no epsilon of a person; leave one of them out"
+            f"--split_version=1: adding a person changes which rows others have, so that "
+            f"--max_images_per_person={limit} gives no epsilon per person; leave out one of them"
         )
     rows = dataset.rows["train"]
     if dataset.person is None:
         raise UsageError(
-            f"--max_images_per_person={most}: the data does not say whose pictures these are; "
-            "leave it out, or use data with identities (synthetic_faces: --private_label=identity)"
+            f"--max_images_per_person={limit}: the data has no identities; leave it out, or use "
+            "data with identities (synthetic_faces: --private_label=identity)"
         )
     names = rows if dataset.keys is None else dataset.keys[rows]
-    kept = limit_per_person(rows, dataset.person[rows], most, config.train.seed, names=names)
+    kept = limit_per_person(rows, dataset.person[rows], limit, config.train.seed, names=names)
     return dataclasses.replace(dataset, rows=dataset.rows | {"train": kept})
 
 
@@ -354,14 +348,14 @@ def private_adam(
     key: SecretKey,
     learning_rate: float,
 ) -> DPAdam:
-    """Adam with the noise, clip norm and divisor of an update.
+    """Makes a private Adam with the noise, clip norm and divisor of an update.
 
     Args:
         config: the run's configuration.
-        model: what is trained.
+        model: the network that is trained.
         name: the update's name.
-        update: what the accounting knows of it.
-        key: makes the noise repeatable where it is a test's; else the noise has a key of its own.
+        update: the planned update.
+        key: makes the noise repeatable if it is a test key; else the noise has a key of its own.
         learning_rate: Adam's step size, > 0.
 
     Raises:

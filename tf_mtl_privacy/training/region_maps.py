@@ -1,4 +1,4 @@
-"""Where a bundle sees the private label in a picture, as a map over its pixels."""
+"""Maps over an image's pixels that show where networks see the private label."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ Array = np.ndarray[Any, Any]
 
 
 class RegionMaps(NamedTuple):
-    """Maps of n pictures.
+    """Maps of n images.
 
     Attributes:
         heat: `[n, S, S]` float32, at least 0, higher where more sensitive.
-        covered: `[n, S, S]` bool, what the encoder never sees; None without a mask.
+        covered: `[n, S, S]` bool, pixels that the encoder never sees; None without a mask.
     """
 
     heat: Array
@@ -33,14 +33,14 @@ MapReader = Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor | None]]
 
 
 def region_source(bundle: Bundle) -> str | None:
-    """What the map is made of: 'mask', 'discriminator', or None where there is neither."""
+    """Returns the source of the map: 'mask', 'discriminator', or None if there is neither."""
     if is_masked(bundle.encoder):
         return "mask"
     return None if bundle.discriminator is None else "discriminator"
 
 
 def region_maps(bundle: Bundle) -> MakeMaps:
-    """Pictures `[n, S, S, 3]` uint8 -> their maps, in inference mode; see `map_reader`.
+    """Returns images `[n, S, S, 3]` uint8 -> their maps, in inference mode; see `map_reader`.
 
     Raises:
         ValueError: the bundle has neither mask nor discriminator.
@@ -55,10 +55,10 @@ def region_maps(bundle: Bundle) -> MakeMaps:
 
 
 def map_reader(bundle: Bundle) -> MapReader:
-    """The operations `[B, S, S, 3]` uint8 -> (heat, covered) of `RegionMaps`, as tensors.
+    """Returns the operations `[B, S, S, 3]` uint8 -> (heat, covered) of `RegionMaps`, as tensors.
 
-    With a mask: the probability that it gives each cell, and what it covers. Without: the
-    discriminator's `evidence`, enlarged bilinearly.
+    With a mask, heat is the probability that it gives each cell. Without, it is the discriminator's
+    `evidence`, enlarged bilinearly.
 
     Raises:
         ValueError: the bundle has neither mask nor discriminator.
@@ -77,10 +77,10 @@ def map_reader(bundle: Bundle) -> MapReader:
 
 
 def evidence(bundle: Bundle, features: tf.Tensor) -> tf.Tensor:
-    """Gradient times input of the discriminator's answer, `[B, h, w, 1]` float32, at least 0.
+    """Computes gradient times input of the discriminator, `[B, h, w, 1]` float32, at least 0.
 
-    Of the log-probability of the class that it finds most probable; absolute values, summed over
-    channels (Shrikumar et al. 2016, "Not Just a Black Box", gradient * input).
+    The gradient is that of the log-probability of its most probable class; absolute values are
+    summed over channels (Shrikumar et al. 2016, "Not Just a Black Box", gradient * input).
 
     Args:
         bundle: has a discriminator.
@@ -90,13 +90,13 @@ def evidence(bundle: Bundle, features: tf.Tensor) -> tf.Tensor:
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(features)
         logits = bundle.discriminator(features, training=False)
-        # Rows do not touch each other in it, so the sum's gradient is that of each row.
+        # Rows are independent in the discriminator, so the sum's gradient is that of each row.
         answers = tf.reduce_sum(tf.reduce_max(tf.nn.log_softmax(logits), axis=-1))
     return tf.reduce_sum(tf.abs(tape.gradient(answers, features) * features), -1, keepdims=True)
 
 
 def seen_pictures(encoder: keras.Model, images: Array) -> Array:
-    """What an encoder with a mask sees of pictures: both `[n, S, S, 3]` uint8.
+    """Returns images as an encoder with a mask sees them: both `[n, S, S, 3]` uint8.
 
     Raises:
         ValueError: the encoder has no mask.

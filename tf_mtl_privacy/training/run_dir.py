@@ -1,4 +1,4 @@
-"""A run's folder: who may use it, what it says about itself."""
+"""A run's folder: its lock, its configuration and its labels."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ _OWN = (
 def claim(run_dir: str | os.PathLike[str], config: Config) -> Iterator[Path]:
     """Makes or reopens a run folder for `config` and keeps other processes out of it.
 
-    A start that ends before anything was trained leaves nothing behind: on leaving, what it has
-    made is removed unless `has_started`; what was there before is kept. A start that was killed
-    leaves its `config.json`. Another configuration replaces that file as long as nothing was
-    trained and nobody has changed it.
+    A start that ends before anything was trained leaves nothing behind: its files are removed on
+    exit unless `has_started`; earlier files are kept. A start that was killed leaves its
+    `config.json`. Another configuration replaces that file if nothing was trained and nobody has
+    changed it.
 
     Raises:
         UsageError: the folder holds a run of another configuration, or is a file.
@@ -61,7 +61,7 @@ def claim(run_dir: str | os.PathLike[str], config: Config) -> Iterator[Path]:
                             _remove(folder / name)
     finally:
         for path in missing:
-            # Only an empty folder: a run may be in it, or something of somebody else's.
+            # Only an empty folder: there may be a run in it, or other files.
             with contextlib.suppress(OSError):
                 path.rmdir()
 
@@ -79,8 +79,8 @@ def has_checkpoint(folder: Path) -> bool:
 def has_started(folder: Path) -> bool:
     """Returns True if a run folder holds anything that was trained.
 
-    That is a finished run, a checkpoint, or a ledger that counts private updates (also one that
-    cannot be read: what was spent is then not known).
+    That is a finished run, a checkpoint, or a ledger that counts private updates or cannot be read
+    (so that it is unknown how much of the budget is used).
     """
     if has_finished(folder):
         return True
@@ -92,12 +92,12 @@ def has_started(folder: Path) -> bool:
 
 
 def _checkpoints(folder: Path) -> list[Path]:
-    """The folders of checkpoints in a run folder, those of single tasks included."""
+    """Returns the checkpoint folders of a run, including those of single tasks."""
     return [folder / "checkpoints", *folder.glob("tasks/*/checkpoints")]
 
 
 def _missing(folder: Path) -> list[Path]:
-    """The folders that have to be made, the innermost first."""
+    """Returns the folders that have to be made, the innermost first."""
     try:
         if folder.exists() and not folder.is_dir():
             raise UsageError(f"--run_dir={folder}: is a file; give a folder")
@@ -116,7 +116,7 @@ def _spent(checkpoints: Path) -> bool:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[Any]:
-    """The lock file, open for reading and writing; nobody else has it meanwhile."""
+    """Opens and locks the lock file, for reading and writing."""
     in_use = f"run folder {folder} is in use by another process"
     path = folder / _LOCK
     with open(path, "a+", encoding="utf-8") as lock:
@@ -124,7 +124,7 @@ def _locked(folder: Path) -> Iterator[Any]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise RunError(in_use) from error
-        # A start that fails removes the file: whoever had it open then locks nothing.
+        # A start that fails removes the file; another process that had it open then locks nothing.
         if not path.exists() or os.fstat(lock.fileno()).st_ino != path.stat().st_ino:
             raise RunError(in_use)
         yield lock
@@ -137,7 +137,7 @@ def _write_config(folder: Path, config: Config, lock: Any, there: set[str]) -> N
     elif has_started(folder):
         raise UsageError(f"--run_dir={folder}: has checkpoints but no {CONFIG_FILE}")
     else:
-        # Before the file itself: by this a later start knows whose it is.
+        # Written before the file itself, so that a later start knows that the file is this one's.
         note = {"config": _digest(config.to_dict()), "there": sorted(there)}
         lock.truncate(0)
         lock.write(json.dumps(note))
@@ -181,28 +181,28 @@ def _check_same(folder: Path, config: Config) -> None:
     for section, options in config.to_dict().items():
         for name, value in options.items():
             before = earlier[section][name]
-            # Where the stores are kept does not change what a run computes.
+            # The folder of the stores does not change what a run computes.
             if before != value and name == "split_version":
                 raise UsageError(
-                    f"--run_dir={folder}: holds a run whose rows were chosen by --split_version="
-                    f"{before}; add that flag to go on with it, or give another --run_dir"
+                    f"--run_dir={folder}: holds a run with --split_version="
+                    f"{before}; add that flag to resume it, or give another --run_dir"
                 )
             if before != value and name != "cache_dir":
                 raise UsageError(
                     f"--run_dir={folder}: holds a run with --{name}={before}, not {value}; give "
-                    "another --run_dir, or the same options to go on with it"
+                    "another --run_dir, or the same options to resume it"
                 )
 
 
 @dataclasses.dataclass(frozen=True)
 class RunLabels:
-    """What a run's numbers stand for.
+    """Names of a run's classes, and the data that it was trained on.
 
     Attributes:
         task_classes: task name -> class names.
         private_classes: names of the private label's classes; empty where there is none.
         data_fingerprint: `Dataset.fingerprint` of the data it was trained on.
-        source: the data set that its configuration names, or empty where rows were handed over.
+        source: the data set that its configuration names, or empty if rows were passed in.
     """
 
     task_classes: dict[str, tuple[str, ...]]
@@ -212,7 +212,7 @@ class RunLabels:
 
 
 def write_labels(folder: Path, labels: RunLabels) -> None:
-    """Keeps class names and data, or checks them against those of the run's first session.
+    """Saves class names and data, or compares them with those from the start of the run.
 
     Raises:
         RunError: the data has changed since, so that rows may have moved between splits.
@@ -239,7 +239,7 @@ def write_labels(folder: Path, labels: RunLabels) -> None:
 
 
 def read_labels(folder: Path) -> RunLabels:
-    """The inverse of `write_labels`.
+    """Reads what `write_labels` wrote.
 
     Raises:
         RunError: the file is missing or damaged.

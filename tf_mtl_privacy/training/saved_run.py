@@ -17,7 +17,7 @@ from tf_mtl_privacy.training import run_dir as folders
 
 @dataclasses.dataclass(frozen=True)
 class SavedRun:
-    """What a run folder holds.
+    """A finished run: its configuration, networks and figures.
 
     Attributes:
         run_dir: the folder.
@@ -27,8 +27,8 @@ class SavedRun:
         bundle: the networks; for a single-task run those of the first task.
         single_task: for a single-task run, task name -> its networks; else empty.
         data_fingerprint: `Dataset.fingerprint` of the data it was trained on.
-        status: gates, stop rule, training figures and `dp`, as results.json has them; `dp` is void
-            where its noise is that of an earlier version (`noise_record.checked_dp`).
+        status: gates, stop rule, training figures and `dp`, as in results.json; `dp` is void if its
+            noise is that of an earlier version (`noise_record.checked_dp`).
     """
 
     run_dir: Path
@@ -74,7 +74,7 @@ def load_run(run_dir: str | os.PathLike[str]) -> SavedRun:
 
 
 def _load(config: Config, tasks: dict[str, int], private: int, folder: Path) -> Bundle:
-    # The file has all the weights; fetching the pre-trained ones first would only cost time.
+    # The file has all weights; pre-trained ones need not be fetched first.
     model = dataclasses.replace(
         config.model, encoder_weights="none", backbone="", freeze_backbone=False
     )

@@ -1,4 +1,4 @@
-"""When to do what: gates, the schedule of beta and the stop rule. Pure functions, no TensorFlow.
+"""Decides when to do what: phases, gates, the schedule of beta, the stop rule. Pure functions.
 
 Source: paper, section 3.2, steps 2, 3.4 and 4.
 """
@@ -10,19 +10,21 @@ from typing import Any
 
 from tf_mtl_privacy.config import Config, LossConfig
 from tf_mtl_privacy.config.options import parse_thresholds
+from tf_mtl_privacy.removal import methods
 
-PHASES = ("business", "discriminator", "restorer", "adversarial", "regions")
-# How the names of those parts of the stop rule end that are of several epochs.
+# Suffix of the parts of the stop rule that compare several epochs.
 _CHANGE = "_change"
 
 
 def phase_epochs(config: Config) -> dict[str, int]:
-    """Phase name -> the most epochs it may take, in the order in which they run."""
+    """Returns phase name -> the most epochs it may take, in the order in which phases run."""
     train = config.train
-    regions = {"regions": config.removal.region_epochs} if config.removal_in_force.has_mask else {}
+    removal: dict[str, int] = {}
+    for method in methods(config):
+        removal |= method.phases(config.removal)
     epochs = {"business": train.business_epochs}
-    # A frozen backbone's features are kept from the first phase on: covered, then, from the start.
-    epochs = regions | epochs if config.privacy.dp_scope == "all" else epochs | regions
+    # A frozen backbone's features are cached from the first phase on, so removal comes first.
+    epochs = removal | epochs if config.privacy.dp_scope == "all" else epochs | removal
     if train.has_discriminator:
         epochs["discriminator"] = train.discriminator_epochs
         epochs["restorer"] = train.restorer_epochs
@@ -31,7 +33,7 @@ def phase_epochs(config: Config) -> dict[str, int]:
 
 
 def initial_beta(config: Config) -> float:
-    """Beta of the first adversarial epoch; 0 where nobody plays against the discriminator."""
+    """Returns beta of the first joint epoch; 0 for a model without the adversarial game."""
     if not config.train.is_adversarial:
         return 0.0
     loss = config.loss
@@ -42,20 +44,20 @@ def initial_beta(config: Config) -> float:
 def next_beta(
     loss: LossConfig, beta: float, finished: int, epochs: int, privacy_accuracy: float | None
 ) -> float:
-    """Beta of the next adversarial epoch (paper, step 3.4).
+    """Computes beta of the next joint epoch (paper, step 3.4).
 
     Args:
         loss: the schedule's figures.
         beta: the current value, in [0, beta_max].
-        finished: adversarial epochs that are finished, >= 1.
-        epochs: adversarial epochs in all.
+        finished: number of finished joint epochs, >= 1.
+        epochs: number of joint epochs in all.
         privacy_accuracy: balanced accuracy of the discriminator on validation rows after this
-            epoch, in [0, 1], or None where it could not be measured.
+            epoch, in [0, 1], or None if it could not be measured.
 
     Returns:
         `beta`, raised to `beta_late` once the share `beta_switch` of the epochs is finished, and by
-        `beta_step` where a check that is due found `privacy_accuracy >= beta_check_accuracy`. 0
-        where both `beta` and `beta_late` of the schedule are: then there is no game to raise.
+        `beta_step` if a check that is due found `privacy_accuracy >= beta_check_accuracy`. 0 if
+        both `beta` and `beta_late` of the schedule are 0, because there is no game then.
     """
     if not loss.plays:
         return 0.0
@@ -68,12 +70,12 @@ def next_beta(
 
 
 def warmed_beta(beta: float, finished: float, warmup_epochs: float) -> float:
-    """Beta of one step, while it grows from 0.
+    """Computes beta of one step during the warm-up, in which it grows from 0.
 
     Args:
-        beta: what it grows to, as `next_beta` has it.
-        finished: joint epochs that are finished, with the current one's share, >= 0.
-        warmup_epochs: over which it grows in a straight line; 0 means not at all.
+        beta: its value after the warm-up, from `next_beta`.
+        finished: number of finished joint epochs, including the current one's share, >= 0.
+        warmup_epochs: number of epochs over which it grows linearly; 0 for no warm-up.
 
     Returns:
         `beta * min(1, finished / warmup_epochs)`.
@@ -82,25 +84,25 @@ def warmed_beta(beta: float, finished: float, warmup_epochs: float) -> float:
 
 
 def switch_epoch(loss: LossConfig, epochs: int) -> int:
-    """The number of finished epochs at which beta becomes `beta_late`."""
+    """Returns the number of finished epochs at which beta becomes `beta_late`."""
     return round(loss.beta_switch * epochs)
 
 
 def gate(
     config: Config, phase: str, metrics: Mapping[str, float], tasks: Collection[str]
 ) -> dict[str, Any] | None:
-    """What a pre-training phase must reach, and whether it did (paper, step 2).
+    """Evaluates the gate of a pre-training phase: its thresholds and figures (paper, step 2).
 
     Args:
-        phase: one of `PHASES`.
-        tasks: the business tasks of the network; goals for others are not its own.
+        phase: name of a phase.
+        tasks: the network's tasks; goals for other tasks are ignored.
         metrics: validation metrics of the last epoch: `<task>_accuracy`,
             `privacy_balanced_accuracy`, `psnr_db`.
 
     Returns:
-        None where the phase has no gate, else `{"metric", "threshold", "value", "status"}` with
-        status "met", "not_met" or, where a metric is missing, "not_evaluated". Thresholds of 0
-        without `early_gates` ask for nothing and end nothing: such a gate is "off".
+        None if the phase has no gate, else `{"threshold", "value", "status"}` with status "met",
+        "not_met" or, if a metric is missing, "not_evaluated". A gate whose thresholds are all 0 is
+        "off" without `early_gates`: it neither requires nor ends anything.
     """
     wanted = _gate_thresholds(config, phase, tasks)
     if not wanted:
@@ -130,18 +132,18 @@ def _gate_thresholds(config: Config, phase: str, tasks: Collection[str]) -> dict
 def stop_rule(
     config: Config, history: Sequence[Mapping[str, float]], tasks: Collection[str]
 ) -> dict[str, Any]:
-    """The stop rule of the adversarial phase, part by part (paper, step 4).
+    """Evaluates the stop rule of the joint phase, part by part (paper, step 4).
 
     Args:
-        history: validation metrics of each finished adversarial epoch, oldest first. The privacy
-            bound reads `fresh_probe_upper`, the upper end of the interval of what a fresh attacker
-            finds, never the in-loop discriminator; the membership bound reads
+        history: validation metrics of each finished joint epoch, oldest first. The privacy bound
+            reads `fresh_probe_upper`, the upper end of the interval around a fresh attacker's
+            accuracy, never the in-loop discriminator; the membership bound reads
             `membership_success_rate`.
-        tasks: the business tasks of the network; goals for others are not its own.
+        tasks: the network's tasks; goals for other tasks are ignored.
 
     Returns:
         `{"met": bool, "parts": {name: {"status", "value", "bound"}}}`; a part whose figure is
-        missing is "not_evaluated", and then the rule is not met. Nor is one without any part.
+        missing is "not_evaluated", and then the rule is not met. A rule without parts is not met.
     """
     train = config.train
     last = history[-1] if history else {}
@@ -166,18 +168,18 @@ def stop_rule(
 
 
 def shortfall(rule: Mapping[str, Any]) -> tuple[int, float, float]:
-    """How far an epoch's networks are from the stop rule; the smaller of two is the closer one.
+    """Measures how far an epoch's networks are from the stop rule; smaller is closer.
 
-    Read are the parts that were evaluated and are of these networks. How much an accuracy changes
-    over epochs is of the course: no epoch is better for coming before or after others.
+    It reads the evaluated parts but leaves out changes over epochs, which say nothing about the
+    networks of one epoch.
 
     Args:
         rule: a result of `stop_rule`.
 
     Returns:
-        How many of these parts are not met; the sum of what they miss, each as a share of its bound
-        (as it is where the bound is 0); and what a fresh attacker finds at most, 1 where there is
-        none.
+        The number of parts that are not met; the sum of their distances from their bounds, each as
+        a share of the bound (or the distance itself if the bound is 0); and the upper end of a
+        fresh attacker's accuracy, 1 without one.
     """
     parts = rule["parts"]
     missed = [
@@ -190,9 +192,9 @@ def shortfall(rule: Mapping[str, Any]) -> tuple[int, float, float]:
 
 
 def check_due(check_epochs: int, finished: int, *, last: bool) -> bool:
-    """Whether a fresh attacker is trained after the joint epoch with that number, from 1.
+    """Returns True if a fresh attacker is trained after joint epoch `finished`, from 1.
 
-    After the `last` one always, and every `check_epochs` of them where that is not 0.
+    This is the case after the `last` epoch, and every `check_epochs` epochs if that is not 0.
     """
     return last or (check_epochs > 0 and finished % check_epochs == 0)
 
@@ -207,7 +209,7 @@ def _part(
 
 
 def _spread(values: Sequence[float | None], epochs: int) -> float | None:
-    """Largest minus smallest over the last `epochs` changes; None before there are that many."""
+    """Returns maximum minus minimum over the last `epochs` changes; None if there are fewer."""
     recent = values[-(epochs + 1) :]
     known = [value for value in recent if value is not None]
     if len(known) < epochs + 1:

@@ -1,4 +1,4 @@
-"""What a run needs before it starts, refused in one line where it is not there."""
+"""Validates options, data and networks before a run starts."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.privacy.guards import assert_rows_independent
-from tf_mtl_privacy.removal.noise import noiseless
+from tf_mtl_privacy.removal import TRAIN, deterministic, methods
 
 _TRIAL_ROWS = 3
 
 
-def check_keeping(config: Config, *, checked: bool) -> None:
-    """Refuses to keep the best networks of a run where nothing says which they are.
+def check_checkpoint_selection(config: Config, *, checked: bool) -> None:
+    """Refuses `--checkpoint_selection=best` for a run without an attacker check.
 
     Raises:
-        UsageError: there is no check.
+        UsageError: nothing would say which networks are the best.
     """
     if (
         config.game.checkpoint_selection == "best"
@@ -35,11 +35,11 @@ def check_keeping(config: Config, *, checked: bool) -> None:
 
 
 def check_trainable(config: Config, dataset: Dataset) -> None:
-    """Refuses data on which training would make no sense.
+    """Refuses data that a run cannot be trained on.
 
     Raises:
-        UsageError: no training or validation rows, fewer than two private classes, or with
-            `--dp_scope=all` a choice of weights by who reads these rows without noise.
+        UsageError: no training or validation rows, fewer than two private classes, or, with
+            `--dp_scope=all`, a choice of weights by attackers that read these rows without noise.
     """
     if config.privacy.dp_scope == "all" and dataset.name != "synthetic_faces":
         refuse_choices(config, "rows that were handed over")
@@ -57,11 +57,25 @@ def check_trainable(config: Config, dataset: Dataset) -> None:
             )
 
 
+def check_removal(config: Config) -> None:
+    """Refuses, with `--dp_scope=all`, removal methods that are fitted to training rows.
+
+    Raises:
+        UsageError: such a method would put training rows into released weights without noise.
+    """
+    for method in methods(config) if config.privacy.dp_scope == "all" else ():
+        if method.fitted_to(config.removal) == TRAIN:
+            raise UsageError(
+                f"--dp_scope=all: the removal method {method.name!r} is fitted to training rows "
+                "without noise; fit it to public faces, or leave it out"
+            )
+
+
 def check_rows_apart(bundle: Bundle, dataset: Dataset) -> None:
-    """Refuses an encoder through which one row moves another row's private gradient."""
+    """Refuses an encoder through which one row changes another row's private gradient."""
     images = to_float(tf.constant(dataset.store.images(dataset.rows["train"][:_TRIAL_ROWS])))
-    # Noise on the features is drawn for each row by itself; it would only blur the comparison.
-    encoder = noiseless(bundle.encoder)
+    # Noise is drawn for each row independently; it would only blur the comparison.
+    encoder = deterministic(bundle.encoder)
     assert_rows_independent(
         bundle.discriminator, images, encoder=lambda rows: encoder(rows, training=False)
     )

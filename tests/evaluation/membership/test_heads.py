@@ -4,7 +4,7 @@ import pytest
 
 from tf_mtl_privacy.evaluation.membership.lira import head_scores
 from tf_mtl_privacy.evaluation.membership.roc import auc
-from tf_mtl_privacy.models.business import build_business
+from tf_mtl_privacy.models.heads import build_business
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from tf_mtl_privacy.evaluation.probes.budget import FAST, SETTINGS, THOROUGH
 from tf_mtl_privacy.evaluation.probes.check import CHECK
 from tf_mtl_privacy.evaluation.probes.data import ClassScores
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.heads import build_discriminator
 
 
 @pytest.fixture(scope="module")

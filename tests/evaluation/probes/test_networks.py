@@ -19,7 +19,7 @@ from tf_mtl_privacy.evaluation.probes.networks import (
     with_batch_norm,
     with_same_weights,
 )
-from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.heads import build_discriminator
 
 
 @pytest.mark.parametrize("build", [local_network, placed_network])

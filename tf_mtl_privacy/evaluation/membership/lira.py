@@ -28,7 +28,7 @@ from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.membership.attacks import scaled_logits
 from tf_mtl_privacy.files import private_dir, read_json, write_json
 from tf_mtl_privacy.models.layers import layer_seed
-from tf_mtl_privacy.training.losses import business_loss
+from tf_mtl_privacy.models.losses import business_loss
 
 Array = np.ndarray[Any, Any]
 # With fewer shadows on a side a variance of a row's own is mostly noise (section VI.C).

@@ -18,6 +18,7 @@ from tf_mtl_privacy.evaluation.membership.rows import Candidates
 from tf_mtl_privacy.evaluation.probes.targets import most_draws
 from tf_mtl_privacy.files import newest_version, read_json
 from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.models.losses import cross_entropy, squared_error
 from tf_mtl_privacy.removal.mask import is_masked, mask_map
 from tf_mtl_privacy.serving_signature import (
     CLASSIFY,
@@ -30,7 +31,6 @@ from tf_mtl_privacy.serving_signature import (
     RESTORED,
     probabilities_key,
 )
-from tf_mtl_privacy.training.losses import cross_entropy, squared_error
 
 Array = np.ndarray[Any, Any]
 # (images [B, S, S, 3] uint8, private labels [B] int32) -> name -> [B, ..] tensors, see `Outputs`.

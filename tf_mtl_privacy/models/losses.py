@@ -1,6 +1,6 @@
-"""Losses as pure functions of tensors: one float32 value per example, weights and means elsewhere.
+"""Losses as pure functions of tensors: one unreduced float32 value per example.
 
-Where a label is -1 (unknown) the loss is exactly 0, and so is its gradient.
+For a label of -1 (unknown) the loss is exactly 0, and so is its gradient.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ def paper_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 def bounded_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
     """`min(paper_adversarial, log K + (K - 1) log(K / (K - 1)))`; in that range from 0 on, nats.
 
-    The bound is the paper's Adv_Loss of a uniform output: an example of which the discriminator
-    knows no more than chance gives no gradient, so that nothing is won by making it worse still.
+    The bound is the paper's Adv_Loss of a uniform output. An example that the discriminator reads
+    at chance level or below gives no gradient, so that it is not pushed further.
 
     Args:
         logits: `[B, K]` float32, K >= 2.
@@ -87,7 +87,7 @@ def bounded_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 def confusion(logits: tf.Tensor) -> tf.Tensor:
     """`-(1/K) sum_k log p_k`: cross-entropy from the uniform distribution; in [log K, inf) nats.
 
-    Its minimum, log K, is where the discriminator cannot tell the classes apart (Roy and Boddeti
+    At its minimum, log K, the discriminator cannot tell the classes apart (Roy and Boddeti
     2019, "Mitigating Information Leakage in Image Representations: A Maximum Entropy Approach",
     MaxEnt-ARL).
 
@@ -139,15 +139,15 @@ def psnr(restored: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
     Returns:
         `[B]` float32.
     """
-    least = 10.0 ** (-PSNR_CAP_DB / 10.0)
-    error = tf.maximum(squared_error(restored, image), least)
+    floor = 10.0 ** (-PSNR_CAP_DB / 10.0)
+    error = tf.maximum(squared_error(restored, image), floor)
     return tf.math.log(error) * (-10.0 / math.log(10.0))
 
 
 def masked_mean(per_example: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """Mean over the real rows; 0 for a batch without any.
 
-    Masked rows add exactly nothing, even where they are not finite, and get a gradient of 0.
+    Masked rows add exactly 0, even if they are not finite, and get a gradient of 0.
 
     Args:
         per_example: `[B]` float32.
@@ -161,11 +161,11 @@ def masked_mean(per_example: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
 
 
 def adversarial_objective(name: str) -> Objective:
-    """What the encoder minimises against the discriminator, by its name in the configuration.
+    """Returns the encoder's objective against the discriminator, by its name in the configuration.
 
     'paper' is `-Adv_Loss` (section 3.2, step 3.2), not bounded from below; 'paper_bounded' is
-    `-bounded_adversarial`; 'confusion' is `confusion` and 'entropy' is `-entropy`, which look at no
-    label and give a value for rows without one too.
+    `-bounded_adversarial`; 'confusion' is `confusion` and 'entropy' is `-entropy`, which read no
+    label and also give a value for rows without one.
 
     Returns:
         A function of logits `[B, K]` and labels `[B]` that gives `[B]`, without the weight beta.
@@ -185,7 +185,7 @@ _OBJECTIVES: dict[str, Objective] = {
 
 
 def _known(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Which rows have a label, and labels with class 0 in place of -1."""
+    """Returns a mask of the labelled rows, and labels with class 0 in place of -1."""
     known = labels >= 0
     return known, tf.where(known, labels, tf.zeros_like(labels))
 

@@ -44,7 +44,7 @@ def numbers(variables):
 
 
 @pytest.mark.parametrize("make", [plain_adam, private_adam])
-def test_weights_moments_and_record_come_back_and_training_goes_on_alike(tmp_path, make):
+def test_checkpoint_restores_weights_moments_and_record(tmp_path, make):
     model = network()
     optimizer = make(model)
     step(model, optimizer)
@@ -66,17 +66,17 @@ def test_weights_moments_and_record_come_back_and_training_goes_on_alike(tmp_pat
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_without_a_checkpoint_there_is_nothing_to_restore(tmp_path):
+def test_restore_without_checkpoint_is_none(tmp_path):
     assert Checkpoints(tmp_path / "new", {"model": network().variables}).restore() is None
 
 
-def test_networks_of_another_shape_are_refused(tmp_path):
+def test_restore_into_other_shape_is_refused(tmp_path):
     Checkpoints(tmp_path, {"model": network(3).variables}).save({})
     with pytest.raises(RunError, match=r"does not fit|other shapes"):
         Checkpoints(tmp_path, {"model": network(4).variables}).restore()
 
 
-def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
+def test_restore_of_damaged_checkpoint_raises_run_error(tmp_path):
     model = network()
     Checkpoints(tmp_path, {"model": model.variables}).save({})
     data = next(tmp_path.glob("*.data-*"))
@@ -85,7 +85,7 @@ def test_a_damaged_checkpoint_is_one_clear_error(tmp_path):
         Checkpoints(tmp_path, {"model": model.variables}).restore()
 
 
-def test_only_two_checkpoints_are_kept(tmp_path):
+def test_save_keeps_two_checkpoints(tmp_path):
     checkpoints = Checkpoints(tmp_path, {"model": network().variables})
     for number in range(4):
         checkpoints.save({"step": number})
@@ -102,7 +102,7 @@ def two_checkpoints(tmp_path):
     return model, first
 
 
-def test_where_the_newest_checkpoint_is_damaged_the_one_before_it_serves(tmp_path):
+def test_restore_falls_back_to_older_checkpoint(tmp_path):
     model, first = two_checkpoints(tmp_path)
     newest = max(tmp_path.glob("*.data-*"), key=lambda path: path.name)
     newest.write_bytes(newest.read_bytes()[:20])
@@ -112,7 +112,7 @@ def test_where_the_newest_checkpoint_is_damaged_the_one_before_it_serves(tmp_pat
 
 
 @pytest.mark.parametrize("content", [b"", b"model_checkpoint_path: \x00"])
-def test_a_cut_index_of_checkpoints_is_no_loss(tmp_path, content):
+def test_restore_survives_truncated_index(tmp_path, content):
     model, _ = two_checkpoints(tmp_path)
     (tmp_path / "checkpoint").write_bytes(content)
     again = Checkpoints(tmp_path, {"model": model.variables})
@@ -122,7 +122,7 @@ def test_a_cut_index_of_checkpoints_is_no_loss(tmp_path, content):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e30])
-def test_weights_beyond_use_are_never_saved(tmp_path, value):
+def test_save_of_unusable_weights_is_refused(tmp_path, value):
     model, _ = two_checkpoints(tmp_path)
     checkpoints = Checkpoints(tmp_path, {"model": model.variables})
     model.variables[0].assign(np.full((2, 3), value))

@@ -1,4 +1,4 @@
-"""The ledger ahead of the steps: a real ledger on disk, optimizers that only count."""
+"""The budget enforcer with a real ledger on disk and optimizers that only count."""
 
 import dataclasses
 
@@ -60,7 +60,7 @@ def cost(counts):
 
 
 def run(own, spender, phase, left, names):
-    """Steps until `left` are done or the budget is spent; returns how many ran."""
+    """Steps until `left` are done or the budget is exhausted; returns the number of steps."""
     done = 0
     while done < left and spender.cover(phase, left - done):
         step(own, *names)
@@ -68,7 +68,7 @@ def run(own, spender, phase, left, names):
     return done
 
 
-def test_an_old_copy_that_covers_the_weights_but_not_the_losses_of_a_kill_is_refused(tmp_path):
+def test_older_ledger_that_lacks_lost_updates_is_refused(tmp_path):
     own, path = optimizers(), tmp_path / LEDGER_FILE
     with spending(tmp_path, own) as spender:
         run(own, spender, "discriminator", 4, ["pre"])
@@ -92,7 +92,7 @@ def test_an_old_copy_that_covers_the_weights_but_not_the_losses_of_a_kill_is_ref
     BudgetEnforcer(tmp_path, plan(), restored, counted=saved, **changes).close()
 
 
-def test_a_block_is_on_disk_before_its_first_step_runs(tmp_path):
+def test_block_is_on_disk_before_first_step(tmp_path):
     own = optimizers()
     with spending(tmp_path, own) as spender:
         assert spent(tmp_path) == (0, 0, 0)
@@ -106,7 +106,7 @@ def test_a_block_is_on_disk_before_its_first_step_runs(tmp_path):
     assert spent(tmp_path) == (10, 0, 0)
 
 
-def test_what_is_covered_is_not_written_again(tmp_path):
+def test_covered_step_writes_nothing(tmp_path):
     own = optimizers()
     with spending(tmp_path, own) as spender:
         spender.cover("discriminator", 9)
@@ -116,7 +116,7 @@ def test_what_is_covered_is_not_written_again(tmp_path):
         assert (tmp_path / LEDGER_FILE).read_bytes() == before
 
 
-def test_each_update_of_a_step_is_reserved(tmp_path):
+def test_step_reserves_each_of_its_updates(tmp_path):
     own = optimizers()
     with spending(tmp_path, own) as spender:
         assert spender.cover("adversarial", 3)
@@ -126,7 +126,7 @@ def test_each_update_of_a_step_is_reserved(tmp_path):
         assert spent(tmp_path) == (0, 1, 1)
 
 
-def test_a_step_whose_updates_are_unevenly_covered_reserves_what_is_missing(tmp_path):
+def test_unevenly_covered_step_reserves_missing_updates(tmp_path):
     own = optimizers()
     with spending(tmp_path, own) as spender:
         assert spender.cover("adversarial", 4)
@@ -135,7 +135,7 @@ def test_a_step_whose_updates_are_unevenly_covered_reserves_what_is_missing(tmp_
         assert spent(tmp_path) == (0, 8, 4)
 
 
-def test_phases_without_private_updates_are_free(tmp_path):
+def test_phase_without_private_updates_reserves_nothing(tmp_path):
     with spending(tmp_path, optimizers(), Budget(("pre",), 1e-6)) as spender:
         assert spender.cover("business", 10) and spender.cover("restorer", 10)
         assert spent(tmp_path) == (0, 0, 0)
@@ -143,7 +143,7 @@ def test_phases_without_private_updates_are_free(tmp_path):
         assert spent(tmp_path) == (0, 0, 0), "what may not run is not counted"
 
 
-def test_settling_gives_back_what_did_not_run(tmp_path):
+def test_settle_returns_unused_reservations(tmp_path):
     own = optimizers()
     with spending(tmp_path, own) as spender:
         run(own, spender, "discriminator", 5, ["pre"])
@@ -157,7 +157,7 @@ def test_settling_gives_back_what_did_not_run(tmp_path):
         assert spent(tmp_path) == (9, 0, 0)
 
 
-def test_it_stops_where_the_budget_ends(tmp_path):
+def test_enforcer_stops_at_end_of_budget(tmp_path):
     # Between nine steps and ten of both updates, after six of the other phase.
     target = (cost((6, 9, 9)) + cost((6, 10, 10))) / 2
     own = optimizers()
@@ -170,7 +170,7 @@ def test_it_stops_where_the_budget_ends(tmp_path):
         assert [spender.state.spent(name) for name in PHASES] == [6, 9, 9]
 
 
-def test_budgets_of_their_own_do_not_touch_each_other(tmp_path):
+def test_enforcer_keeps_budgets_apart(tmp_path):
     before, joint = (cost((6, 0, 0)) + cost((7, 0, 0))) / 2, cost((0, 5, 5)) + 0.001
     own = optimizers()
     budgets = Budget(("pre",), before), Budget(("game", "restore"), joint)
@@ -180,7 +180,7 @@ def test_budgets_of_their_own_do_not_touch_each_other(tmp_path):
     assert cost((6, 5, 5)) > max(before, joint)
 
 
-def test_updates_that_a_killed_process_lost_are_paid_for(tmp_path):
+def test_updates_lost_in_kill_stay_counted(tmp_path):
     target = (cost((0, 9, 9)) + cost((0, 10, 10))) / 2
     budget = Budget(("game", "restore"), target)
     first = optimizers()
@@ -198,21 +198,21 @@ def test_updates_that_a_killed_process_lost_are_paid_for(tmp_path):
     assert cost(spent(tmp_path)) <= target
 
 
-def test_without_budgets_it_never_stops(tmp_path):
+def test_enforcer_without_budgets_never_stops(tmp_path):
     own = optimizers()
     with spending(tmp_path, own, block=100) as spender:
         assert run(own, spender, "discriminator", 500, ["pre"]) == 500
     assert spent(tmp_path) == (500, 0, 0)
 
 
-def test_an_optimizer_without_its_ledger_is_refused(tmp_path):
+def test_optimizer_without_ledger_is_refused(tmp_path):
     own = {"pre": Counter(3), "game": Counter(0), "restore": Counter(0)}
     with pytest.raises(RunError, match="no such file, but the checkpoint has 3 private updates"):
         spending(tmp_path, own, run_id="ab" * 16)
     assert not (tmp_path / LEDGER_FILE).exists()
 
 
-def test_an_older_or_another_ledger_is_refused(tmp_path):
+def test_older_or_foreign_ledger_is_refused(tmp_path):
     own = optimizers()
     with spending(tmp_path, own) as spender:
         run_id = spender.run_id
@@ -227,7 +227,7 @@ def test_an_older_or_another_ledger_is_refused(tmp_path):
         spending(tmp_path, optimizers(), run_id="00" * 16)
 
 
-def test_other_noise_than_the_ledger_s_is_refused(tmp_path):
+def test_ledger_with_other_noise_is_refused(tmp_path):
     spending(tmp_path, optimizers()).close()
     other = plan()
     changed = {**other.header.phases, "pre": SampledGaussian(1.0, 0.1, rows=640)}
@@ -236,7 +236,7 @@ def test_other_noise_than_the_ledger_s_is_refused(tmp_path):
         BudgetEnforcer(tmp_path, other, optimizers(), run_id="", block=4, void="")
 
 
-def test_what_voids_a_process_stays_with_the_run(tmp_path):
+def test_reason_that_voids_process_stays_in_ledger(tmp_path):
     spending(tmp_path, optimizers(), void="a fixed key").close()
     with spending(tmp_path, optimizers()) as spender:
         assert spender.state.void == "a fixed key"
