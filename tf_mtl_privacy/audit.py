@@ -20,13 +20,13 @@ from tf_mtl_privacy.config import (
 )
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.audit import DEFAULT_SHADOWS
-from tf_mtl_privacy.evaluation.audit.duration import expected_seconds
-from tf_mtl_privacy.evaluation.audit.inversion_part import inversion_part
 from tf_mtl_privacy.evaluation.audit.parts import (
     Audited,
     attribute_part,
     contradiction_parts,
     epsilon_part,
+    expected_seconds,
+    inversion_part,
     membership_part,
     shadow_count,
 )
@@ -155,7 +155,7 @@ def audit_exported(
     Returns:
         The content of audit.json; `not_done` says what cannot be done from outside.
     """
-    from tf_mtl_privacy.evaluation.membership.exported import attack_exported
+    from tf_mtl_privacy.evaluation.membership.saved import attack_exported
     from tf_mtl_privacy.evaluation.membership.verdict import verdict
 
     path = Path(output) if output else None

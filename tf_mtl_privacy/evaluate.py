@@ -109,7 +109,7 @@ def _evaluate_and_write(
         attackers = kept_probe(path, run, dataset, used)
     else:
         attackers = probe_run(
-            run, dataset, used, dataset.rows[split], probe, is_own=same, removal_off=removal_off
+            run, dataset, used, dataset.rows[split], probe, is_own=same, baseline_run=removal_off
         )
     results[0]["privacy"]["probe"] = attackers
     weights, alike = weights_digest(networks(run)), same and asks_alike(run.config.data, used)
@@ -206,7 +206,7 @@ def _check_size(own: DataConfig, used: DataConfig) -> None:
 
 def _evaluate(
     run: SavedRun, dataset: Dataset, used: DataConfig, split: str
-) -> tuple[tuple[dict[str, Any], dict[str, Any]], Dataset]:
+) -> tuple[tuple[Any, dict[str, Any]], Dataset]:
     """(evaluation part, what it was made on), and the data set."""
     from tf_mtl_privacy.evaluation.compatibility import check_tasks
     from tf_mtl_privacy.evaluation.summary import evaluation_summary

@@ -1,8 +1,12 @@
-"""The two records that travel through the package."""
+"""Records and array types that all layers share."""
 
 from __future__ import annotations
 
 from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
 
 
 class Batch(NamedTuple):

@@ -15,8 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_mtl_privacy.evaluation.dp_audit.canaries import MakeOptimizer, shipped_optimizer
 from tf_mtl_privacy.evaluation.dp_audit.run import Claim, dp_audit, work
-from tf_mtl_privacy.evaluation.dp_audit.updates import MakeOptimizer, shipped_optimizer
 from tf_mtl_privacy.privacy.accounting.calibration import noise_for_epsilon
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
 from tf_mtl_privacy.privacy.accounting.events import MechanismRun, SampledGaussian

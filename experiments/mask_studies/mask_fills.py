@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -32,14 +31,14 @@ from tf_mtl_privacy.removal.mask import Cover, WithoutAxis
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 from tf_mtl_privacy.training.losses import psnr
 from tf_mtl_privacy.training.mask_phase import colour_axis
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
 SIZE, CHUNK = 64, 1000
 FILLS = ("none", "grey", "mean", "colour")
 # A stream of no run, so that choosing a fill by these figures uses no test rows.
 TESTED = "fills"
 _PUBLIC, _VALIDATION, _CEILING = 24_000, 1_000, 500
-_ATTACKER = "soft_standardised"
+_ATTACKER = "softmax_pool_cnn_standardised"
 
 
 def public_axis(faces: int) -> Array:
@@ -87,7 +86,7 @@ def ceiling(faces: int) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Attacks each fill and prints the table."""
     options = _options(sys.argv[1:] if argv is None else list(argv))
-    setting = dataclasses.replace(FAST, epochs=options.epochs, width=options.width, least_updates=0)
+    setting = dataclasses.replace(FAST, epochs=options.epochs, width=options.width, min_updates=0)
     learned = rendering.render(0, "attacker", np.arange(options.rows + _VALIDATION))
     tested = rendering.render(0, TESTED, np.arange(options.tests))
     axis = public_axis(options.public)

@@ -26,8 +26,8 @@ from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.removal.mask import is_masked, painted
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 from tf_mtl_privacy.training.saved_run import load_run
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
 # A stream of no run, so that choices by these figures use no test rows.
 STREAM, CLASSES, CHUNK = "residue", 8, 50
 _SHARES = (50, 95, 100)

@@ -25,7 +25,7 @@ from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.sources.synthetic import attacker_faces
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
-from tf_mtl_privacy.evaluation.probes.budget import SETTINGS, Setting
+from tf_mtl_privacy.evaluation.probes.budget import PROBE_BUDGETS, ProbeBudget
 from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.summary import PIXELS_BAR
@@ -33,7 +33,8 @@ from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.reporting.environment import commit, hardware, versions
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 
-ATTACKER, COLUMNS = "soft_standardised", ("start", "validation", "test", "processor_seconds")
+ATTACKER = "softmax_pool_cnn_standardised"
+COLUMNS = ("start", "validation", "test", "processor_seconds")
 _CLASSES = 8
 # Faces that each start is tested on.
 TESTED = 1_000
@@ -43,7 +44,7 @@ TESTED = 1_000
 def main(argv: Sequence[str] | None = None) -> int:
     """Attacks from each start, prints the table and counts the starts that reach the bar."""
     options = _options(sys.argv[1:] if argv is None else argv)
-    data = pixels(options.data_seed, SETTINGS[options.setting], options.tint, options.noise)
+    data = pixels(options.data_seed, PROBE_BUDGETS[options.setting], options.tint, options.noise)
     found = starts(data, options)
     table = [[f"{row[name]:.3g}" for name in COLUMNS] for row in found]
     print("\n".join(markdown_table(COLUMNS, table)))
@@ -57,7 +58,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0 if learned == len(found) else 1
 
 
-def pixels(data_seed: int, setting: Setting, tint: float = 1.0, noise: float = 0.0) -> ProbeData:
+def pixels(
+    data_seed: int, setting: ProbeBudget, tint: float = 1.0, noise: float = 0.0
+) -> ProbeData:
     """Returns training, validation and test faces of the reference target `pixels`.
 
     Args:
@@ -79,7 +82,7 @@ def pixels(data_seed: int, setting: Setting, tint: float = 1.0, noise: float = 0
 
 def starts(data: ProbeData, options: argparse.Namespace) -> list[dict[str, Any]]:
     """Returns one row of the table per start."""
-    setting, found = dataclasses.replace(SETTINGS[options.setting], restarts=1), []
+    setting, found = dataclasses.replace(PROBE_BUDGETS[options.setting], restarts=1), []
     for number in range(options.starts):
         cpu = time.process_time()
         one = attack(data, [ATTACKER], attackers(), setting, number)[0]
@@ -96,7 +99,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     )
     parser.add_argument("--starts", type=int, default=6, help="number of starts, at least 1")
     parser.add_argument(
-        "--setting", default="fast", choices=SETTINGS, help="effort of the attackers"
+        "--setting", default="fast", choices=PROBE_BUDGETS, help="effort of the attackers"
     )
     parser.add_argument("--data_seed", type=int, default=1, help="seed of the faces")
     parser.add_argument("--tint", type=float, default=1.0, help="factor on the colours, in [0, 1]")

@@ -87,17 +87,17 @@ def attacked(folder: str, rows: int) -> dict[str, Any]:
         rows: maximum number of members and of non-members.
     """
     from tf_mtl_privacy.data.opening import open_dataset
-    from tf_mtl_privacy.evaluation.membership.budget import EFFORTS
+    from tf_mtl_privacy.evaluation.membership.run import MEMBERSHIP_BUDGETS
     from tf_mtl_privacy.evaluation.membership.saved import attack_run
     from tf_mtl_privacy.reporting.environment import environment
     from tf_mtl_privacy.training.saved_run import load_run
 
     started = time.monotonic()
     run = load_run(folder)
-    effort = dataclasses.replace(EFFORTS["thorough"], rows=rows, heads=4)
-    effort = dataclasses.replace(effort, learners=("logistic", "trees"))
+    budget = dataclasses.replace(MEMBERSHIP_BUDGETS["thorough"], rows=rows, heads=4)
+    budget = dataclasses.replace(budget, learners=("logistic", "trees"))
     dataset = open_dataset(run.config.data)
-    found = attack_run(run, dataset, run.config.data, effort)
+    found = attack_run(run, dataset, run.config.data, budget)
     about = {"seconds": round(time.monotonic() - started, 1), **environment()}
     return {**found.summary, "members_right": members_right(run, dataset, rows), **about}
 

@@ -1,6 +1,6 @@
 """Accuracy and cost of fast and thorough attackers on the features of one run.
 
-    python -m experiments.probe_studies.probe_power --run_dir=RUN [--only=soft_whitened,..]
+    python -m experiments.probe_studies.probe_power --run_dir=RUN [--only=knn_whitened,..]
         [--restarts=N] [--settings=fast,thorough] [--trained_on=unseen,own] [--faces=N] [--seed=N]
         [--json=FILE]
 
@@ -28,9 +28,9 @@ from tf_mtl_privacy.data.sources.synthetic import attacker_faces
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
-from tf_mtl_privacy.evaluation.probes.budget import SETTINGS, Setting
+from tf_mtl_privacy.evaluation.probes.budget import PROBE_BUDGETS, ProbeBudget
+from tf_mtl_privacy.evaluation.probes.data import AttackRows, Labelled, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.evaluation.probes.rows import AttackRows, Labelled, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.summary import KINDS, UNSEEN
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
@@ -76,7 +76,7 @@ def readings(
 ) -> list[dict[str, Any]]:
     """Returns one row of the table per attacker of a setting."""
     seed = run.config.train.seed if options.seed is None else options.seed
-    setting = SETTINGS[name]
+    setting = PROBE_BUDGETS[name]
     if options.restarts:
         setting = dataclasses.replace(setting, restarts=options.restarts)
     test, found = dataset.rows["test"], []
@@ -97,7 +97,7 @@ def _of_rows(
     run: SavedRun,
     dataset: Dataset,
     rows: AttackRows,
-    setting: Setting,
+    setting: ProbeBudget,
     seed: int,
     kind: str,
 ) -> list[dict[str, Any]]:
@@ -129,7 +129,7 @@ def _of_rows(
     return found
 
 
-def further_faces(data: DataConfig, setting: Setting, count: int) -> Labelled:
+def further_faces(data: DataConfig, setting: ProbeBudget, count: int) -> Labelled:
     """Returns the `count` faces that follow the attackers' training and validation faces."""
     images, labels = attacker_faces(data, setting.rows + setting.validation_rows + count)
     images, labels = images[-count:], labels[-count:]
@@ -167,7 +167,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.only = names(parser, "only", options.only, (*attackers(), *OF_DISCRIMINATOR))
     options.trained_on = names(parser, "trained_on", options.trained_on, KINDS)
-    options.settings = names(parser, "settings", options.settings, SETTINGS)
+    options.settings = names(parser, "settings", options.settings, PROBE_BUDGETS)
     return options
 
 

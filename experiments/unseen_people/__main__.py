@@ -36,8 +36,8 @@ from tf_mtl_privacy.reporting.environment import environment
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.inference import business_logits
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
 KNOWN, UNKNOWN = "trained on other pictures of the person", "never saw the person"
 _PLAIN = (
     "--model=mtl_adv",

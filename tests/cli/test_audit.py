@@ -14,7 +14,7 @@ from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation import inversion
 from tf_mtl_privacy.evaluation.audit import parts
-from tf_mtl_privacy.evaluation.inversion import DecoderSetting
+from tf_mtl_privacy.evaluation.inversion import DecoderBudget
 from tf_mtl_privacy.evaluation.membership import run as membership_run
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
 from tf_mtl_privacy.evaluation.schema import Audit
@@ -36,8 +36,8 @@ FIGURES = {
 @pytest.fixture
 def run_dir(trained, tmp_path, monkeypatch):
     """A copy of the tiny run, and an attacker's decoder that is tiny too."""
-    small = inversion.InversionSetting(32, 24, DecoderSetting(8, 1, 1, 1e-3))
-    monkeypatch.setitem(inversion.SETTINGS, "fast", small)
+    small = inversion.InversionBudget(32, 24, DecoderBudget(8, 1, 1, 1e-3))
+    monkeypatch.setitem(inversion.INVERSION_BUDGETS, "fast", small)
     return shutil.copytree(trained[0], tmp_path / "run")
 
 

@@ -14,13 +14,13 @@ def test_equal_classes_need_no_note_and_further_tasks_do_not_matter():
 
 def test_other_names_are_noted():
     (note,) = check_tasks(TRAINED, {**TRAINED, "gender": ("0", "1")})
-    assert note == "gender: the data's 0, 1 is taken for female, male"
+    assert note == "gender: the data's classes 0, 1 are read as female, male"
 
 
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ({"gender": ("female", "male")}, "trained on age, which the data has not"),
+        ({"gender": ("female", "male")}, "trained on age, which the data lacks"),
         (
             {**TRAINED, "age": ("a", "b", "c")},
             r"3 classes in the data.*name another attribute in --tasks=age=",

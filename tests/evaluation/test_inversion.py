@@ -7,7 +7,7 @@ import pytest
 from sklearn.linear_model import Ridge
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.evaluation.inversion import DecoderSetting, epochs, fit_decoder, invert
+from tf_mtl_privacy.evaluation.inversion import DecoderBudget, epochs, fit_decoder, invert
 
 SIZE, STRIDE, TRAIN, TESTS = 16, 4, 300, 80
 CELLS = SIZE // STRIDE
@@ -90,7 +90,7 @@ def test_people_are_looked_for_where_they_are_known(images):
 
 def test_the_linear_start_is_ridge_regression(images):
     features = pixels_as_features(images[0])[..., ::5] + noise(TRAIN, 4)[..., :1]
-    setting = DecoderSetting(width=4, blocks=1, epochs=0, rate=1e-3)
+    setting = DecoderBudget(width=4, blocks=1, epochs=0, rate=1e-3)
     restore = fit_decoder(features, images[0], setting, seed=5)
     # The rows that the decoder holds out, drawn as it draws them.
     train = np.random.default_rng(5).permutation(TRAIN)[TRAIN // 10 :]
@@ -110,14 +110,14 @@ def test_features_cannot_hide_by_being_small(images):
         np.concatenate([noise(len(part), 9), pixels_as_features(part) * np.float32(1e-5)], -1)
         for part in images
     ]
-    setting = DecoderSetting(width=4, blocks=1, epochs=0, rate=1e-3)
+    setting = DecoderBudget(width=4, blocks=1, epochs=0, rate=1e-3)
     restored = fit_decoder(features[0], images[0], setting, seed=0)(features[1])
     assert np.abs(restored - images[1] / 255).max() < 0.03
 
 
 def test_a_constant_feature_changes_nothing(images):
     constant = np.full((TRAIN, CELLS, CELLS, 2), 7.0, np.float32)
-    setting = DecoderSetting(width=4, blocks=1, epochs=1, rate=1e-3)
+    setting = DecoderBudget(width=4, blocks=1, epochs=1, rate=1e-3)
     restore = fit_decoder(constant, images[0], setting, seed=0)
     moved = restore(constant[:4] + 1e-3)
     assert np.isfinite(moved).all()
@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_refused(images):
     with pytest.raises(UsageError, match="fast or thorough"):
         invert(noise(TRAIN, 2), images[0], noise(TESTS, 3), images[1], setting="slow")
     with pytest.raises(ValueError, match="do not fit"):
-        fit_decoder(noise(3, 0), images[0], DecoderSetting(4, 1, 1, 1e-3), 0)
+        fit_decoder(noise(3, 0), images[0], DecoderBudget(4, 1, 1, 1e-3), 0)
     with pytest.raises(ValueError, match="do not tile"):
         odd = np.zeros((TRAIN, 5, 5, 2), np.float32)
-        fit_decoder(odd, images[0], DecoderSetting(4, 1, 1, 1e-3), 0)
+        fit_decoder(odd, images[0], DecoderBudget(4, 1, 1, 1e-3), 0)

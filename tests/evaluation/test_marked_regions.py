@@ -145,7 +145,7 @@ def test_what_is_not_known_has_a_reason():
     assert part(other, dataset)["reason"] == "the run was trained on another private label"
     known, _ = faces()
     people = part(run_of(known), known, private_label="identity")
-    assert people["reason"] == "the faces' known regions are irises, not those of identity"
+    assert people["reason"] == "the known regions of these faces are irises, not those of identity"
 
 
 def test_a_model_without_mask_and_discriminator_marks_nothing():

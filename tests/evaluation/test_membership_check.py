@@ -9,7 +9,7 @@ from sklearn.metrics import roc_curve
 
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.evaluation.membership.attacks import halves
-from tf_mtl_privacy.evaluation.membership.quick_check import success_rate
+from tf_mtl_privacy.evaluation.training_checks import success_rate
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.layers import layer_seed
 
@@ -82,7 +82,7 @@ def test_at_most_so_many_rows_of_each_side_are_read():
             read.append(rows)
             return dataset.store.images(rows)
 
-    success_rate(networks(), dataclasses.replace(dataset, store=Store()), 0, most=30)
+    success_rate(networks(), dataclasses.replace(dataset, store=Store()), 0, max_members=30)
     (rows,) = read
     assert len(np.unique(rows)) == 60
     assert np.isin(rows[:30], dataset.rows["train"]).all()

@@ -11,6 +11,8 @@ from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.schema import (
     Audit,
     Results,
+    current_name,
+    former_name,
     read_audit,
     read_results,
     write_audit,
@@ -68,7 +70,10 @@ def test_mismatches_with_a_planted_error_names_its_place(change, message):
 
 def test_read_results_returns_what_was_written(tmp_path):
     path = tmp_path / "results.json"
-    written = {**STORED["demo.json"], "dp": {"epsilon_pld": None, "epsilon_rdp": None}}
+    written = {
+        **STORED["photographs_dp_all.json"],
+        "dp": {"epsilon_pld": None, "epsilon_rdp": None},
+    }
     write_results(path, written)
     assert read_results(path) == written
 
@@ -76,8 +81,9 @@ def test_read_results_returns_what_was_written(tmp_path):
 def test_read_audit_returns_what_was_written(tmp_path):
     path = tmp_path / "audit.json"
     assert read_audit(path) is None
-    write_audit(path, STORED["demo_audit.json"])
-    assert read_audit(path) == STORED["demo_audit.json"]
+    written = STORED["demo_audit.json"] | {"attributes": None}
+    write_audit(path, written)
+    assert read_audit(path) == written
 
 
 @pytest.mark.parametrize("content", ["[]", "{}", '{"schema_version": 2}'])
@@ -88,3 +94,29 @@ def test_reading_another_version_is_refused(tmp_path, content):
         read_results(path)
     with pytest.raises(RunError, match=r"expected 1; audit the run again"):
         read_audit(path)
+
+
+@pytest.mark.parametrize(
+    ("former", "current"),
+    [
+        ("soft_whitened", "softmax_pool_cnn_whitened"),
+        ("placed_raw", "positional_cnn_raw"),
+        ("local_standardised_x4", "patch_cnn_standardised_x4"),
+        ("gender/local_raw", "gender/patch_cnn_raw"),
+        ("logistic_raw", "logistic_raw"),
+        ("discriminator", "discriminator"),
+    ],
+)
+def test_current_name_of_a_former_attacker_name(former, current):
+    assert current_name(former) == current == current_name(current)
+    assert current_name(former_name(current)) == current
+
+
+def test_read_results_names_attackers_by_their_present_families(tmp_path):
+    write_results(tmp_path / "results.json", STORED["demo.json"])
+    stored = STORED["demo.json"]["privacy"]["probe"]["features"]
+    assert "soft_whitened" in stored["attackers"]
+    read = read_results(tmp_path / "results.json")["privacy"]["probe"]["features"]
+    assert read["attackers"] == {current_name(k): v for k, v in stored["attackers"].items()}
+    assert "softmax_pool_cnn_whitened" in read["attackers"]
+    assert read["strongest"]["name"] == current_name(stored["strongest"]["name"])

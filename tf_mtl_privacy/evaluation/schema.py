@@ -19,6 +19,9 @@ from tf_mtl_privacy.privacy.noise_record import checked_audit, checked_dp
 RESULTS_VERSION = 1
 AUDIT_VERSION = 1
 
+# Families of fresh attackers, former name -> name. Files of earlier versions have the former ones.
+FORMER_FAMILIES = {"soft": "softmax_pool_cnn", "placed": "positional_cnn", "local": "patch_cnn"}
+
 # `[low, high]`, a 95 % confidence interval unless a key says otherwise.
 Interval = list[float]
 Trend = Literal["flat", "still rising", "not clear", "not measured"]
@@ -819,6 +822,29 @@ def write_audit(path: str | os.PathLike[str], audit: Audit | Mapping[str, Any]) 
     write_json(path, audit)
 
 
+def current_name(attacker: str) -> str:
+    """Returns the name of an attacker by its present family: `soft_raw` -> `softmax_pool_cnn_raw`.
+
+    Args:
+        attacker: a name, with or without `<task>/` before and `_x<times>` after it.
+    """
+    network, slash, name = attacker.rpartition("/")
+    family, _, form = name.partition("_")
+    return (
+        f"{network}{slash}{FORMER_FAMILIES[family]}_{form}"
+        if family in FORMER_FAMILIES
+        else attacker
+    )
+
+
+def former_name(attacker: str) -> str:
+    """Reverses `current_name` for a name without a task."""
+    for former, family in FORMER_FAMILIES.items():
+        if attacker.startswith(f"{family}_"):
+            return former + attacker.removeprefix(family)
+    return attacker
+
+
 def probe_target(probe: ProbeResults, name: str) -> Target | None:
     """Returns the figures of a target by name; None where the file has no such target."""
     return cast("Target | None", probe.get(name))
@@ -831,4 +857,20 @@ def _read(path: str | os.PathLike[str], version: int, command: str) -> dict[str,
         raise RunError(
             f"{path}: schema_version is {found}, expected {version}; {command} the run again"
         )
-    return dict(content)
+    return {name: _with_current_names(part) for name, part in content.items()}
+
+
+def _with_current_names(part: Any) -> Any:
+    """Returns a part of a file with attackers named by their present families."""
+    if isinstance(part, list):
+        return [_with_current_names(item) for item in part]
+    if not isinstance(part, dict):
+        return part
+    result = {}
+    for key, value in part.items():
+        if key == "attackers" and isinstance(value, dict):
+            value = {current_name(name): figures for name, figures in value.items()}
+        elif key in ("name", "attacker") and isinstance(value, str):
+            value = current_name(value)
+        result[key] = _with_current_names(value)
+    return result

@@ -7,12 +7,12 @@ from scipy import stats
 from tests.evaluation.dp_audit.faults import clipping_off
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.dp_audit.bound import evidence
-from tf_mtl_privacy.evaluation.dp_audit.one_run import (
+from tf_mtl_privacy.evaluation.dp_audit.canaries import (
     STRENGTH,
     scores_of_one_run,
+    shipped_optimizer,
     whole_square,
 )
-from tf_mtl_privacy.evaluation.dp_audit.updates import shipped_optimizer
 from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.keys import key_for_tests
 

@@ -9,8 +9,8 @@ from tests.evaluation.dp_audit.faults import clipping_off, halved_noise
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.dp_audit import run
 from tf_mtl_privacy.evaluation.dp_audit.bound import epsilon_lower_bound
+from tf_mtl_privacy.evaluation.dp_audit.canaries import SingleStep
 from tf_mtl_privacy.evaluation.dp_audit.run import Claim, claim_of, dp_audit, first_updates, work
-from tf_mtl_privacy.evaluation.dp_audit.single_step import SingleStep
 from tf_mtl_privacy.privacy.accounting.calibration import noise_for_epsilon
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
 from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, MechanismRun, SampledGaussian

@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 from tests.evaluation.dp_audit.faults import clipping_by_variable, clipping_off, halved_noise
-from tf_mtl_privacy.evaluation.dp_audit.single_step import (
+from tf_mtl_privacy.evaluation.dp_audit.canaries import (
     epsilon_of_mu,
     gaussian_bound,
     repeat_one_update,
     runs_needed,
+    shipped_optimizer,
 )
-from tf_mtl_privacy.evaluation.dp_audit.updates import shipped_optimizer
 
 NOISE, ERROR = 1.0, 0.01
 

@@ -21,7 +21,7 @@ TINY = {
     "epochs": 2,
     "image_epochs": 1,
     "image_batch_size": 32,
-    "least_updates": 0,
+    "min_updates": 0,
     "width": 8,
     "image_width": 8,
 }

@@ -104,7 +104,7 @@ def main(folder: str, setting: str, count: str) -> None:
     saved_run.load_run = lambda _: run
     names = ("features", "features_again", "images", "pixels", "untrained", "logits", "planted")
     who = dict.fromkeys(names, ("knn_whitened", "logistic_standardised"))
-    saved.SETTINGS[setting] = dataclasses.replace(saved.SETTINGS[setting], **TINY, **who)
+    saved.PROBE_BUDGETS[setting] = dataclasses.replace(saved.PROBE_BUDGETS[setting], **TINY, **who)
 
     def reading(name, *rest):
         if len(sent) == int(count):

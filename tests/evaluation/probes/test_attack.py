@@ -7,11 +7,17 @@ import pytest
 
 from tests.evaluation.probes.conftest import make_target
 from tf_mtl_privacy.evaluation.probes.attack import Reading, attack, strongest
-from tf_mtl_privacy.evaluation.probes.budget import FAST, SETTINGS, THOROUGH
-from tf_mtl_privacy.evaluation.probes.check import CHECK
+from tf_mtl_privacy.evaluation.probes.budget import FAST, PROBE_BUDGETS, THOROUGH
 from tf_mtl_privacy.evaluation.probes.data import ClassScores
-from tf_mtl_privacy.evaluation.probes.families import attackers
+from tf_mtl_privacy.evaluation.probes.families import (
+    FAMILIES,
+    attackers,
+    reads_maps_only,
+    register_probe,
+)
+from tf_mtl_privacy.evaluation.training_checks import CHECK
 from tf_mtl_privacy.models.discriminator import build_discriminator
+from tf_mtl_privacy.models.layers import layer_seed
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +26,7 @@ def known():
 
 
 def test_every_attacker_of_a_setting_is_known(known):
-    for setting in SETTINGS.values():
+    for setting in PROBE_BUDGETS.values():
         for names in (setting.features, setting.untrained, setting.features_again):
             assert set(names) <= set(known)
         # Shapes that D does not read.
@@ -63,7 +69,7 @@ def test_a_pattern_is_found_by_everybody(known, effort, request):
     assert strongest(found).test["accuracy"] > 0.97
 
 
-@pytest.mark.parametrize("name", ["logistic_standardised", "mlp_whitened", "local_whitened"])
+@pytest.mark.parametrize("name", ["logistic_standardised", "mlp_whitened", "patch_cnn_whitened"])
 def test_scaling_down_hides_nothing(known, tiny_fast, name):
     data = make_target(rows=(480, 120, 300), leak=0.5)
     parts = ("train", "validation", "test")
@@ -124,6 +130,59 @@ def test_the_strongest_is_the_best_on_validation_rows():
 def test_flat_rows_are_attacked_by_those_who_can_read_them(known, tiny_fast):
     data = make_target(shape=(7,), leak=1.0)
     found = attack(data, THOROUGH.features, known, tiny_fast, seed=0)
-    assert not {r.name.partition("_")[0] for r in found} & {"local", "placed", "discriminator"}
+    assert found and not any(reads_maps_only(reading.name) for reading in found)
+    assert all(reads_maps_only(f"{family}_cnn_raw") for family in ("patch", "positional"))
     with pytest.raises(ValueError, match="expected an attacker that reads rows"):
-        attack(data, ["local_raw"], known, tiny_fast, seed=0)
+        attack(data, ["patch_cnn_raw"], known, tiny_fast, seed=0)
+
+
+@pytest.fixture
+def nearest_mean():
+    """A family registered from outside: distance to the class means."""
+
+    @register_probe("nearest_mean", forms=("raw", "standardised"))
+    def attack_by_means(inputs, form, budget, seed):
+        train, *others = inputs.rows(form)
+        labels = inputs.data.train_labels
+        means = np.stack([train[labels == k].mean(0) for k in range(inputs.data.classes)])
+        return ClassScores(
+            *(-np.linalg.norm(part[:, None] - means[None], axis=2) for part in others)
+        )
+
+    yield
+    del FAMILIES["nearest_mean"]
+
+
+def test_register_probe_from_outside_adds_attackers_for_each_form(nearest_mean, tiny_fast):
+    names = ["nearest_mean_raw", "nearest_mean_standardised"]
+    readings = attack(make_target(leak=1.0), names, attackers(), tiny_fast, seed=0)
+    assert [reading.name for reading in readings] == names
+    assert all(reading.test["accuracy"] > 0.97 for reading in readings)
+    # Not declared to start at random, so one start each.
+    assert [len(reading.starts) for reading in readings] == [1, 1]
+    assert not reads_maps_only(names[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "forms", "message"),
+    [
+        ("logistic", ("raw",), "the name is taken"),
+        ("discriminator", ("raw",), "the name is taken"),
+        ("mine", ("raw", "sorted"), "form 'sorted' is not one of"),
+    ],
+)
+def test_register_probe_with_a_taken_name_or_unknown_form_is_refused(name, forms, message):
+    with pytest.raises(ValueError, match=message):
+        register_probe(name, forms=forms)
+
+
+def test_random_start_of_a_renamed_attacker_is_that_of_its_former_name(tiny_fast):
+    seeds = []
+
+    def spy(inputs, budget, seed):
+        seeds.append(seed)
+        return ClassScores(np.eye(3)[inputs.data.validation_labels], np.eye(3)[data.test_labels])
+
+    data = make_target()
+    attack(data, ["patch_cnn_raw"], {"patch_cnn_raw": spy}, tiny_fast, seed=5)
+    assert seeds == [layer_seed(5, "local_raw/0")]

@@ -9,11 +9,10 @@ import pytest
 from tests.evaluation.probes.conftest import make_target
 from tf_mtl_privacy.evaluation.probes.attack import Reading, attack
 from tf_mtl_privacy.evaluation.probes.bounds import pack
-from tf_mtl_privacy.evaluation.probes.curves import learning_curve, patience
-from tf_mtl_privacy.evaluation.probes.data import figures
+from tf_mtl_privacy.evaluation.probes.data import AttackRows, figures
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.evaluation.probes.rows import AttackRows
 from tf_mtl_privacy.evaluation.probes.run import _Probe
+from tf_mtl_privacy.evaluation.probes.summary import learning_curve, patience
 
 CLASSES, TESTS = 8, 2000
 LABELS = (np.arange(TESTS) % CLASSES).astype(np.int32)
@@ -110,7 +109,7 @@ def test_linear_leak_that_needs_rows_is_still_rising(tiny_fast):
     """Of 600 numbers each says a little: twice the rows read more of it."""
     probe, data = probed(tiny_fast, (10, 10, 6), 0.05, (480, 200, 1500), dimensions=400)
     names = ("logistic_standardised",)
-    readings = {"unseen": attack(data, names, attackers(), probe.setting, 0)}
+    readings = {"unseen": attack(data, names, attackers(), probe.budget, 0)}
     found = probe._with_curves(readings, {"unseen": data})
     points = [point["balanced_accuracy"] for point in found["curve"]]
     assert points[0] < points[1] < points[2] and found["trend"] == "still rising"
@@ -118,7 +117,7 @@ def test_linear_leak_that_needs_rows_is_still_rising(tiny_fast):
 
 def test_leak_that_is_read_from_few_rows_is_flat(tiny_fast):
     probe, data = probed(tiny_fast, (4, 4, 2), 1.0, (480, 200, 400))
-    readings = {"unseen": attack(data, ("logistic_standardised",), attackers(), probe.setting, 0)}
+    readings = {"unseen": attack(data, ("logistic_standardised",), attackers(), probe.budget, 0)}
     found = probe._with_curves(readings, {"unseen": data})
     assert found["trend"] == "flat" and found["curve"][-1]["rows"] == 480
 
@@ -127,7 +126,7 @@ def test_patient_attackers_read_what_quick_ones_do_not(tiny_fast):
     """A network that stops early sits at chance: more updates read the pattern."""
     quick = {"restarts": 2, "patience": 8, "epochs": 1, "width": 4, "name": "thorough"}
     probe, data = probed(tiny_fast, (6, 6, 4), 0.4, (400, 200, 600), **quick)
-    readings = {"unseen": attack(data, ("placed_whitened",), attackers(), probe.setting, 0)}
+    readings = {"unseen": attack(data, ("positional_cnn_whitened",), attackers(), probe.budget, 0)}
     before = readings["unseen"][0].test["balanced_accuracy"]
     found = probe._with_curves(readings, {"unseen": data})
     points = found["updates_curve"]
@@ -139,6 +138,6 @@ def test_patient_attackers_read_what_quick_ones_do_not(tiny_fast):
     assert "best of 2 random starts" in patience["reason"]
     # What they read is what counts.
     best = found["strongest"]
-    assert best["name"] in ("placed_whitened_x4", "placed_whitened_x8")
+    assert best["name"] in ("positional_cnn_whitened_x4", "positional_cnn_whitened_x8")
     assert best["balanced_accuracy"] == max(p["balanced_accuracy"] for p in points)
     assert found["bound"]["attackers"] == 3

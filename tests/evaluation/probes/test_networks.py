@@ -13,16 +13,16 @@ from tf_mtl_privacy.evaluation.probes.data import Inputs, ProbeData, balanced_ac
 from tf_mtl_privacy.evaluation.probes.families import fit_network
 from tf_mtl_privacy.evaluation.probes.networks import (
     dense_network,
-    local_network,
-    placed_network,
-    soft_network,
+    patch_cnn,
+    positional_cnn,
+    softmax_pool_cnn,
     with_batch_norm,
     with_same_weights,
 )
 from tf_mtl_privacy.models.discriminator import build_discriminator
 
 
-@pytest.mark.parametrize("build", [local_network, placed_network])
+@pytest.mark.parametrize("build", [patch_cnn, positional_cnn])
 @pytest.mark.parametrize("shape", [(2, 2, 8), (16, 16, 4), (64, 64, 3)])
 def test_convolutional_networks_take_maps_of_any_size(build, shape):
     model = build(shape, 5, width=4, seed=0)
@@ -33,7 +33,7 @@ def test_convolutional_networks_take_maps_of_any_size(build, shape):
 @pytest.mark.parametrize("shape", [(64, 64, 3), (66, 70, 1), (135, 130, 2)])
 def test_large_images_lose_nothing_before_the_first_pattern(shape):
     """As many cells as TensorFlow's own rearrangement has, and the same numbers in them."""
-    model = soft_network(shape, 5, width=4, seed=0)
+    model = softmax_pool_cnn(shape, 5, width=4, seed=0)
     conv = next(layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D))
     seen = keras.Model(model.input, conv.input)
     rows = np.random.default_rng(0).normal(size=(2, *shape)).astype(np.float32)
@@ -47,7 +47,7 @@ def test_large_images_lose_nothing_before_the_first_pattern(shape):
 
 @pytest.mark.parametrize(("channels", "sharpness"), [(4, [1.0]), (3, [1.0, 4.0])])
 def test_soft_maxima_are_means_weighted_by_a_softmax_over_places(channels, sharpness):
-    model = soft_network((6, 5, channels), 3, width=4, seed=0)
+    model = softmax_pool_cnn((6, 5, channels), 3, width=4, seed=0)
     maps = next(layer for layer in model.layers[::-1] if isinstance(layer, keras.layers.ReLU))
     both = keras.Model(model.input, [maps.output, model.layers[-1].input])
     rows = np.random.default_rng(0).normal(size=(2, 6, 5, channels)).astype(np.float32)
@@ -63,9 +63,9 @@ def test_soft_maxima_are_means_weighted_by_a_softmax_over_places(channels, sharp
 def test_the_same_seed_gives_the_same_network_and_another_seed_another():
     cell = (8, 8, 2)
     for build in (
-        functools.partial(local_network, cell, 3, width=4),
-        functools.partial(placed_network, cell, 3, width=4),
-        functools.partial(soft_network, cell, 3, width=4),
+        functools.partial(patch_cnn, cell, 3, width=4),
+        functools.partial(positional_cnn, cell, 3, width=4),
+        functools.partial(softmax_pool_cnn, cell, 3, width=4),
         functools.partial(dense_network, 5, 3, units=4),
     ):
         first, same, other = (build(seed=seed).get_weights() for seed in (1, 1, 2))
@@ -110,7 +110,7 @@ def test_a_small_mark_anywhere_is_found_by_the_local_network():
         return rows.astype(np.float32), labels.astype(np.int32)
 
     data = ProbeData(*part(600), *part(150), *part(200), 3)
-    model = local_network((10, 10, 2), 3, width=8, seed=0)
+    model = patch_cnn((10, 10, 2), 3, width=8, seed=0)
     channels = Inputs(data, 1, 0).channels("standardised")
     found = fit_network(model, data, channels, epochs=8, rate=1e-2, seed=0)
     assert balanced_accuracy(found.test, data.test_labels) > 0.85
@@ -121,7 +121,7 @@ def test_a_seed_fixes_the_training_and_the_global_one_is_left_alone():
     channels = Inputs(data, 1, 0).channels("standardised")
 
     def answers():
-        model = placed_network((4, 4, 2), 3, width=4, seed=3)
+        model = positional_cnn((4, 4, 2), 3, width=4, seed=3)
         return fit_network(model, data, channels, epochs=2, seed=3).test
 
     tf.random.set_seed(1)
@@ -137,12 +137,12 @@ def test_a_seed_fixes_the_training_and_the_global_one_is_left_alone():
 def test_training_is_not_stopped_on_a_plateau(least, passes):
     """Labels that cannot be learned: as many updates as were asked for."""
     data = make_target(shape=(4, 4, 2), rows=(64, 20, 20))
-    model = local_network((4, 4, 2), 3, width=4, seed=0)
+    model = patch_cnn((4, 4, 2), 3, width=4, seed=0)
     calls = []
     model.call = _counting(model.call, calls)
     channels = Inputs(data, 1, 0).channels("raw")
     with _eagerly():
-        fit_network(model, data, channels, epochs=7, least_updates=least, seed=0)
+        fit_network(model, data, channels, epochs=7, min_updates=least, seed=0)
     # 64 rows are 4 batches of 16.
     assert calls.count(True) == passes * 4
 

@@ -40,7 +40,7 @@ def test_row_weights_are_scikit_learn_s_up_to_the_bound():
     labels = np.array([0] * 6 + [1] * 3 + [3])
     expected = compute_sample_weight("balanced", labels)
     np.testing.assert_allclose(row_weights(labels, 5), expected, rtol=1e-6)
-    assert row_weights(labels, 5, most=2.0).max() == 2.0
+    assert row_weights(labels, 5, max_weight=2.0).max() == 2.0
     assert (row_weights(np.arange(8) % 4, 4) == 1).all()
 
 

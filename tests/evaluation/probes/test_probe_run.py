@@ -21,10 +21,10 @@ from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.evaluation.probes import attack as probe_attack
 from tf_mtl_privacy.evaluation.probes import networks, probe_cache, saved, targets
 from tf_mtl_privacy.evaluation.probes.attack import Reading
-from tf_mtl_privacy.evaluation.probes.check import CHECK, fresh_check
 from tf_mtl_privacy.evaluation.probes.data import figures
 from tf_mtl_privacy.evaluation.probes.probe_cache import strongest_kept
 from tf_mtl_privacy.evaluation.schema import Results
+from tf_mtl_privacy.evaluation.training_checks import CHECK, fresh_check
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.removal.mask import switch_mask
@@ -46,7 +46,7 @@ def run(tmp_path, monkeypatch, tiny_fast):
     """An untrained network and few faces; loading and settings are in memory."""
     found = untrained_run(tmp_path / "run")
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: found)
-    monkeypatch.setitem(saved.SETTINGS, "fast", tiny_fast)
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", tiny_fast)
     return found
 
 
@@ -76,8 +76,8 @@ def test_a_run_is_attacked_on_every_target_and_the_figures_are_kept(run):
     # What vouches for an attack learns from as many rows, and is tested on as many.
     assert probe["planted"]["rows"] == 96 and probe["pixels"]["rows"] == 64
     assert probe["restored"]["rows"] == 64
-    assert set(unseen["attackers"]) == set(saved.SETTINGS["fast"].features)
-    assert set(own["attackers"]) == set(saved.SETTINGS["fast"].features_again)
+    assert set(unseen["attackers"]) == set(saved.PROBE_BUDGETS["fast"].features)
+    assert set(own["attackers"]) == set(saved.PROBE_BUDGETS["fast"].features_again)
     whole = probe["features"]["rows"]
     sizes = [point["rows"] for point in probe["features"]["curve"]]
     assert sizes == [whole // 4, whole // 2, whole]
@@ -126,7 +126,7 @@ def kept_file(run):
 def test_thorough_attackers_go_on_where_they_stopped(run, monkeypatch, tiny_thorough):
     names = ("knn_whitened", "logistic_standardised", "mlp_whitened")
     setting = neighbours_only(tiny_thorough, features=names, noise=())
-    monkeypatch.setitem(saved.SETTINGS, "thorough", setting)
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "thorough", setting)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 3)
         evaluate_run(run.folder, probe="thorough")
@@ -176,7 +176,7 @@ def with_other_labels(data):
 
 
 def test_readings_of_other_weights_or_labels_are_not_taken(run, monkeypatch, tiny_thorough):
-    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough, curves=()))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "thorough", neighbours_only(tiny_thorough, curves=()))
     whole = everybody_sent(run)
     assert whole >= len(TARGETS) and everybody_sent(run) == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -210,7 +210,7 @@ DAMAGED = {
 
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
 def test_a_damaged_file_of_readings_is_named(run, monkeypatch, tiny_thorough, text):
-    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "thorough", neighbours_only(tiny_thorough))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 1)
         evaluate_run(run.folder, probe="thorough")
@@ -228,10 +228,10 @@ def test_readings_of_other_code_rows_or_effort_are_not_taken(run, monkeypatch, t
         return len(names)
 
     setting = neighbours_only(tiny_fast, curves=())
-    monkeypatch.setitem(saved.SETTINGS, "fast", setting)
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", setting)
     whole = sent()
     assert whole > 5 and sent() == 0
-    monkeypatch.setitem(saved.SETTINGS, "fast", dataclasses.replace(setting, rows=80))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", dataclasses.replace(setting, rows=80))
     assert sent() == whole
     monkeypatch.setattr(saved, "code_digest", lambda: "other sources")
     assert sent() == whole
@@ -258,8 +258,8 @@ def test_what_another_setting_or_an_interrupted_call_read_is_not_forgotten(
     run, monkeypatch, tiny_fast, tiny_thorough
 ):
     """A thorough attack that is stopped after its first attackers, then the fast one."""
-    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "thorough", neighbours_only(tiny_thorough))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, curves=()))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 1)
         evaluate_run(run.folder, probe="thorough")
@@ -292,7 +292,7 @@ def test_readings_of_another_label_of_the_same_data_are_not_the_run_s(
     tmp_path, monkeypatch, tiny_fast
 ):
     """One of two classes is read more often than one of eight; the data's fingerprint is one."""
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, curves=()))
     data = write_drawn_celeba(tmp_path / "faces", (120, 60, 60))
     run = untrained_run(tmp_path / "run", data)
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
@@ -319,7 +319,7 @@ def test_readings_of_another_label_of_the_same_data_are_not_the_run_s(
 
 
 def test_readings_count_without_the_result_that_they_were_made_for(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, curves=()))
     first = evaluate_run(run.folder, probe="fast")["privacy"]["leakage"]
     (run.folder / "results.json").unlink()
     found = evaluate_run(run.folder)["privacy"]
@@ -374,7 +374,7 @@ def test_the_check_of_the_final_weights_counts(run):
 
 
 def test_kept_figures_of_an_earlier_version_are_no_claim(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, curves=()))
     evaluate_run(run.folder, probe="fast")
     path = run.folder / "results.json"
     results = json.loads(path.read_text())
@@ -411,7 +411,7 @@ def test_masked_pictures_are_attacked_as_the_encoder_gets_them(tmp_path, monkeyp
     assert networks.is_image(seen.shape[1:]) and not networks.is_image((8, 8, 4))
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
     monkeypatch.setitem(
-        saved.SETTINGS, "fast", neighbours_only(tiny_fast, regions=("knn_whitened",))
+        saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, regions=("knn_whitened",))
     )
     probe = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
     assert probe["masked_pictures"]["rows"] == 64
@@ -434,7 +434,7 @@ def test_a_folder_of_photographs_is_read_from_its_training_rows(tmp_path, monkey
     check = fresh_check(run.config, dataclasses.replace(CHECK, **effort, features=names))
     before = check(run.bundle, open_dataset(data))
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
-    monkeypatch.setitem(saved.SETTINGS, "fast", fast)
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", fast)
     probe = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
     features, by_rows = probe["features"], probe["features"]["by_rows"]
     unseen, own = (by_rows[kind] for kind in ("unseen", "own"))
@@ -451,7 +451,7 @@ def test_a_folder_of_photographs_is_read_from_its_training_rows(tmp_path, monkey
 
 
 def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast))
     first = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
     own = first["features"]["own"]
     assert (own["trained_on"], own["rows"]) == ("own", 72)
@@ -473,7 +473,7 @@ def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch
 
 
 def test_single_task_runs_are_read_through_their_best_encoder(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast))
     stl = dataclasses.replace(run.config, train=dataclasses.replace(run.config.train, model="stl"))
     whole = {task: build_bundle(stl, {task: count}, 0) for task, count in TASKS.items()}
     run.bundle, run.single_task = whole["gender"], whole

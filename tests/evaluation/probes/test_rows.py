@@ -10,7 +10,7 @@ from tf_mtl_privacy.data import synthetic_faces
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.data.sources.synthetic import attacker_faces
-from tf_mtl_privacy.evaluation.probes.rows import own_rows, unseen_rows
+from tf_mtl_privacy.evaluation.probes.data import own_rows, unseen_rows
 
 FACES = DataConfig(image_size=32, train_rows=20, validation_rows=10, test_rows=12)
 

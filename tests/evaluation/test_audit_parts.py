@@ -12,10 +12,10 @@ from tf_mtl_privacy.config import Config, DataConfig, PrivacyConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.labels import Labels
 from tf_mtl_privacy.evaluation import inversion
-from tf_mtl_privacy.evaluation.audit import inversion_part, parts
-from tf_mtl_privacy.evaluation.inversion import DecoderSetting
+from tf_mtl_privacy.evaluation.audit import parts
+from tf_mtl_privacy.evaluation.inversion import DecoderBudget
 from tf_mtl_privacy.evaluation.membership import saved as membership_saved
-from tf_mtl_privacy.evaluation.membership.rows import Candidates
+from tf_mtl_privacy.evaluation.membership.outputs import Candidates
 from tf_mtl_privacy.evaluation.probes import saved
 from tf_mtl_privacy.training import fit
 from tf_mtl_privacy.training.private_updates import with_bounded_people
@@ -64,7 +64,7 @@ def test_drawn_identities_are_the_same_people(private_label):
     data = DataConfig(image_size=32, private_label=private_label, num_identities=5)
     with_people = private_label == "identity"
     dataset = faces(np.arange(ROWS) % 5 if with_people else None)
-    images, people = inversion_part._attacker_pictures(audited(dataset, data), np.arange(20, 30), 4)
+    images, people = parts._attacker_pictures(audited(dataset, data), np.arange(20, 30), 4)
     assert images.shape == (4, 32, 32, 3)
     assert people == ("same" if with_people else "other")
 
@@ -77,7 +77,7 @@ def test_whose_pictures_the_attacker_has_is_only_said_where_it_is_known():
         (np.where(person == 12, -1, person), 9, "unknown"),
         (None, 10, "unknown"),
     ]:
-        found = inversion_part._attacker_pictures(audited(faces(who)), test, 100)
+        found = parts._attacker_pictures(audited(faces(who)), test, 100)
         assert (len(found[0]), found[1]) == (rows, people)
 
 
@@ -88,12 +88,12 @@ def test_the_attacker_is_given_what_the_released_restorer_makes(monkeypatch):
     restorer = keras.Model(features, keras.layers.Conv2D(3, 1, activation="sigmoid")(grown))
     given = []
     monkeypatch.setattr(inversion, "invert", lambda *args, **kw: given.append((args, kw)) or {})
-    small = inversion.InversionSetting(8, 6, DecoderSetting(8, 1, 1, 1e-3))
-    monkeypatch.setitem(inversion.SETTINGS, "fast", small)
+    small = inversion.InversionBudget(8, 6, DecoderBudget(8, 1, 1, 1e-3))
+    monkeypatch.setitem(inversion.INVERSION_BUDGETS, "fast", small)
     for released in (restorer, None):
         bundle = SimpleNamespace(encoder=encoder, restorer=released)
         run = {"bundle": bundle, "single_task": None}
-        found = inversion_part.inversion_part(audited(faces(), **run))
+        found = parts.inversion_part(audited(faces(), **run))
         assert found == {"attacker_people": "unknown"}
     (arguments, keywords), (_, without) = given
     assert without["restored"] is None
