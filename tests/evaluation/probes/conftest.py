@@ -1,4 +1,4 @@
-"""Small targets with a known answer, and a setting that takes no time."""
+"""Small targets with a known answer, and budgets that take no time."""
 
 import dataclasses
 

@@ -25,7 +25,7 @@ def known():
     return attackers(build_discriminator((6, 6, 4), 3, shape="conv", units=8))
 
 
-def test_every_attacker_of_a_setting_is_known(known):
+def test_budgets_name_known_attackers_only(known):
     for setting in PROBE_BUDGETS.values():
         for names in (setting.features, setting.untrained, setting.features_again):
             assert set(names) <= set(known)
@@ -48,7 +48,7 @@ HARD = pytest.param("tiny_thorough", marks=pytest.mark.slow)
 
 
 @pytest.mark.parametrize("effort", ["tiny_fast", HARD])
-def test_noise_is_read_at_chance_by_everybody(known, effort, request):
+def test_attack_on_noise_is_at_chance(known, effort, request):
     setting = request.getfixturevalue(effort)
     data = make_target(rows=(240, 120, 400))
     found = attack(data, setting.features, known, setting, seed=0)
@@ -60,7 +60,7 @@ def test_noise_is_read_at_chance_by_everybody(known, effort, request):
 
 
 @pytest.mark.parametrize("effort", ["tiny_fast", HARD])
-def test_a_pattern_is_found_by_everybody(known, effort, request):
+def test_attack_on_a_pattern_finds_it_with_every_attacker(known, effort, request):
     tiny = request.getfixturevalue(effort)
     setting = dataclasses.replace(tiny, epochs=5, dense_epochs=8, rounds=10, restarts=1)
     data = make_target(rows=(480, 120, 200), leak=1.0)
@@ -70,7 +70,7 @@ def test_a_pattern_is_found_by_everybody(known, effort, request):
 
 
 @pytest.mark.parametrize("name", ["logistic_standardised", "mlp_whitened", "patch_cnn_whitened"])
-def test_scaling_down_hides_nothing(known, tiny_fast, name):
+def test_attack_on_scaled_down_rows_reads_as_much(known, tiny_fast, name):
     data = make_target(rows=(480, 120, 300), leak=0.5)
     parts = ("train", "validation", "test")
     small = dataclasses.replace(data, **{p: getattr(data, p) * np.float32(1e-3) for p in parts})
@@ -80,7 +80,7 @@ def test_scaling_down_hides_nothing(known, tiny_fast, name):
     assert scaled["accuracy"] == pytest.approx(plain["accuracy"], abs=0.03)
 
 
-def test_test_labels_do_not_move_the_choice(known, tiny_fast):
+def test_attack_choice_ignores_test_labels(known, tiny_fast):
     data = make_target(rows=(200, 120, 120), leak=0.3)
     other = dataclasses.replace(data, test_labels=np.roll(data.test_labels, 37))
     names = ("logistic_standardised", "knn_whitened", "mlp_whitened", "trees_standardised")
@@ -93,7 +93,7 @@ def test_test_labels_do_not_move_the_choice(known, tiny_fast):
     assert strongest(first).test["accuracy"] > strongest(second).test["accuracy"] + 0.2
 
 
-def test_attackers_are_not_given_test_labels(tiny_fast):
+def test_attack_hides_test_labels_from_attackers(tiny_fast):
     data = make_target()
     given = []
 
@@ -107,7 +107,7 @@ def test_attackers_are_not_given_test_labels(tiny_fast):
     assert [seen for seen, _ in given] == [False] * 3 and len({s for _, s in given}) == 3
 
 
-def test_the_best_restart_on_validation_rows_is_kept_though_worse_on_test_rows(tiny_fast):
+def test_attack_keeps_the_best_restart_on_validation_rows(tiny_fast):
     data = make_target(classes=3)
     right, wrong = np.eye(3), np.roll(np.eye(3), 1, axis=0)
     plan = iter([(wrong, right), (right, wrong), (wrong, right)])
@@ -121,13 +121,13 @@ def test_the_best_restart_on_validation_rows_is_kept_though_worse_on_test_rows(t
     assert found[0].validation == 1 and found[0].test["accuracy"] == 0
 
 
-def test_the_strongest_is_the_best_on_validation_rows():
+def test_strongest_is_the_best_on_validation_rows():
     readings = [Reading("a", 0.2, {"accuracy": 0.9}), Reading("b", 0.3, {"accuracy": 0.1})]
     assert strongest(readings).name == "b"
     assert strongest([*readings, Reading("c", 0.3, {})]).name == "b"
 
 
-def test_flat_rows_are_attacked_by_those_who_can_read_them(known, tiny_fast):
+def test_attack_on_flat_rows_leaves_out_attackers_of_maps(known, tiny_fast):
     data = make_target(shape=(7,), leak=1.0)
     found = attack(data, THOROUGH.features, known, tiny_fast, seed=0)
     assert found and not any(reads_maps_only(reading.name) for reading in found)
