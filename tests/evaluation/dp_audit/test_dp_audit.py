@@ -1,4 +1,4 @@
-"""The whole audit: a correct claim holds, planted faults contradict it, empty claims have no test."""
+"""The whole audit: a correct claim holds, planted faults contradict it, refusals."""
 
 import dataclasses
 import json
