@@ -23,7 +23,7 @@ STORED = {
     path.name: json.loads(path.read_text())
     for path in sorted((Path(__file__).parents[2] / "docs" / "results").glob("*.json"))
 }
-RESULTS = [name for name, content in STORED.items() if "subgroups" in content]
+RESULTS = [name for name, content in STORED.items() if "evaluated_on" in content]
 AUDITS = [name for name, content in STORED.items() if "dp_audit" in content]
 
 

@@ -580,9 +580,10 @@ class Evaluation(TypedDict):
     counts: Counts
     utility: dict[str, Utility]
     utility_unseen_people: dict[str, PartialUtility]
-    utility_on_restored: dict[str, Utility] | None
+    # Left out of some files in docs/results, for their size.
+    utility_on_restored: NotRequired[dict[str, Utility] | None]
+    subgroups: NotRequired[dict[str, dict[str, Subgroups]]]
     restoration: Restoration
-    subgroups: dict[str, dict[str, Subgroups]]
     privacy: PrivacyResults
     regions: NotRequired[Regions]
 
