@@ -853,10 +853,10 @@ def probe_target(probe: ProbeResults, name: str) -> Target | None:
 
 def _read(path: str | os.PathLike[str], version: int, command: str) -> dict[str, Any]:
     content = read_json(path)
-    found = content.get("schema_version") if isinstance(content, dict) else None
-    if found != version:
+    stored = content.get("schema_version") if isinstance(content, dict) else None
+    if stored != version:
         raise RunError(
-            f"{path}: schema_version is {found}, expected {version}; {command} the run again"
+            f"{path}: schema_version is {stored}, expected {version}; {command} the run again"
         )
     return {name: _with_current_names(part) for name, part in content.items()}
 

@@ -3,11 +3,11 @@
 Each of m canaries is in or out by a fair coin of its own. An observer of the mechanism's output
 guesses r of the coins, a number fixed in advance, and v guesses are correct.
 
-*Why many correct guesses contradict a claim.* Let S be the coins and t an output. Under (epsilon,
-0) the odds of one coin, given t and the coins before it, are at most e^epsilon to 1, so each guess
-is correct with probability at most q = 1 / (1 + e^-epsilon), whatever the earlier ones were. The
-number of correct guesses is then stochastically below W ~ Binomial(r, q), and P[correct >= v] <=
-P[W >= v].
+*Why many correct guesses contradict a claim.* Let S be the coins and t an output. Under epsilon
+alone the odds of one coin, given t and the coins before it, are at most e^epsilon to 1, so each
+guess is correct with probability at most q = 1 / (1 + e^-epsilon), whatever the earlier ones were.
+The number of correct guesses is then stochastically below W ~ Binomial(r, q), hence
+P[correct >= v] <= P[W >= v].
 
 *With delta.* The part of the output's distribution that exceeds e^epsilon has mass at most delta
 for each coin. It amounts to F(t) guesses that are correct for free: given t, the number of correct
@@ -35,6 +35,7 @@ from scipy import special, stats
 from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun
 from tf_mtl_privacy.types import Array
 
+# Width at which the search for a bound stops.
 _WIDTH = 1e-4
 
 

@@ -24,13 +24,17 @@ import numpy as np
 import tensorflow as tf
 from scipy import stats
 
-from tf_mtl_privacy.evaluation.dp_audit.bound import Array, evidence
+from tf_mtl_privacy.evaluation.dp_audit.bound import evidence
 from tf_mtl_privacy.evaluation.intervals import clopper_pearson
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
 from tf_mtl_privacy.privacy.accounting.events import POISSON, MechanismRun, SampledGaussian
 from tf_mtl_privacy.privacy.batch_selection import PADDING, PoissonBatches
 from tf_mtl_privacy.privacy.keys import SecretKey
 from tf_mtl_privacy.privacy.optimizer import DPAdam, DPOptimizer
+from tf_mtl_privacy.types import Array
+
+# Norm of a canary's gradient over the clip norm.
+STRENGTH = 10.0
 
 
 class UpdateSettings(NamedTuple):
@@ -83,10 +87,6 @@ def noise_key(key: SecretKey, name: str) -> int | None:
 def as_array(tensor: Any) -> Any:
     """Converts a tensor to NumPy float64."""
     return tensor.numpy().astype("float64")
-
-
-# Norm of a canary's gradient over the clip norm.
-STRENGTH = 10.0
 
 
 class Visit(NamedTuple):
@@ -192,7 +192,7 @@ def _poisson_visits(phase: MechanismRun, included: Array, key: SecretKey) -> Ite
 
 
 def _shuffled_visits(phase: MechanismRun, included: Array, key: SecretKey) -> Iterator[Visit]:
-    """Shuffled epochs, whose order is no secret; who is out leaves an empty place."""
+    """Draws shuffled epochs in a public order; an excluded canary leaves an empty place."""
     count, m = phase.mechanism.steps_per_epoch, len(included)
     places = -(-m // count)
     for step in range(min(phase.steps, phase.exposures * count)):

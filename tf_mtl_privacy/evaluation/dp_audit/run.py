@@ -118,16 +118,6 @@ def no_claim(reason: str) -> Claim:
     return Claim((), 0.0, None, None, reason=reason)
 
 
-def _phase(values: DPPhase) -> MechanismRun:
-    mechanism = SampledGaussian(
-        values["noise_multiplier"],
-        values["sampling_probability"],
-        values["sampling"],
-        rows=values["rows"],
-    )
-    return MechanismRun(mechanism, values["steps"])
-
-
 def dp_audit(
     claim: Claim,
     *,
@@ -232,6 +222,16 @@ def first_updates(phases: Sequence[MechanismRun], count: int) -> tuple[Mechanism
         count -= steps
         first.append(dataclasses.replace(phase, steps=steps))
     return tuple(first)
+
+
+def _phase(values: DPPhase) -> MechanismRun:
+    mechanism = SampledGaussian(
+        values["noise_multiplier"],
+        values["sampling_probability"],
+        values["sampling"],
+        rows=values["rows"],
+    )
+    return MechanismRun(mechanism, values["steps"])
 
 
 def _total(phases: Sequence[MechanismRun]) -> int:

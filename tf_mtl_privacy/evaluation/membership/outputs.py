@@ -215,19 +215,19 @@ def of_bundles(bundles: Mapping[str, Bundle]) -> Forward:
 
 
 def _further(bundle: Bundle, images: Any, seen: Any, private: Any) -> dict[str, Any]:
-    found = {}
+    scores = {}
     if bundle.restorer is not None:
         restored = bundle.restorer(seen, training=False)
-        found["restoration_error"] = -squared_error(restored, to_float(images))
+        scores["restoration_error"] = -squared_error(restored, to_float(images))
         again = bundle.encoder(restored, training=False)
-        found["reencoding_distance"] = -tf.reduce_mean((again - seen) ** 2, axis=(1, 2, 3))
+        scores["reencoding_distance"] = -tf.reduce_mean((again - seen) ** 2, axis=(1, 2, 3))
     if bundle.discriminator is not None:
         said = bundle.discriminator(seen, training=False)
         within = tf.where(private < said.shape[-1], private, -1)
-        found["discriminator_loss"] = tf.where(
+        scores["discriminator_loss"] = tf.where(
             within < 0, float("nan"), -cross_entropy(said, within)
         )
-    return found
+    return scores
 
 
 def summary(grid: Any) -> Any:
@@ -349,10 +349,10 @@ class ExportedModel:
     def _further(self, images: Any) -> dict[str, Any]:
         restored = self._signatures[RESTORE](images=images)[RESTORED]
         original = tf.cast(images, tf.float32) / 255
-        found = {"restoration_error": -tf.reduce_mean((restored - original) ** 2, axis=(1, 2, 3))}
+        scores = {"restoration_error": -tf.reduce_mean((restored - original) ** 2, axis=(1, 2, 3))}
         if ENCODE not in self.missing:
             again = tf.cast(tf.round(255 * tf.clip_by_value(restored, 0, 1)), tf.uint8)
             pairs = zip(self._features(images)[1], self._features(again)[1], strict=True)
             distances = [tf.reduce_mean((a - b) ** 2, axis=(1, 2, 3)) for a, b in pairs]
-            found["reencoding_distance"] = -tf.add_n(distances)
-        return found
+            scores["reencoding_distance"] = -tf.add_n(distances)
+        return scores

@@ -51,6 +51,19 @@ from tf_mtl_privacy.types import Array
 # (number of the shadow, the rows that it is trained on, folder to work in) -> its networks.
 Trainer = Callable[[int, Candidates, Path], Mapping[str, Bundle]]
 _FULL = {"lira_offline": lira.offline, "lira_online": lira.online}
+# Parts that an audit from outside leaves out, with the reason.
+_INSIDE = {
+    "lira": "shadow models and heads need the run's configuration and its networks",
+    "discriminator_loss": "a discriminator is not exported",
+    "attributes": "fresh attackers need a run: evaluate --probe or audit --run_dir",
+    "inversion": "the attacker's decoder needs a run: audit --run_dir",
+    "dp_audit": "canaries test the private updates of a run, which an exported model lacks",
+}
+# Signature -> the attacks that need it, and the reason where it is missing.
+_MISSING = {
+    ENCODE: ("attacks on features", "the model has no signature encode"),
+    RESTORE: ("restoration_error", "the model has no signature restore"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,9 +93,9 @@ def attack_run(
     Args:
         run: the run.
         dataset: the data that it was trained on, with the training rows that were used.
-        data: what it was opened with.
+        data: the options that it was opened with.
         budget: the attackers' budget.
-        shadows: models of the same kind on other rows, for the full LiRA; None leaves it out.
+        shadows: shadow models of the whole run, for the full LiRA; None leaves it out.
 
     Raises:
         UsageError: too few rows.
@@ -114,6 +127,46 @@ def attack_run(
     if shadows is None:
         return result
     return _with_shadows(result, run, (inside, outside), shadows, dataset.key)
+
+
+def attack_exported(
+    path: str, data: DataConfig, setting: str, rows: int = 0
+) -> tuple[Membership, list[Omission], Path]:
+    """Attacks an exported model through its signatures.
+
+    Args:
+        path: the SavedModel's folder, or that of its versions.
+        data: training rows are the members, test rows the non-members.
+        setting: 'fast' or 'thorough'.
+        rows: largest number of each; 0 means the setting's.
+
+    Returns:
+        The `membership` part of audit.json, the parts that are left out, the version's folder.
+
+    Raises:
+        UsageError: no such model, pictures of another size, other tasks, or too few rows.
+        RunError: it cannot be loaded.
+    """
+    model = ExportedModel(path)
+    if model.image_size != data.image_size:
+        raise UsageError(
+            f"--image_size={data.image_size}: the model takes pictures of {model.image_size}"
+        )
+    dataset = open_dataset(data).aligned(model.task_classes, ())
+    budget = MEMBERSHIP_BUDGETS[setting]
+    check_tasks(model.task_classes, dataset.task_classes)
+    count = rows or budget.rows
+    sides = members(dataset, count, 0), non_members(dataset, data, count, 1)
+    inside, outside = (_of_tasks(side, model) for side in sides)
+    batches = sum(-(-len(side.numbers) // BATCH) for side in (inside, outside))
+    steps = batches + 1 + count_attacks(budget.learners)
+    with Progress(steps, "membership attacks", "steps") as bar:
+        result = membership(model.forward(), inside, outside, budget, 0, done=bar.update)
+    reasons = _INSIDE | {
+        what: why for name, (what, why) in _MISSING.items() if name in model.missing
+    }
+    not_done: list[Omission] = [{"what": what, "why": why} for what, why in reasons.items()]
+    return result.summary, not_done, model.folder
 
 
 def _heads(
@@ -204,62 +257,6 @@ def _with_shadows(
 def _observed(bundles: Mapping[str, Bundle], pool: Candidates) -> Array:
     outputs = read_outputs(of_bundles(bundles), pool)
     return scaled_logits(outputs.logits, outputs.labels)
-
-
-_INSIDE = {
-    "lira": "shadow models and heads need the run's configuration and its networks",
-    "discriminator_loss": "a discriminator is not exported",
-    "attributes": "fresh attackers need a run: evaluate --probe or audit --run_dir",
-    "inversion": "the attacker's decoder needs a run: audit --run_dir",
-    "dp_audit": "canaries test the private updates of a run, which an exported model lacks",
-}
-_MISSING = {
-    ENCODE: ("attacks on features", "the model has no signature encode"),
-    RESTORE: ("restoration_error", "the model has no signature restore"),
-}
-
-
-def attack_exported(
-    path: str, data: DataConfig, setting: str, rows: int = 0
-) -> tuple[Membership, list[Omission], Path]:
-    """Attacks an exported model through its signatures.
-
-    Args:
-        path: the SavedModel's folder, or that of its versions.
-        data: training rows are the members, test rows the non-members.
-        setting: 'fast' or 'thorough'.
-        rows: largest number of each; 0 means the setting's.
-
-    Returns:
-        The `membership` part of audit.json, the parts that are left out, the version's folder.
-
-    Raises:
-        UsageError: no such model, pictures of another size, other tasks, or too few rows.
-        RunError: it cannot be loaded.
-    """
-    model = ExportedModel(path)
-    if model.image_size != data.image_size:
-        raise UsageError(
-            f"--image_size={data.image_size}: the model takes pictures of {model.image_size}"
-        )
-    dataset, budget = (
-        open_dataset(data).aligned(model.task_classes, ()),
-        MEMBERSHIP_BUDGETS[setting],
-    )
-    check_tasks(model.task_classes, dataset.task_classes)
-    count = rows or budget.rows
-    sides = members(dataset, count, 0), non_members(dataset, data, count, 1)
-    inside, outside = (_of_tasks(side, model) for side in sides)
-    batches = sum(-(-len(side.numbers) // BATCH) for side in (inside, outside))
-    with Progress(
-        batches + 1 + count_attacks(budget.learners), "membership attacks", "steps"
-    ) as bar:
-        result = membership(model.forward(), inside, outside, budget, 0, done=bar.update)
-    reasons = _INSIDE | {
-        what: why for name, (what, why) in _MISSING.items() if name in model.missing
-    }
-    not_done: list[Omission] = [{"what": what, "why": why} for what, why in reasons.items()]
-    return result.summary, not_done, model.folder
 
 
 def _of_tasks(side: Candidates, model: ExportedModel) -> Candidates:

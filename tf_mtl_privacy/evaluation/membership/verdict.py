@@ -20,11 +20,11 @@ class Verdict(TypedDict):
     verdict_reason: str
 
 
-def verdict(found: Mapping[str, Any], power: Mapping[str, Any] | None) -> Verdict:
+def verdict(membership: Mapping[str, Any], power: Mapping[str, Any] | None) -> Verdict:
     """Judges the figures of membership attacks.
 
     Args:
-        found: the `membership` part of audit.json.
+        membership: the `membership` part of audit.json.
         power: its `power`: the strongest attack on an overfitted reference run, or None.
 
     Returns:
@@ -32,7 +32,7 @@ def verdict(found: Mapping[str, Any], power: Mapping[str, Any] | None) -> Verdic
         membership; "no_power" where nothing shows that these attacks could have found more; else
         "ok".
     """
-    same = found["data"]["same_distribution"]
+    same = membership["data"]["same_distribution"]
     if same["state"] == DIFFER:
         return _verdict(INVALID, "members and non-members are told apart without any model")
     if same["state"] == NOT_SHOWN:

@@ -141,16 +141,18 @@ def attackers(discriminator: keras.Model | None = None) -> dict[str, Attacker]:
 
 def starts_at_random(name: str) -> bool:
     """Returns True if another start, or more updates, of an attacker give another result."""
-    return name in _FROM_DISCRIMINATOR or _family(name).starts_at_random
+    family = FAMILIES.get(_family_of(name))
+    return name in _FROM_DISCRIMINATOR or (family is not None and family.starts_at_random)
 
 
 def reads_maps_only(name: str) -> bool:
     """Returns True if an attacker reads rows `[N, h, w, c]` only."""
-    return name in _FROM_DISCRIMINATOR or _family(name).reads_maps_only
+    family = FAMILIES.get(_family_of(name))
+    return name in _FROM_DISCRIMINATOR or (family is not None and family.reads_maps_only)
 
 
-def _family(name: str) -> ProbeFamily:
-    return FAMILIES[name.rpartition("_")[0]]
+def _family_of(name: str) -> str:
+    return name.rpartition("_")[0]
 
 
 def _attack_in_form(
