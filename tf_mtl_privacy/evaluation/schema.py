@@ -267,7 +267,7 @@ class ProbeTargets(TypedDict, total=False):
 
 
 class Strength(TypedDict):
-    """Whether the attackers were too weak for a claim, and why."""
+    """Power of the attackers: True, with reasons, where they were too weak for a claim."""
 
     underpowered: bool
     underpowered_reasons: list[str]

@@ -24,7 +24,7 @@ NAMED = {"gender": "Male", "age": "Young", "expression": "Smiling"}
 
 
 def untrained_run(folder, data=None, removal=None):
-    """What `load_run` gives of a run folder, with an untrained network."""
+    """Returns a stand-in for `load_run` of a run folder, with an untrained network."""
     config = tiny_config("mtl_adv", removal=removal)
     if data is None:
         data = dataclasses.replace(config.data, cache_dir=str(Path(folder).parent / "cache"))
