@@ -347,7 +347,7 @@ def test_marked_regions_of_photographs_uses_discs_around_the_eyes():
 
 
 def test_marked_regions_of_many_rows_takes_evenly_spaced_ones(monkeypatch):
-    monkeypatch.setattr("tf_mtl_privacy.evaluation.regions._MOST_ROWS", 15)
+    monkeypatch.setattr("tf_mtl_privacy.evaluation.regions._MAX_ROWS", 15)
     dataset, true = faces()
     run = run_of(dataset, mask=True)
     rows = np.arange(20, 60, 3)
