@@ -153,7 +153,7 @@ def test_canaries_that_contradict_the_claim_end_with_3(run_dir, monkeypatch):
         (("--run_dir={empty}/none",), "no such folder"),
         (("--run_dir={run}", "--shadows=3"), "--shadows=3: expected 0 or an even number >= 4"),
         (("--run_dir={run}", "--shadows=2"), "--shadows=2: expected 0 or an even number >= 4"),
-        (("--run_dir={run}", "--power_run={empty}"), "--power_run"),
+        (("--run_dir={run}", "--power_run={empty}"), "--overfit_reference_run"),
         (("--run_dir={run}", "--data_seed=5"), "not the data that the run was trained on"),
         (("--run_dir={run}", "--setting=slow"), "slow"),
         (("--saved_model={empty}",), "no saved_model.pb"),
