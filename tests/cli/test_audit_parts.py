@@ -63,6 +63,7 @@ def test_only_another_run_of_the_same_networks_shows_power(tmp_path):
     at = {"0.05": {"value": 0.9, "ci95": [0.8, 0.95]}}
     best = {"target": "business", "attack": "loss", "tpr_at_fpr": at}
     other = {
+        "schema_version": 1,
         **{"run_dir": "other", "weights": "a", "setting": "fast", "config": config.to_dict()},
         "membership": {"strongest": best, "data": {"members": 9}},
     }
