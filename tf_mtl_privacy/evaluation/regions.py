@@ -116,9 +116,8 @@ def image_scores(maps: Array, true: Array, marked: Array | None = None) -> dict[
     Returns:
         `pointing`: 1 if the maximum lies in the true region; for several maximal pixels, the share
         of them that do. `energy`: share of the map's sum in the region; a map of zeros counts as
-        constant. With `marked` also `iou`, intersection over
-        union, `area`, the share of the picture that is marked, and `covered`, the share of the true
-        region that is marked.
+        constant. With `marked` also `iou`, intersection over union, `area`, the marked share of the
+        picture, and `covered`, the marked share of the true region.
 
     Raises:
         ValueError: shapes differ, or a true region is empty.

@@ -3,7 +3,10 @@
 An attacker's name is its family and the form of the rows that it reads: `logistic_whitened`. A
 family of your own, in any module that is imported before the attack:
 
+    import dataclasses
+
     from sklearn.svm import LinearSVC
+
     from tf_mtl_privacy.evaluation.probes.budget import PROBE_BUDGETS
     from tf_mtl_privacy.evaluation.probes.data import ClassScores
     from tf_mtl_privacy.evaluation.probes.families import register_probe
