@@ -33,7 +33,13 @@ class Progress:
         self._bar: Any = None
         if self._stream.isatty():
             self._bar = tqdm(
-                total=total, desc=label, unit=f" {unit}", file=self._stream, leave=False
+                total=total,
+                desc=label,
+                unit=f" {unit}",
+                file=self._stream,
+                leave=False,
+                # The mean rate: with recent rates the time left jumps where units differ in cost.
+                smoothing=0,
             )
 
     def __enter__(self) -> Progress:

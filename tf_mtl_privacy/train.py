@@ -26,7 +26,7 @@ def main(parsed: Parsed) -> int:
     _look_first(parsed)
     cli.load_tensorflow()
     from tf_mtl_privacy.evaluate import evaluate_run, results_path
-    from tf_mtl_privacy.evaluation.probes.check import fresh_check
+    from tf_mtl_privacy.evaluation.training_checks import fresh_check
     from tf_mtl_privacy.training.fit import fit
 
     run_dir, data = parsed.options.run_dir, parsed.config.data

@@ -1,10 +1,14 @@
-"""The records that travel through the package."""
+"""Records and array types that all layers share."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
 from typing import Any, NamedTuple
+
+import numpy as np
+
+Array = np.ndarray[Any, Any]
 
 
 class Batch(NamedTuple):

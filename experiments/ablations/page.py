@@ -85,7 +85,7 @@ def reader(results: Mapping[str, Any]) -> list[str]:
                 DESCRIPTIONS[name],
                 *(percent(row[key]) for key in ("gender", "age", "expression_f1")),
                 decibels(row["psnr_db"]),
-                *(with_upper(found["accuracy"], found["ci95"][1]) for found in readings),
+                *(with_upper(reading["accuracy"], reading["ci95"][1]) for reading in readings),
             ]
         )
     return markdown_table(("row", "method", *_HEADER), rows)

@@ -38,18 +38,18 @@ def ablation_table(plan: Sequence[tuple[str, Run]]) -> dict[str, dict[str, Any]]
     done = finished([run for _, run in plan])
     rows = {}
     for name in dict.fromkeys(name for name, _ in plan):
-        found = [
+        results = [
             run_figures(done[run.name]) for row, run in plan if row == name and run.name in done
         ]
-        access = [run.label_access for run in found if run.label_access is not None]
+        access = [run.label_access for run in results if run.label_access is not None]
         rows[name] = {
             "flags": list(ROWS[name]),
-            "seeds": len(found),
-            "figures": {key: spread(run.figures[key] for run in found) for key in SOURCES},
+            "seeds": len(results),
+            "figures": {key: spread(run.figures[key] for run in results) for key in SOURCES},
             "label_access": sorted({text for texts in access for text in texts})
             if access
             else None,
-            "underpowered": any(run.underpowered for run in found),
+            "underpowered": any(run.underpowered for run in results),
         }
     return rows
 

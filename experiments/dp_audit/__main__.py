@@ -15,8 +15,8 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from tf_mtl_privacy.evaluation.dp_audit.canaries import MakeOptimizer, shipped_optimizer
 from tf_mtl_privacy.evaluation.dp_audit.run import Claim, dp_audit, work
-from tf_mtl_privacy.evaluation.dp_audit.updates import MakeOptimizer, shipped_optimizer
 from tf_mtl_privacy.privacy.accounting.calibration import noise_for_epsilon
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
 from tf_mtl_privacy.privacy.accounting.events import MechanismRun, SampledGaussian
@@ -60,21 +60,21 @@ def claim_near(target: float, probability: float, updates: int) -> Claim:
     return Claim(phases, 1.0, DELTA, epsilon(phases, DELTA))
 
 
-def line(name: str, found: list[dict[str, Any]]) -> str:
+def line(name: str, audits: list[dict[str, Any]]) -> str:
     """Returns one line about the audits of a fault."""
-    single = [one["single_step"] for one in found]
-    contradicted = sum(one["verdict"] == "contradicted" for one in found)
+    single = [one["single_step"] for one in audits]
+    contradicted = sum(one["verdict"] == "contradicted" for one in audits)
     return (
-        f"{name:<13} claimed {found[0]['claimed']:.2f}  found {figures(found, 'epsilon_lower')}  "
-        f"without noise {figures(found, 'max_detectable')}  | one update: mu claimed "
+        f"{name:<13} claimed {audits[0]['claimed']:.2f}  found {figures(audits, 'epsilon_lower')}  "
+        f"without noise {figures(audits, 'max_detectable')}  | one update: mu claimed "
         f"{single[0]['mu_claimed']:.2f}, found {figures(single, 'mu_lower')}  | contradicted "
-        f"{contradicted} of {len(found)}"
+        f"{contradicted} of {len(audits)}"
     )
 
 
-def figures(found: list[dict[str, Any]], name: str) -> str:
+def figures(audits: list[dict[str, Any]], name: str) -> str:
     """Returns one figure of several audits, separated by spaces."""
-    return " ".join(f"{one[name]:.2f}" for one in found)
+    return " ".join(f"{one[name]:.2f}" for one in audits)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -97,11 +97,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         noise = claim.phases[0].mechanism.noise_multiplier
         print(f"{name}; noise multiplier {noise:.3f}, delta {DELTA:g}")
         for fault, make_optimizer in FAULTS.items():
-            started, found = time.process_time(), []
+            started, audits = time.process_time(), []
             total = options.repeats * work(claim, options.setting)
             with Progress(total, fault, "updates") as bar:
                 for repeat in range(options.repeats):
-                    found.append(
+                    audits.append(
                         dp_audit(
                             claim,
                             setting=options.setting,
@@ -112,12 +112,12 @@ def main(argv: Sequence[str] | None = None) -> int:
                         )
                     )
             seconds = (time.process_time() - started) / options.repeats
-            print(f"  {line(fault, found)}  | {seconds:.0f} s of processor time each", flush=True)
+            print(f"  {line(fault, audits)}  | {seconds:.0f} s of processor time each", flush=True)
             expected = "contradicted" if fault != "as shipped" else "holds"
-            wrong += sum(one["verdict"] != expected for one in found)
+            wrong += sum(one["verdict"] != expected for one in audits)
         print(
-            f"  {found[0]['canaries']:,} canaries; with half the noise about "
-            f"{figures(found, 'half_noise')} is expected"
+            f"  {audits[0]['canaries']:,} canaries; with half the noise about "
+            f"{figures(audits, 'half_noise')} is expected"
         )
     return 1 if wrong else 0
 

@@ -71,7 +71,7 @@ def planned(
     points: Sequence[Point], base: str, runs: str, seed: int, extra: Sequence[str] = ()
 ) -> list[Run]:
     """Returns the run of every point; points at beta 0 share one run for all objectives."""
-    found = {
+    entries = {
         point.name: Run(
             point.name,
             Path(runs) / f"{point.name}-seed{seed}",
@@ -79,7 +79,7 @@ def planned(
         )
         for point in points
     }
-    return list(found.values())
+    return list(entries.values())
 
 
 def frontier_numbers(
@@ -95,7 +95,7 @@ def frontier_numbers(
         `chance`, and `points`: list of `objective`, `beta`, `mask` (bool), `probe` with `ci95`,
         `underpowered`, and utility, rates in [0, 1] and PSNR in dB; a figure may be None.
     """
-    chance, found = None, []
+    chance, entries = None, []
     for point in points:
         if point.name not in done:
             continue
@@ -103,7 +103,7 @@ def frontier_numbers(
         run = run_figures(results)
         chance = run.chance if chance is None else chance
         read, high = (run.figures[name].value for name in ("probe_features", "probe_features_high"))
-        found.append(
+        entries.append(
             {
                 "objective": point.objective,
                 "beta": point.beta,
@@ -114,7 +114,7 @@ def frontier_numbers(
                 **{name: run.figures[name].value for name in _FIGURES},
             }
         )
-    return {"chance": chance, "points": found}
+    return {"chance": chance, "points": entries}
 
 
 def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:

@@ -15,7 +15,6 @@ import argparse
 import dataclasses
 import sys
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from scipy import ndimage
@@ -32,14 +31,14 @@ from tf_mtl_privacy.models.losses import psnr
 from tf_mtl_privacy.removal.mask import Cover, WithoutAxis
 from tf_mtl_privacy.removal.mask_training import colour_axis
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
 SIZE, CHUNK = 64, 1000
 FILLS = ("none", "grey", "mean", "colour")
 # A stream of no run, so that choosing a fill by these figures uses no test rows.
 TESTED = "fills"
 _PUBLIC, _VALIDATION, _CEILING = 24_000, 1_000, 500
-_ATTACKER = "soft_standardised"
+_ATTACKER = "softmax_pool_cnn_standardised"
 
 
 def public_axis(faces: int) -> Array:
@@ -71,9 +70,9 @@ def painted(faces: rendering.Faces, fill: str, axis: Array, margin: int) -> tupl
     return seen, mean_psnr(seen[..., :3], np.float32(faces.image) / 255.0)
 
 
-def mean_psnr(found: Array, image: Array) -> float:
+def mean_psnr(pictures: Array, image: Array) -> float:
     """Returns the mean PSNR over pictures, in dB."""
-    return float(np.mean(psnr(found, image)))
+    return float(np.mean(psnr(pictures, image)))
 
 
 def ceiling(faces: int) -> float:
@@ -87,12 +86,12 @@ def ceiling(faces: int) -> float:
 def main(argv: Sequence[str] | None = None) -> int:
     """Attacks each fill and prints the table."""
     options = _options(sys.argv[1:] if argv is None else list(argv))
-    setting = dataclasses.replace(FAST, epochs=options.epochs, width=options.width, least_updates=0)
+    budget = dataclasses.replace(FAST, epochs=options.epochs, width=options.width, min_updates=0)
     learned = rendering.render(0, "attacker", np.arange(options.rows + _VALIDATION))
     tested = rendering.render(0, TESTED, np.arange(options.tests))
     axis = public_axis(options.public)
     say(f"colour axis (red green blue): {' '.join(f'{value:.3f}' for value in axis)}")
-    rows, found = [], {}
+    rows, results = [], {}
     for fill in options.fills:
         seen, _ = painted(learned, fill, axis, options.margin)
         test, quality = painted(tested, fill, axis, options.margin)
@@ -100,19 +99,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         data = ProbeData(
             seen[:cut], learned.iris[:cut], seen[cut:], learned.iris[cut:], test, tested.iris, 8
         )
-        (reading,) = attack(data, (_ATTACKER,), attackers(), setting, 0)
+        (reading,) = attack(data, (_ATTACKER,), attackers(), budget, 0)
         low, high = reading.test["ci95"]
         accuracy = reading.test["accuracy"]
-        found[fill] = {"psnr_db": quality, "accuracy": accuracy, "ci95": [low, high]}
+        results[fill] = {"psnr_db": quality, "accuracy": accuracy, "ci95": [low, high]}
         rows.append(
             [fill, f"{quality:.1f} dB", f"{accuracy:.1%} ({100 * low:.1f}–{100 * high:.1f} %)"]
         )
         say(f"{fill}: {rows[-1][1]}, {rows[-1][2]}")
-    most = ceiling(options.ceiling)
-    rows.append(["all but the class", f"{most:.1f} dB", ""])
+    best_psnr = ceiling(options.ceiling)
+    rows.append(["all but the class", f"{best_psnr:.1f} dB", ""])
     print("\n".join(markdown_table(["fill", "PSNR", "fresh attacker"], rows)))
     if options.json:
-        write_json(options.json, {"fills": found, "ceiling_psnr_db": most, "axis": axis.tolist()})
+        write_json(
+            options.json, {"fills": results, "ceiling_psnr_db": best_psnr, "axis": axis.tolist()}
+        )
     return 0
 
 

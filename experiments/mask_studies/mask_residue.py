@@ -26,8 +26,8 @@ from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.removal.mask import is_masked, painted
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 from tf_mtl_privacy.training.saved_run import load_run
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
 # A stream of no run, so that choices by these figures use no test rows.
 STREAM, CLASSES, CHUNK = "residue", 8, 50
 _SHARES = (50, 95, 100)
@@ -80,18 +80,18 @@ def of_faces(pictures: Array, seen: Array, iris: Array) -> dict[str, Array]:
     }
 
 
-def summary(found: dict[str, Array]) -> dict[str, Any]:
+def summary(figures: dict[str, Array]) -> dict[str, Any]:
     """Returns percentiles of the levels over faces, and means of the other figures."""
     levels = {
-        name: {f"p{share}": float(np.percentile(found[name], share)) for share in _SHARES}
+        name: {f"p{share}": float(np.percentile(figures[name], share)) for share in _SHARES}
         for name in ("picture_levels", "seen_levels")
     }
     return {
-        "faces": len(found["seen_levels"]),
+        "faces": len(figures["seen_levels"]),
         **levels,
-        "uncovered_pixels": float(found["uncovered_pixels"].mean()),
-        "faces_with_flips": float((found["flipped_pixels"] > 0).mean()),
-        "flipped_energy": float(found["flipped_energy"].mean()),
+        "uncovered_pixels": float(figures["uncovered_pixels"].mean()),
+        "faces_with_flips": float((figures["flipped_pixels"] > 0).mean()),
+        "flipped_energy": float(figures["flipped_energy"].mean()),
     }
 
 
@@ -113,12 +113,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"--run_dir={options.run_dir}: expected a run on drawn faces with --private_label=iris "
             "and --mask=learned"
         )
-    found = summary(
+    figures = summary(
         measured(painted(run.bundle.encoder), options.faces, run.config.data.image_size)
     )
-    print("\n".join(markdown_table(("quantity", "value"), _lines(found))))
+    print("\n".join(markdown_table(("quantity", "value"), _lines(figures))))
     if options.json:
-        write_json(options.json, {"run_dir": options.run_dir, **found})
+        write_json(options.json, {"run_dir": options.run_dir, **figures})
     return 0
 
 
@@ -133,19 +133,19 @@ def measured(paint: Any, faces: int, size: int) -> dict[str, Array]:
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _lines(found: dict[str, Any]) -> list[list[str]]:
+def _lines(figures: dict[str, Any]) -> list[list[str]]:
     def levels(name: str) -> str:
-        return ", ".join(f"{found[name][f'p{share}']:.1f}" for share in _SHARES)
+        return ", ".join(f"{figures[name][f'p{share}']:.1f}" for share in _SHARES)
 
     return [
-        ["faces", f"{found['faces']:,}"],
+        ["faces", f"{figures['faces']:,}"],
         ["difference in levels, picture (50, 95, 100 % of faces)", levels("picture_levels")],
         ["difference in levels, behind the mask", levels("seen_levels")],
-        ["uncovered pixels of the iris, mean", f"{found['uncovered_pixels']:.2f}"],
-        ["faces whose covered cells depend on the class", f"{found['faces_with_flips']:.1%}"],
+        ["uncovered pixels of the iris, mean", f"{figures['uncovered_pixels']:.2f}"],
+        ["faces whose covered cells depend on the class", f"{figures['faces_with_flips']:.1%}"],
         [
             "share of squared differences in such or uncovered pixels",
-            f"{found['flipped_energy']:.1%}",
+            f"{figures['flipped_energy']:.1%}",
         ],
     ]
 

@@ -69,12 +69,12 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
     if options.run_dir:
         folders["run"] = options.run_dir
     try:
-        found = {name: attacked(folder, options.rows) for name, folder in folders.items()}
+        result = {name: attacked(folder, options.rows) for name, folder in folders.items()}
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    write_json(private_dir(options.runs) / FILE, found)
-    for name, figures in found.items():
+    write_json(private_dir(options.runs) / FILE, result)
+    for name, figures in result.items():
         print(line(name, figures))
     return 0
 
@@ -87,19 +87,19 @@ def attacked(folder: str, rows: int) -> dict[str, Any]:
         rows: maximum number of members and of non-members.
     """
     from tf_mtl_privacy.data.opening import open_dataset
-    from tf_mtl_privacy.evaluation.membership.budget import EFFORTS
+    from tf_mtl_privacy.evaluation.membership.run import MEMBERSHIP_BUDGETS
     from tf_mtl_privacy.evaluation.membership.saved import attack_run
     from tf_mtl_privacy.reporting.environment import environment
     from tf_mtl_privacy.training.saved_run import load_run
 
     started = time.monotonic()
     run = load_run(folder)
-    effort = dataclasses.replace(EFFORTS["thorough"], rows=rows, heads=4)
-    effort = dataclasses.replace(effort, learners=("logistic", "trees"))
+    budget = dataclasses.replace(MEMBERSHIP_BUDGETS["thorough"], rows=rows, heads=4)
+    budget = dataclasses.replace(budget, learners=("logistic", "trees"))
     dataset = open_dataset(run.config.data)
-    found = attack_run(run, dataset, run.config.data, effort)
+    result = attack_run(run, dataset, run.config.data, budget)
     about = {"seconds": round(time.monotonic() - started, 1), **environment()}
-    return {**found.summary, "members_right": members_right(run, dataset, rows), **about}
+    return {**result.summary, "members_right": members_right(run, dataset, rows), **about}
 
 
 def members_right(run: SavedRun, dataset: Dataset, rows: int) -> dict[str, float]:
@@ -118,16 +118,16 @@ def members_right(run: SavedRun, dataset: Dataset, rows: int) -> dict[str, float
     return right
 
 
-def line(name: str, found: dict[str, Any]) -> str:
+def line(name: str, result: dict[str, Any]) -> str:
     """Returns one line about the strongest attack on a run."""
-    best, data = found["strongest"], found["data"]
+    best, data = result["strongest"], result["data"]
     at = best["tpr_at_fpr"]["0.05"]
     return (
         f"{name}: {best['attack']} on {best['target']}: TPR {at['value']:.1%} at 5 % FPR "
         f"({at['ci95'][0]:.1%} to {at['ci95'][1]:.1%}), AUC {best['auc']:.3f}; "
         f"{data['members']:,} members, {data['non_members']:,} non-members, half of each to choose "
-        f"the attack; accuracy on members at least {min(found['members_right'].values()):.1%} in "
-        f"each task; {found['seconds']:.0f} s"
+        f"the attack; accuracy on members at least {min(result['members_right'].values()):.1%} in "
+        f"each task; {result['seconds']:.0f} s"
     )
 
 

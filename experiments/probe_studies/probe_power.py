@@ -1,6 +1,6 @@
 """Accuracy and cost of fast and thorough attackers on the features of one run.
 
-    python -m experiments.probe_studies.probe_power --run_dir=RUN [--only=soft_whitened,..]
+    python -m experiments.probe_studies.probe_power --run_dir=RUN [--only=knn_whitened,..]
         [--restarts=N] [--settings=fast,thorough] [--trained_on=unseen,own] [--faces=N] [--seed=N]
         [--json=FILE]
 
@@ -28,9 +28,9 @@ from tf_mtl_privacy.data.sources.synthetic import attacker_faces
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes import targets
 from tf_mtl_privacy.evaluation.probes.attack import attack
-from tf_mtl_privacy.evaluation.probes.budget import SETTINGS, Setting
+from tf_mtl_privacy.evaluation.probes.budget import PROBE_BUDGETS, ProbeBudget
+from tf_mtl_privacy.evaluation.probes.data import AttackRows, Labelled, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.families import attackers
-from tf_mtl_privacy.evaluation.probes.rows import AttackRows, Labelled, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.summary import KINDS, UNSEEN
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
@@ -59,15 +59,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     if without and run.bundle.discriminator is None:
         raise UsageError(f"--only={without[0]}: the run has no discriminator; leave it out")
     dataset = open_dataset(run.config.data)
-    found = [row for name in options.settings for row in readings(options, run, dataset, name)]
-    table = [[_text(row[name]) for name in COLUMNS] for row in found]
+    results = [row for name in options.settings for row in readings(options, run, dataset, name)]
+    table = [[_text(row[name]) for name in COLUMNS] for row in results]
     print("\n".join(markdown_table(COLUMNS, table)))
-    best = {name: strongest(found, name) for name in options.settings}
+    best = {name: strongest(results, name) for name in options.settings}
     if len(best) > 1:
         apart = max(best.values()) - min(best.values())
         print(f"\nstrongest by validation rows: {100 * apart:.1f} points apart on test rows")
     if options.json:
-        write_json(options.json, {"run_dir": options.run_dir, "readings": found, "strongest": best})
+        write_json(
+            options.json, {"run_dir": options.run_dir, "readings": results, "strongest": best}
+        )
     return 0
 
 
@@ -76,20 +78,20 @@ def readings(
 ) -> list[dict[str, Any]]:
     """Returns one row of the table per attacker of a setting."""
     seed = run.config.train.seed if options.seed is None else options.seed
-    setting = SETTINGS[name]
+    budget = PROBE_BUDGETS[name]
     if options.restarts:
-        setting = dataclasses.replace(setting, restarts=options.restarts)
-    test, found = dataset.rows["test"], []
+        budget = dataclasses.replace(budget, restarts=options.restarts)
+    test, table = dataset.rows["test"], []
     for kind in options.trained_on:
         rows = (
-            unseen_rows(dataset, run.config.data, test, setting, seed)
+            unseen_rows(dataset, run.config.data, test, budget, seed)
             if kind == UNSEEN
-            else own_rows(dataset, test, setting, seed)
+            else own_rows(dataset, test, budget, seed)
         )
         if isinstance(rows, str):
             raise RunError(f"--run_dir={options.run_dir}: --trained_on={kind}: {rows}")
-        found += _of_rows(options, run, dataset, rows, setting, seed, kind)
-    return found
+        table += _of_rows(options, run, dataset, rows, budget, seed, kind)
+    return table
 
 
 def _of_rows(
@@ -97,22 +99,22 @@ def _of_rows(
     run: SavedRun,
     dataset: Dataset,
     rows: AttackRows,
-    setting: Setting,
+    budget: ProbeBudget,
     seed: int,
     kind: str,
 ) -> list[dict[str, Any]]:
-    """`readings` of attackers who learn from one kind of rows."""
-    name = setting.name
+    """Returns the rows of `readings` for attackers trained on one kind of rows."""
+    name = budget.name
     if options.faces:
-        rows = rows._replace(test=further_faces(run.config.data, setting, options.faces))
+        rows = rows._replace(test=further_faces(run.config.data, budget, options.faces))
     classes = len(dataset.private_classes)
     data = targets.seen_through(targets.features(run.bundle.encoder), rows, classes)
-    found = []
-    for attacker in options.only or setting.features:
+    table = []
+    for attacker in options.only or budget.features:
         started, cpu = time.perf_counter(), time.process_time()
         known = attackers(run.bundle.discriminator)
-        reading = attack(data, [attacker], known, setting, seed)[0]
-        found.append(
+        reading = attack(data, [attacker], known, budget, seed)[0]
+        table.append(
             {
                 "setting": name,
                 "attacker": reading.name,
@@ -126,19 +128,19 @@ def _of_rows(
             }
         )
         say(f"{name} {attacker}: {reading.test['balanced_accuracy']:.3f}")
-    return found
+    return table
 
 
-def further_faces(data: DataConfig, setting: Setting, count: int) -> Labelled:
+def further_faces(data: DataConfig, budget: ProbeBudget, count: int) -> Labelled:
     """Returns the `count` faces that follow the attackers' training and validation faces."""
-    images, labels = attacker_faces(data, setting.rows + setting.validation_rows + count)
+    images, labels = attacker_faces(data, budget.rows + budget.validation_rows + count)
     images, labels = images[-count:], labels[-count:]
     return Labelled(images[labels >= 0], labels[labels >= 0])
 
 
-def strongest(found: Sequence[dict[str, Any]], name: str) -> float:
+def strongest(results: Sequence[dict[str, Any]], name: str) -> float:
     """Returns the test accuracy of the attacker of a setting with the best validation accuracy."""
-    own = [row for row in found if row["setting"] == name]
+    own = [row for row in results if row["setting"] == name]
     return float(max(own, key=lambda row: row["validation"])["test"])
 
 
@@ -167,7 +169,7 @@ def _options(argv: Sequence[str]) -> argparse.Namespace:
     options = parser.parse_args(argv)
     options.only = names(parser, "only", options.only, (*attackers(), *OF_DISCRIMINATOR))
     options.trained_on = names(parser, "trained_on", options.trained_on, KINDS)
-    options.settings = names(parser, "settings", options.settings, SETTINGS)
+    options.settings = names(parser, "settings", options.settings, PROBE_BUDGETS)
     return options
 
 

@@ -22,14 +22,14 @@ from experiments.runs import one_line_errors, say
 from tf_mtl_privacy.config import RESULTS_FILE
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.evaluation.schema import read_results
 from tf_mtl_privacy.files import write_atomic
 from tf_mtl_privacy.reporting.formats import at_most, percent
-from tf_mtl_privacy.reporting.run_figures import read_results
 from tf_mtl_privacy.training.inference import predict_images
 from tf_mtl_privacy.training.region_maps import region_source, seen_pictures
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
 ROOT = Path(__file__).resolve().parents[2]
 FACES, DPI = 6, 100
 # In pixels of the picture.

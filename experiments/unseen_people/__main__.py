@@ -36,8 +36,8 @@ from tf_mtl_privacy.reporting.environment import environment
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.inference import business_logits
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
 KNOWN, UNKNOWN = "trained on other pictures of the person", "never saw the person"
 _PLAIN = (
     "--model=mtl_adv",
@@ -55,16 +55,16 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
     try:
         config = parse("train", flags).config
         folder = private_dir(options.runs)
-        found = measure(config, open_dataset(config.data), options.folds, folder, train or _fit)
+        results = measure(config, open_dataset(config.data), options.folds, folder, train or _fit)
     except KeyboardInterrupt:
         return INTERRUPTED
     except (UsageError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
-    print("\n".join(_table(found)))
+    print("\n".join(_table(results)))
     if options.json:
         about = {"config": _without_places(config), "folds": options.folds, **environment()}
-        write_json(options.json, {"tasks": found, **about})
+        write_json(options.json, {"tasks": results, **about})
     return 0
 
 
@@ -99,11 +99,11 @@ def measure(
         UNKNOWN: [business_logits(networks[k], dataset, rows[k]) for k in range(folds)],
         KNOWN: [business_logits(networks[(k + 1) % folds], dataset, rows[k]) for k in range(folds)],
     }
-    found = {}
+    results = {}
     for task in dataset.task_classes:
         logits = {kind: np.concatenate([p[task] for p in parts]) for kind, parts in answers.items()}
-        found[task] = _figures(dataset, task, np.concatenate(rows), logits)
-    return found
+        results[task] = _figures(dataset, task, np.concatenate(rows), logits)
+    return results
 
 
 def folds_of_people(dataset: Dataset, folds: int) -> list[Array]:
@@ -140,9 +140,9 @@ def without(dataset: Dataset, left_out: Array) -> Dataset:
 
 
 def _tested(dataset: Dataset) -> Array:
-    found = np.zeros(len(dataset.all_labels.private), bool)
-    found[dataset.rows["test"]] = True
-    return found
+    results = np.zeros(len(dataset.all_labels.private), bool)
+    results[dataset.rows["test"]] = True
+    return results
 
 
 def _figures(
@@ -159,12 +159,12 @@ def _figures(
 
     drawn = np.array([balanced(places) for places in _resamples(people)])
     known, unknown = balanced(np.arange(len(rows)))
-    found: dict[str, Any] = {
+    results: dict[str, Any] = {
         kind: {**utility(logits[kind], labels, names), "balanced_ci95": _middle(drawn[:, k])}
         for k, kind in enumerate((KNOWN, UNKNOWN))
     }
     return {
-        **found,
+        **results,
         "people": len(np.unique(people)),
         "balanced_gap": known - unknown,
         "balanced_gap_ci95": _middle(drawn[:, 0] - drawn[:, 1]),
@@ -193,18 +193,18 @@ def _fit(config: Config, dataset: Dataset, folder: Path) -> Bundle:
     return fit(config, dataset, run_dir=folder, report=say).bundle
 
 
-def _table(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def _table(results: Mapping[str, Mapping[str, Any]]) -> list[str]:
     def span(figures: Mapping[str, Any], name: str, interval: str) -> str:
         low, high = (f"{100 * bound:.1f}" for bound in figures[interval])
         return f"{100 * figures[name]:.1f} % ({low} to {high})"
 
     rows = []
-    for task, figures in found.items():
+    for task, figures in results.items():
         for kind in (KNOWN, UNKNOWN):
-            told = figures[kind]
-            accuracy = f"{100 * told['accuracy']:.1f} %"
-            balanced = span(told, "balanced_accuracy", "balanced_ci95")
-            rows.append([task, kind, str(figures["people"]), str(told["n"]), accuracy, balanced])
+            part = figures[kind]
+            accuracy = f"{100 * part['accuracy']:.1f} %"
+            balanced = span(part, "balanced_accuracy", "balanced_ci95")
+            rows.append([task, kind, str(figures["people"]), str(part["n"]), accuracy, balanced])
         gap = span(figures, "balanced_gap", "balanced_gap_ci95")
         rows.append([task, "gain by recognition, points", "", "", "", gap.replace(" %", "")])
     return markdown_table(("task", "networks", "people", "pictures", "accuracy", "balanced"), rows)

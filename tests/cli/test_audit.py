@@ -7,15 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.evaluation.typed import mismatches
 from tf_mtl_privacy import audit, cli, export
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation import inversion
 from tf_mtl_privacy.evaluation.audit import parts
-from tf_mtl_privacy.evaluation.inversion import DecoderSetting
+from tf_mtl_privacy.evaluation.inversion import DecoderBudget
 from tf_mtl_privacy.evaluation.membership import run as membership_run
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
+from tf_mtl_privacy.evaluation.schema import Audit
 from tf_mtl_privacy.privacy.noise_record import NOISE
 from tf_mtl_privacy.training.saved_run import load_run
 
@@ -34,8 +36,8 @@ FIGURES = {
 @pytest.fixture
 def run_dir(trained, tmp_path, monkeypatch):
     """A copy of the tiny run, and an attacker's decoder that is tiny too."""
-    small = inversion.InversionSetting(32, 24, DecoderSetting(8, 1, 1, 1e-3))
-    monkeypatch.setitem(inversion.SETTINGS, "fast", small)
+    small = inversion.InversionBudget(32, 24, DecoderBudget(8, 1, 1, 1e-3))
+    monkeypatch.setitem(inversion.INVERSION_BUDGETS, "fast", small)
     return shutil.copytree(trained[0], tmp_path / "run")
 
 
@@ -51,6 +53,7 @@ def test_a_finished_run_is_audited(run_dir, capsys):
     assert audited(f"--run_dir={run_dir}", "--setting=fast", "--rows=64") == 0
     shown = capsys.readouterr()
     found = read(run_dir)
+    assert mismatches(found, Audit) == []
     assert (found["schema_version"], found["setting"], found["run_dir"]) == (1, "fast", "run")
     assert found["contradictions"] == [] and found["config"]["data"]["train_rows"] == 64
     membership = found["membership"]
@@ -150,7 +153,7 @@ def test_canaries_that_contradict_the_claim_end_with_3(run_dir, monkeypatch):
         (("--run_dir={empty}/none",), "no such folder"),
         (("--run_dir={run}", "--shadows=3"), "--shadows=3: expected 0 or an even number >= 4"),
         (("--run_dir={run}", "--shadows=2"), "--shadows=2: expected 0 or an even number >= 4"),
-        (("--run_dir={run}", "--power_run={empty}"), "--power_run"),
+        (("--run_dir={run}", "--power_run={empty}"), "--overfit_reference_run"),
         (("--run_dir={run}", "--data_seed=5"), "not the data that the run was trained on"),
         (("--run_dir={run}", "--setting=slow"), "slow"),
         (("--saved_model={empty}",), "no saved_model.pb"),

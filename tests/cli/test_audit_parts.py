@@ -13,7 +13,7 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.audit import parts as audit_parts
 from tf_mtl_privacy.evaluation.audit.reference_run import power_part
 from tf_mtl_privacy.evaluation.membership.attacks import halves
-from tf_mtl_privacy.evaluation.membership.run import Membership
+from tf_mtl_privacy.evaluation.membership.run import MembershipResult
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 
 
@@ -44,7 +44,7 @@ def test_audit_raises_the_leakage_that_results_json_states(tmp_path):
 def test_where_people_have_several_pictures_a_claim_on_one_is_not_tested_by_membership():
     claim = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 0.5)}
     split = halves(200, 200, 0)
-    found = Membership({}, {("business", "loss"): split.member.astype(float)}, split)
+    found = MembershipResult({}, {("business", "loss"): split.member.astype(float)}, split)
     for person, names in ((np.arange(9), 1), (np.arange(9) // 2, 0), (np.full(9, -1), 1)):
         dataset = types.SimpleNamespace(person=person, rows={"train": np.arange(9)})
         run = types.SimpleNamespace(status={"dp": claim})
@@ -63,6 +63,7 @@ def test_only_another_run_of_the_same_networks_shows_power(tmp_path):
     at = {"0.05": {"value": 0.9, "ci95": [0.8, 0.95]}}
     best = {"target": "business", "attack": "loss", "tpr_at_fpr": at}
     other = {
+        "schema_version": 1,
         **{"run_dir": "other", "weights": "a", "setting": "fast", "config": config.to_dict()},
         "membership": {"strongest": best, "data": {"members": 9}},
     }
@@ -79,7 +80,7 @@ def test_only_another_run_of_the_same_networks_shows_power(tmp_path):
         ({"setting": "thorough"}, "was audited with --setting=fast"),
         ({"feature_channels": 9}, "has --feature_channels=4, this run --feature_channels=9"),
     ):
-        with pytest.raises(UsageError, match=f"--power_run={tmp_path}: {words}"):
+        with pytest.raises(UsageError, match=f"--overfit_reference_run={tmp_path}: {words}"):
             asked(**options)
     (tmp_path / "audit.json").write_text(json.dumps({**other, "membership": {"strongest": {}}}))
     with pytest.raises(UsageError, match="expected the folder of a run that was audited"):

@@ -16,11 +16,11 @@ from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.evaluation.membership import lira
-from tf_mtl_privacy.evaluation.membership.budget import Effort
+from tf_mtl_privacy.evaluation.membership.run import MembershipBudget
 from tf_mtl_privacy.evaluation.membership.saved import Shadows, attack_run
 from tf_mtl_privacy.evaluation.probes import probe_cache, saved
 from tf_mtl_privacy.evaluation.probes.budget import FAST
-from tf_mtl_privacy.evaluation.probes.rows import Labelled
+from tf_mtl_privacy.evaluation.probes.data import Labelled
 from tf_mtl_privacy.training.saved_run import load_run
 
 
@@ -102,7 +102,7 @@ def test_kept_readings_and_shadows_have_no_plain_digest_and_are_found_again(
     attacked = ("features", "features_again", "images", "pixels", "untrained", "logits", "planted")
     attackers = dict.fromkeys(attacked, ("knn_whitened",))
     setting = dataclasses.replace(FAST, **TINY_ATTACK, **attackers)
-    monkeypatch.setitem(saved.SETTINGS, "fast", setting)
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", setting)
     with monkeypatch.context() as patch:
         plain = recorded_digests(patch)
         first = evaluate_run(run_dir, probe="fast")["privacy"]["probe"]
@@ -111,7 +111,7 @@ def test_kept_readings_and_shadows_have_no_plain_digest_and_are_found_again(
         # Membership needs 20 rows on either side; these 40 are cut anew.
         halves = {"train": np.arange(20), "test": np.arange(20, 40)}
         dataset = dataclasses.replace(dataset, rows=dataset.rows | halves)
-        effort = Effort(24, ("logistic",), 8, 2, 1)
+        effort = MembershipBudget(24, ("logistic",), 8, 2, 1)
         trained = []
 
         def train(number, rows, place):

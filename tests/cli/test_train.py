@@ -257,4 +257,4 @@ def test_a_run_on_drawn_faces_is_evaluated_on_lfw(trained, python, tiny, tmp_pat
         ("gender", "age", "expression"), 4
     )
     notes = results["evaluated_on"]["notes"]
-    assert "gender: the data's not_Male, Male is taken for female, male" in notes
+    assert "gender: the data's classes not_Male, Male are read as female, male" in notes

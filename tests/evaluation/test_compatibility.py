@@ -1,4 +1,4 @@
-"""A model and a data set must mean the same by a class number."""
+"""Class numbers of a model and of a data set must have the same meaning."""
 
 import pytest
 
@@ -8,19 +8,19 @@ from tf_mtl_privacy.evaluation.compatibility import check_tasks
 TRAINED = {"gender": ("female", "male"), "age": ("young", "old")}
 
 
-def test_equal_classes_need_no_note_and_further_tasks_do_not_matter():
+def test_check_tasks_with_equal_classes_has_no_notes():
     assert check_tasks(TRAINED, {**TRAINED, "expression": ("a", "b")}) == []
 
 
-def test_other_names_are_noted():
+def test_check_tasks_with_other_names_notes_them():
     (note,) = check_tasks(TRAINED, {**TRAINED, "gender": ("0", "1")})
-    assert note == "gender: the data's 0, 1 is taken for female, male"
+    assert note == "gender: the data's classes 0, 1 are read as female, male"
 
 
 @pytest.mark.parametrize(
     ("found", "message"),
     [
-        ({"gender": ("female", "male")}, "trained on age, which the data has not"),
+        ({"gender": ("female", "male")}, "trained on age, which the data lacks"),
         (
             {**TRAINED, "age": ("a", "b", "c")},
             r"3 classes in the data.*name another attribute in --tasks=age=",
@@ -28,6 +28,6 @@ def test_other_names_are_noted():
         ({**TRAINED, "gender": ("male", "female")}, "another order"),
     ],
 )
-def test_what_would_silently_be_wrong_is_refused(found, message):
+def test_check_tasks_with_other_tasks_or_orders_is_refused(found, message):
     with pytest.raises(UsageError, match=message):
         check_tasks(TRAINED, found)

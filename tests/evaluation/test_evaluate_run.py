@@ -1,4 +1,4 @@
-"""Evaluating a run: which file is written, and what is refused."""
+"""Evaluation of a run: the files that it writes, and refusals."""
 
 import dataclasses
 import json
@@ -33,7 +33,7 @@ def run(bundle, dataset, monkeypatch):
     return saved
 
 
-def test_the_result_is_written_and_returned(run, tmp_path):
+def test_evaluate_run_writes_and_returns_the_result(run, tmp_path):
     found = evaluate_run(tmp_path)
     assert json.loads((tmp_path / "results.json").read_text()) == found
     assert found["schema_version"] == 1 and found["model"] == "mtl_adv"
@@ -60,7 +60,7 @@ def attackers(accuracy, setting="fast"):
     return {"setting": setting, "features": {"strongest": strongest}, "not_checked": []}
 
 
-def test_weaker_attackers_do_not_lower_the_leakage_of_the_same_weights(run, tmp_path, monkeypatch):
+def test_evaluate_run_with_weaker_attackers_keeps_the_leakage(run, tmp_path, monkeypatch):
     def read(accuracy, audit=None):
         digest = weights_digest(networks(run))
         found = attackers(accuracy) | {"weights": digest}
@@ -87,7 +87,7 @@ def test_weaker_attackers_do_not_lower_the_leakage_of_the_same_weights(run, tmp_
     assert read(0.3) == 0.3
 
 
-def test_pictures_of_people_are_written_only_when_asked_for(run, tmp_path):
+def test_evaluate_run_on_people_writes_pictures_on_request_only(run, tmp_path):
     people = dataclasses.replace(run.config.data, dataset="csv", data_dir="x", tasks="gender=g")
     evaluate_run(tmp_path, people)
     assert [path.name for path in tmp_path.iterdir()] == ["results_csv.json"]
@@ -95,7 +95,7 @@ def test_pictures_of_people_are_written_only_when_asked_for(run, tmp_path):
     assert (tmp_path / "restored_csv.png").exists() and (tmp_path / "regions_csv.png").exists()
 
 
-def test_what_is_different_and_noted_stands_in_the_result(run, tmp_path):
+def test_evaluate_run_on_other_data_notes_differences(run, tmp_path):
     run.dataset = dataclasses.replace(
         run.dataset,
         notes=("labels are classifier scores",),
@@ -112,7 +112,7 @@ def test_what_is_different_and_noted_stands_in_the_result(run, tmp_path):
     assert set(found["utility"]["gender"]["recall"]) == {"female", "male"}
 
 
-def test_data_that_sorts_the_same_classes_otherwise_gives_the_same_result(run, tmp_path):
+def test_evaluate_run_with_reordered_classes_has_the_same_result(run, tmp_path):
     before = evaluate_run(tmp_path)
     data = run.dataset
     labels = dict(data.all_labels.business)
@@ -133,7 +133,7 @@ def test_data_that_sorts_the_same_classes_otherwise_gives_the_same_result(run, t
     assert found["evaluated_on"]["notes"] == []
 
 
-def test_single_task_networks_each_answer_for_their_own_task(run, tmp_path):
+def test_predict_run_of_single_task_networks_joins_their_tasks(run, tmp_path):
     import keras
 
     bundles = {}
@@ -149,12 +149,12 @@ def test_single_task_networks_each_answer_for_their_own_task(run, tmp_path):
     assert found["regions"]["source"] is None
 
 
-def test_another_image_size_is_refused(run, tmp_path):
+def test_evaluate_run_with_another_image_size_is_refused(run, tmp_path):
     with pytest.raises(UsageError, match="--image_size=64: the run's networks take 32"):
         evaluate_run(tmp_path, dataclasses.replace(run.config.data, image_size=64))
 
 
-def test_a_run_s_own_data_must_be_what_it_was_trained_on(run, tmp_path):
+def test_evaluate_run_with_changed_data_is_refused(run, tmp_path):
     run.data_fingerprint = "0123456789abcdef"
     with pytest.raises(RunError, match=r"fingerprint .*then 01234567.*test rows may be training"):
         evaluate_run(tmp_path)
@@ -164,7 +164,7 @@ def test_a_run_s_own_data_must_be_what_it_was_trained_on(run, tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["results_synthetic_faces_data_seed-1.json"]
 
 
-def test_two_folders_of_one_kind_have_two_results(run, tmp_path):
+def test_evaluate_run_on_two_folders_writes_two_results(run, tmp_path):
     people = dataclasses.replace(run.config.data, dataset="lfw", data_dir="x", private_label="none")
     first = run.dataset
     for prints in ("aaaaaaaa11", "bbbbbbbb22"):
@@ -174,7 +174,7 @@ def test_two_folders_of_one_kind_have_two_results(run, tmp_path):
     assert found == ["results_lfw_aaaaaaaa.json", "results_lfw_bbbbbbbb.json"]
 
 
-def test_a_split_without_rows_is_refused(run, tmp_path):
+def test_evaluate_run_with_an_empty_split_is_refused(run, tmp_path):
     rows = {**run.dataset.rows, "validation": np.zeros(0, np.int64)}
     run.dataset = dataclasses.replace(run.dataset, rows=rows)
     with pytest.raises(UsageError, match="--split=validation: synthetic_faces has no such rows"):
@@ -182,7 +182,7 @@ def test_a_split_without_rows_is_refused(run, tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "validation"])
-def test_attackers_are_not_tested_on_rows_that_they_learn_from(run, tmp_path, split):
+def test_evaluate_run_with_probe_on_validation_rows_is_refused(run, tmp_path, split):
     """Of data that is not drawn they learn from validation rows, or from training rows."""
     with pytest.raises(UsageError) as error:
         evaluate_run(tmp_path, split=split, probe="fast")
@@ -209,13 +209,13 @@ def test_attackers_are_not_tested_on_rows_that_they_learn_from(run, tmp_path, sp
         ),
     ],
 )
-def test_results_of_other_data_have_their_own_file(changes, split, name, tmp_path):
+def test_results_path_of_other_data_is_another_file(changes, split, name, tmp_path):
     own = DataConfig()
     used = dataclasses.replace(own, **changes)
     assert results_path(tmp_path, own, used, split) == tmp_path / name
 
 
-def test_another_folder_of_pictures_is_other_data(tmp_path):
+def test_results_path_of_another_folder_has_its_fingerprint(tmp_path):
     own = DataConfig(dataset="csv", data_dir="/data/mine", tasks="gender=g")
     used = dataclasses.replace(own, data_dir="/data/yours")
     found = results_path(tmp_path, own, used, fingerprint="0123456789abcdef")

@@ -1,4 +1,4 @@
-"""The interval of a balanced accuracy, against counting how often it holds what is true."""
+"""Intervals of a balanced accuracy, by hand and by counting how often they cover the truth."""
 
 import numpy as np
 import pytest
@@ -27,14 +27,14 @@ def of(recalls, rows, times=4_000, seed=0):
         (np.full(8, 0.97), np.full(8, 30)),
     ],
 )
-def test_it_holds_the_true_balanced_accuracy_as_often_as_it_says(recalls, rows):
+def test_balanced_accuracy_interval_covers_the_truth(recalls, rows):
     found, true = of(recalls, rows)
     held = np.mean((found[:, 0] <= true) & (true <= found[:, 1]))
     assert 0.93 < held < 0.985
     assert np.mean(found[:, 1] < true) < 0.045, "the upper end alone, of which a bar is made"
 
 
-def test_rows_of_uneven_classes_do_not_count_as_rows_of_all():
+def test_balanced_accuracy_interval_of_uneven_classes_is_wider_than_wilson():
     rows = np.array([900, 800] + [12] * 6)
     found, true = of(np.full(8, 0.2), rows)
     naive = [wilson_interval(middle * rows.sum(), rows.sum()) for middle in found.mean(axis=1)]
@@ -42,7 +42,7 @@ def test_rows_of_uneven_classes_do_not_count_as_rows_of_all():
     assert np.mean((ends[:, 0] <= true) & (true <= ends[:, 1])) < 0.6
 
 
-def test_by_hand():
+def test_balanced_accuracy_interval_equals_hand_calculation():
     # 3 of 10 and 8 of 20: shares 3.5/11 and 8.5/21, mean 0.35.
     variance = (3.5 / 11 * 7.5 / 11 / 10 + 8.5 / 21 * 12.5 / 21 / 20) / 4
     low, high = balanced_accuracy_interval([3, 8], [10, 20])
@@ -51,7 +51,7 @@ def test_by_hand():
     assert balanced_accuracy_interval([3, 0, 8], [10, 0, 20]) == [low, high]
 
 
-def test_it_does_not_shrink_to_a_point_and_stays_among_rates():
+def test_balanced_accuracy_interval_stays_in_the_unit_interval():
     assert balanced_accuracy_interval([0, 0], [5, 5])[0] == 0
     assert 0.05 < balanced_accuracy_interval([0, 0], [5, 5])[1] < 0.3
     low, high = balanced_accuracy_interval([5, 5], [5, 5])
@@ -59,6 +59,6 @@ def test_it_does_not_shrink_to_a_point_and_stays_among_rates():
 
 
 @pytest.mark.parametrize(("hits", "rows"), [([], []), ([0, 0], [0, 0]), ([3], [2]), ([-1], [2])])
-def test_what_is_no_rate_is_refused(hits, rows):
+def test_balanced_accuracy_interval_of_impossible_counts_is_refused(hits, rows):
     with pytest.raises(ValueError, match="expected 0 <= hits"):
         balanced_accuracy_interval(hits, rows)

@@ -27,7 +27,7 @@ def _summary(predictions, dataset, **changes):
     return evaluation_summary(predictions, **{**arguments, **changes})
 
 
-def test_figures_are_those_of_their_part(predictions, dataset):
+def test_evaluation_summary_equals_its_parts(predictions, dataset):
     found = _summary(predictions, dataset)
     for task in dataset.task_classes:
         labels = predictions.business_labels[task]
@@ -60,7 +60,7 @@ def test_figures_are_those_of_their_part(predictions, dataset):
     json.dumps(found, allow_nan=False)
 
 
-def test_a_model_without_discriminator_and_restorer(bundle, dataset):
+def test_evaluation_summary_without_discriminator_and_restorer_is_none(bundle, dataset):
     bare = dataclasses.replace(bundle, discriminator=None, restorer=None)
     found = _summary(predict_rows(bare, dataset, dataset.rows["test"]), dataset)
     assert found["utility_on_restored"] is None
@@ -71,13 +71,13 @@ def test_a_model_without_discriminator_and_restorer(bundle, dataset):
     assert found["privacy"]["chance"] == 0.25 and found["privacy"]["majority"] > 0.25
 
 
-def test_why_there_is_no_discriminator_can_be_said(predictions, dataset):
+def test_evaluation_summary_states_why_there_is_no_discriminator(predictions, dataset):
     without = predictions._replace(private_logits=None)
     found = _summary(without, dataset, no_discriminator="another private label")
     assert found["privacy"]["reason"] == "another private label"
 
 
-def test_data_without_a_private_label(predictions, dataset):
+def test_evaluation_summary_without_a_private_label_has_a_reason(predictions, dataset):
     none = predictions._replace(private_labels=np.full(31, -1, np.int32), private_logits=None)
     found = _summary(none, dataset, private_classes=())
     assert found["privacy"]["chance"] is None
@@ -85,7 +85,7 @@ def test_data_without_a_private_label(predictions, dataset):
     assert "private_label" not in found["subgroups"]["gender"]
 
 
-def test_a_private_label_that_no_row_has(predictions, dataset):
+def test_evaluation_summary_without_known_private_labels_has_a_reason(predictions, dataset):
     unknown = predictions._replace(private_labels=np.full(31, -1, np.int32))
     found = _summary(unknown, dataset)
     assert found["privacy"]["majority"] is None
@@ -93,7 +93,7 @@ def test_a_private_label_that_no_row_has(predictions, dataset):
     assert found["privacy"]["discriminator"]["reason"] == "no row has a label"
 
 
-def test_restoration_is_the_mean_over_images_not_of_the_error():
+def test_restoration_averages_psnr_over_images():
     # Two images at 20 and 40 dB: the mean is 30 dB, that of the errors would give 22.97 dB.
     found = restoration(np.array([20.0, 40.0]), np.array([0.5, 1.0]), None)
     assert found["psnr_db"] == 30.0 and found["ssim"] == 0.75 and found["n"] == 2

@@ -1,4 +1,4 @@
-"""experiments/ablations: its rows, what is trained, and the printed table."""
+"""experiments/ablations: its rows, runs and printed table."""
 
 import json
 import shlex

@@ -1,7 +1,7 @@
 """experiments/dp_audit: the printed line, and a small audit."""
 
 from experiments.dp_audit import __main__ as experiment
-from tf_mtl_privacy.evaluation.dp_audit.updates import shipped_optimizer
+from tf_mtl_privacy.evaluation.dp_audit.canaries import shipped_optimizer
 
 
 def test_main_with_a_missed_fault_fails(monkeypatch, capsys):

@@ -18,7 +18,7 @@ from tf_mtl_privacy.evaluation.probes.data import ProbeData
 @pytest.fixture
 def tiny_setting(monkeypatch):
     setting = dataclasses.replace(FAST, **TINY)
-    monkeypatch.setitem(image_starts.SETTINGS, "fast", setting)
+    monkeypatch.setitem(image_starts.PROBE_BUDGETS, "fast", setting)
     monkeypatch.setattr(image_starts, "TESTED", 24)
     return setting
 
@@ -52,8 +52,8 @@ def test_pixels_are_the_attackers_faces_in_order(tiny_setting):
 def test_main_with_a_start_below_the_bar_fails(
     monkeypatch, capsys, tmp_path, tiny_setting, share, code
 ):
-    longer = dataclasses.replace(tiny_setting, least_updates=160)
-    monkeypatch.setitem(image_starts.SETTINGS, "fast", longer)
+    longer = dataclasses.replace(tiny_setting, min_updates=160)
+    monkeypatch.setitem(image_starts.PROBE_BUDGETS, "fast", longer)
     monkeypatch.setattr(image_starts, "pixels", lambda *asked: marked(share))
     path = tmp_path / "found.json"
     assert image_starts.main(["--starts=2", f"--json={path}"]) == code

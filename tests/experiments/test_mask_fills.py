@@ -56,7 +56,7 @@ def test_main_draws_no_test_rows_of_runs(monkeypatch):
 
     for name in ("render", "render_labelled"):
         watched(name)
-    reading = Reading("soft_standardised", 0.5, {"accuracy": 0.5, "ci95": [0.4, 0.6]})
+    reading = Reading("softmax_pool_cnn_standardised", 0.5, {"accuracy": 0.5, "ci95": [0.4, 0.6]})
     monkeypatch.setattr(mask_fills, "attack", lambda *arguments: [reading])
     monkeypatch.setattr(mask_fills, "_VALIDATION", 4)
     few = ["--rows=4", "--tests=6", "--public=64", "--ceiling=3", "--fills=grey"]

@@ -1,4 +1,4 @@
-"""experiments/model_table: which runs are trained, and what is printed."""
+"""experiments/model_table: its runs and the printed table."""
 
 from experiments.model_table.__main__ import main
 from tests.fake_trainer import FakeTrainer

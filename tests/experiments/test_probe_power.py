@@ -73,17 +73,17 @@ def test_both_kinds_of_rows_are_attacked(tmp_path):
         only=["knn_whitened"],
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(probe_power.SETTINGS, "fast", tiny)
+        patch.setitem(probe_power.PROBE_BUDGETS, "fast", tiny)
         found = probe_power.readings(options, run, dataset, "fast")
     assert [(row["trained_on"], row["rows"]) for row in found] == [("own", 72), ("unseen", 96)]
 
 
 def test_only_flag_with_an_unknown_attacker_is_refused(capsys):
     with pytest.raises(SystemExit) as stop:
-        probe_power.main(["--run_dir=runs/x", "--only=soft_whitened,soft_cooked"])
+        probe_power.main(["--run_dir=runs/x", "--only=knn_whitened,knn_cooked"])
     assert stop.value.code == 2
     error = capsys.readouterr().err.splitlines()[-1]
-    assert "--only=soft_cooked: expected some of" in error and "discriminator_final" in error
+    assert "--only=knn_cooked: expected some of" in error and "discriminator_final" in error
 
 
 def test_main_with_a_missing_or_damaged_run_prints_one_line(monkeypatch, capsys, tmp_path):

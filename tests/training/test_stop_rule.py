@@ -9,7 +9,7 @@ import pytest
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import GameConfig, LossConfig, ModelConfig, PrivacyConfig
 from tf_mtl_privacy.data.opening import open_dataset
-from tf_mtl_privacy.evaluation.probes.check import CHECK, fresh_check
+from tf_mtl_privacy.evaluation.training_checks import CHECK, fresh_check
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.trainer import shown_figures
@@ -76,7 +76,7 @@ def test_run_continues_if_one_part_is_missed(tmp_path, cache, part, bound):
 
 @pytest.mark.usefixtures("untraced")
 def test_run_continues_if_membership_is_missed(tmp_path, cache, monkeypatch):
-    place = "tf_mtl_privacy.evaluation.probes.check.success_rate"
+    place = "tf_mtl_privacy.evaluation.training_checks.success_rate"
     monkeypatch.setattr(place, lambda *arguments: 0.3)
     run = trained(tmp_path, cache, stop_membership=0.25)
     parts = run.status["stop_rule"]["parts"]

@@ -1,4 +1,4 @@
-"""Whether a model's outputs and a data set's labels mean the same."""
+"""Checks that a model's outputs and a data set's labels have the same meaning."""
 
 from __future__ import annotations
 
@@ -17,34 +17,34 @@ def check_tasks(
         data_classes: task -> class names of the data set.
 
     Returns:
-        Notes for whoever reads the result: tasks whose classes have other names there.
+        Notes for the reader: tasks whose classes have other names there.
 
     Raises:
         UsageError: a task is missing, has another number of classes, or the same ones in another
-            order (class numbers would silently mean something else).
+            order, so that class numbers would silently change their meaning.
     """
     notes = []
     for task, trained in model_classes.items():
         if task not in data_classes:
             raise UsageError(
-                f"--tasks: the run was trained on {task}, which the data has not; name its "
+                f"--tasks: the run was trained on {task}, which the data lacks; name its "
                 f"attribute as --tasks={task}=ATTRIBUTE"
             )
-        found = data_classes[task]
-        if len(found) != len(trained):
+        given = data_classes[task]
+        if len(given) != len(trained):
             raise UsageError(
-                f"--tasks: {task} has {len(found)} classes in the data ({_shown(found)}), the run "
+                f"--tasks: {task} has {len(given)} classes in the data ({_shown(given)}), the run "
                 f"was trained on {len(trained)} ({_shown(trained)}); name another attribute in "
                 f"--tasks={task}=ATTRIBUTE"
             )
-        if tuple(found) == tuple(trained):
+        if tuple(given) == tuple(trained):
             continue
-        if set(found) == set(trained):
+        if set(given) == set(trained):
             raise UsageError(
-                f"--tasks: {task} has its classes in another order in the data ({_shown(found)}) "
+                f"--tasks: {task} has its classes in another order in the data ({_shown(given)}) "
                 f"than in the run ({_shown(trained)})"
             )
-        notes.append(f"{task}: the data's {_shown(found)} is taken for {_shown(trained)}")
+        notes.append(f"{task}: the data's classes {_shown(given)} are read as {_shown(trained)}")
     return notes
 
 

@@ -8,15 +8,17 @@ from statistics import NormalDist
 
 from scipy.stats import beta
 
+from tf_mtl_privacy.evaluation.schema import Interval
 
-def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> list[float]:
-    """The Wilson score interval of a rate.
+
+def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> Interval:
+    """Returns the Wilson score interval of a rate.
 
     Wilson (1927): `(p + z^2/2n +- z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n)`. It stays inside
     [0, 1] and does not shrink to a point at 0 or `n` successes.
 
     Args:
-        successes: how often it happened, 0 <= successes <= n; need not be whole.
+        successes: 0 <= successes <= n; need not be whole.
         n: number of trials, > 0.
         confidence: two-sided, in (0, 1).
 
@@ -35,13 +37,13 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> list[
     return [max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)]
 
 
-def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> list[float]:
-    """The exact interval of a rate: each end errs in at most (1 - confidence) / 2 of cases.
+def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> Interval:
+    """Returns the exact interval of a rate: each end errs in at most (1 - confidence) / 2 of cases.
 
     Clopper and Pearson (1934); its ends are quantiles of beta distributions.
 
     Args:
-        successes: how often it happened, 0 <= successes <= n.
+        successes: 0 <= successes <= n.
         n: number of trials, > 0.
         confidence: two-sided, in (0, 1).
 
@@ -60,18 +62,18 @@ def clopper_pearson(successes: int, n: int, confidence: float = 0.95) -> list[fl
 
 def balanced_accuracy_interval(
     hits: Sequence[float], rows: Sequence[int], confidence: float = 0.95
-) -> list[float]:
-    """The interval of a balanced accuracy, the mean of the recalls of K classes.
+) -> Interval:
+    """Returns the interval of a balanced accuracy, the mean of the recalls of K classes.
 
-    `a +- z sqrt(sum_k p_k (1 - p_k) / n_k) / K`, a being the mean of `hits / rows`. Each class has
-    rows of its own, so that the variances of the recalls add up. In the variance alone
-    `p_k = (hits_k + 1/2) / (rows_k + 1)`, the mean under Jeffreys' prior: a class of few rows that
-    are all right or all wrong does not count as known. A Wilson interval of as many rows in all
-    would be too narrow where classes are uneven. (Wilson's centres, moved towards 1/2, are not
-    taken: over many classes that adds up to more than the interval's width.)
+    `a +- z sqrt(sum_k p_k (1 - p_k) / n_k) / K`, where a is the mean of `hits / rows`. The classes'
+    rows are disjoint, so the variances of the recalls add up. In the variance alone
+    `p_k = (hits_k + 1/2) / (rows_k + 1)`, the mean under Jeffreys' prior, so that a class of few
+    rows that are all right or all wrong is not taken as certain. A Wilson interval over all rows
+    would be too narrow for uneven classes. (Wilson's shift of the centres towards 1/2 is left out:
+    over many classes it adds up to more than the interval's width.)
 
     Args:
-        hits: `[K]`, rows of each class that were answered right; need not be whole.
+        hits: `[K]`, correctly classified rows of each class; need not be whole.
         rows: `[K]`, rows of each class; classes without any are left out.
         confidence: two-sided, in (0, 1).
 

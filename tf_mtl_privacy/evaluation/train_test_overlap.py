@@ -1,4 +1,4 @@
-"""Which rows a run was trained on, so that it is never tested on them by accident."""
+"""Finds the rows that a run was trained on, so that it is never tested on them by accident."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tf_mtl_privacy.errors import RunError, UsageError
 if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset
 
-# Options that say where data lies, not which data it is.
+# Options for the place of the data, which do not change the data.
 PLACES = ("data_dir", "cache_dir", "max_damaged")
-OTHER_DATA = "other data than the run's: it is not known who was seen in training"
+OTHER_DATA = "other data than the run's: the people seen in training are unknown"
 
 
 def asks_alike(own: DataConfig, used: DataConfig) -> bool:
-    """Tells if two options of data ask for the same rows and labels, wherever these lie.
+    """Returns True if two configurations ask for the same rows and labels, in whatever place.
 
-    The fingerprint of data does not say so: it is of the pictures and tables, which hold many
-    labels and splits.
+    Fingerprints do not show this: they are of the pictures and tables, which hold many labels and
+    splits.
     """
     return all(
         getattr(own, field.name) == getattr(used, field.name)
@@ -33,12 +33,12 @@ def asks_alike(own: DataConfig, used: DataConfig) -> bool:
 
 
 class SeenPeople(NamedTuple):
-    """Whom among the evaluated rows the run has seen in training.
+    """Evaluated people with training rows.
 
     Attributes:
-        people: how many of the evaluated people have training rows; None where that is not known.
-        unseen: `[N]` bool, rows of people without a training row; None where it is not known.
-        reason: why it is not known, else empty.
+        people: their number; None where unknown.
+        unseen: `[N]` bool, rows of people without a training row; None where unknown.
+        reason: why it is unknown, else empty.
     """
 
     people: int | None
@@ -46,17 +46,17 @@ class SeenPeople(NamedTuple):
     reason: str = ""
 
 
-NOT_KNOWN = SeenPeople(None, None, "the data does not say who is who")
+NOT_KNOWN = SeenPeople(None, None, "the data does not identify people")
 
 
 def own_dataset(
     own: DataConfig, trained_on: str, used: DataConfig, dataset: Dataset
 ) -> Dataset | None:
-    """The run's own rows within the data it is evaluated on.
+    """Returns the run's own rows within the data that it is evaluated on.
 
     Args:
         own: the run's data.
-        trained_on: fingerprint of the data that the run was trained on; empty where not known.
+        trained_on: fingerprint of the data that the run was trained on; empty where unknown.
         used: the data to evaluate on.
         dataset: `used`, opened.
 
@@ -65,10 +65,10 @@ def own_dataset(
         where `dataset` is other data.
 
     Raises:
-        RunError: the run's own data is not what it was trained on any more, or the secret of the
-            fingerprint that would say so is not there.
+        RunError: the run's own data has changed since training, or cannot be compared without the
+            secret of its fingerprint.
     """
-    # Imported here: the flags must be read before TensorFlow is loaded.
+    # Imported here, because flags are read before TensorFlow is loaded.
     from tf_mtl_privacy.data.fingerprints import fingerprint_key, keyed, stands_for, unknown_key
     from tf_mtl_privacy.data.opening import open_dataset, open_source
     from tf_mtl_privacy.data.store import cache_folder
@@ -79,10 +79,10 @@ def own_dataset(
     own_here = dataclasses.replace(own, **places)
     keys = [cache_folder(config.cache_dir) for config in (used, own)]
     if own_here == used and (not trained_on or dataset.matches(trained_on, *keys)):
-        # An older run that does not know its data is taken at its word.
+        # Older runs have no fingerprint of their data.
         return dataset
     if own.dataset == "synthetic_faces":
-        # Its splits are streams of their own: other options are other pictures.
+        # Its splits are random streams: other options give other pictures.
         if own_here == used:
             raise RunError(_changed(own, dataset.fingerprint, trained_on))
         return dataset if dataset.matches(trained_on) else None
@@ -106,8 +106,8 @@ def refuse_trained_rows(own: Dataset, dataset: Dataset, split: str) -> None:
 
     Args:
         own: the run's own rows, see `own_dataset`.
-        dataset: the rows to choose from.
-        split: which of them are evaluated.
+        dataset: the evaluated data.
+        split: the evaluated split.
 
     Raises:
         UsageError: with the number of such rows.
@@ -124,11 +124,11 @@ def refuse_trained_rows(own: Dataset, dataset: Dataset, split: str) -> None:
 
 
 def seen_people(own: Dataset | None, dataset: Dataset, rows: np.ndarray[Any, Any]) -> SeenPeople:
-    """Whom among `rows` ([N] int64 of `dataset`) the run has seen in training.
+    """Finds the people among `rows` (`[N]` int64 of `dataset`) with training rows.
 
     Args:
         own: the run's own rows, or None where `dataset` is other data.
-        dataset: the data that is evaluated.
+        dataset: the evaluated data.
         rows: the evaluated rows.
     """
     if own is None:

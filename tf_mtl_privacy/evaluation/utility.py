@@ -1,26 +1,34 @@
-"""How well a head reads its label: accuracy and its relatives. Arrays in, numbers out.
+"""Accuracy of the business heads, accuracy by group, and quality of restored images.
 
-Accuracy within groups of rows: does the model serve everybody equally well?
-
-How good the restored images are, beside the simplest guess: the mean image.
+Arrays in, numbers out.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from scipy.stats import chi2
 
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
+from tf_mtl_privacy.evaluation.schema import Group, NamedGroup, Restoration, Subgroups, Utility
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
-_RATES = ("accuracy", "ci95", "balanced_accuracy", "f1", "majority")
+MIN_ROWS = 20
+MIN_EXPECTED = 5
+MAX_LISTED = 16
+PRIVATE = "private_label"
+A_PERSON = "a person"
+
+
+class CountedUtility(Utility):
+    """`Utility`, with the number of rows without a label."""
+
+    unknown: int
 
 
 def confusion_matrix(labels: Array, predicted: Array, classes: int) -> Array:
-    """Counts `[classes, classes]` int64: row = true class, column = predicted class.
+    """Returns counts `[classes, classes]` int64: row = true class, column = predicted class.
 
     Args:
         labels: `[N]` int, in [0, classes).
@@ -31,8 +39,8 @@ def confusion_matrix(labels: Array, predicted: Array, classes: int) -> Array:
     return np.bincount(cells, minlength=classes * classes).reshape(classes, classes)
 
 
-def utility(logits: Array, labels: Array, class_names: Sequence[str]) -> dict[str, Any]:
-    """Figures of one task. Rows whose label is -1 are left out and counted.
+def utility(logits: Array, labels: Array, class_names: Sequence[str]) -> CountedUtility:
+    """Returns the figures of one task, without rows whose label is -1.
 
     Args:
         logits: `[N, K]` float, larger is more likely; the largest is the prediction.
@@ -43,8 +51,8 @@ def utility(logits: Array, labels: Array, class_names: Sequence[str]) -> dict[st
         `accuracy` with its 95 % Wilson interval `ci95`; `balanced_accuracy` (mean recall over the
         classes that have rows); `f1` (two classes: of class 1; more: the mean over the classes
         that occur among labels or predictions); `majority` (share of the most frequent class);
-        `chance` (1/K); `n`; `unknown`; `recall` by class name. Rates are in [0, 1], or None where
-        there is nothing to count: then `reason` says why.
+        `chance` (1/K); `n`; `unknown`; `recall` by class name. Rates are in [0, 1]; None, with a
+        `reason`, where no row has a label.
 
     Raises:
         ValueError: shapes or labels that do not belong together.
@@ -58,89 +66,89 @@ def utility(logits: Array, labels: Array, class_names: Sequence[str]) -> dict[st
         raise ValueError(f"label {truth.max()}: expected less than {classes} classes")
     if not np.isfinite(logits[known]).all():
         raise ValueError("logits are not finite")
-    counts = {"n": int(truth.size), "unknown": int((~known).sum()), "chance": 1 / classes}
+    result: CountedUtility = {
+        "accuracy": None,
+        "ci95": None,
+        "balanced_accuracy": None,
+        "f1": None,
+        "majority": None,
+        "recall": dict.fromkeys(class_names),
+        "n": int(truth.size),
+        "unknown": int((~known).sum()),
+        "chance": 1 / classes,
+    }
     if not truth.size:
-        empty = {**dict.fromkeys(_RATES), "recall": dict.fromkeys(class_names)}
-        return {**empty, **counts, "reason": "no row has a label"}
+        result["reason"] = "no row has a label"
+        return result
     matrix = confusion_matrix(truth, logits[known].argmax(axis=1), classes)
-    return {**_rates(matrix, class_names), **counts}
-
-
-def _rates(matrix: Array, class_names: Sequence[str]) -> dict[str, Any]:
     hits, rows, guesses = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
     present = rows > 0
     recall = hits[present] / rows[present]
     by_class = [float(h / n) if n else None for h, n in zip(hits, rows, strict=True)]
-    return {
-        "accuracy": float(hits.sum() / rows.sum()),
-        "ci95": wilson_interval(int(hits.sum()), int(rows.sum())),
-        "balanced_accuracy": float(recall.mean()),
-        "f1": _f1(hits, rows, guesses),
-        "majority": float(rows.max() / rows.sum()),
-        "recall": dict(zip(class_names, by_class, strict=True)),
-    }
+    result["accuracy"] = float(hits.sum() / rows.sum())
+    result["ci95"] = wilson_interval(int(hits.sum()), int(rows.sum()))
+    result["balanced_accuracy"] = float(recall.mean())
+    result["f1"] = _f1(hits, rows, guesses)
+    result["majority"] = float(rows.max() / rows.sum())
+    result["recall"] = dict(zip(class_names, by_class, strict=True))
+    return result
 
 
 def _f1(hits: Array, rows: Array, guesses: Array) -> float:
-    """F1 = 2 TP / (rows + guesses) of class 1, or the mean over classes that occur at all."""
+    """Returns F1 = 2 TP / (rows + guesses) of class 1, or the mean over the classes that occur."""
     if len(hits) == 2:
-        # A class that never occurs and is never guessed has F1 0, as in scikit-learn.
+        # F1 of a class that is neither there nor predicted is 0, as in scikit-learn.
         return float(2 * hits[1] / max(rows[1] + guesses[1], 1))
     occurs = rows + guesses > 0
     return float(np.mean(2 * hits[occurs] / (rows + guesses)[occurs]))
 
 
-MIN_ROWS = 20
-MIN_EXPECTED = 5
-MAX_LISTED = 16
-PRIVATE = "private_label"
-A_PERSON = "a person"
-
-
 def group_accuracy(
     correct: Array, groups: Array, class_names: Sequence[str], *, people: bool = False
-) -> dict[str, Any]:
-    """Accuracy within each group.
+) -> Subgroups:
+    """Returns the accuracy within each group.
 
-    A group with fewer than `MIN_ROWS` rows has None and a reason instead of a figure. Where there
-    are more than `MAX_LISTED` groups (identities), only the extremes are given.
+    A group with fewer than `MIN_ROWS` rows has None and a reason in place of a figure. For more
+    than `MAX_LISTED` groups only the extremes are returned.
 
     Args:
         correct: `[N]` bool.
         groups: `[N]` int in [-1, G); rows with -1 belong to no group.
         class_names: the G groups' names.
-        people: whether each group is a person, who is then not named: results get published.
+        people: True if each group is a person; results get published, so nobody is named then.
 
     Returns:
-        `groups` (name -> `{accuracy, n}`), `worst` and `best` (`{group, accuracy, n}` or None),
-        `gap` (best - worst, or None) over the groups that are large enough, `p_value` (see
-        `homogeneity`, None where it makes no test), `too_small` (how many groups are not large
-        enough).
+        `worst`, `best` and `gap` (best - worst) are of the groups that are large enough; None
+        without any. `p_value`: see `homogeneity`. `too_small`: the number of other groups.
     """
     figures = {name: _figure(correct[groups == number]) for number, name in enumerate(class_names)}
-    large = [
-        {"group": name, **figure}
+    large: list[NamedGroup] = [
+        {"group": name, "accuracy": figure["accuracy"], "n": figure["n"]}
         for name, figure in figures.items()
         if figure["accuracy"] is not None
     ]
     worst = min(large, key=lambda figure: figure["accuracy"], default=None)
     best = max(large, key=lambda figure: figure["accuracy"], default=None)
-    summary: dict[str, Any] = {
+    summary: Subgroups = {
         "worst": worst,
         "best": best,
         "gap": best["accuracy"] - worst["accuracy"] if best and worst else None,
         "p_value": homogeneity(large),
+        # Set by `subgroups`, which knows the number of tests.
+        "adjusted_p_value": None,
         "too_small": len(figures) - len(large),
     }
     if people:
         for figure in filter(None, (worst, best)):
             figure["group"] = A_PERSON
         return summary
-    return {**summary, "groups": figures} if len(figures) <= MAX_LISTED else summary
+    if len(figures) <= MAX_LISTED:
+        summary["groups"] = figures
+    return summary
 
 
-def homogeneity(figures: Sequence[Mapping[str, Any]]) -> float | None:
-    """How likely differences this large are where all groups have the same accuracy.
+def homogeneity(figures: Sequence[NamedGroup]) -> float | None:
+    """Tests if all groups have the same accuracy.
 
     Pearson's chi-squared test: `sum_g n_g (a_g - a)^2 / (a (1 - a))` with G - 1 degrees of
     freedom, `a` being the accuracy over all groups.
@@ -149,9 +157,9 @@ def homogeneity(figures: Sequence[Mapping[str, Any]]) -> float | None:
         figures: `{accuracy, n}` of each group.
 
     Returns:
-        The p-value, in [0, 1]. None, as no test is made, for fewer than two groups, or where a
-        group's expected count of right or of wrong rows, `n_g a` or `n_g (1 - a)`, is below 5:
-        there the statistic does not follow its distribution (Cochran, 1954).
+        The p-value, in [0, 1]. None, without a test, for fewer than two groups, or where a group's
+        expected count of right or of wrong rows, `n_g a` or `n_g (1 - a)`, is below 5: there the
+        statistic does not follow its distribution (Cochran, 1954).
     """
     if len(figures) < 2:
         return None
@@ -165,11 +173,11 @@ def homogeneity(figures: Sequence[Mapping[str, Any]]) -> float | None:
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """P-values adjusted for the number of tests, in the order given, each in [0, 1].
+    """Adjusts p-values for the number of tests; returns them in the order given, each in [0, 1].
 
     Holm (1979): of m tests, the k-th smallest p-value (k from 0) becomes the largest of
-    `(m - j) p_j` over j <= k, at most 1. Rejecting those below a level keeps the chance of even
-    one wrong rejection below it, whatever depends on what.
+    `(m - j) p_j` over j <= k, at most 1. Rejecting those below a level keeps the probability of
+    any wrong rejection below it, for tests with any dependence.
     """
     adjusted, highest = [0.0] * len(p_values), 0.0
     order = sorted(range(len(p_values)), key=lambda place: p_values[place])
@@ -187,25 +195,26 @@ def subgroups(
     private_classes: Sequence[str],
     *,
     people: bool = False,
-) -> dict[str, dict[str, Any]]:
-    """Accuracy of each task within each class of every other task and of the private label.
+) -> dict[str, dict[str, Subgroups]]:
+    """Returns the accuracy of each task within the classes of all other tasks and the private
+    label.
 
     Args:
         logits: task -> `[N, K]` float.
         labels: task -> `[N]` int, -1 where unknown (such rows are left out).
         task_classes: task -> class names.
         private_labels: `[N]` int, -1 where unknown.
-        private_classes: names of the private label's classes; empty where there is none.
+        private_classes: names of the private label's classes; empty without one.
         people: True if the private label is identity; nobody is named then.
 
     Returns:
-        task -> grouping (another task's name, or `PRIVATE`) -> see `group_accuracy`, and
-        `adjusted_p_value`: see `holm`, over all tests that are made here; None without a test.
+        task -> grouping (another task's name, or `PRIVATE`) -> see `group_accuracy`.
+        `adjusted_p_value` is by `holm` over all tests of the call; None without a test.
     """
     groupings = {name: (labels[name], classes) for name, classes in task_classes.items()}
     if private_classes:
         groupings[PRIVATE] = (private_labels, private_classes)
-    result: dict[str, dict[str, Any]] = {}
+    result: dict[str, dict[str, Subgroups]] = {}
     for task in task_classes:
         known = labels[task] >= 0
         correct = logits[task][known].argmax(axis=1) == labels[task][known]
@@ -214,16 +223,19 @@ def subgroups(
             for name, (groups, classes) in groupings.items()
             if name != task
         }
-    found = [figures for groupings in result.values() for figures in groupings.values()]
-    tested = [figures for figures in found if figures["p_value"] is not None]
-    for figures in found:
-        figures["adjusted_p_value"] = None
-    for figures, value in zip(tested, holm([f["p_value"] for f in tested]), strict=True):
+    tested = [
+        (figures, figures["p_value"])
+        for parts in result.values()
+        for figures in parts.values()
+        if figures["p_value"] is not None
+    ]
+    adjusted = holm([p_value for _, p_value in tested])
+    for (figures, _), value in zip(tested, adjusted, strict=True):
         figures["adjusted_p_value"] = value
     return result
 
 
-def _figure(correct: Array) -> dict[str, Any]:
+def _figure(correct: Array) -> Group:
     if correct.size < MIN_ROWS:
         reason = f"fewer than {MIN_ROWS} rows"
         return {"accuracy": None, "n": int(correct.size), "reason": reason}
@@ -232,20 +244,20 @@ def _figure(correct: Array) -> dict[str, Any]:
 
 def restoration(
     psnr: Array | None, ssim: Array | None, mean_image_psnr: Array | None
-) -> dict[str, Any]:
-    """Means of per-image figures.
+) -> Restoration:
+    """Returns the means of per-image figures.
 
     Args:
-        psnr: `[N]` dB of restored images on [0, 1], or None where nothing restores.
+        psnr: `[N]` dB of restored images on [0, 1], or None without a restorer.
         ssim: `[N]` in [-1, 1], or None.
-        mean_image_psnr: `[N]` dB of the training rows' mean image, or None where it is not known.
+        mean_image_psnr: `[N]` dB of the training rows' mean image, or None where unknown.
 
     Returns:
         `psnr_db`, `ssim`, `mean_image_psnr_db` (None where there is nothing to average; then
         `reason` or `mean_image_reason` says why) and `n`.
     """
     n = 0 if psnr is None else int(psnr.size)
-    result: dict[str, Any] = {
+    result: Restoration = {
         "psnr_db": _mean(psnr),
         "ssim": _mean(ssim),
         "mean_image_psnr_db": _mean(mean_image_psnr),

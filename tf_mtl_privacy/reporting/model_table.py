@@ -16,6 +16,7 @@ from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE
 from tf_mtl_privacy.data.fingerprints import OTHER_KEYS, same_data
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
+from tf_mtl_privacy.evaluation.schema import read_audit, read_results
 from tf_mtl_privacy.privacy.noise_record import NOISE
 from tf_mtl_privacy.reporting.risk_reduction import (
     PAPER,
@@ -27,8 +28,6 @@ from tf_mtl_privacy.reporting.risk_reduction import (
 from tf_mtl_privacy.reporting.run_figures import (
     NOT_MEASURED,
     RunFigures,
-    read_audit,
-    read_results,
     run_figures,
     spread,
 )

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.evaluation.schema import RESULTS_VERSION, Results
 from tf_mtl_privacy.privacy.accounting.events import capacity_bits
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 
@@ -38,7 +39,6 @@ def removal_summary(config: Config) -> dict[str, Any]:
     }
 
 
-SCHEMA_VERSION = 1
 NO_EPSILON = "no accounting has been done for this run"
 
 
@@ -50,7 +50,7 @@ def build_results(
     environment: Mapping[str, Any],
     audit: Mapping[str, Any] | None = None,
     others: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
+) -> Results:
     """Puts a run's result together, `privacy.leakage` included.
 
     Args:
@@ -63,7 +63,7 @@ def build_results(
         others: further measurements of the same weights, see `reconcile_probes.leakage`.
     """
     results = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": RESULTS_VERSION,
         "model": config.train.model,
         "seed": config.train.seed,
         **environment,
@@ -80,7 +80,7 @@ def build_results(
     if "privacy" in evaluation:
         found = leakage(results, audit, others)
         results["privacy"] = {**evaluation["privacy"], "leakage": found}
-    return results
+    return cast(Results, results)
 
 
 def _without_statements(dp: Mapping[str, Any] | None) -> dict[str, Any]:

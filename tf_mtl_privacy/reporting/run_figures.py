@@ -2,24 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import statistics
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 from typing import Any, NamedTuple
 
-from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID
 from tf_mtl_privacy.evaluation.probes.bounds import OPEN, RISING, UNCLEAR
-from tf_mtl_privacy.files import read_json
-from tf_mtl_privacy.privacy.noise_record import checked_audit, checked_dp
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
 from tf_mtl_privacy.reporting.mask_evidence import mask_evidence
 from tf_mtl_privacy.reporting.membership_words import highest_rate, membership_verdict
 from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, given_away, leakage
-from tf_mtl_privacy.reporting.results import SCHEMA_VERSION
 
-AUDIT_VERSION = 1
 _TRENDS = {RISING: "still rises", UNCLEAR: "may still rise"}
 
 # Why there is no figure: the run has no such thing, nobody has measured it, or it does not hold.
@@ -113,49 +106,6 @@ class RunFigures(NamedTuple):
     membership: str = ""
     refused: tuple[str, ...] = ()
     void: str = ""
-
-
-def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a results.json.
-
-    Returns:
-        Its content; `dp` is void where its noise is that of an earlier version
-        (`noise_record.checked_dp`).
-
-    Raises:
-        RunError: it is missing, damaged, or of a version that is not known here.
-    """
-    results = read_json(path)
-    version = results.get("schema_version") if isinstance(results, dict) else None
-    if version != SCHEMA_VERSION:
-        raise RunError(
-            f"{path}: schema_version is {version}, expected {SCHEMA_VERSION}; evaluate the run "
-            "again"
-        )
-    if isinstance(results.get("dp"), dict):
-        results["dp"] = checked_dp(results["dp"])
-    return dict(results)
-
-
-def read_audit(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Reads an audit.json; None where there is none.
-
-    Returns:
-        Its content, without a claim whose noise is that of an earlier version
-        (`noise_record.checked_audit`).
-
-    Raises:
-        RunError: it is damaged, or of a version that is not known here.
-    """
-    if not Path(path).exists():
-        return None
-    audit = read_json(path)
-    version = audit.get("schema_version") if isinstance(audit, Mapping) else None
-    if version != AUDIT_VERSION:
-        raise RunError(
-            f"{path}: schema_version is {version}, expected {AUDIT_VERSION}; audit the run again"
-        )
-    return checked_audit(audit)
 
 
 def run_figures(results: Mapping[str, Any], audit: Mapping[str, Any] | None = None) -> RunFigures:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import json
 import os
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tf_mtl_privacy.config import AUDIT_FILE, METRICS_FILE, RESULTS_FILE, DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.schema import Results, read_audit, read_results
 from tf_mtl_privacy.reporting.model_table import EVERYTHING, MODELS
 from tf_mtl_privacy.reporting.run_figures import (
     RunFigures,
-    read_audit,
-    read_results,
     run_figures,
 )
 from tf_mtl_privacy.reporting.run_files import picture_names
@@ -35,13 +35,13 @@ class ReportRun(NamedTuple):
     """
 
     folder: Path
-    results: dict[str, Any]
+    results: Mapping[str, Any]
     figures: RunFigures
-    audit: dict[str, Any] | None
+    audit: Mapping[str, Any] | None
     metrics: list[dict[str, Any]]
     restored: bytes | None
     regions: bytes | None
-    lfw: dict[str, Any] | None
+    lfw: Mapping[str, Any] | None
 
     @property
     def name(self) -> str:
@@ -129,7 +129,7 @@ def _bytes(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def _lfw(folder: Path) -> dict[str, Any] | None:
+def _lfw(folder: Path) -> Results | None:
     """The newest result on LFW."""
     paths = sorted(folder.glob("results_lfw*.json"), key=lambda path: path.stat().st_mtime)
     return read_results(paths[-1]) if paths else None

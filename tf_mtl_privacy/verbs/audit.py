@@ -66,11 +66,11 @@ class AuditOptions(CommonOptions):
 
     def after_interrupt(self) -> str:
         """See `CommonOptions`."""
-        from tf_mtl_privacy.evaluation.probes.budget import SETTINGS
+        from tf_mtl_privacy.evaluation.probes.budget import PROBE_BUDGETS
 
         trains_shadows = self.shadows > 0 or (self.setting == "thorough" and self.shadows)
         parts = ["shadow models"] * bool(trains_shadows)
-        parts += ["attackers of the private label"] * SETTINGS[self.setting].kept
+        parts += ["attackers of the private label"] * PROBE_BUDGETS[self.setting].kept
         if self.saved_model or not parts:
             return super().after_interrupt()
         return f"finished {' and '.join(parts)} are kept; the same command does the rest again"

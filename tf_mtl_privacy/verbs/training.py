@@ -57,9 +57,9 @@ class TrainOptions(CommonOptions):
 
 
 def _keeps_attackers(probe: str) -> bool:
-    from tf_mtl_privacy.evaluation.probes.budget import SETTINGS
+    from tf_mtl_privacy.evaluation.probes.budget import PROBE_BUDGETS
 
-    return probe in SETTINGS and SETTINGS[probe].kept
+    return probe in PROBE_BUDGETS and PROBE_BUDGETS[probe].kept
 
 
 def check_split(split: str, probe: str) -> None:

@@ -1,4 +1,4 @@
-"""The whole audit: a right claim holds, planted faults contradict it, and what cannot be tested."""
+"""The whole audit: a correct claim holds, planted faults contradict it, refusals."""
 
 import dataclasses
 import json
@@ -9,8 +9,8 @@ from tests.evaluation.dp_audit.faults import clipping_off, halved_noise
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.dp_audit import run
 from tf_mtl_privacy.evaluation.dp_audit.bound import epsilon_lower_bound
+from tf_mtl_privacy.evaluation.dp_audit.canaries import SingleStep
 from tf_mtl_privacy.evaluation.dp_audit.run import Claim, claim_of, dp_audit, first_updates, work
-from tf_mtl_privacy.evaluation.dp_audit.single_step import SingleStep
 from tf_mtl_privacy.privacy.accounting.calibration import noise_for_epsilon
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
 from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS, MechanismRun, SampledGaussian
@@ -46,7 +46,7 @@ def shipped(claim):
     return found
 
 
-def test_the_shipped_update_holds_a_claim_near_two(shipped):
+def test_dp_audit_of_the_shipped_update_holds(shipped):
     assert shipped["verdict"] == "holds" and shipped["canaries"] >= 10_000
     assert 1.9 < shipped["claimed"] <= 2.0
     # Far from nothing, and no more than is claimed.
@@ -56,7 +56,7 @@ def test_the_shipped_update_holds_a_claim_near_two(shipped):
     assert set(shipped) > KEYS and json.loads(json.dumps(shipped)) == shipped
 
 
-def test_the_bound_is_that_of_its_guesses(shipped):
+def test_dp_audit_bound_follows_from_its_guesses(shipped):
     # The single update has a fifth of the five per cent.
     expected = epsilon_lower_bound(
         shipped["canaries"], shipped["guesses"], shipped["correct"], DELTA, 0.96
@@ -66,7 +66,7 @@ def test_the_bound_is_that_of_its_guesses(shipped):
 
 
 @pytest.mark.parametrize("fault", [halved_noise, clipping_off])
-def test_planted_faults_contradict_it_in_both_ways(claim, shipped, fault):
+def test_dp_audit_with_planted_faults_is_contradicted(claim, shipped, fault):
     with fault():
         found = dp_audit(claim, seed=1, key=key_for_tests(1))
     assert found["verdict"] == "contradicted" and found["text"].startswith("Contradicted")
@@ -76,19 +76,19 @@ def test_planted_faults_contradict_it_in_both_ways(claim, shipped, fault):
     assert found["guesses"] == shipped["guesses"]
 
 
-def test_few_canaries_have_no_power(claim):
+def test_dp_audit_with_few_canaries_has_no_power(claim):
     found = dp_audit(claim, canaries=17, key=key_for_tests(1))
     assert found["canaries"] == 16 and found["verdict"] == "no_power"
     assert found["max_detectable"] < found["claimed"] and found["text"].startswith("No power")
 
 
-def test_a_claim_that_no_guesses_could_contradict_has_no_power(claim):
+def test_dp_audit_of_an_unreachable_claim_has_no_power(claim):
     found = dp_audit(dataclasses.replace(claim, epsilon=30.0), canaries=900, key=key_for_tests(1))
     assert found["verdict"] == "no_power"
 
 
 @pytest.mark.parametrize("name", ["demo", "synthetic_seed0", "photographs_erased"])
-def test_nothing_released_is_no_claim(repo_root, name):
+def test_claim_of_a_run_without_released_epsilon_is_empty(repo_root, name):
     results = json.loads((repo_root / "docs" / "results" / f"{name}.json").read_text())
     assert set(results["dp"]["released"].values()) == {None}
     found = dp_audit(claim_of(results["dp"]))
@@ -98,7 +98,7 @@ def test_nothing_released_is_no_claim(repo_root, name):
     assert work(claim_of(results["dp"])) == 0
 
 
-def test_a_run_that_trained_everything_privately_has_one(repo_root):
+def test_claim_of_a_fully_private_run_is_its_epsilon(repo_root):
     path = repo_root / "docs" / "results" / "synthetic_dp_all.json"
     dp = json.loads(path.read_text())["dp"]
     claim = claim_of(dp, "ghost")
@@ -108,7 +108,7 @@ def test_a_run_that_trained_everything_privately_has_one(repo_root):
     assert epsilon(claim.phases, claim.delta) == pytest.approx(claim.epsilon, rel=1e-3)
 
 
-def test_only_the_first_updates_are_run():
+def test_first_updates_are_the_first_whole_epochs():
     poisson = MechanismRun(SampledGaussian(1.0, 0.1), 30)
     shuffled = MechanismRun(SampledGaussian(1.0, 0.1, SHUFFLED_EPOCHS), 45)
     kept = first_updates([poisson, shuffled], 55)
@@ -119,14 +119,14 @@ def test_only_the_first_updates_are_run():
     assert kept[1].exposures == 2
 
 
-def test_unknown_settings_and_too_few_canaries(claim):
+def test_dp_audit_with_an_unknown_setting_or_few_canaries_is_refused(claim):
     with pytest.raises(UsageError, match="fast or thorough"):
         dp_audit(claim, setting="slow")
     with pytest.raises(UsageError, match="canaries=3"):
         dp_audit(claim, canaries=3)
 
 
-def test_coins_are_drawn_from_the_key_and_not_from_a_constant(claim, monkeypatch):
+def test_dp_audit_draws_coins_from_its_key(claim, monkeypatch):
     coins = []
 
     def kept(phases, included, **keywords):

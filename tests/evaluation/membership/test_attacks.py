@@ -1,4 +1,4 @@
-"""The attacks on cases whose answer is known: strangers, a planted sign, a memorised set."""
+"""Membership attacks, by hand, against a public toolbox, and on planted members."""
 
 import re
 
@@ -6,27 +6,159 @@ import numpy as np
 import pytest
 from art.attacks.inference.membership_inference import MembershipInferenceBlackBox
 from art.estimators.classification import BlackBoxClassifierNeuralNetwork
+from scipy.special import softmax
 from scipy.stats import binomtest, norm
 
-from tf_mtl_privacy.evaluation.membership import lira
+from tf_mtl_privacy.evaluation.membership import attacks, lira
 from tf_mtl_privacy.evaluation.membership.attacks import (
     LEARNERS,
+    THRESHOLDS,
+    attackable,
     halves,
     learned_scores,
     operating_points,
+    over_tasks,
     reported,
     scaled_logit,
-    strongest,
+    strongest_attack,
 )
-from tf_mtl_privacy.evaluation.membership.claims import claimed, contradictions, most_tpr
+from tf_mtl_privacy.evaluation.membership.claims import claimed, contradictions, max_tpr
 from tf_mtl_privacy.evaluation.membership.lira import seen_by
 from tf_mtl_privacy.evaluation.membership.roc import tpr_at
 from tf_mtl_privacy.evaluation.membership.run import summary
 
+
+def logits_of(probabilities):
+    return np.log(np.array(probabilities))
+
+
+def test_threshold_scores_equal_hand_calculation():
+    # p = (1/2, 1/4, 1/4), label 1.
+    logits, labels = logits_of([[0.5, 0.25, 0.25]]), np.array([1])
+    ln2 = np.log(2)
+    np.testing.assert_allclose(attacks.loss(logits, labels), [-2 * ln2])
+    np.testing.assert_allclose(attacks.entropy(logits, labels), [-(0.5 + 0.5 + 0.5) * ln2])
+    # (1 - 1/4) log 1/4 + 1/2 log 1/2 + 1/4 log 3/4
+    expected = 0.75 * np.log(0.25) + 0.5 * np.log(0.5) + 0.25 * np.log(0.75)
+    np.testing.assert_allclose(attacks.modified_entropy(logits, labels), [expected])
+    np.testing.assert_allclose(attacks.margin(logits, labels), [np.log(0.25) - np.log(0.5)])
+    # log(1/4 / 3/4)
+    np.testing.assert_allclose(attacks.scaled_logit(logits, labels), [-np.log(3)])
+
+
+def test_threshold_scores_equal_formulas_on_probabilities():
+    draw = np.random.default_rng(0)
+    logits, labels = draw.normal(0, 2, (50, 4)), draw.integers(0, 4, 50)
+    p = softmax(logits, axis=1)
+    own = p[np.arange(50), labels]
+    others = np.where(np.eye(4, dtype=bool)[labels], 0.0, p * np.log(1 - p)).sum(1)
+    expected = (1 - own) * np.log(own) + others
+    np.testing.assert_allclose(attacks.modified_entropy(logits, labels), expected)
+    np.testing.assert_allclose(attacks.scaled_logit(logits, labels), np.log(own / (1 - own)))
+    np.testing.assert_allclose(attacks.loss(logits, labels), np.log(own))
+
+
+def test_modified_entropy_penalises_a_confident_wrong_prediction():
+    logits = np.array([[20.0, 0.0], [20.0, 0.0]])
+    labels = np.array([0, 1])
+    plain, modified = attacks.entropy(logits, labels), attacks.modified_entropy(logits, labels)
+    assert plain[0] == plain[1]
+    assert modified[0] > -1e-6 and modified[1] < -20
+
+
+def test_threshold_scores_of_extreme_logits_are_finite_and_ordered():
+    logits = np.array([[2000.0, 0.0, -50.0], [1000.0, 0.0, -50.0]])
+    labels = np.array([0, 0])
+    for score in (*attacks.THRESHOLDS.values(), attacks.scaled_logit):
+        assert np.isfinite(score(logits, labels)).all()
+    assert attacks.scaled_logit(logits, labels).tolist() == [2000.0, 1000.0]
+
+
+def test_threshold_scores_without_a_label_are_nan():
+    logits, labels = np.array([[3.0, 0.0], [0.0, 3.0]]), np.array([-1, 1])
+    for name in ("loss", "modified_entropy", "margin"):
+        assert np.isnan(attacks.THRESHOLDS[name](logits, labels)).tolist() == [True, False]
+    assert np.isfinite(attacks.entropy(logits, labels)).all()
+
+
+def test_filled_replaces_nan_by_the_column_mean():
+    columns = np.array([[1.0, np.nan, np.nan], [3.0, 5.0, np.nan], [np.nan, 7.0, np.nan]])
+    assert attacks.filled(columns).tolist() == [[1, 6, 0], [3, 5, 0], [2, 7, 0]]
+
+
+def test_over_tasks_adds_scores():
+    logits = {"a": np.array([[1.0, 0.0]]), "b": np.array([[0.0, 2.0, 0.0]])}
+    labels = {"a": np.array([0]), "b": np.array([1])}
+    total = attacks.over_tasks(attacks.margin, logits, labels)
+    assert total == pytest.approx([3.0])
+    assert attacks.scaled_logits(logits, labels).shape == (1, 2)
+
+
+def answers(draw, sure, missing_members, missing_others):
+    """Logits and labels of 2,000 members, who are answered right, and 2,000 others.
+
+    Members' logits of their own class are larger by `sure`; labels are missing at these rates.
+    """
+    labels = draw.integers(0, 2, 4_000)
+    logits = draw.normal(size=(4_000, 2))
+    member = np.arange(4_000) < 2_000
+    logits[np.arange(4_000), labels] += np.where(member, sure, 0.0)
+    missing = draw.random(4_000) < np.where(member, missing_members, missing_others)
+    return {"task": logits}, {"task": np.where(missing, -1, labels)}
+
+
+def thresholds(logits, labels):
+    return {name: over_tasks(score, logits, labels) for name, score in THRESHOLDS.items()}
+
+
+def test_attack_scores_with_missing_labels_find_an_overfitted_model():
+    split = halves(2_000, 2_000, 10)
+    whole = thresholds(*answers(np.random.default_rng(10), 8.0, 0.0, 0.0))
+    part = thresholds(*answers(np.random.default_rng(10), 8.0, 0.1, 0.1))
+    for name in ("loss", "modified_entropy", "margin"):
+        full, fewer = (
+            reported(found[name], split)["tpr_at_fpr"]["0.05"] for found in (whole, part)
+        )
+        assert full["value"] > 0.9 and fewer["value"] == pytest.approx(full["value"], abs=0.03)
+
+
+def test_threshold_attacks_ignore_labels_that_members_lack():
+    split = halves(2_000, 2_000, 11)
+    found = thresholds(*answers(np.random.default_rng(11), 0.0, 0.3, 0.0))
+    for values in found.values():
+        low, high = reported(values, split)["auc_ci95"]
+        assert low <= 0.5 <= high
+
+
+def test_lira_without_a_label_is_nan():
+    draw = np.random.default_rng(12)
+    shadows, saw = draw.normal(size=(4, 20, 1)), np.stack([seen_by(k, 10, 10, 0) for k in range(4)])
+    observed, without = draw.normal(size=(20, 1)), np.arange(20) % 5 == 0
+    kept = ~without
+    for attack in (lira.offline, lira.online):
+        found = attack(
+            np.where(without[:, None], np.nan, observed),
+            np.where(without[:, None], np.nan, shadows),
+            saw,
+        )
+        assert np.isnan(found[without]).all()
+        expected = attack(observed[kept], shadows[:, kept], saw[:, kept])
+        np.testing.assert_allclose(found[kept], expected)
+
+
+def test_attackable_leaves_out_attacks_with_few_rows():
+    split = halves(100, 100, 13)
+    scores = np.random.default_rng(13).normal(size=200)
+    few = np.where(np.arange(200) < 6, scores, np.nan)
+    assert set(attackable({("business", "all"): scores, ("business", "few"): few}, split)) == {
+        ("business", "all")
+    }
+
+
 DP = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 0.5)}
 
 
-def test_exchangeable_scores_give_a_half_within_the_interval():
+def test_reported_auc_of_random_scores_includes_a_half():
     split = halves(2_000, 2_000, 0)
     scores = np.random.default_rng(0).normal(size=4_000)
     found = reported(scores, split)
@@ -37,7 +169,7 @@ def test_exchangeable_scores_give_a_half_within_the_interval():
         assert low <= float(rate) <= high
 
 
-def test_the_best_of_many_useless_attacks_is_still_useless_where_it_is_reported():
+def test_strongest_of_many_random_attacks_is_reported_at_chance():
     split, draw = halves(1_000, 1_000, 1), np.random.default_rng(1)
     scores = {("business", f"{k}"): draw.normal(size=2_000) for k in range(100)}
     found = summary(scores, split)
@@ -48,7 +180,7 @@ def test_the_best_of_many_useless_attacks_is_still_useless_where_it_is_reported(
     assert max(values) > 0.05
 
 
-def test_halves_are_of_both_sides_and_the_choice_is_by_one_of_them():
+def test_halves_split_both_sides_and_choose_by_one():
     split = halves(10, 20, 3)
     assert split.member.sum() == 10 and split.choosing.sum() == 15
     assert split.choosing[split.member].sum() == 5
@@ -56,14 +188,14 @@ def test_halves_are_of_both_sides_and_the_choice_is_by_one_of_them():
     good[split.member & split.choosing] = 1.0
     bad[split.member & ~split.choosing] = 1.0
     scores = {("business", "bad"): bad, ("release", "good"): good}
-    assert strongest(scores, split) == ("release", "good")
+    assert strongest_attack(scores, split) == ("release", "good")
     assert reported(good, split)["auc"] == 0.5
     with pytest.raises(ValueError, match="4 members"):
         halves(3, 10, 0)
 
 
 @pytest.mark.parametrize("learner", sorted(LEARNERS))
-def test_learners_find_a_planted_sign_and_nothing_in_noise(learner):
+def test_learned_scores_find_a_planted_difference_only(learner):
     split, draw = halves(400, 400, 2), np.random.default_rng(2)
     rows = draw.normal(size=(800, 80))
     noise = reported(learned_scores(learner, rows, split, 0), split)
@@ -72,7 +204,7 @@ def test_learners_find_a_planted_sign_and_nothing_in_noise(learner):
     assert reported(learned_scores(learner, rows, split, 0), split)["auc"] > 0.8
 
 
-def test_a_learner_that_remembers_does_not_fool_the_choice():
+def test_learned_scores_on_the_choosing_half_are_cross_validated():
     split, draw = halves(300, 300, 4), np.random.default_rng(4)
     scores = learned_scores("trees", draw.normal(size=(600, 30)), split, 0)
     known = split.choosing
@@ -80,7 +212,7 @@ def test_a_learner_that_remembers_does_not_fool_the_choice():
     assert tpr_at(scores[known & split.member], scores[known & ~split.member], 0.05)[0] < 0.2
 
 
-def test_learned_attack_agrees_with_the_toolbox_on_the_same_outputs():
+def test_learned_attack_equals_the_toolbox_on_the_same_outputs():
     draw = np.random.default_rng(5)
     split = halves(600, 600, 5)
     labels = draw.integers(0, 3, 1_200)
@@ -100,7 +232,7 @@ def test_learned_attack_agrees_with_the_toolbox_on_the_same_outputs():
     assert ours > 0.6 and ours == pytest.approx(theirs, abs=0.03)
 
 
-def test_lira_scores_worked_by_hand():
+def test_lira_equals_hand_calculation():
     observed = np.array([[3.0]])
     shadows = np.array([[[2.0]], [[4.0]], [[0.0]], [[1.0]]])
     inside = np.array([[True], [True], [False], [False]])
@@ -111,7 +243,7 @@ def test_lira_scores_worked_by_hand():
     assert lira.online(observed, shadows, inside) == pytest.approx([expected])
 
 
-def test_every_shadow_sees_as_many_rows_as_the_model_and_every_row_is_in_half_of_them():
+def test_seen_by_gives_each_row_to_half_of_the_shadows():
     saw = np.stack([seen_by(k, 50, 50, 0) for k in range(6)])
     assert saw.sum(axis=1).tolist() == [50] * 6
     assert saw.sum(axis=0).tolist() == [3] * 100
@@ -130,7 +262,7 @@ def ridge(rows, labels, seen):
     return x.T @ np.linalg.solve(kernel, y)
 
 
-def test_a_model_that_memorised_200_examples_is_caught():
+def test_lira_catches_a_model_overfitted_to_200_rows():
     """Labels are coin tosses, so a right and certain answer can only come from memory.
 
     With 4,000 columns and 200 rows the model fits every label exactly (margin 1) and gives other
@@ -156,15 +288,15 @@ def test_a_model_that_memorised_200_examples_is_caught():
         assert tpr_at(others[member], others[~member], 0.01)[0] < 0.1
 
 
-def test_what_an_epsilon_allows_worked_by_hand():
-    assert most_tpr(0.5, 0.0, 0.05) == pytest.approx(0.05 * np.exp(0.5))
-    assert most_tpr(0.0, 0.0, 0.3) == pytest.approx(0.3)
+def test_max_tpr_equals_hand_calculation():
+    assert max_tpr(0.5, 0.0, 0.05) == pytest.approx(0.05 * np.exp(0.5))
+    assert max_tpr(0.0, 0.0, 0.3) == pytest.approx(0.3)
     # Past the point where both lines cross, the other one bounds it.
-    assert most_tpr(1.0, 0.0, 0.6) == pytest.approx(1 - np.exp(-1) * 0.4)
-    assert most_tpr(800.0, 0.0, 0.01) == 1.0
+    assert max_tpr(1.0, 0.0, 0.6) == pytest.approx(1 - np.exp(-1) * 0.4)
+    assert max_tpr(800.0, 0.0, 0.01) == 1.0
 
 
-def test_only_what_is_released_with_an_epsilon_can_be_contradicted():
+def test_claimed_is_none_without_an_epsilon_of_every_part():
     split = halves(500, 500, 8)
     perfect = split.member + np.random.default_rng(8).normal(0, 0.1, 1_000)
     scores = {("business", "loss"): perfect, ("release", "loss"): perfect}
@@ -184,7 +316,7 @@ def test_only_what_is_released_with_an_epsilon_can_be_contradicted():
 
 
 @pytest.mark.parametrize(("members", "others"), [(388, 115), (60, 20), (2_000, 400)])
-def test_scores_that_say_nothing_contradict_no_claim(members, others):
+def test_contradictions_of_random_scores_are_empty(members, others):
     draw, runs, wrong = np.random.default_rng(18), 200, 0
     dp = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business", "restorer"), 0.5)}
     dp["released"]["discriminator"] = 0.5
@@ -197,7 +329,7 @@ def test_scores_that_say_nothing_contradict_no_claim(members, others):
     assert wrong / runs <= 0.05 + 4 * np.sqrt(0.05 * 0.95 / runs)
 
 
-def test_an_attack_on_a_part_counts_against_the_claim_on_the_whole():
+def test_contradictions_count_attacks_on_parts():
     split = halves(500, 500, 8)
     draw = np.random.default_rng(8)
     perfect = split.member + draw.normal(0, 0.1, 1_000)
@@ -210,7 +342,7 @@ def test_an_attack_on_a_part_counts_against_the_claim_on_the_whole():
     ]
 
 
-def test_the_bounds_at_an_operating_point_by_hand():
+def test_operating_points_equal_hand_calculation():
     split = halves(40, 200, 3)
     scores = np.where(split.member, 2.0, np.linspace(0.0, 1.0, 240))
     ((least, most),) = operating_points(scores, split, [0.05])
@@ -222,12 +354,12 @@ def test_the_bounds_at_an_operating_point_by_hand():
     assert most == pytest.approx(binomtest(alarms, 100).proportion_ci(0.95).high)
 
 
-def test_one_in_a_thousand_is_only_tested_with_enough_scored_non_members():
+def test_contradictions_at_one_in_a_thousand_need_enough_non_members():
     split = halves(200, 20_000, 16)
     scores = split.member + np.random.default_rng(16).normal(0, 0.01, 20_200)
     # A TPR of 1 is allowed at 1 % and at 5 % by this epsilon, and not at 0.1 %.
     dp = {"delta": 1e-5, "released": dict.fromkeys(("encoder", "business"), 4.6)}
-    assert most_tpr(4.6, 1e-5, 0.01) > 0.98 > 0.2 > most_tpr(4.6, 1e-5, 0.001)
+    assert max_tpr(4.6, 1e-5, 0.01) > 0.98 > 0.2 > max_tpr(4.6, 1e-5, 0.001)
     (found,) = contradictions({("business", "lira"): scores}, split, dp)
     assert "FPR of at most 0.2%" in found
     pool = np.where(np.random.default_rng(17).random(20_200) < 0.9, scores, np.nan)

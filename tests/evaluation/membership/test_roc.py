@@ -1,3 +1,5 @@
+"""ROC figures against scikit-learn, a public toolbox, and simulated coverage."""
+
 import numpy as np
 import pytest
 from art.metrics.privacy.worst_case_mia_score import get_roc_for_multi_fprs
@@ -17,7 +19,7 @@ def joined(sides):
     return np.repeat([1, 0], [len(side) for side in sides]), np.concatenate(sides)
 
 
-def test_agrees_with_scikit_learn_and_with_the_rank_sum(sides):
+def test_auc_equals_scikit_learn_and_the_rank_sum(sides):
     truth, scores = joined(sides)
     fpr, tpr = roc.roc(*sides)
     theirs = roc_curve(truth, scores, drop_intermediate=False)
@@ -28,7 +30,7 @@ def test_agrees_with_scikit_learn_and_with_the_rank_sum(sides):
     assert area == pytest.approx(mannwhitneyu(*sides).statistic / (1_500 * 1_000))
 
 
-def test_agrees_with_the_adversarial_robustness_toolbox_on_the_same_scores(sides):
+def test_figures_equal_the_adversarial_robustness_toolbox(sides):
     truth, scores = joined(sides)
     _, theirs, _ = get_roc_for_multi_fprs(scores, truth, np.array([0.01, 0.05]))
     # It takes the threshold below the FPR, we go on to the FPR itself: at most one step more.
@@ -36,7 +38,7 @@ def test_agrees_with_the_adversarial_robustness_toolbox_on_the_same_scores(sides
         assert 0 <= roc.tpr_at(*sides, rate)[0] - value < 0.01
 
 
-def test_advantage_at_a_threshold_worked_by_hand():
+def test_advantage_equals_hand_calculation():
     members, others = np.array([3.0, 2.0, 2.0, 0.0]), np.array([2.0, 1.0, 0.0, 0.0, 0.0])
     value, (low, high) = roc.advantage(members, others, 2.0)
     assert value == pytest.approx(3 / 4 - 1 / 5)
@@ -46,13 +48,13 @@ def test_advantage_at_a_threshold_worked_by_hand():
     assert roc.best_threshold(members, others) == 2.0
 
 
-def test_equal_scores_are_a_guess():
+def test_figures_of_equal_scores_are_chance():
     members, others = np.zeros(100), np.zeros(200)
     assert roc.auc(members, others)[0] == 0.5
     assert roc.tpr_at(members, others, 0.05)[0] == pytest.approx(0.05)
 
 
-def test_a_perfect_attack_keeps_an_interval():
+def test_figures_of_a_perfect_attack_keep_intervals():
     members, others = np.arange(100.0) + 1_000, np.arange(100.0)
     value, (low, high) = roc.auc(members, others)
     assert (value, high) == (1.0, 1.0) and 0.9 < low < 1.0
@@ -61,7 +63,7 @@ def test_a_perfect_attack_keeps_an_interval():
 
 
 @pytest.mark.parametrize("shift", [0.0, 1.0])
-def test_intervals_cover_what_is_true_as_often_as_they_say(shift):
+def test_intervals_cover_the_truth_at_their_confidence(shift):
     draw, runs, size = np.random.default_rng(2), 300, 400
     truth = {
         "auc": norm.cdf(shift / np.sqrt(2)),
@@ -89,7 +91,7 @@ def test_intervals_cover_what_is_true_as_often_as_they_say(shift):
     [(60, 57, 0.01), (100, 100, 0.01), (60, 57, 0.05), (500, 500, 0.01)],
 )
 @pytest.mark.parametrize("shift", [0.0, 1.0])
-def test_few_rows_do_not_make_an_end_of_the_interval_err_more_often(members, others, rate, shift):
+def test_tpr_at_with_few_rows_covers_the_truth(members, others, rate, shift):
     draw, runs = np.random.default_rng(5), 400
     true = norm.sf(norm.isf(rate) - shift)
     found = [
@@ -101,13 +103,13 @@ def test_few_rows_do_not_make_an_end_of_the_interval_err_more_often(members, oth
     assert np.mean(low > true) <= 0.056 and np.mean(high < true) <= 0.056
 
 
-def test_where_nobody_may_be_above_the_threshold_nobody_need_be_caught():
+def test_tpr_at_with_few_non_members_ends_at_zero():
     # One in a hundred of 57 is none in most cases: the threshold may lie above all that is known.
     assert roc.tpr_at(np.ones(60), np.linspace(0, 0.9, 57), 0.01)[1][0] == 0.0
     assert roc.tpr_at(np.ones(60), np.linspace(0, 0.9, 1_000), 0.01)[1][0] > 0.9
 
 
-def test_an_interval_of_members_alone_would_be_too_narrow():
+def test_tpr_at_is_wider_than_wilson_of_members_alone():
     draw, runs = np.random.default_rng(3), 200
     missed = 0
     for _ in range(runs):
@@ -119,7 +121,7 @@ def test_an_interval_of_members_alone_would_be_too_narrow():
     assert missed / runs > 0.5
 
 
-def test_one_in_a_thousand_needs_ten_thousand_non_members():
+def test_figures_at_one_in_a_thousand_need_ten_thousand_non_members():
     draw = np.random.default_rng(4)
     members = draw.normal(0, 1, 100)
     few = roc.figures(members, draw.normal(0, 1, 9_999), 0.0)["tpr_at_fpr"]
@@ -128,7 +130,7 @@ def test_one_in_a_thousand_needs_ten_thousand_non_members():
     assert few["0.01"]["value"] is not None and enough["0.001"]["value"] is not None
 
 
-def test_the_curve_is_short_and_reaches_both_ends(sides):
+def test_figures_roc_has_forty_points_with_both_ends(sides):
     curve = roc.figures(*sides, 0.0)["roc"]
     assert len(curve["fpr"]) == len(curve["tpr"]) <= 100
     assert (curve["fpr"][0], curve["fpr"][-1], curve["tpr"][-1]) == (0.0, 1.0, 1.0)
@@ -137,6 +139,6 @@ def test_the_curve_is_short_and_reaches_both_ends(sides):
 
 
 @pytest.mark.parametrize("bad", [np.array([]), np.array([np.nan])])
-def test_scores_that_say_nothing_are_refused(bad):
+def test_roc_with_empty_or_infinite_scores_is_refused(bad):
     with pytest.raises(ValueError, match="members"):
         roc.roc(bad, np.zeros(3))

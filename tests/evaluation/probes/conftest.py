@@ -1,4 +1,4 @@
-"""Small targets with a known answer, and a setting that takes no time."""
+"""Small targets with a known answer, and budgets that take no time."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ TINY = {
     "epochs": 2,
     "image_epochs": 1,
     "image_batch_size": 32,
-    "least_updates": 0,
+    "min_updates": 0,
     "width": 8,
     "image_width": 8,
 }

@@ -24,7 +24,7 @@ NAMED = {"gender": "Male", "age": "Young", "expression": "Smiling"}
 
 
 def untrained_run(folder, data=None, removal=None):
-    """What `load_run` gives of a run folder, with an untrained network."""
+    """Returns a stand-in for `load_run` of a run folder, with an untrained network."""
     config = tiny_config("mtl_adv", removal=removal)
     if data is None:
         data = dataclasses.replace(config.data, cache_dir=str(Path(folder).parent / "cache"))
@@ -104,7 +104,7 @@ def main(folder: str, setting: str, count: str) -> None:
     saved_run.load_run = lambda _: run
     names = ("features", "features_again", "images", "pixels", "untrained", "logits", "planted")
     who = dict.fromkeys(names, ("knn_whitened", "logistic_standardised"))
-    saved.SETTINGS[setting] = dataclasses.replace(saved.SETTINGS[setting], **TINY, **who)
+    saved.PROBE_BUDGETS[setting] = dataclasses.replace(saved.PROBE_BUDGETS[setting], **TINY, **who)
 
     def reading(name, *rest):
         if len(sent) == int(count):

@@ -89,7 +89,7 @@ def test_strongest_of_many_attackers_at_chance_stays_below_the_bound():
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 1000])
-def test_packed_rows_come_back(count):
+def test_unpack_reverses_pack(count):
     right = np.random.default_rng(count).random(count) < 0.4
     text = pack(right)
     assert isinstance(text, str) and len(text) == 2 * -(-count // 8)
@@ -98,7 +98,7 @@ def test_packed_rows_come_back(count):
         unpack(text, count + 8)
 
 
-def test_paired_gain_by_hand():
+def test_paired_gain_equals_hand_calculation():
     labels = np.repeat([0, 1], [4, 10])
     before, after = np.zeros(14, bool), np.zeros(14, bool)
     before[[0, 4]] = True
@@ -112,7 +112,7 @@ def test_paired_gain_by_hand():
     assert gain - low == pytest.approx(high - gain)
 
 
-def test_paired_interval_holds_the_true_gain_as_often_as_it_says():
+def test_paired_gain_interval_covers_the_truth():
     rng, labels, held, times = np.random.default_rng(1), np.repeat(np.arange(4), 40), 0, 2000
     for _ in range(times):
         before = rng.random(160) < 0.3

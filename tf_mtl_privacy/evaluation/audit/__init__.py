@@ -1,4 +1,4 @@
-"""The parts of an audit: membership, private label, inversion, epsilon; no TensorFlow here."""
+"""The parts of an audit: membership, private label, inversion, epsilon; without TensorFlow."""
 
-# `--shadows` when it is not given: as many shadow models as the audit's budget has.
+# `--shadows` where it is not given: as many shadow models as the audit's setting has.
 DEFAULT_SHADOWS = -1

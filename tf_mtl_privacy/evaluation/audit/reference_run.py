@@ -1,55 +1,56 @@
-"""Another run's audit, which is to show that the attacks of this one have power."""
+"""The audit of an overfitted reference run, which shows that membership attacks have power."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from tf_mtl_privacy.config import AUDIT_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.membership.verdict import shows_power
-from tf_mtl_privacy.files import read_json
+from tf_mtl_privacy.evaluation.schema import ReferenceRun, read_audit
 
-_WHAT = "the audit of an overfitted run of the same networks"
+_WANTED = "the audit of an overfitted run of the same networks"
 
 
-def power_part(folder: str, config: Config, weights: str, setting: str) -> dict[str, Any] | None:
-    """The strongest attack of another run's audit.json, with the run's name; None without one.
+def power_part(folder: str, config: Config, weights: str, setting: str) -> ReferenceRun | None:
+    """Returns the strongest attack of another run's audit.json, with the run's name.
 
     Args:
-        folder: of the other run, or empty.
-        config: of the run that is audited now.
+        folder: of the other run; empty returns None.
+        config: of the run under audit.
         weights: digest of its weights.
-        setting: how hard its attackers try.
+        setting: its audit's setting.
 
     Raises:
-        UsageError: the folder has no such file, or what it has shows nothing of these attacks: the
-            audit of these very weights, of other networks, or in another setting.
+        UsageError: the folder has no audit.json, or that says nothing about these attacks: it is of
+            these very weights, of other networks, or of another setting.
     """
     if not folder:
         return None
+    flag = f"--overfit_reference_run={folder}"
     try:
-        found = read_json(Path(folder) / AUDIT_FILE)
-        best, data = found["membership"]["strongest"], found["membership"]["data"]
-        other, own = found["config"]["model"], config.to_dict()["model"]
-        is_itself, how = found["weights"] == weights, found["setting"]
-        # What of it will be read is there.
-        shows_power(best)
+        audit = read_audit(Path(folder) / AUDIT_FILE)
+        if audit is None:
+            raise RunError(f"cannot read {Path(folder) / AUDIT_FILE}")
+        best, data = audit["membership"]["strongest"], audit["membership"]["data"]
+        other, own = audit["config"]["model"], config.to_dict()["model"]
+        is_itself, audited_with = audit["weights"] == weights, audit["setting"]
+        # Raises KeyError where a figure that the verdict reads is missing.
+        shows_power({**best, "run_dir": audit["run_dir"]})
     except (RunError, KeyError, TypeError) as error:
         raise UsageError(
-            f"--power_run={folder}: expected the folder of a run that was audited ({error})"
+            f"{flag}: expected the folder of a run that was audited ({error})"
         ) from error
     if is_itself:
-        raise UsageError(f"--power_run={folder}: is this run itself; give {_WHAT}")
-    if how != setting:
+        raise UsageError(f"{flag}: is this run itself; give {_WANTED}")
+    if audited_with != setting:
         raise UsageError(
-            f"--power_run={folder}: was audited with --setting={how}, which says nothing "
-            f"of --setting={setting}; audit both alike"
+            f"{flag}: was audited with --setting={audited_with}, which says nothing about "
+            f"--setting={setting}; audit both alike"
         )
     for name, value in own.items():
         if other.get(name) != value:
             raise UsageError(
-                f"--power_run={folder}: has --{name}={other.get(name)}, this run --{name}={value}; "
-                f"give {_WHAT}"
+                f"{flag}: has --{name}={other.get(name)}, this run --{name}={value}; give {_WANTED}"
             )
-    return {"run_dir": found["run_dir"], "data": data, **best}
+    return {"run_dir": audit["run_dir"], "data": data, **best}

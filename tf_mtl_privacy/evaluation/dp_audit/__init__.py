@@ -1,1 +1,1 @@
-"""A lower bound on epsilon from experiments: what was measured, beside what is claimed."""
+"""Audits private updates: a measured lower bound on epsilon beside the claimed epsilon."""

@@ -1,14 +1,9 @@
-"""The attacks on each target that need nothing but what is given away.
+"""Membership attacks on the outputs of a release: thresholds and learned attacks.
 
-Membership scores of single rows from what a classifier says; a larger score means a member.
-
-Rows without a label (-1) get NaN from every score that needs one: they are not attacked by it. Any
-number would put them above or below the others, and whether a label is missing is no memory. All
-are computed in float64 from logits, without a probability that rounds to 0 or 1.
-
-The attack is chosen on one half of members and non-members and reported on the other.
-
-Attackers that learn who is a member: scikit-learn's classifiers on whatever is given away.
+All scores are larger for likelier members. Rows without a label (-1) get NaN from scores that need
+one and are not attacked by them; any number would rank them by the missing label, which is no sign
+of membership. Scores are computed in float64 from logits, so that no probability rounds to 0 or 1.
+The strongest attack is chosen on one half of members and non-members and reported on the other.
 """
 
 from __future__ import annotations
@@ -32,36 +27,36 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from tf_mtl_privacy.evaluation.intervals import clopper_pearson
-from tf_mtl_privacy.evaluation.membership.outputs import Outputs
+from tf_mtl_privacy.evaluation.membership.outputs import ReleasedOutputs
 from tf_mtl_privacy.evaluation.membership.roc import best_threshold, figures, tpr_at
-
-Array = np.ndarray[Any, Any]
+from tf_mtl_privacy.evaluation.schema import AttackFigures
+from tf_mtl_privacy.types import Array
 
 
 def loss(logits: Array, labels: Array) -> Array:
-    """`log p_y`, the negative cross-entropy: `[N]` float64, at most 0 (Yeom et al. 2018).
+    """Returns `log p_y`, the negative cross-entropy: `[N]` float64, <= 0 (Yeom et al. 2018).
 
     Args:
-        logits: `[N, K]` float; log-probabilities do as well.
+        logits: `[N, K]` float, or log-probabilities.
         labels: `[N]` int in [-1, K).
     """
     return _of_label(log_softmax(logits.astype(np.float64), axis=1), labels)
 
 
 def entropy(logits: Array, labels: Array) -> Array:
-    """`sum_k p_k log p_k`, the negative entropy: `[N]` float64 in [-log K, 0] (Shokri et al. 2017).
+    """Returns `sum_k p_k log p_k`, the negative entropy: `[N]` float64 in [-log K, 0].
 
-    Needs no labels; takes them so that all scores are called alike.
+    Shokri et al. (2017). The labels are not used; all scores have the same arguments.
     """
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     return np.asarray((np.exp(log_p) * log_p).sum(axis=1))
 
 
 def modified_entropy(logits: Array, labels: Array) -> Array:
-    """`(1 - p_y) log p_y + sum_{k != y} p_k log(1 - p_k)`: `[N]` float64, at most 0.
+    """Returns `(1 - p_y) log p_y + sum_{k != y} p_k log(1 - p_k)`: `[N]` float64, <= 0.
 
     The negative of Song and Mittal (2021), "Systematic Evaluation of Privacy Risks of Machine
-    Learning Models", equation 8: unlike the entropy it is large for a confident wrong answer.
+    Learning Models", equation 8. Unlike the entropy it penalises a confident wrong prediction.
     """
     log_p = log_softmax(logits.astype(np.float64), axis=1)
     log_rest = _log_others(log_p)
@@ -71,14 +66,14 @@ def modified_entropy(logits: Array, labels: Array) -> Array:
 
 
 def margin(logits: Array, labels: Array) -> Array:
-    """`z_y - max_{k != y} z_k`: `[N]` float64; negative where the answer is wrong."""
+    """Returns `z_y - max_{k != y} z_k`: `[N]` float64; negative where the prediction is wrong."""
     values = logits.astype(np.float64)
     highest = np.stack([np.delete(values, k, axis=1).max(axis=1) for k in _classes(values)], axis=1)
     return _of_label(values - highest, labels)
 
 
 def scaled_logit(logits: Array, labels: Array) -> Array:
-    """`log(p_y / (1 - p_y))`: `[N]` float64; near a Gaussian over trainings.
+    """Returns `log(p_y / (1 - p_y))`: `[N]` float64, nearly Gaussian over training runs.
 
     Carlini et al. (2022), "Membership Inference Attacks From First Principles", section IV.C, in
     the form that does not round: `z_y - log sum_{k != y} exp z_k`.
@@ -100,12 +95,12 @@ def over_tasks(
     logits: Mapping[str, Array],
     labels: Mapping[str, Array],
 ) -> Array:
-    """The sum of a score over tasks: `[N]` float64, NaN where a label that it needs is missing."""
+    """Sums a score over tasks: `[N]` float64, NaN where a label that it needs is missing."""
     return np.asarray(sum(score(logits[task], labels[task]) for task in logits))
 
 
 def scaled_logits(logits: Mapping[str, Array], labels: Mapping[str, Array]) -> Array:
-    """`scaled_logit` of every task side by side: `[N, tasks]` float64, NaN without a label."""
+    """Returns `scaled_logit` of every task: `[N, tasks]` float64, NaN without a label."""
     return np.stack([scaled_logit(logits[task], labels[task]) for task in logits], axis=1)
 
 
@@ -114,7 +109,7 @@ def _classes(values: Array) -> range:
 
 
 def _log_others(values: Array) -> Array:
-    """`[N, K]`: log of the sum of `exp` over all classes but the column's."""
+    """Returns the log of the sum of `exp` over all classes but the column's, `[N, K]`."""
     parts = [logsumexp(np.delete(values, k, axis=1), axis=1) for k in _classes(values)]
     return np.stack(parts, axis=1)
 
@@ -125,28 +120,28 @@ def _of_label(values: Array, labels: Array) -> Array:
 
 
 def filled(columns: Array) -> Array:
-    """`[N, d]` with each column's mean for its NaN, for who must read a number; 0 without any.
+    """Replaces each NaN by the mean of its column, `[N, d]`; by 0 in a column without any number.
 
-    It does not hide *that* something is missing: whether this tells members from others is what
-    `same_distribution` looks at.
+    Missing labels stay visible to learned attacks; `same_distribution` checks if they differ
+    between members and non-members.
     """
     known = np.isfinite(columns)
     sums = np.where(known, columns, 0.0).sum(axis=0)
     return np.where(known, columns, sums / np.maximum(known.sum(axis=0), 1))
 
 
-# What is chosen by: the figure that the paper gives.
+# Attacks are chosen by their TPR at this FPR.
 CHOSEN_BY = 0.05
-# Fewer scored rows on a side of a half are nothing to report.
-FEWEST = 4
+# Smallest number of scored rows of each side in each half.
+MIN_SCORED = 4
 
 
 class Split(NamedTuple):
-    """Who is who, and which half is which.
+    """Members, and the half for choosing.
 
     Attributes:
         member: `[N]` bool.
-        choosing: `[N]` bool, rows that attacks learn from and are chosen by; the others report.
+        choosing: `[N]` bool, rows for training and choosing attacks; the others are for reporting.
     """
 
     member: Array
@@ -154,7 +149,7 @@ class Split(NamedTuple):
 
 
 def halves(members: int, non_members: int, seed: int) -> Split:
-    """Members first, then non-members; a random half of each is for choosing.
+    """Splits members, then non-members; a random half of each is for choosing.
 
     Raises:
         ValueError: fewer than four on a side.
@@ -167,22 +162,22 @@ def halves(members: int, non_members: int, seed: int) -> Split:
     return Split(member, np.concatenate(parts))
 
 
-def reported(scores: Array, split: Split) -> dict[str, Any]:
-    """`roc.figures` on the reporting half; the advantage's threshold is of the choosing half.
+def reported(scores: Array, split: Split) -> AttackFigures:
+    """Returns `roc.figures` on the reporting half, with a threshold from the choosing half.
 
     Args:
-        scores: `[N]` float, larger means member; NaN where a row was not attacked.
+        scores: `[N]` float, larger means member; NaN for rows not attacked.
         split: see `Split`.
     """
     threshold = best_threshold(*sides(scores, split, split.choosing))
     return figures(*sides(scores, split, ~split.choosing), threshold)
 
 
-def strongest(scores: Mapping[tuple[str, str], Array], split: Split) -> tuple[str, str]:
-    """(target, attack) that surely does best on the choosing half; the first of equals.
+def strongest_attack(scores: Mapping[tuple[str, str], Array], split: Split) -> tuple[str, str]:
+    """Returns the (target, attack) with the best lower bound on the choosing half.
 
-    By the lower end of the interval of the TPR at 5 % FPR, then by the TPR: the largest of many
-    values is often that of the attack with the fewest rows.
+    Attacks are compared by the lower end of the interval of the TPR at 5 % FPR, then by the TPR:
+    the largest TPR often belongs to the attack with the fewest rows.
 
     Args:
         scores: (target, attack) -> `[N]` scores, as for `reported`.
@@ -199,48 +194,48 @@ def strongest(scores: Mapping[tuple[str, str], Array], split: Split) -> tuple[st
 def operating_points(
     scores: Array, split: Split, rates: Sequence[float], tests: int = 1
 ) -> list[tuple[float, float]]:
-    """(least TPR, most FPR) at one threshold for each rate, all together with 95 % confidence.
+    """Returns (lower bound of TPR, upper bound of FPR) for each rate, jointly at 95 % confidence.
 
-    The threshold has about that FPR on the choosing half. It is fixed for the reporting half, where
-    hits and false alarms are binomial counts, so that the one-sided bounds are Clopper and
-    Pearson's (1934), which hold for any number of rows; Bonferroni over both sides, rates, tests.
+    The threshold has about that FPR on the choosing half. On the reporting half it is fixed, so
+    true and false positives are binomial counts, with Clopper and Pearson's (1934) exact one-sided
+    bounds; Bonferroni over both sides, all rates and all tests.
 
     Args:
         scores: `[N]`, as for `reported`.
         split: see `Split`.
         rates: the FPRs.
-        tests: how many such lists are looked at.
+        tests: number of such lists that are compared with a claim.
     """
     others = sides(scores, split, split.choosing)[1]
     members, non_members = sides(scores, split, ~split.choosing)
     error = 0.05 / (2 * len(rates) * tests)
-    found = []
+    points = []
     for rate in rates:
         threshold = float(np.quantile(others, 1 - rate, method="higher"))
         hits, alarms = int((members > threshold).sum()), int((non_members > threshold).sum())
-        least = clopper_pearson(hits, len(members), 1 - 2 * error)[0]
-        most = clopper_pearson(alarms, len(non_members), 1 - 2 * error)[1]
-        found.append((least, most))
-    return found
+        min_tpr = clopper_pearson(hits, len(members), 1 - 2 * error)[0]
+        max_fpr = clopper_pearson(alarms, len(non_members), 1 - 2 * error)[1]
+        points.append((min_tpr, max_fpr))
+    return points
 
 
 def attackable(scores: Mapping[tuple[str, str], Array], split: Split) -> dict[Any, Array]:
-    """The attacks that score `FEWEST` rows or more of each side in each half.
+    """Keeps the attacks that score at least `MIN_SCORED` rows of each side in each half.
 
     Args:
-        scores: (target, attack) -> `[N]` scores, NaN where a row was not attacked.
+        scores: (target, attack) -> `[N]` scores, NaN for rows not attacked.
         split: see `Split`.
     """
     halved = (split.choosing, ~split.choosing)
     return {
         name: values
         for name, values in scores.items()
-        if min(len(side) for half in halved for side in sides(values, split, half)) >= FEWEST
+        if min(len(side) for half in halved for side in sides(values, split, half)) >= MIN_SCORED
     }
 
 
 def sides(scores: Array, split: Split, half: Array) -> tuple[Array, Array]:
-    """Scores of members and of non-members in a half (`[N]` bool), without those that are NaN."""
+    """Returns the scores of members and of non-members in a half (`[N]` bool), without NaN."""
     used = half & ~np.isnan(scores)
     return scores[used & split.member], scores[used & ~split.member]
 
@@ -268,115 +263,113 @@ LEARNERS: dict[str, Callable[[int], ClassifierMixin]] = {
 
 
 def learned_scores(
-    learner: str, rows: Array, split: Split, seed: int, *, pressed: int | None = None
+    learner: str, rows: Array, split: Split, seed: int, *, reduced: int | None = None
 ) -> Array:
-    """`[N]` float64 probabilities of being a member.
+    """Returns the probabilities of being a member, `[N]` float64.
 
-    On the choosing half each row is scored by a model that learned from the others (3 folds), so
-    that a choice by these scores is not fooled by a learner that remembers; the reporting half by a
-    model that learned from the whole choosing half. More than 64 pressed columns are whitened
-    principal components first.
+    Rows of the choosing half are scored by cross-validation (3 folds), so that overfitted learners
+    are not chosen for their fit; the reporting half is scored by a model trained on the whole
+    choosing half. More than 64 columns to be reduced become whitened principal components.
 
     Args:
         learner: a name of `LEARNERS`.
-        rows: `[N, d]` float, what the attacker sees of each row.
-        split: which rows are whose.
+        rows: `[N, d]` float, the attacker's view of each row.
+        split: see `Split`.
         seed: of the folds and the learner's own draws.
-        pressed: how many of the last columns may become components; by default all.
+        reduced: number of the last columns that may become components; by default all.
     """
-    pressed = rows.shape[1] if pressed is None else pressed
+    reduced = rows.shape[1] if reduced is None else reduced
     steps: list[Any] = [StandardScaler()]
-    # As many rows as a fold learns from, less one, bound the components too.
-    most = min(_COMPONENTS, int(split.choosing.sum()) * (_FOLDS - 1) // _FOLDS - 1)
-    if pressed > most:
-        components = PCA(most, whiten=True, random_state=seed)
-        last = slice(rows.shape[1] - pressed, None)
+    # Components are also bounded by the training rows of a fold, less one.
+    count = min(_COMPONENTS, int(split.choosing.sum()) * (_FOLDS - 1) // _FOLDS - 1)
+    if reduced > count:
+        components = PCA(count, whiten=True, random_state=seed)
+        last = slice(rows.shape[1] - reduced, None)
         steps.append(ColumnTransformer([("few", components, last)], remainder="passthrough"))
     model = make_pipeline(*steps, LEARNERS[learner](seed))
     known, truth = rows[split.choosing], split.member[split.choosing]
     folds = StratifiedKFold(_FOLDS, shuffle=True, random_state=seed)
     scores = np.empty(len(rows))
-    # One thread: for so few rows several are no faster, and on cores that are shared with other
-    # work they wait for each other, hundreds of times longer than they compute.
+    # Several threads are no faster for so few rows, and on shared cores far slower.
     with threadpool_limits(1), warnings.catch_warnings():
-        # Stopping early only makes an attacker weaker, and the strongest is reported.
+        # A learner that has not converged is a weaker attacker; the strongest is reported.
         warnings.simplefilter("ignore", ConvergenceWarning)
-        found = cross_val_predict(model, known, truth, cv=folds, method="predict_proba")
-        scores[split.choosing] = found[:, 1]
+        folded = cross_val_predict(model, known, truth, cv=folds, method="predict_proba")
+        scores[split.choosing] = folded[:, 1]
         model.fit(known, truth)
     scores[~split.choosing] = model.predict_proba(rows[~split.choosing])[:, 1]
     return scores
 
 
 TARGETS = ("business", "features", "release")
-# Which of `Outputs.further` can be had from features alone, given a restorer to go back through.
+# The parts of `ReleasedOutputs.further` that features alone give, through the restorer.
 _OF_FEATURES = ("reencoding_distance",)
 _OF_RELEASE = ("restoration_error", "discriminator_loss")
 
 
 def attack_scores(
-    outputs: Outputs,
+    outputs: ReleasedOutputs,
     split: Split,
     learners: Sequence[str],
     seed: int,
     done: Callable[[str], None] = lambda name: None,
 ) -> dict[tuple[str, str], Array]:
-    """(target, attack) -> `[N]` scores, larger means member; NaN for a row that it cannot attack.
+    """Returns (target, attack) -> `[N]` scores, larger means member; NaN for rows not attacked.
 
-    - business: the thresholds of `scores.py`, summed over tasks, and learners on logits and these.
-    - features: the distance to the features of what is restored from them, and learners, who ask
-      the released classifier about them and so read all of `business`, too.
-    - release: restoration error and discriminator, and learners on all of it together.
+    - business: `THRESHOLDS`, summed over tasks, and learners on logits and these scores.
+    - features: the distance to the features of the restored picture, and learners, which also read
+      all of `business`, because the classifier is released.
+    - release: restoration error and discriminator, and learners on everything together.
 
-    Attacks on `business` are attacks on the others as well, and are not repeated there.
+    Attacks on `business` are also attacks on the other targets and are not repeated there.
 
     Args:
         outputs: of members, then non-members.
-        split: who is who, and which half learners learn from.
-        learners: names of `learned.LEARNERS`.
+        split: see `Split`.
+        learners: names of `LEARNERS`.
         seed: of the learners.
-        done: called with a name when an attack has finished, `count_attacks` times.
+        done: called with a name when a learned attack has finished, `count_attacks` times.
     """
-    found: dict[tuple[str, str], Array] = {}
+    scores: dict[tuple[str, str], Array] = {}
     for name, score in THRESHOLDS.items():
-        found["business", name] = over_tasks(score, outputs.logits, outputs.labels)
+        scores["business", name] = over_tasks(score, outputs.logits, outputs.labels)
     for target, names in (("features", _OF_FEATURES), ("release", _OF_RELEASE)):
         for name in names:
             if name in outputs.further:
-                found[target, name] = outputs.further[name].astype(np.float64)
+                scores[target, name] = outputs.further[name].astype(np.float64)
     for target, read in _learned_from(outputs).items():
         for learner in learners:
             if read.given:
-                rows = np.concatenate([read.kept, read.pressed], axis=1)
-                found[target, learner] = learned_scores(
-                    learner, rows, split, seed, pressed=read.pressed.shape[1]
+                rows = np.concatenate([read.columns, read.reduced], axis=1)
+                scores[target, learner] = learned_scores(
+                    learner, rows, split, seed, reduced=read.reduced.shape[1]
                 )
             done(f"{target}/{learner}")
-    return found
+    return scores
 
 
 def count_attacks(learners: Sequence[str]) -> int:
-    """How often `done` is called."""
+    """Returns the number of calls of `done`."""
     return len(TARGETS) * len(learners)
 
 
 class _Read(NamedTuple):
-    """What learners read of each row.
+    """Input of the learned attacks on a target.
 
     Attributes:
-        kept: `[N, d]` float, columns that they read as they are.
-        pressed: `[N, p]` float, many columns that are brought down to a few components first; in
-            one with them the few that matter most would be lost.
-        given: whether this release gives any of what is the target's own.
+        columns: `[N, d]` float, read without reduction.
+        reduced: `[N, p]` float, many columns that are reduced to a few components first. Reduced
+            together with `columns`, the most informative ones would be lost.
+        given: if the release gives any of the target's own outputs.
     """
 
-    kept: Array
-    pressed: Array
+    columns: Array
+    reduced: Array
     given: bool
 
 
-def _learned_from(outputs: Outputs) -> dict[str, _Read]:
-    """Target -> what learners read."""
+def _learned_from(outputs: ReleasedOutputs) -> dict[str, _Read]:
+    """Returns the input of the learned attacks by target."""
     answers = [scaled_logits(outputs.logits, outputs.labels)]
     for task, logits in outputs.logits.items():
         answers.append(logits)

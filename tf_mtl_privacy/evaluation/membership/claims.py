@@ -1,13 +1,9 @@
-"""What differential privacy allows a membership attack, and whether one did better.
-
-Are members and non-members drawn alike? A reader who knows no model must not tell them apart.
-"""
+"""Checks of membership figures: against claimed epsilons, and that the two samples are alike."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
@@ -16,80 +12,33 @@ from tf_mtl_privacy.evaluation.membership.attacks import (
     learned_scores,
     operating_points,
     sides,
-    strongest,
+    strongest_attack,
 )
-from tf_mtl_privacy.evaluation.membership.roc import FEWEST_AT_RAREST, RAREST, RATES, auc
+from tf_mtl_privacy.evaluation.membership.roc import MIN_AT_RAREST, RAREST, RATES, auc
 from tf_mtl_privacy.evaluation.membership.verdict import ALIKE, DIFFER, NOT_SHOWN
+from tf_mtl_privacy.evaluation.schema import DPStatus, SameDistribution
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
-_READERS = ("logistic", "trees")
-# An AUC that is no more than this is too little to matter beside what attacks are said to find.
-ALIKE_BELOW = 0.55
-
-
-def same_distribution(rows: Array, split: Split, seed: int) -> dict[str, Any]:
-    """What the better of two classifiers tells that know no model.
-
-    What they tell apart is a difference between the two samples (another camera, other labels, more
-    of them missing), which every attack would take for membership. The one with the larger AUC on
-    one half is reported on the other.
-
-    Args:
-        rows: `[N, p]` float, see `known_without_model`.
-        split: see `Split`.
-        seed: of the classifiers.
-
-    Returns:
-        `auc`, `ci95`; `state`: "alike" where the interval ends below `alike_below` (an AUC below
-        0.5 counts as 0.5 for that), also where it lies above 0.5: that little is too little to
-        matter, and with many rows chance alone gets there; "differ" where it lies above 0.5 and
-        ends higher; else "not_shown" (too few rows to tell); `ok`: whether it is not "differ".
-    """
-    found = [learned_scores(name, rows, split, seed) for name in _READERS]
-    scores = max(found, key=lambda values: auc(*sides(values, split, split.choosing))[0])
-    value, ci95 = auc(*sides(scores, split, ~split.choosing))
-    # An AUC below a half is chance, and must not make up for an interval that is wide.
-    most = max(value, 0.5) + ci95[1] - value
-    state = ALIKE if most < ALIKE_BELOW else DIFFER if ci95[0] > 0.5 else NOT_SHOWN
-    return {
-        "auc": value,
-        "ci95": ci95,
-        "ok": state != DIFFER,
-        "state": state,
-        "alike_below": ALIKE_BELOW,
-    }
-
-
-def known_without_model(pictures: Array, labels: Mapping[str, Array], private: Array) -> Array:
-    """`[N, p]` float32: all that attackers are given of a row beside what the model says of it.
-
-    Args:
-        pictures: `[N, q]` float, see `Outputs.pictures`.
-        labels: task -> `[N]` int, -1 where unknown, which counts as a value of its own.
-        private: `[N]` int, private labels; attackers of the discriminator only score who has one.
-    """
-    columns = [pictures, (private < 0)[:, None]]
-    columns += [values[:, None] == np.unique(values) for values in labels.values()]
-    return np.concatenate([part.astype(np.float32) for part in columns], axis=1)
-
-
-# What each target is made from: the claim on it is the weakest of these parts'.
+# Networks behind each target; its claim is the weakest of theirs.
 _PARTS = {
     "business": ("encoder", "business"),
-    # Their attackers ask the released classifier about them.
+    # Attackers of features also run the released classifier on them.
     "features": ("encoder", "business"),
     "release": ("encoder", "business", "restorer", "discriminator"),
 }
-# Attacks on these targets are attacks on it.
+# Attacks on these targets are also attacks on the key.
 _WITHIN = {
     "business": ("business",),
     "features": ("features",),
     "release": ("business", "features", "release"),
 }
+_READERS = ("logistic", "trees")
+# Smaller AUCs are too low to affect the attacks' figures.
+ALIKE_BELOW = 0.55
 
 
-def most_tpr(epsilon: float, delta: float, rate: float) -> float:
-    """The highest TPR at an FPR that (epsilon, delta)-differential privacy allows, in [0, 1].
+def max_tpr(epsilon: float, delta: float, rate: float) -> float:
+    """Returns the highest TPR at an FPR under (epsilon, delta)-differential privacy, in [0, 1].
 
     Kairouz, Oh and Viswanath (2015), "The Composition Theorem for Differential Privacy", theorem
     2.1: `min(e^eps * fpr + delta, 1 - e^-eps * (1 - delta - fpr))`.
@@ -99,13 +48,13 @@ def most_tpr(epsilon: float, delta: float, rate: float) -> float:
 
 
 def contradictions(
-    scores: Mapping[tuple[str, str], Array], split: Split, dp: Mapping[str, Any] | None
+    scores: Mapping[tuple[str, str], Array], split: Split, dp: DPStatus | None
 ) -> list[str]:
-    """One sentence for each target whose claimed epsilon an attack has exceeded.
+    """Returns a sentence for each target whose claimed epsilon an attack contradicts.
 
-    For each target with a claim the strongest attack on it or on a part of it is tested at
-    thresholds of the choosing half, on the reporting half (`operating_points`); all these tests
-    together err in at most 5 % of cases. The canaries of `dp_audit` err in 5 % of their own.
+    The strongest attack on each target with a claim, or on a part of it, is tested on the reporting
+    half at thresholds from the choosing half (`operating_points`). All tests together err in at
+    most 5 % of cases; the canaries of `dp_audit` err in another 5 %.
 
     Args:
         scores: (target, attack) -> `[N]` scores.
@@ -113,26 +62,26 @@ def contradictions(
         dp: the `dp` part of results.json.
     """
     claims = {target: claimed(target, dp) for target, _ in scores}
-    held = {target: epsilon for target, epsilon in claims.items() if epsilon is not None}
-    found = []
-    for target, epsilon in held.items():
+    stated = {target: epsilon for target, epsilon in claims.items() if epsilon is not None}
+    messages = []
+    for target, epsilon in stated.items():
         assert dp is not None
-        on_it = {name: values for name, values in scores.items() if name[0] in _WITHIN[target]}
-        name = strongest(on_it, split)
-        rates = _rates(on_it[name], split)
-        for least, most in operating_points(on_it[name], split, rates, tests=len(held)):
-            cap = most_tpr(epsilon, dp["delta"], most)
-            if least > cap:
-                found.append(
-                    f"{target}: the attack {name[1]} has a TPR of at least {least:.1%} at an FPR "
-                    f"of at most {most:.1%}; the released epsilon of {epsilon:.4g} allows {cap:.1%}"
+        attacks = {name: values for name, values in scores.items() if name[0] in _WITHIN[target]}
+        name = strongest_attack(attacks, split)
+        rates = _rates(attacks[name], split)
+        for tpr, fpr in operating_points(attacks[name], split, rates, tests=len(stated)):
+            cap = max_tpr(epsilon, dp["delta"] or 0.0, fpr)
+            if tpr > cap:
+                messages.append(
+                    f"{target}: the attack {name[1]} has a TPR of at least {tpr:.1%} at an FPR "
+                    f"of at most {fpr:.1%}; the released epsilon of {epsilon:.4g} allows {cap:.1%}"
                 )
                 break
-    return found
+    return messages
 
 
-def claimed(target: str, dp: Mapping[str, Any] | None) -> float | None:
-    """The epsilon that is claimed for a target; None where a part of it has none.
+def claimed(target: str, dp: DPStatus | None) -> float | None:
+    """Returns the claimed epsilon of a target; None where a network behind it has none.
 
     Args:
         target: 'business', 'features' or 'release'.
@@ -144,6 +93,52 @@ def claimed(target: str, dp: Mapping[str, Any] | None) -> float | None:
     return None if None in values else max(value for value in values if value is not None)
 
 
+def same_distribution(rows: Array, split: Split, seed: int) -> SameDistribution:
+    """Checks that classifiers without the model cannot tell members from non-members.
+
+    If they can, the two samples differ (another camera, other labels, more missing ones), and every
+    attack would mistake that for membership. The better of two classifiers by AUC on the choosing
+    half is reported on the other half.
+
+    Args:
+        rows: `[N, p]` float, see `known_without_model`.
+        split: see `Split`.
+        seed: of the classifiers.
+
+    Returns:
+        `state` is "alike" where the interval ends below `alike_below` (an AUC below 0.5 counts as
+        0.5 here), even if it lies above 0.5: so small a difference does not matter; "differ" where
+        it lies above 0.5 and ends higher; else "not_shown" (too few rows to tell). `ok` is False
+        for "differ".
+    """
+    tries = [learned_scores(name, rows, split, seed) for name in _READERS]
+    scores = max(tries, key=lambda values: auc(*sides(values, split, split.choosing))[0])
+    value, ci95 = auc(*sides(scores, split, ~split.choosing))
+    # An AUC below 0.5 is chance and must not compensate for a wide interval.
+    end = max(value, 0.5) + ci95[1] - value
+    state = ALIKE if end < ALIKE_BELOW else DIFFER if ci95[0] > 0.5 else NOT_SHOWN
+    return {
+        "auc": value,
+        "ci95": ci95,
+        "ok": state != DIFFER,
+        "state": state,
+        "alike_below": ALIKE_BELOW,
+    }
+
+
+def known_without_model(pictures: Array, labels: Mapping[str, Array], private: Array) -> Array:
+    """Returns everything that attackers know about a row without the model, `[N, p]` float32.
+
+    Args:
+        pictures: `[N, q]` float, see `ReleasedOutputs.pictures`.
+        labels: task -> `[N]` int; -1, unknown, counts as a value.
+        private: `[N]` int, private labels; only rows with one have a discriminator loss.
+    """
+    columns = [pictures, (private < 0)[:, None]]
+    columns += [values[:, None] == np.unique(values) for values in labels.values()]
+    return np.concatenate([part.astype(np.float32) for part in columns], axis=1)
+
+
 def _rates(scores: Array, split: Split) -> list[float]:
     others = sides(scores, split, ~split.choosing)[1]
-    return [rate for rate in RATES if rate > RAREST or len(others) >= FEWEST_AT_RAREST]
+    return [rate for rate in RATES if rate > RAREST or len(others) >= MIN_AT_RAREST]

@@ -1,14 +1,9 @@
-"""The likelihood-ratio attack: is a row's logit like that of models which saw it?
+"""The likelihood-ratio attack LiRA, with shadow models of the whole run or of its head.
 
 Carlini et al. (2022), "Membership Inference Attacks From First Principles", algorithm 1 (online)
-and section V.C (offline).
-
-Which rows each shadow model sees, and what is kept of those that are trained.
-
-LiRA on heads over the fixed encoder: cheap, and weaker than shadows of the whole model.
-
-The shadows share the attacked encoder, which saw the members. What is measured is what the head
-remembers, not what the encoder does.
+and section V.C (offline). LiRA on heads is cheap and weaker: its shadows share the attacked
+encoder, which saw the members, so that it measures what the head remembers and not what the
+encoder does.
 """
 
 from __future__ import annotations
@@ -29,35 +24,35 @@ from tf_mtl_privacy.evaluation.membership.attacks import scaled_logits
 from tf_mtl_privacy.files import private_dir, read_json, write_json
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.models.losses import business_loss
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
-# With fewer shadows on a side a variance of a row's own is mostly noise (section VI.C).
-FEWEST_FOR_OWN_VARIANCE = 32
-_LEAST_DEVIATION = 1e-6
+# With fewer shadows on a side the variance of a single row is mostly noise (section VI.C).
+MIN_FOR_OWN_VARIANCE = 32
+_MIN_DEVIATION = 1e-6
 
 
 def offline(observed: Array, shadows: Array, inside: Array) -> Array:
-    """How far a row's logit lies above those of models that did not see it, in deviations.
+    """Returns the z-score of each row's logit among models that were not trained on it.
 
-    The paper's score is `Pr[Z <= observed]` for the Gaussian of the models without the row; this is
-    the argument of that probability, which orders rows alike and does not round to 1. Several tasks
-    count as independent: their deviations are added and divided by the root of their number.
+    The paper's score is `Pr[Z <= observed]` for the Gaussian of those models. The z-score orders
+    rows alike and does not round to 1. Tasks count as independent: z-scores are added and divided
+    by the square root of their number.
 
     Args:
         observed: `[N, T]` float, scaled logits of the attacked model on N rows, T tasks; NaN
             without a label, there and in the shadows.
         shadows: `[S, N, T]` float, those of S shadow models.
-        inside: `[S, N]` bool, whether a shadow was trained on the row.
+        inside: `[S, N]` bool, True where a shadow was trained on the row.
 
     Returns:
-        `[N]` float64, larger means member; NaN for a row that every shadow saw, or without a label.
+        `[N]` float64, larger means member; NaN for rows that every shadow saw, or without a label.
     """
     mean, deviation = _gaussians(shadows, ~inside)
     return np.asarray(((observed - mean) / deviation).sum(axis=1) / np.sqrt(observed.shape[1]))
 
 
 def online(observed: Array, shadows: Array, inside: Array) -> Array:
-    """Log of the likelihood of a row's logits with the row over that without it.
+    """Returns the log likelihood ratio of each row's logits, trained on the row or not.
 
     Args:
         observed: see `offline`.
@@ -65,8 +60,8 @@ def online(observed: Array, shadows: Array, inside: Array) -> Array:
         inside: see `offline`.
 
     Returns:
-        `[N]` float64, larger means member; NaN for a row that all shadows saw, or none, or without
-        a label.
+        `[N]` float64, larger means member; NaN for rows that all shadows or none saw, or without a
+        label.
     """
     parts = []
     for seen in (inside, ~inside):
@@ -76,21 +71,21 @@ def online(observed: Array, shadows: Array, inside: Array) -> Array:
 
 
 def _gaussians(shadows: Array, used: Array) -> tuple[Array, Array]:
-    """Mean `[N, T]` of each row over the shadows that count, and deviation (`[N, T]` or `[T]`)."""
+    """Returns means over the used shadows, `[N, T]`, and standard deviations, `[N, T]` or `[T]`."""
     known = used[:, :, None] & np.isfinite(shadows)
     counts = known.sum(axis=0)
     with np.errstate(invalid="ignore"):
         mean = np.where(known, shadows, 0.0).sum(axis=0) / counts
     squares = np.where(known, (shadows - mean) ** 2, 0.0)
-    # A row without a label has no Gaussian, and none to say on that of the others.
+    # Rows without a label have no Gaussian and do not affect those of the others.
     labelled = np.isfinite(shadows).any(axis=0)
-    if counts[labelled].min(initial=FEWEST_FOR_OWN_VARIANCE) >= FEWEST_FOR_OWN_VARIANCE:
+    if counts[labelled].min(initial=MIN_FOR_OWN_VARIANCE) >= MIN_FOR_OWN_VARIANCE:
         variance = squares.sum(axis=0) / np.maximum(counts - 1, 1)
     else:
-        # One variance for all rows; a row with k shadows has k - 1 degrees of freedom.
+        # A pooled variance; a row with k shadows has k - 1 degrees of freedom.
         freedom = np.maximum(counts - 1, 0).sum(axis=0)
         variance = squares.sum(axis=(0, 1)) / np.maximum(freedom, 1)
-    return mean, np.maximum(np.sqrt(variance), _LEAST_DEVIATION)
+    return mean, np.maximum(np.sqrt(variance), _MIN_DEVIATION)
 
 
 # (number of the shadow, [n] int64 places in the pool that it is trained on, folder to work in)
@@ -100,18 +95,17 @@ PLAN = "plan.json"
 
 
 def seen_by(number: int, members: int, non_members: int, seed: int) -> Array:
-    """`[members + non_members]` bool: which rows of the pool shadow `number` is trained on.
+    """Returns the rows of the pool that a shadow is trained on, `[members + non_members]` bool.
 
-    Each shadow is trained on as many rows as the attacked model, `members`. All see the members
-    beyond as many as there are non-members, which can thus not be attacked. Of the others each sees
-    half: they come in pairs, the first of a pair sees the first of a random order, the second the
-    last, so that every row is inside exactly half of the shadows. More shadows leave the earlier
-    ones as they are.
+    Each shadow has as many training rows as the attacked model, `members`. Surplus members, beyond
+    the number of non-members, are in all shadows and cannot be attacked. Of the other rows each
+    shadow has half. Shadows come in pairs that halve one random order, so that every row is in
+    exactly half of them. More shadows do not change the earlier ones.
 
     Args:
-        number: of the shadow, from 0.
-        members: rows of the pool that the attacked model was trained on; they come first.
-        non_members: the others, at most as many.
+        number: number of the shadow, from 0.
+        members: number of training rows of the attacked model in the pool; they come first.
+        non_members: number of the other rows, at most `members`.
         seed: of the draw.
 
     Raises:
@@ -138,24 +132,24 @@ def train_shadows(
     *,
     earlier: dict[str, Any] | None = None,
 ) -> tuple[Array, Array]:
-    """Trains shadows that are not there yet, one after the other, and returns all of them.
+    """Trains the missing shadows, one after the other, and returns the logits of all.
 
-    What is kept: `plan.json`, and for each finished shadow `logits_<number>.npy`. An interrupted
-    call goes on where it stopped.
+    `plan.json` and, for each finished shadow, `logits_<number>.npy` are saved, so that an
+    interrupted call resumes.
 
     Args:
-        folder: for the bookkeeping and the shadows' own folders.
-        about: what the shadows must agree in (the attacked weights, the pool); JSON.
-        count: how many shadows, even.
+        folder: folder for these files and for the shadows.
+        about: everything that the shadows must agree in (the attacked weights, the pool), as JSON.
+        count: number of shadows, even.
         members: see `seen_by`.
         non_members: see `seen_by`.
         seed: see `seen_by`.
         train: trains one.
-        done: called when one is finished, also where it was there before.
-        earlier: `about` as earlier versions wrote it; such a plan is written anew.
+        done: called for each shadow, new or saved.
+        earlier: `about` as earlier versions wrote it; such a plan is replaced.
 
     Returns:
-        Scaled logits `[count, pool, T]` float32 and who saw what, `[count, pool]` bool.
+        Scaled logits `[count, pool, T]` float32, and `inside`, `[count, pool]` bool.
 
     Raises:
         RunError: the folder has shadows of another model or pool, or a file is damaged.
@@ -170,17 +164,17 @@ def train_shadows(
     logits, inside = [], []
     for number in range(count):
         inside.append(seen_by(number, members, non_members, seed))
-        kept = folder / f"logits_{number}.npy"
-        if not kept.exists():
-            found = train(number, np.flatnonzero(inside[-1]), folder / f"{number}")
-            _save(kept, found.astype(np.float32))
-        logits.append(_load(kept, members + non_members))
+        path = folder / f"logits_{number}.npy"
+        if not path.exists():
+            values = train(number, np.flatnonzero(inside[-1]), folder / f"{number}")
+            _save(path, values.astype(np.float32))
+        logits.append(_load(path, members + non_members))
         done()
     return np.stack(logits), np.stack(inside)
 
 
 def finished(folder: Path, count: int) -> int:
-    """How many of the first `count` shadows are there already."""
+    """Returns how many of the first `count` shadows are saved."""
     return sum((folder / f"logits_{number}.npy").exists() for number in range(count))
 
 
@@ -189,12 +183,12 @@ def digest(*parts: Array, key: bytes | None) -> str:
 
     Args:
         parts: arrays.
-        key: `Dataset.key`: a plain hash would let whoever guesses the members check the guess.
+        key: `Dataset.key`. A plain hash would let anybody check a guess of the members.
     """
-    found = hashlib.sha256()
+    result = hashlib.sha256()
     for part in parts:
-        found.update(np.ascontiguousarray(part).tobytes())
-    return published(found.hexdigest()[:16], key)
+        result.update(np.ascontiguousarray(part).tobytes())
+    return published(result.hexdigest()[:16], key)
 
 
 def _save(path: Path, values: Array) -> None:
@@ -231,22 +225,21 @@ def head_scores(
     seed: int,
     done: Callable[[], None] = lambda: None,
 ) -> dict[str, Array]:
-    """Attack -> `[N]` scores of a pool of rows, members first.
+    """Runs LiRA with shadow heads: attack -> `[N]` scores of a pool of rows, members first.
 
-    Each head has B's shape and is trained on half of the pool or more (see `seen_by`). As the
-    attacked head was trained longer, on other rows, its logits are first put on the heads' scale:
-    for each task the same mean and deviation over the whole pool, which says nothing of who is a
-    member.
+    Each head has the shape of B and is trained on half of the pool or more (see `seen_by`). The
+    attacked head was trained longer and on other rows, so its logits are first brought to the mean
+    and standard deviation of the heads' over the whole pool, for each task; this reveals no member.
 
     Args:
         business: the attacked head B, features -> task -> logits.
         features: `[N, h, w, c]` float, of the pool.
         labels: task -> `[N]` int32, -1 where unknown.
-        members: how many of the pool are members; they come first.
-        heads: how many are trained; even.
-        epochs: passes of each over its rows.
+        members: number of members in the pool; they come first.
+        heads: number of heads; even.
+        epochs: epochs of each head.
         seed: of weights, halves and the order of rows.
-        done: called whenever one is trained.
+        done: called after each head.
     """
     values = {task: labels[task] for task in business.output}
     observed = scaled_logits(_predict(_compiled(business), features), values)
@@ -263,7 +256,7 @@ def head_scores(
 
 
 def _moments(values: Array, axes: int | tuple[int, ...]) -> tuple[Array, Array]:
-    """Mean and deviation of what is known; 0 for a task without any label."""
+    """Returns mean and standard deviation of the finite values; 0 for a task without any label."""
     known = np.isfinite(values)
     count = np.maximum(known.sum(axis=axes), 1)
     mean = np.where(known, values, 0.0).sum(axis=axes) / count
@@ -271,7 +264,7 @@ def _moments(values: Array, axes: int | tuple[int, ...]) -> tuple[Array, Array]:
 
 
 class _Head:
-    """One head of B's shape that is trained again and again, so that nothing is traced anew."""
+    """A head of B's shape that is trained repeatedly, without tracing its graph again."""
 
     def __init__(self, business: keras.Model, features: Array, labels: dict[str, Array]) -> None:
         self._model = keras.models.clone_model(business)
@@ -293,7 +286,7 @@ class _Head:
         self._step = step
 
     def train(self, rows: Array, epochs: int, seed: int) -> None:
-        """Starts from new weights and passes over the rows."""
+        """Trains from new weights on some rows."""
         self._start(seed)
         draw = np.random.default_rng(layer_seed(seed, "heads/order"))
         for _ in range(epochs):
@@ -309,7 +302,7 @@ class _Head:
         draw = np.random.default_rng(layer_seed(seed, "heads/weights"))
         for variable in self._model.trainable_variables:
             if len(variable.shape) > 1:
-                # He et al. (2015): variance 2 over the number of inputs.
+                # He et al. (2015): variance 2 / number of inputs.
                 spread = np.sqrt(2 / np.prod(variable.shape[:-1]))
                 variable.assign(draw.normal(0, spread, variable.shape).astype(np.float32))
 

@@ -1,9 +1,8 @@
-"""How well scores tell members from non-members: ROC, AUC, advantage, TPR at a small FPR."""
+"""ROC, AUC, advantage and TPR at a small FPR of membership scores, with intervals."""
 
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import numpy as np
 from scipy.optimize import brentq
@@ -11,24 +10,30 @@ from scipy.stats import binom, norm
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
+from tf_mtl_privacy.evaluation.schema import (
+    AttackFigures,
+    Interval,
+    RocCurve,
+    TruePositiveRate,
+)
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
 RATES = (0.001, 0.01, 0.05)
-# Below so many non-members a threshold at one in a thousand is a guess.
-FEWEST_AT_RAREST, RAREST = 10_000, 0.001
+# At this FPR a figure needs so many non-members.
+MIN_AT_RAREST, RAREST = 10_000, 0.001
 _POINTS = 40
 _CONFIDENCE = 0.95
 
 
 def roc(members: Array, non_members: Array) -> tuple[Array, Array]:
-    """(FPR, TPR) at every threshold, ascending from (0, 0) to (1, 1).
+    """Returns (FPR, TPR) at every threshold, ascending from (0, 0) to (1, 1).
 
     Args:
         members: `[M]` float scores, larger means member; M > 0.
         non_members: `[N]` float scores; N > 0.
 
     Raises:
-        ValueError: nobody on one side, or scores that are not finite.
+        ValueError: a side is empty, or scores are not finite.
     """
     for name, scores in (("members", members), ("non-members", non_members)):
         if not len(scores) or not np.isfinite(scores).all():
@@ -38,12 +43,12 @@ def roc(members: Array, non_members: Array) -> tuple[Array, Array]:
     return fpr, tpr
 
 
-def auc(members: Array, non_members: Array) -> tuple[float, list[float]]:
-    """Area under the ROC and its 95 % interval.
+def auc(members: Array, non_members: Array) -> tuple[float, Interval]:
+    """Returns the area under the ROC and its 95 % interval.
 
     The interval is Newcombe's (2006, "Confidence intervals for an effect size measure based on the
-    Mann-Whitney statistic. Part 2", method 5): the values t with `|t - auc| <= z sd(t)`, Hanley and
-    McNeil's variance being taken at t. It does not shrink to a point at 0 or 1.
+    Mann-Whitney statistic. Part 2", method 5): the values t with `|t - auc| <= z sd(t)`, with
+    Hanley and McNeil's variance at t. It does not shrink to a point at 0 or 1.
     """
     truth = np.repeat([1, 0], [len(members), len(non_members)])
     value = float(roc_auc_score(truth, np.concatenate([members, non_members])))
@@ -54,18 +59,18 @@ def auc(members: Array, non_members: Array) -> tuple[float, list[float]]:
         variance = t * (1 - t) * (1 + more * ((1 - t) / (2 - t) + t / (1 + t))) / (m * n)
         return abs(t - value) - float(z) * math.sqrt(max(variance, 0.0))
 
-    # At 0 and 1 the variance is 0, which is a solution but not the one that is looked for.
+    # At 0 and 1 the variance is 0, which is a solution but not the wanted one.
     inner = min(max(value, 1e-9), 1 - 1e-9)
     low = 0.0 if value <= 0 else float(brentq(beyond, 0.0, inner))
     high = 1.0 if value >= 1 else float(brentq(beyond, inner, 1.0))
     return value, [low, high]
 
 
-def advantage(members: Array, non_members: Array, threshold: float) -> tuple[float, list[float]]:
-    """`TPR - FPR` of "score >= threshold" and its 95 % interval, in [-1, 1].
+def advantage(members: Array, non_members: Array, threshold: float) -> tuple[float, Interval]:
+    """Returns `TPR - FPR` of "score >= threshold" and its 95 % interval, in [-1, 1].
 
-    Yeom et al. (2018), definition 4. The threshold comes from other rows (`best_threshold`): the
-    largest difference over all thresholds of the same rows is above 0 for scores that say nothing.
+    Yeom et al. (2018), definition 4. The threshold comes from other rows (`best_threshold`): on the
+    same rows the largest difference over all thresholds is above 0 even for random scores.
     The interval is Newcombe's (1998) for a difference of two rates, from their Wilson intervals.
     """
     hits, misses = int((members >= threshold).sum()), int((non_members >= threshold).sum())
@@ -78,7 +83,7 @@ def advantage(members: Array, non_members: Array, threshold: float) -> tuple[flo
 
 
 def best_threshold(members: Array, non_members: Array) -> float:
-    """The score from which on `TPR - FPR` is largest."""
+    """Returns the threshold with the largest `TPR - FPR`."""
     truth = np.repeat([1, 0], [len(members), len(non_members)])
     fpr, tpr, thresholds = roc_curve(truth, np.concatenate([members, non_members]))
     return float(thresholds[int(np.argmax(tpr - fpr))])
@@ -86,17 +91,16 @@ def best_threshold(members: Array, non_members: Array) -> float:
 
 def tpr_at(
     members: Array, non_members: Array, rate: float, confidence: float = _CONFIDENCE
-) -> tuple[float, list[float]]:
-    """TPR at a false positive rate, and an interval that knows of both finite sides.
+) -> tuple[float, Interval]:
+    """Returns the TPR at an FPR, and an interval for the finite numbers of both sides.
 
-    The value is the ROC's, linear between its points: what an attacker gets who tosses a coin
-    between two thresholds. Two things make it uncertain: M members above the threshold (Wilson's
-    interval), and the place of the threshold, which lies between two order statistics of N
-    non-members. Where l to u of them are above it, which `binom(N, rate)` are with this confidence,
-    the members above it are between those above the l-th (nobody for l = 0) and those above the
-    (u+1)-th. Both distances from the value are put together as the root of the sum of their squares
-    (Zou and Donner 2008, "Construction of confidence limits about effect measures", the method of
-    variance estimates recovery).
+    The value is the ROC's, linear between its points (a randomised threshold). It is uncertain for
+    two reasons: the M members above the threshold (Wilson's interval), and the position of the
+    threshold between two order statistics of N non-members. With this confidence, l to u of them
+    lie above it, by `binom(N, rate)`; the TPR then lies between that at the l-th non-member (0 for
+    l = 0) and that at the (u+1)-th. Both distances from the value are combined as the root of the
+    sum of squares (Zou and Donner 2008, "Construction of confidence limits about effect measures",
+    the method of variance estimates recovery).
 
     Args:
         members: `[M]` float scores.
@@ -108,20 +112,20 @@ def tpr_at(
     m, n, tail = len(members), len(non_members), (1 - confidence) / 2
     value = float(np.interp(rate, fpr, tpr))
     low, high = wilson_interval(min(value * m, m), m, confidence)
-    fewest, most = binom.ppf([tail, 1 - tail], n, rate)
+    low_count, high_count = binom.ppf([tail, 1 - tail], n, rate)
     # Where the curve rises at one FPR this is its upper end: all members above the next score.
-    looser = np.interp(most / n, fpr, tpr)
-    stricter = np.interp((fewest - 1) / n, fpr, tpr) if fewest else 0.0
+    looser = np.interp(high_count / n, fpr, tpr)
+    stricter = np.interp((low_count - 1) / n, fpr, tpr) if low_count else 0.0
     below = math.hypot(value - low, value - stricter)
     above = math.hypot(high - value, looser - value)
     return value, [max(0.0, value - below), min(1.0, value + above)]
 
 
-def figures(members: Array, non_members: Array, threshold: float) -> dict[str, Any]:
-    """What audit.json has of one attack: rows scored, AUC, advantage, TPR at three FPRs, the ROC.
+def figures(members: Array, non_members: Array, threshold: float) -> AttackFigures:
+    """Returns the figures of one attack for audit.json.
 
     Args:
-        members: `[M]` float scores of rows that the attack was not made or chosen on.
+        members: `[M]` float scores of rows that neither trained nor chose the attack.
         non_members: `[N]` float scores of such rows.
         threshold: for the advantage, from other rows.
     """
@@ -139,15 +143,15 @@ def figures(members: Array, non_members: Array, threshold: float) -> dict[str, A
     }
 
 
-def _at(members: Array, non_members: Array, rate: float) -> dict[str, Any]:
-    if rate <= RAREST and len(non_members) < FEWEST_AT_RAREST:
+def _at(members: Array, non_members: Array, rate: float) -> TruePositiveRate:
+    if rate <= RAREST and len(non_members) < MIN_AT_RAREST:
         return {"value": None, "ci95": None}
     value, ci95 = tpr_at(members, non_members, rate)
     return {"value": value, "ci95": ci95}
 
 
-def _thinned(fpr: Array, tpr: Array) -> dict[str, list[float]]:
-    """40 points, evenly spaced on a logarithmic FPR axis, with both ends."""
+def _thinned(fpr: Array, tpr: Array) -> RocCurve:
+    """Returns 40 points, evenly spaced on a logarithmic FPR axis, with both ends."""
     first = max(float(fpr[fpr > 0].min(initial=1.0)), 1e-4)
     places = np.concatenate([[0.0], np.geomspace(first, 1.0, _POINTS - 1)])
     places[-1] = 1.0

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
@@ -14,31 +15,75 @@ from tf_mtl_privacy.evaluation.membership.attacks import (
     attackable,
     halves,
     reported,
-    strongest,
+    strongest_attack,
 )
-from tf_mtl_privacy.evaluation.membership.budget import Effort
 from tf_mtl_privacy.evaluation.membership.claims import known_without_model, same_distribution
-from tf_mtl_privacy.evaluation.membership.outputs import Forward, Outputs, both, read_outputs
-from tf_mtl_privacy.evaluation.membership.rows import Candidates
+from tf_mtl_privacy.evaluation.membership.outputs import (
+    Candidates,
+    Forward,
+    ReleasedOutputs,
+    both,
+    read_outputs,
+)
+from tf_mtl_privacy.evaluation.schema import AttackFigures, Membership
 from tf_mtl_privacy.models.layers import layer_seed
+from tf_mtl_privacy.types import Array
 
-Array = np.ndarray[Any, Any]
+# (target, attack) -> `[N]` scores, larger means member.
 Scores = Mapping[tuple[str, str], Array]
-# What every row's outputs say -> further attacks, for example LiRA; NaN where a row is not in them.
-More = Callable[[Outputs], Scores]
+# Outputs on all rows -> scores of further attacks, for example LiRA; NaN for rows not attacked.
+FurtherAttacks = Callable[[ReleasedOutputs], Scores]
 
 
-class Membership(NamedTuple):
-    """What was found.
+@dataclasses.dataclass(frozen=True)
+class MembershipBudget:
+    """Numbers of rows and models of membership attacks.
 
     Attributes:
-        summary: the `membership` part of audit.json.
-        scores: (target, attack) -> `[N]` scores, members first; without attacks that had too few
-            rows to score (labels are missing).
-        split: who is who.
+        rows: largest number of members, and of non-members.
+        learners: learned attacks, names of `attacks.LEARNERS`.
+        head_rows: largest number of members, and of non-members, in the pool of the shadow heads.
+        heads: number of shadow heads; even.
+        head_epochs: epochs of each head.
     """
 
-    summary: dict[str, Any]
+    rows: int
+    learners: tuple[str, ...]
+    head_rows: int
+    heads: int
+    head_epochs: int
+
+    def with_rows(self, rows: int) -> MembershipBudget:
+        """Returns the budget with another number of rows, the heads' pool in proportion."""
+        pool = max(self.head_rows * rows // self.rows, 1)
+        return dataclasses.replace(self, rows=rows, head_rows=pool)
+
+
+MEMBERSHIP_BUDGETS = {
+    "fast": MembershipBudget(
+        rows=3_000, learners=("logistic", "trees"), head_rows=1_000, heads=4, head_epochs=4
+    ),
+    "thorough": MembershipBudget(
+        rows=20_000,
+        learners=("logistic", "trees", "mlp"),
+        head_rows=10_000,
+        heads=8,
+        head_epochs=3,
+    ),
+}
+
+
+class MembershipResult(NamedTuple):
+    """Results of all attacks.
+
+    Attributes:
+        summary: the `membership` part of audit.json, without `verdict`.
+        scores: (target, attack) -> `[N]` scores, members first; without attacks that scored too few
+            rows.
+        split: members and halves.
+    """
+
+    summary: Membership
     scores: Scores
     split: Split
 
@@ -47,25 +92,26 @@ def membership(
     forward: Forward,
     members: Candidates,
     non_members: Candidates,
-    effort: Effort,
+    budget: MembershipBudget,
     seed: int,
     *,
-    more: More = lambda outputs: {},
+    further: FurtherAttacks = lambda outputs: {},
     done: Callable[[int, str], None] = lambda count, what: None,
-) -> Membership:
+) -> MembershipResult:
     """Attacks a release.
 
     Args:
-        forward: what is released, see `outputs`.
+        forward: the release, see `outputs.Forward`.
         members: rows that it was trained on.
-        non_members: rows drawn in the same way that nothing was trained on.
-        effort: how hard attackers try.
-        seed: of the halves and the learners.
-        more: further attacks.
-        done: called with 1 and what was done, after each batch read and each attack.
+        non_members: rows of the same distribution that nothing was trained on.
+        budget: the attackers' budget.
+        seed: of halves and learners.
+        further: further attacks.
+        done: called with 1 and a name after each batch and each attack.
     """
     parts = [
-        read_outputs(forward, side, lambda: done(1, "reading")) for side in (members, non_members)
+        read_outputs(forward, side, lambda: done(1, "reading outputs"))
+        for side in (members, non_members)
     ]
     outputs = both(*parts)
     counts = len(members.numbers), len(non_members.numbers)
@@ -75,16 +121,19 @@ def membership(
     known = known_without_model(outputs.pictures, outputs.labels, private)
     alike = same_distribution(known, split, seed)
     done(1, "same distribution")
-    scores = attack_scores(outputs, split, effort.learners, seed, lambda name: done(1, name))
-    scores = attackable(scores | dict(more(outputs)), split)
-    data = {"members": counts[0], "non_members": counts[1], "same_distribution": alike}
-    return Membership({"data": data, "power": None, **summary(scores, split)}, scores, split)
+    scores = attack_scores(outputs, split, budget.learners, seed, lambda name: done(1, name))
+    scores = attackable(scores | dict(further(outputs)), split)
+    whole = {
+        "data": {"members": counts[0], "non_members": counts[1], "same_distribution": alike},
+        "power": None,
+    }
+    return MembershipResult(cast(Membership, whole | summary(scores, split)), scores, split)
 
 
-def summary(scores: Scores, split: Split) -> dict[str, Any]:
-    """Target -> attack -> figures of the reporting half, and `strongest`."""
-    found: dict[str, Any] = {target: {} for target in TARGETS}
+def summary(scores: Scores, split: Split) -> dict[str, object]:
+    """Returns `strongest`, and target -> attack -> figures on the reporting half."""
+    targets: dict[str, dict[str, AttackFigures]] = {target: {} for target in TARGETS}
     for (target, name), values in scores.items():
-        found[target][name] = reported(values, split)
-    target, name = strongest(scores, split)
-    return found | {"strongest": {"target": target, "attack": name, **found[target][name]}}
+        targets[target][name] = reported(values, split)
+    target, name = strongest_attack(scores, split)
+    return {**targets, "strongest": {"target": target, "attack": name, **targets[target][name]}}

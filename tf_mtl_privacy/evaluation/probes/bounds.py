@@ -1,13 +1,11 @@
-"""Bounds on what attackers read: over all of them, and the gain of one over another.
+"""Bounds over all attackers of a target, gains of one over another, and the names they use.
+
+Reports import this module, so it does not load TensorFlow.
 
 Sources: Clopper and Pearson (1934) for the exact interval of a rate; Bonferroni's inequality for
 several intervals at once; Cai (2005, Journal of Statistical Planning and Inference 131, "One-sided
 confidence intervals in discrete distributions") for the correction of skewness; Newcombe (1998,
 Statistics in Medicine 17, 2635-2650) on differences of paired proportions.
-
-Names of the trends of a learning curve; apart from `curves.py`, so that reports load nothing.
-
-Figures of earlier attackers, which learned from one kind of rows, often from few.
 """
 
 from __future__ import annotations
@@ -15,41 +13,43 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from statistics import NormalDist
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from tf_mtl_privacy.evaluation.intervals import clopper_pearson
+from tf_mtl_privacy.evaluation.schema import Bound, Interval, ProbeResults, Reading
+from tf_mtl_privacy.types import Array
 
+# Target -> True where it belongs to the run; references show the attackers' power, not leakage.
+TARGETS = {
+    "features": True,
+    "restored": True,
+    "pixels": False,
+    "untrained": False,
+    "logits": True,
+    "regions": True,
+    "features_and_regions": True,
+    "masked_pictures": True,
+    "one_draw": True,
+    "noiseless": True,
+    "planted": False,
+}
+OF_RUN = tuple(name for name, of_run in TARGETS.items() if of_run)
+
+# Trends of a learning curve.
 FLAT, RISING, UNCLEAR = "flat", "still rising", "not clear"
 NOT_MEASURED = "not measured"
-# Curves that leave open what more rows or more updates would read.
+# Trends that do not rule out that more rows or updates would raise the reading.
 OPEN = (RISING, UNCLEAR)
 
-
-OLDER = (
-    "these attackers are of an earlier version, which learned from one kind of rows only; "
-    "evaluate --probe=fast sends new ones"
-)
-
-
-def is_older(probe: Mapping[str, Any]) -> bool:
-    """Tells if a `privacy.probe` is of those attackers; a low figure of theirs is no claim."""
-    features = probe.get("features") or {}
-    return bool(features.get("strongest")) and "by_rows" not in features
-
-
-def marked(probe: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Returns the `privacy.probe`, underpowered where it is of those attackers."""
-    if not is_older(probe):
-        return probe
-    reasons = [*(probe.get("underpowered_reasons") or ()), OLDER]
-    return {**probe, "underpowered": True, "underpowered_reasons": list(dict.fromkeys(reasons))}
-
-
-Array = np.ndarray[Any, Any]
 LEVEL = 0.95
 METHOD = "Bonferroni"
+# Attackers of earlier versions learned from one kind of rows, often from few.
+OLDER = (
+    "these attackers are of an earlier version, which learned from one kind of rows only; "
+    "evaluate --probe=fast runs new ones"
+)
 
 
 class Attack(NamedTuple):
@@ -58,16 +58,16 @@ class Attack(NamedTuple):
     Attributes:
         name: the attacker.
         trained_on: the kind of rows it was trained on.
-        test: `accuracy`, `balanced_accuracy`, `ci95`, `n` and, where known, `balanced_ci95`.
+        test: its figures.
     """
 
     name: str
     trained_on: str
-    test: Mapping[str, Any]
+    test: Reading
 
 
-def bound(attacks: Sequence[Attack], level: float = LEVEL) -> dict[str, Any]:
-    """Returns upper bounds that hold for all attackers of one target at once.
+def bound(attacks: Sequence[Attack], level: float = LEVEL) -> Bound:
+    """Returns upper bounds that hold for all attackers of one target together.
 
     Each attacker gets an interval of confidence `1 - (1 - level) / m`, m being the number of
     attackers. By Bonferroni's inequality all m intervals hold together with confidence `level`, so
@@ -82,9 +82,8 @@ def bound(attacks: Sequence[Attack], level: float = LEVEL) -> dict[str, Any]:
         level: confidence of all intervals together, in (0, 1).
 
     Returns:
-        `accuracy` and `balanced_accuracy` (the largest upper ends, in [0, 1]), `attacker` and
-        `trained_on` of the attacker with the larger of its two ends, `attackers` (m), `level`,
-        `method`.
+        The largest upper ends, `accuracy` and `balanced_accuracy`, in [0, 1]; `attacker` and
+        `trained_on` name the attacker with the highest end; `attackers` is m.
 
     Raises:
         ValueError: no attackers.
@@ -108,35 +107,9 @@ def bound(attacks: Sequence[Attack], level: float = LEVEL) -> dict[str, Any]:
     }
 
 
-def upper_end(test: Mapping[str, Any]) -> float:
+def upper_end(test: Reading) -> float:
     """Returns the higher upper end of the 95 % intervals of accuracy and balanced accuracy."""
     return float(max(test["ci95"][1], *test.get("balanced_ci95", [])[1:], 0.0))
-
-
-def _upper(test: Mapping[str, Any], confidence: float) -> float:
-    n = int(test["n"])
-    hits = min(max(round(test["accuracy"] * n), 0), n)
-    return max(clopper_pearson(hits, n, confidence)[1], float(test["ci95"][1]))
-
-
-def _balanced_upper(test: Mapping[str, Any], confidence: float) -> float:
-    """The reported half-width times the ratio of quantiles, and Cai's shift for skewness.
-
-    The shift is `(z^2 / 3 + 1/6) (1 - 2 a) / n`, n being the rows of one binomial with the same
-    variance; without it the end lies too low for few rows, and for the tails that many attackers
-    ask for.
-    """
-    rate, z = float(test["balanced_accuracy"]), _quantile(confidence)
-    low, high = test.get("balanced_ci95") or test["ci95"]
-    # One of the ends may be cut at 0 or 1.
-    error = max(rate - float(low), float(high) - rate) / _quantile(LEVEL)
-    share = min(max(rate, 0.5 / test["n"]), 1 - 0.5 / test["n"])
-    shift = (z**2 / 3 + 1 / 6) * max(1 - 2 * share, 0.0) * error**2 / (share * (1 - share))
-    return min(1.0, max(rate + z * error + shift, float(high)))
-
-
-def _quantile(confidence: float) -> float:
-    return NormalDist().inv_cdf((1 + confidence) / 2)
 
 
 def pack(right: Array) -> str:
@@ -158,11 +131,11 @@ def unpack(text: str, count: int) -> Array:
 
 def paired_gain(
     before: Array, after: Array, labels: Array, confidence: float = LEVEL
-) -> tuple[float, list[float]]:
-    """Computes by how much balanced accuracy differs between two classifiers on the same rows.
+) -> tuple[float, Interval]:
+    """Returns the gain in balanced accuracy of one classifier over another on the same rows.
 
-    `d = mean_k (p_k - q_k)`, with p_k and q_k the shares of class k that only the second and only
-    the first classifier gets right. Rows of different classes are independent, so
+    `d = mean_k (p_k - q_k)`, where p_k is the share of class k that only the second classifier gets
+    right and q_k the share that only the first does. Rows of different classes are independent, so
     `var d = sum_k (p_k + q_k - (p_k - q_k)^2) / n_k / K^2`; in the variance alone half a row is
     added to each of the two counts and one to n_k, so that few rows do not count as certain.
 
@@ -187,3 +160,43 @@ def paired_gain(
     gain = float(np.mean(gains))
     spread = _quantile(confidence) * math.sqrt(variance) / len(gains)
     return gain, [max(-1.0, gain - spread), min(1.0, gain + spread)]
+
+
+def is_older(probe: Mapping[str, Any]) -> bool:
+    """Returns True for the attackers of earlier versions; a low figure of theirs is no claim."""
+    features = probe.get("features")
+    return bool(features and features.get("strongest") and "by_rows" not in features)
+
+
+def marked(probe: Mapping[str, Any]) -> ProbeResults:
+    """Returns a `privacy.probe`, marked as underpowered where its attackers are `is_older`."""
+    if not is_older(probe):
+        return cast(ProbeResults, probe)
+    reasons = [*(probe.get("underpowered_reasons") or ()), OLDER]
+    unique = list(dict.fromkeys(reasons))
+    return cast(ProbeResults, {**probe, "underpowered": True, "underpowered_reasons": unique})
+
+
+def _upper(test: Reading, confidence: float) -> float:
+    n = int(test["n"])
+    hits = min(max(round(test["accuracy"] * n), 0), n)
+    return max(clopper_pearson(hits, n, confidence)[1], float(test["ci95"][1]))
+
+
+def _balanced_upper(test: Reading, confidence: float) -> float:
+    """The reported half-width times the ratio of quantiles, and Cai's shift for skewness.
+
+    The shift is `(z^2 / 3 + 1/6) (1 - 2 a) / n`, n being the rows of one binomial with the same
+    variance; without it the end is too low for few rows and for the small tails of many attackers.
+    """
+    rate, z = float(test["balanced_accuracy"]), _quantile(confidence)
+    low, high = test.get("balanced_ci95") or test["ci95"]
+    # One of the ends may be cut at 0 or 1.
+    error = max(rate - float(low), float(high) - rate) / _quantile(LEVEL)
+    share = min(max(rate, 0.5 / test["n"]), 1 - 0.5 / test["n"])
+    shift = (z**2 / 3 + 1 / 6) * max(1 - 2 * share, 0.0) * error**2 / (share * (1 - share))
+    return min(1.0, max(rate + z * error + shift, float(high)))
+
+
+def _quantile(confidence: float) -> float:
+    return NormalDist().inv_cdf((1 + confidence) / 2)

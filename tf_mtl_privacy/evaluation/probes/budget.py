@@ -1,4 +1,4 @@
-"""Effort of fresh attackers: 'fast' at the end of a training, 'thorough' for an audit."""
+"""Budgets of fresh attackers: 'fast' at the end of a training, 'thorough' for an audit."""
 
 from __future__ import annotations
 
@@ -8,45 +8,45 @@ BATCH = 64
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
-    """One amount of effort.
+class ProbeBudget:
+    """Numbers of rows, updates and restarts, and the attackers of each target.
 
     Attributes:
         name: 'fast' or 'thorough'.
-        rows: rows to learn from; fewer only where the data has fewer.
-        image_rows: of these, most that are learned from where they are images, which are larger.
-        region_rows: likewise where they are masks.
-        validation_rows: rows to choose by, likewise.
-        restarts: from how many random starts each network is trained.
-        dimensions: most principal components of whitened rows.
-        columns: most columns that trees and neighbours read.
-        steps: most iterations of logistic regression, for each strength of its penalty.
+        rows: training rows of an attacker; fewer only where the data has fewer.
+        image_rows: of these, at most so many where they are images, which are larger.
+        region_rows: likewise for masks.
+        validation_rows: rows for choosing, likewise.
+        restarts: random starts of each network.
+        dimensions: largest number of principal components of whitened rows.
+        columns: largest number of columns that trees and neighbours read.
+        steps: largest number of iterations of logistic regression, for each penalty.
         rounds: rounds of boosting.
-        dense_epochs: passes of networks over whitened rows.
-        epochs: passes of convolutional networks over feature maps.
-        image_epochs: passes over images and masks.
-        image_batch_size: rows in an update where they are images or masks.
-        least_updates: of any network: where rows are few it passes over them more often, as it is
-            the number of updates that takes it off the plateau at chance.
+        dense_epochs: epochs of networks over whitened rows.
+        epochs: epochs of convolutional networks over feature maps.
+        image_epochs: epochs over images and masks.
+        image_batch_size: batch size for images and masks.
+        min_updates: updates of any network. With few rows it takes more epochs, because networks
+            leave the plateau at chance after a number of updates.
         width: channels that size convolutional networks over feature maps.
         image_width: likewise over images and masks.
-        enough: balanced accuracy of validation rows at which a network stops.
-        patience: how many times as many updates the patient attackers get; 1: none are trained.
-        curves: targets whose strongest attacker is trained again on a quarter and a half of its
+        enough: balanced accuracy on validation rows at which a network stops.
+        patience: factor of updates for the networks that are trained for longer; 1 trains none.
+        curves: targets whose strongest attacker is also trained on a quarter and on half of its
             rows.
-        both: targets that are attacked from unseen rows and from the encoder's own; the others
-            from the kind of which there are more.
-        features: who attacks features, learning from the kind of rows of which there are more.
-        images: who attacks restored images.
-        pixels: who attacks pixels.
-        untrained: who attacks the features of an untrained encoder.
-        features_again: who attacks features, learning from the other kind of rows.
-        logits: who attacks the business logits.
-        regions: who attacks the mask.
-        with_regions: who attacks features and mask together; empty: not measured.
-        noise: who attacks features with other noise than usual; empty: not measured.
-        planted: who looks for the planted leak.
-        kept: whether readings are kept as attackers finish, for an interrupted run of them.
+        both: targets that are attacked from unseen rows and from the encoder's own; the others from
+            the kind of which there are more.
+        features: attackers of features, trained on the kind of rows of which there are more.
+        images: attackers of restored images and masked pictures.
+        pixels: attackers of pixels.
+        untrained: attackers of the features of an untrained encoder.
+        features_again: attackers of features, trained on the other kind of rows.
+        logits: attackers of the business logits.
+        regions: attackers of the mask.
+        with_regions: attackers of features and mask together; empty: not measured.
+        noise: attackers of features with one draw of noise and without; empty: not measured.
+        planted: attackers of the planted leak.
+        kept: if readings are saved as attackers finish, so that an interrupted attack resumes.
     """
 
     name: str
@@ -63,7 +63,7 @@ class Setting:
     epochs: int
     image_epochs: int
     image_batch_size: int
-    least_updates: int
+    min_updates: int
     width: int
     image_width: int
     enough: float
@@ -83,32 +83,32 @@ class Setting:
     kept: bool
 
     def updates(self, name: str, rows: int) -> int:
-        """Returns the most updates of a network that reads feature maps, see `fit_network`.
+        """Returns the largest number of updates of a network over feature maps, see `fit_network`.
 
         Args:
             name: the attacker.
-            rows: number of rows that it learns from.
+            rows: number of its training rows.
         """
         epochs = self.dense_epochs if name.startswith("mlp") else self.epochs
-        _, steps, epochs = passes(rows, BATCH, epochs, self.least_updates)
+        _, steps, epochs = passes(rows, BATCH, epochs, self.min_updates)
         return epochs * steps
 
 
-def passes(rows: int, batch_size: int, epochs: int, least_updates: int) -> tuple[int, int, int]:
-    """Returns (rows in an update, updates in a pass, passes) of a network that attacks.
+def passes(rows: int, batch_size: int, epochs: int, min_updates: int) -> tuple[int, int, int]:
+    """Returns (batch size, updates an epoch, epochs) of a network.
 
     Args:
-        rows: number of rows that it learns from, > 0.
-        batch_size: rows in an update; fewer where a quarter of `rows` are fewer, at least 2.
-        epochs: passes, > 0.
-        least_updates: more passes where these are fewer updates.
+        rows: number of its training rows, > 0.
+        batch_size: largest batch size; it is at most a quarter of `rows`, and at least 2.
+        epochs: smallest number of epochs, > 0.
+        min_updates: smallest number of updates.
     """
     batch = max(2, min(batch_size, rows // 4))
     steps = max(rows // batch, 1)
-    return batch, steps, max(epochs, -(-least_updates // steps))
+    return batch, steps, max(epochs, -(-min_updates // steps))
 
 
-FAST = Setting(
+FAST = ProbeBudget(
     name="fast",
     rows=10_000,
     image_rows=8_000,
@@ -123,27 +123,27 @@ FAST = Setting(
     epochs=6,
     image_epochs=3,
     image_batch_size=32,
-    least_updates=900,
+    min_updates=900,
     width=24,
     image_width=16,
     enough=0.99,
     patience=1,
     curves=("features",),
     both=("features", "logits"),
-    features=("logistic_standardised", "logistic_whitened", "soft_whitened"),
-    images=("logistic_standardised", "soft_standardised"),
-    # The network first: the other is sent where it fails.
-    pixels=("soft_standardised", "logistic_standardised"),
-    untrained=("soft_whitened", "logistic_whitened"),
-    features_again=("logistic_whitened", "soft_whitened"),
+    features=("logistic_standardised", "logistic_whitened", "softmax_pool_cnn_whitened"),
+    images=("logistic_standardised", "softmax_pool_cnn_standardised"),
+    # The network first: the other one only runs where it fails.
+    pixels=("softmax_pool_cnn_standardised", "logistic_standardised"),
+    untrained=("softmax_pool_cnn_whitened", "logistic_whitened"),
+    features_again=("logistic_whitened", "softmax_pool_cnn_whitened"),
     logits=("logistic_standardised", "knn_whitened"),
-    regions=("logistic_standardised", "soft_raw"),
+    regions=("logistic_standardised", "softmax_pool_cnn_raw"),
     with_regions=(),
     noise=(),
     planted=("logistic_standardised",),
     kept=True,
 )
-THOROUGH = Setting(
+THOROUGH = ProbeBudget(
     name="thorough",
     rows=20_000,
     image_rows=20_000,
@@ -158,7 +158,7 @@ THOROUGH = Setting(
     epochs=12,
     image_epochs=4,
     image_batch_size=64,
-    least_updates=1_250,
+    min_updates=1_250,
     width=32,
     image_width=32,
     enough=0.99,
@@ -173,12 +173,12 @@ THOROUGH = Setting(
         "trees_standardised",
         "trees_whitened",
         "mlp_whitened",
-        "local_raw",
-        "local_standardised",
-        "local_whitened",
-        "soft_standardised",
-        "soft_whitened",
-        "placed_whitened",
+        "patch_cnn_raw",
+        "patch_cnn_standardised",
+        "patch_cnn_whitened",
+        "softmax_pool_cnn_standardised",
+        "softmax_pool_cnn_whitened",
+        "positional_cnn_whitened",
         "discriminator",
         "discriminator_final",
     ),
@@ -186,19 +186,24 @@ THOROUGH = Setting(
         "logistic_standardised",
         "trees_standardised",
         "mlp_whitened",
-        "local_standardised",
-        "local_whitened",
-        "soft_standardised",
-        "placed_standardised",
+        "patch_cnn_standardised",
+        "patch_cnn_whitened",
+        "softmax_pool_cnn_standardised",
+        "positional_cnn_standardised",
     ),
-    pixels=("logistic_standardised", "local_standardised", "soft_standardised"),
-    untrained=("logistic_standardised", "local_standardised", "local_whitened", "soft_whitened"),
+    pixels=("logistic_standardised", "patch_cnn_standardised", "softmax_pool_cnn_standardised"),
+    untrained=(
+        "logistic_standardised",
+        "patch_cnn_standardised",
+        "patch_cnn_whitened",
+        "softmax_pool_cnn_whitened",
+    ),
     features_again=(
         "logistic_standardised",
         "mlp_whitened",
-        "local_standardised",
-        "local_whitened",
-        "soft_whitened",
+        "patch_cnn_standardised",
+        "patch_cnn_whitened",
+        "softmax_pool_cnn_whitened",
         "discriminator",
         "discriminator_final",
     ),
@@ -207,12 +212,12 @@ THOROUGH = Setting(
         "logistic_standardised",
         "trees_standardised",
         "mlp_whitened",
-        "local_raw",
-        "soft_raw",
+        "patch_cnn_raw",
+        "softmax_pool_cnn_raw",
     ),
-    with_regions=("logistic_whitened", "local_whitened", "soft_whitened"),
-    noise=("logistic_standardised", "local_whitened", "soft_whitened"),
-    planted=("logistic_standardised", "mlp_whitened", "local_whitened"),
+    with_regions=("logistic_whitened", "patch_cnn_whitened", "softmax_pool_cnn_whitened"),
+    noise=("logistic_standardised", "patch_cnn_whitened", "softmax_pool_cnn_whitened"),
+    planted=("logistic_standardised", "mlp_whitened", "patch_cnn_whitened"),
     kept=True,
 )
-SETTINGS = {"fast": FAST, "thorough": THOROUGH}
+PROBE_BUDGETS = {"fast": FAST, "thorough": THOROUGH}

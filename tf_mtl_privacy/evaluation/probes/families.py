@@ -1,19 +1,38 @@
-"""The attackers by name: what each reads, and with what.
+"""Families of fresh attackers, and the registry that names them.
 
-Attackers of scikit-learn: logistic regression, nearest neighbours, boosted trees.
+An attacker's name is its family and the form of the rows that it reads: `logistic_whitened`. A
+family of your own, in any module that is imported before the attack:
 
-Each tries a few settings and keeps the one with the best balanced accuracy on validation rows.
+    import dataclasses
 
-Trains one network that attacks, and gives its answers.
+    from sklearn.svm import LinearSVC
+
+    from tf_mtl_privacy.evaluation.probes.budget import PROBE_BUDGETS
+    from tf_mtl_privacy.evaluation.probes.data import ClassScores
+    from tf_mtl_privacy.evaluation.probes.families import register_probe
+
+    @register_probe("linear_svm", forms=("whitened",))
+    def linear_svm(inputs, form, budget, seed):
+        train, validation, test = inputs.rows(form)
+        model = LinearSVC(random_state=seed).fit(train, inputs.data.train_labels)
+        return ClassScores(model.decision_function(validation), model.decision_function(test))
+
+    fast = PROBE_BUDGETS["fast"]
+    names = (*fast.features, "linear_svm_whitened")
+    PROBE_BUDGETS["fast"] = dataclasses.replace(fast, features=names)
+
+(`decision_function` has one column a class for three classes or more.) A reference target
+(`pixels`, `planted`) has a list of attackers of its own in the budget.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import keras
 import numpy as np
@@ -25,9 +44,9 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import NearestNeighbors
 
 from tf_mtl_privacy.evaluation.probes import networks
-from tf_mtl_privacy.evaluation.probes.budget import BATCH, Setting, passes
+from tf_mtl_privacy.evaluation.probes.budget import BATCH, ProbeBudget, passes
 from tf_mtl_privacy.evaluation.probes.data import (
-    Array,
+    FORMS,
     ChannelMap,
     ClassScores,
     Inputs,
@@ -36,6 +55,113 @@ from tf_mtl_privacy.evaluation.probes.data import (
     balanced_accuracy,
     row_weights,
 )
+from tf_mtl_privacy.types import Array
+
+# (rows, budget, seed) -> class scores.
+Attacker = Callable[[Inputs, ProbeBudget, int], ClassScores]
+# (rows, form, budget, seed) -> class scores.
+Probe = Callable[[Inputs, str, ProbeBudget, int], ClassScores]
+
+
+class ProbeFamily(NamedTuple):
+    """A family of attackers.
+
+    Attributes:
+        attack: runs one attack, see `register_probe`.
+        forms: the forms of rows that it reads, of `data.FORMS`.
+        reads_maps_only: if it needs rows `[N, h, w, c]`.
+        starts_at_random: if another seed, or more updates, give another result; then the
+            budget's restarts and patience apply.
+    """
+
+    attack: Probe
+    forms: tuple[str, ...]
+    reads_maps_only: bool
+    starts_at_random: bool
+
+
+FAMILIES: dict[str, ProbeFamily] = {}
+# Attackers made from the run's own discriminator; they exist where the run has one.
+_FROM_DISCRIMINATOR = ("discriminator", "discriminator_final")
+
+
+def register_probe(
+    name: str,
+    *,
+    forms: Sequence[str] = FORMS,
+    reads: Literal["rows", "maps"] = "rows",
+    starts_at_random: bool = False,
+) -> Callable[[Probe], Probe]:
+    """Registers a family of attackers; use as a decorator of a function `attack`.
+
+    `attack(inputs, form, budget, seed)` trains on `inputs.data.train`, chooses by validation rows,
+    and returns its `ClassScores` of validation and test rows. It never sees test labels.
+
+    Args:
+        name: the family; `<name>_<form>` are the names of its attackers.
+        forms: the forms of rows that it reads, of `data.FORMS`.
+        reads: "maps" where it needs rows `[N, h, w, c]`, "rows" where it reads any.
+        starts_at_random: if another seed, or more updates, give another result.
+
+    Raises:
+        ValueError: the name is taken, or a form is unknown.
+    """
+    if name in FAMILIES or name in _FROM_DISCRIMINATOR:
+        raise ValueError(f"probe family {name!r}: the name is taken")
+    if unknown := sorted(set(forms) - set(FORMS)):
+        raise ValueError(f"probe family {name!r}: form {unknown[0]!r} is not one of {FORMS}")
+
+    def register(attack: Probe) -> Probe:
+        FAMILIES[name] = ProbeFamily(attack, tuple(forms), reads == "maps", starts_at_random)
+        return attack
+
+    return register
+
+
+def attackers(discriminator: keras.Model | None = None) -> dict[str, Attacker]:
+    """Returns all attackers by name.
+
+    Args:
+        discriminator: the discriminator of the adversarial game. It adds `discriminator` (a new one
+            of its shape, with BatchNorm and without DP-SGD) and `discriminator_final` (which
+            continues from its weights).
+    """
+    result: dict[str, Attacker] = {
+        f"{name}_{form}": functools.partial(_attack_in_form, family.attack, form)
+        for name, family in FAMILIES.items()
+        for form in family.forms
+    }
+    if discriminator is not None:
+        result["discriminator"] = _network(
+            lambda seed: networks.with_batch_norm(discriminator, seed), "standardised"
+        )
+        # Its weights belong to features in their raw form.
+        result["discriminator_final"] = _network(
+            lambda seed: networks.with_same_weights(discriminator), "raw", rate=1e-3
+        )
+    return result
+
+
+def starts_at_random(name: str) -> bool:
+    """Returns True if another start, or more updates, of an attacker give another result."""
+    family = FAMILIES.get(_family_of(name))
+    return name in _FROM_DISCRIMINATOR or (family is not None and family.starts_at_random)
+
+
+def reads_maps_only(name: str) -> bool:
+    """Returns True if an attacker reads rows `[N, h, w, c]` only."""
+    family = FAMILIES.get(_family_of(name))
+    return name in _FROM_DISCRIMINATOR or (family is not None and family.reads_maps_only)
+
+
+def _family_of(name: str) -> str:
+    return name.rpartition("_")[0]
+
+
+def _attack_in_form(
+    attack: Probe, form: str, inputs: Inputs, budget: ProbeBudget, seed: int
+) -> ClassScores:
+    return attack(inputs, form, budget, seed)
 
 
 def logistic(
@@ -48,16 +174,16 @@ def logistic(
     steps: int,
     enough: float = 1.0,
 ) -> ClassScores:
-    """Logistic regression with an L2 penalty.
+    """Fits logistic regression with an L2 penalty.
 
     Args:
-        rows: what it reads.
+        rows: the rows in one form.
         labels: `[N]` int in [0, classes) of `rows.train`.
         validation_labels: `[V]` int.
         classes: K.
-        strengths: scikit-learn's C, ascending: each starts from the one before.
-        steps: most iterations of L-BFGS, for each strength.
-        enough: balanced accuracy on validation rows from which no further strength is tried.
+        strengths: values of scikit-learn's C, ascending; each fit starts from the one before.
+        steps: largest number of iterations of L-BFGS, for each strength.
+        enough: balanced accuracy on validation rows at which no further strength is tried.
     """
     model = LogisticRegression(max_iter=steps, tol=1e-3, warm_start=True)
     weights = row_weights(labels, classes)
@@ -66,7 +192,7 @@ def logistic(
         for strength in strengths:
             model.set_params(C=strength)
             with warnings.catch_warnings():
-                # Stopping after `steps` is meant: the validation rows say what that is worth.
+                # Stopping after `steps` is intended; validation rows score the result.
                 warnings.simplefilter("ignore", ConvergenceWarning)
                 model.fit(rows.train, labels, weights)
             yield _probabilities(model, rows, classes)
@@ -82,23 +208,23 @@ def nearest_neighbours(
     *,
     neighbours: Sequence[int],
 ) -> ClassScores:
-    """Votes of the nearest training rows (Euclidean), each class's divided by its share of rows.
+    """Scores classes by votes of the nearest training rows, balanced by class.
 
     Args:
-        rows: what it reads.
+        rows: the rows in one form; distances are Euclidean.
         labels: `[N]` int in [0, classes) of `rows.train`.
         validation_labels: `[V]` int.
         classes: K.
-        neighbours: how many vote; those above N are left out.
+        neighbours: numbers of voting neighbours to try, each at most N.
     """
-    most = min(max(neighbours), len(rows.train))
-    index = NearestNeighbors(n_neighbors=most, algorithm="brute").fit(rows.train)
-    votes = np.eye(classes)[labels] * row_weights(labels, classes, most=np.inf)[:, None]
-    found = [votes[index.kneighbors(part, return_distance=False)] for part in rows[1:]]
+    count = min(max(neighbours), len(rows.train))
+    index = NearestNeighbors(n_neighbors=count, algorithm="brute").fit(rows.train)
+    votes = np.eye(classes)[labels] * row_weights(labels, classes, max_weight=np.inf)[:, None]
+    nearest = [votes[index.kneighbors(part, return_distance=False)] for part in rows[1:]]
     # The votes of nearer rows come first, so k of them are a prefix.
     tries = (
-        ClassScores(*(part[:, :count].sum(axis=1) for part in found))
-        for count in sorted({min(count, most) for count in neighbours})
+        ClassScores(*(part[:, :k].sum(axis=1) for part in nearest))
+        for k in sorted({min(k, count) for k in neighbours})
     )
     return _best(tries, validation_labels)
 
@@ -106,10 +232,10 @@ def nearest_neighbours(
 def boosted_trees(
     rows: Rows, labels: Array, classes: int, *, rounds: int, seed: int
 ) -> ClassScores:
-    """Histogram gradient boosting.
+    """Fits histogram gradient boosting.
 
     Args:
-        rows: what it reads; time grows with its columns.
+        rows: the rows in one form; time grows with the columns.
         labels: `[N]` int in [0, classes) of `rows.train`.
         classes: K; each round grows one tree for each.
         rounds: rounds of boosting.
@@ -128,12 +254,12 @@ def boosted_trees(
 
 
 def _probabilities(model: LogisticRegression, rows: Rows, classes: int) -> ClassScores:
-    """Probabilities with a column for every class, also one without training rows."""
+    """Returns probabilities with a column for every class, also for one without training rows."""
 
     def of(part: Array) -> Array:
-        found = np.zeros((len(part), classes))
-        found[:, model.classes_] = model.predict_proba(part)
-        return found
+        result = np.zeros((len(part), classes))
+        result[:, model.classes_] = model.predict_proba(part)
+        return result
 
     return ClassScores(of(rows.validation), of(rows.test))
 
@@ -141,7 +267,7 @@ def _probabilities(model: LogisticRegression, rows: Rows, classes: int) -> Class
 def _best(
     tries: Iterable[ClassScores], validation_labels: Array, enough: float = math.inf
 ) -> ClassScores:
-    """Returns the first of the best tries on validation rows; none is made after `enough`."""
+    """Returns the best try on validation rows, of equals the first; stops at `enough`."""
     best: tuple[float, ClassScores] | None = None
     for scores in tries:
         read = balanced_accuracy(scores.validation, validation_labels)
@@ -160,31 +286,30 @@ def fit_network(
     *,
     epochs: int,
     batch_size: int = BATCH,
-    least_updates: int = 0,
+    min_updates: int = 0,
     rate: float = 2e-3,
     enough: float = 0.99,
     seed: int,
 ) -> ClassScores:
-    """Trains a network for a fixed time and answers with the epoch that read validation rows best.
+    """Trains a network for a fixed number of epochs and returns the scores of its best epoch.
 
-    It is never stopped because it learns nothing: such a network can sit at chance for epochs
-    before it does, and what stops it there takes a plateau for protection. It ends once it reads
-    nearly everything.
+    There is no early stopping for lack of progress: a network can stay at chance for many epochs
+    before it learns, and a plateau must not be mistaken for protection. Training only stops early
+    at `enough`. The best epoch is chosen on validation rows.
 
     Args:
         model: rows -> logits `[B, K]`; trained in place.
         data: the rows.
-        channels: what is done to each row before the network reads it.
-        epochs: passes over the training rows, > 0.
-        batch_size: rows in an update; fewer where a quarter of the training rows are fewer.
-        least_updates: more passes where these are fewer updates.
-        rate: Adam's largest step size; it rises over the first epoch and falls along a cosine.
-        enough: balanced accuracy on validation rows at which training stops: further passes have
-            next to nothing to find.
+        channels: linear map over channels, applied to each row first.
+        epochs: smallest number of epochs, > 0.
+        batch_size: see `budget.passes`.
+        min_updates: see `budget.passes`.
+        rate: Adam's largest learning rate, after a warm-up of one epoch and before cosine decay.
+        enough: balanced accuracy on validation rows at which training stops.
         seed: of the order of rows.
     """
     rng = np.random.default_rng(seed)
-    batch, steps, epochs = passes(len(data.train), batch_size, epochs, least_updates)
+    batch, steps, epochs = passes(len(data.train), batch_size, epochs, min_updates)
     schedule = optimizers.schedules.CosineDecay(
         rate / 20, max((epochs - 1) * steps, 1), warmup_target=rate, warmup_steps=steps
     )
@@ -196,10 +321,10 @@ def fit_network(
         for start in range(0, steps * batch, batch):
             rows = order[start : start + batch]
             step(data.train[rows], data.train_labels[rows], weights[rows])
-        found = _answers(answer, data.validation)
-        score = balanced_accuracy(found, data.validation_labels)
+        logits = _answers(answer, data.validation)
+        score = balanced_accuracy(logits, data.validation_labels)
         if best is None or score >= best[0]:
-            best = score, found, model.get_weights()
+            best = score, logits, model.get_weights()
         if score >= enough:
             break
     assert best is not None
@@ -210,7 +335,7 @@ def fit_network(
 def _graphs(
     model: Model, optimizer: optimizers.Optimizer, channels: ChannelMap
 ) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """(one update, logits of rows) as compiled functions."""
+    """Returns compiled functions: one update, and logits of rows."""
     offset, matrix = tf.constant(channels.offset), tf.constant(channels.matrix)
     optimizer.build(model.trainable_variables)
 
@@ -235,75 +360,31 @@ def _answers(answer: Callable[..., Any], rows: Array, batch: int = 256) -> Array
     return np.concatenate(parts)
 
 
-# (what it reads, how hard it tries, seed) -> its answers.
-Attacker = Callable[[Inputs, Setting, int], ClassScores]
 _STRENGTHS = {"raw": (1e-2, 1.0), "standardised": (1e-4, 1e-3), "whitened": (1e-3, 1e-1)}
-_OF_MAPS = ("local", "soft", "placed", "discriminator")
 _NEIGHBOURS = (1, 5, 25)
-# A larger step leaves some starts at chance on images, of which a small place says the label.
+# With a larger step some starts stay at chance on images where only a small region has the label.
 _IMAGE_RATE = 4e-3
 
 
-def attackers(discriminator: keras.Model | None = None) -> dict[str, Attacker]:
-    """Name -> attacker; a name is its family and the form that it reads.
-
-    Args:
-        discriminator: the D that the encoder met; adds 'discriminator' (a new one of its shape,
-            with BatchNorm and without DP) and 'discriminator_final' (which goes on from its
-            weights).
-    """
-    found: dict[str, Attacker] = {
-        "knn_whitened": _neighbours,
-        "trees_standardised": _trees("standardised"),
-        "trees_whitened": _trees("whitened"),
-        "mlp_whitened": _dense,
-    }
-    for form in ("raw", "standardised", "whitened"):
-        found[f"logistic_{form}"] = _logistic(form)
-        found[f"local_{form}"] = _convolutional(networks.local_network, form, 1e-2)
-        found[f"soft_{form}"] = _convolutional(networks.soft_network, form, 1e-2)
-        found[f"placed_{form}"] = _convolutional(networks.placed_network, form, 2e-3)
-    if discriminator is not None:
-        found["discriminator"] = _network(
-            lambda seed: networks.with_batch_norm(discriminator, seed), "standardised"
-        )
-        # Its weights belong to features as they are.
-        found["discriminator_final"] = _network(
-            lambda seed: networks.with_same_weights(discriminator), "raw", rate=1e-3
-        )
-    return found
+@register_probe("logistic")
+def _logistic(inputs: Inputs, form: str, budget: ProbeBudget, seed: int) -> ClassScores:
+    data = inputs.data
+    return logistic(
+        inputs.rows(form),
+        data.train_labels,
+        data.validation_labels,
+        data.classes,
+        strengths=_STRENGTHS[form],
+        steps=budget.steps,
+        enough=budget.enough,
+    )
 
 
-def starts_at_random(name: str) -> bool:
-    """Returns whether it is a network: another start, or more updates, give another answer."""
-    return name.partition("_")[0] in ("mlp", *_OF_MAPS)
-
-
-def reads_maps_only(name: str) -> bool:
-    """Whether it reads `[N, h, w, c]` and nothing flat."""
-    return name.partition("_")[0] in _OF_MAPS
-
-
-def _logistic(form: str) -> Attacker:
-    def attack(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
-        data = inputs.data
-        return logistic(
-            getattr(inputs, form),
-            data.train_labels,
-            data.validation_labels,
-            data.classes,
-            strengths=_STRENGTHS[form],
-            steps=setting.steps,
-            enough=setting.enough,
-        )
-
-    return attack
-
-
-def _neighbours(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
+@register_probe("knn", forms=("whitened",))
+def _knn(inputs: Inputs, form: str, budget: ProbeBudget, seed: int) -> ClassScores:
     data = inputs.data
     return nearest_neighbours(
-        Rows(*(part[:, : setting.columns] for part in inputs.whitened)),
+        Rows(*(part[:, : budget.columns] for part in inputs.rows(form))),
         data.train_labels,
         data.validation_labels,
         data.classes,
@@ -311,51 +392,57 @@ def _neighbours(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
     )
 
 
-def _trees(form: str) -> Attacker:
-    def attack(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
-        data, count = inputs.data, setting.columns
-        leading = Rows(*(part[:, :count] for part in inputs.whitened))
-        rows = leading if form == "whitened" else inputs.selected(count)
-        return boosted_trees(
-            rows, data.train_labels, data.classes, rounds=setting.rounds, seed=seed
-        )
-
-    return attack
+@register_probe("trees", forms=("standardised", "whitened"))
+def _trees(inputs: Inputs, form: str, budget: ProbeBudget, seed: int) -> ClassScores:
+    data, count = inputs.data, budget.columns
+    if form == "whitened":
+        rows = Rows(*(part[:, :count] for part in inputs.whitened))
+    else:
+        rows = inputs.selected(count)
+    return boosted_trees(rows, data.train_labels, data.classes, rounds=budget.rounds, seed=seed)
 
 
-def _dense(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
-    train, validation, test = inputs.whitened
+@register_probe("mlp", forms=("whitened",), starts_at_random=True)
+def _mlp(inputs: Inputs, form: str, budget: ProbeBudget, seed: int) -> ClassScores:
+    train, validation, test = inputs.rows(form)
     data = dataclasses.replace(inputs.data, train=train, validation=validation, test=test)
     model = networks.dense_network(train.shape[1], data.classes, units=256, seed=seed)
     unchanged = Inputs(data, 1, seed).channels("raw")
-    effort = _effort(setting, setting.dense_epochs)
-    return fit_network(model, data, unchanged, **effort, seed=seed)
+    return fit_network(model, data, unchanged, **_length(budget, budget.dense_epochs), seed=seed)
 
 
-def _convolutional(build: Callable[..., keras.Model], form: str, rate: float) -> Attacker:
-    def attack(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
+def _convolutional(build: Callable[..., keras.Model], rate: float) -> Probe:
+    def attack(inputs: Inputs, form: str, budget: ProbeBudget, seed: int) -> ClassScores:
         data = inputs.data
         shape = data.train.shape[1:]
         if networks.is_image(shape):
-            width, step = setting.image_width, min(rate, _IMAGE_RATE)
-            effort = _effort(setting, setting.image_epochs)
-            effort["batch_size"] = setting.image_batch_size
+            width, step = budget.image_width, min(rate, _IMAGE_RATE)
+            length = _length(budget, budget.image_epochs)
+            length["batch_size"] = budget.image_batch_size
         else:
-            width, step, effort = setting.width, rate, _effort(setting, setting.epochs)
+            width, step, length = budget.width, rate, _length(budget, budget.epochs)
         model = build(shape, data.classes, width=width, seed=seed)
-        return fit_network(model, data, inputs.channels(form), **effort, rate=step, seed=seed)
+        return fit_network(model, data, inputs.channels(form), **length, rate=step, seed=seed)
 
     return attack
+
+
+for _name, _build, _rate in (
+    ("patch_cnn", networks.patch_cnn, 1e-2),
+    ("softmax_pool_cnn", networks.softmax_pool_cnn, 1e-2),
+    ("positional_cnn", networks.positional_cnn, 2e-3),
+):
+    register_probe(_name, reads="maps", starts_at_random=True)(_convolutional(_build, _rate))
 
 
 def _network(build: Callable[[int], keras.Model], form: str, rate: float = 2e-3) -> Attacker:
-    def attack(inputs: Inputs, setting: Setting, seed: int) -> ClassScores:
-        effort, channels = _effort(setting, setting.epochs), inputs.channels(form)
-        return fit_network(build(seed), inputs.data, channels, **effort, rate=rate, seed=seed)
+    def attack(inputs: Inputs, budget: ProbeBudget, seed: int) -> ClassScores:
+        length, channels = _length(budget, budget.epochs), inputs.channels(form)
+        return fit_network(build(seed), inputs.data, channels, **length, rate=rate, seed=seed)
 
     return attack
 
 
-def _effort(setting: Setting, epochs: int) -> dict[str, Any]:
-    """Returns how long a network learns, as arguments of `fit_network`."""
-    return {"epochs": epochs, "least_updates": setting.least_updates, "enough": setting.enough}
+def _length(budget: ProbeBudget, epochs: int) -> dict[str, Any]:
+    """Returns how long a network is trained, as arguments of `fit_network`."""
+    return {"epochs": epochs, "min_updates": budget.min_updates, "enough": budget.enough}

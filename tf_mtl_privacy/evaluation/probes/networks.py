@@ -1,4 +1,8 @@
-"""Shapes of the networks that attack. They are not private, so BatchNorm is allowed."""
+"""Architectures of the attackers' networks. They are not private, so BatchNorm is allowed.
+
+The first word given to `Layers` names a random stream; it stays as it is so that published figures
+can be reproduced.
+"""
 
 from __future__ import annotations
 
@@ -13,24 +17,24 @@ import tensorflow as tf
 from tf_mtl_privacy.models.layers import Layers, layer_seed
 
 _DROPOUT = 0.2
-_MOST_CELLS = 32
-# Rows of at most so many channels are images or masks; masked pictures have the mask as a fourth.
+_MAX_CELLS = 32
+# Images and masks have at most so many channels; masked pictures have the mask as a fourth.
 _IMAGE_CHANNELS = 3
-_LEAST_PICTURE = 32
+_MIN_PICTURE = 32
 
 
 def is_image(shape: Sequence[int]) -> bool:
-    """Returns whether rows of this shape are images or masks rather than feature maps.
+    """Returns True if rows of this shape are images or masks rather than feature maps.
 
     Args:
-        shape: `(h, w, c)`; with four channels it is a masked picture from 32 pixels a side on.
+        shape: `(h, w, c)`; with four channels, masked pictures have at least 32 pixels a side.
     """
-    masked = shape[-1] == _IMAGE_CHANNELS + 1 and min(shape[:2]) >= _LEAST_PICTURE
+    masked = shape[-1] == _IMAGE_CHANNELS + 1 and min(shape[:2]) >= _MIN_PICTURE
     return shape[-1] <= _IMAGE_CHANNELS or masked
 
 
 def dense_network(columns: int, classes: int, *, units: int, seed: int) -> keras.Model:
-    """Rows `[B, columns]` -> logits `[B, classes]`, both float32, over two hidden layers."""
+    """Builds a network of two hidden layers: `[B, columns]` -> logits `[B, classes]` float32."""
     layers = Layers(seed, "probe_mlp")
     inputs = x = keras.Input((columns,))
     for number in (1, 2):
@@ -40,18 +44,15 @@ def dense_network(columns: int, classes: int, *, units: int, seed: int) -> keras
     return keras.Model(inputs, layers.dense(classes, "logits")(x))
 
 
-def local_network(
-    shape: tuple[int, int, int], classes: int, *, width: int, seed: int
-) -> keras.Model:
-    """Rows `[B, h, w, c]` -> logits `[B, classes]`, both float32, by what is anywhere in them.
+def patch_cnn(shape: tuple[int, int, int], classes: int, *, width: int, seed: int) -> keras.Model:
+    """Builds a network that detects small patterns anywhere in a map.
 
-    Two layers of small patterns at full resolution and the maximum of each over all places. It has
-    few weights, so it learns a small detail (an iris) from rows on which `placed_network` only
-    learns the rows by heart.
+    Two convolutions at full resolution and the maximum of each channel over all places. With few
+    weights it learns a small detail (an iris) from rows that `positional_cnn` would overfit.
 
     Args:
-        shape: (h, w, c); four cells become the channels of one until the shorter side has at most
-            32 of them: nothing is lost.
+        shape: (h, w, c) of rows `[B, h, w, c]` float32; groups of four cells become channels,
+            without any loss, until the shorter side has at most 32 cells.
         classes: K.
         width: channels of the first layer at full resolution; the next has twice as many.
         seed: of the weights.
@@ -62,15 +63,15 @@ def local_network(
     return keras.Model(inputs, layers.dense(classes, "logits")(x))
 
 
-def soft_network(
+def softmax_pool_cnn(
     shape: tuple[int, int, int], classes: int, *, width: int, seed: int
 ) -> keras.Model:
-    """As `local_network`, but with a soft maximum over all places.
+    """Builds `patch_cnn` with softmax pooling in place of the maximum.
 
-    Each channel is averaged with the softmax of itself over places as weights, so that every place
-    learns and not only the largest: it reads the same detail in about half the time. Images and
-    masks get a sharper one beside it: in the first nearly all places of a small detail count, and
-    some starts never leave chance by it alone.
+    Each channel is averaged over places with its own softmax as weights. All places get a gradient,
+    not only the largest, so it learns the same detail in about half the time. Images and masks get
+    a second, sharper pooling: in the first one the weight of a small detail is spread too widely,
+    and some starts stay at chance.
     """
     layers = Layers(seed, "probe_soft")
     inputs = keras.Input(shape)
@@ -81,15 +82,16 @@ def soft_network(
     return keras.Model(inputs, layers.dense(classes, "logits")(pooled))
 
 
-def placed_network(
+def positional_cnn(
     shape: tuple[int, int, int], classes: int, *, width: int, seed: int
 ) -> keras.Model:
-    """Rows `[B, h, w, c]` -> logits `[B, classes]`, both float32, by what is where in them.
+    """Builds a network that depends on where a pattern is.
 
-    Two branches end it: all places, flattened, and the maximum over places.
+    Its last layer reads all places, flattened, and the maximum over places.
 
     Args:
-        shape: (h, w, c); rows of 32 cells a side and more are halved at once.
+        shape: (h, w, c) of rows `[B, h, w, c]` float32; maps of 32 or more cells a side are first
+            reduced to half.
         classes: K.
         width: sizes the channels.
         seed: of weights and dropout.
@@ -97,11 +99,11 @@ def placed_network(
     layers = Layers(seed, "probe_placed")
     inputs = x = keras.Input(shape)
     cells = min(shape[:2])
-    if cells >= _MOST_CELLS:
+    if cells >= _MAX_CELLS:
         x = _block(layers, x, width, kernel=5, strides=2, number="0")
     x = _block(layers, x, 2 * width, kernel=3, strides=1, number="1")
     x = _block(layers, x, 3 * width, kernel=3, strides=2 if cells > 4 else 1, number="2")
-    if cells >= _MOST_CELLS:
+    if cells >= _MAX_CELLS:
         x = _block(layers, x, 4 * width, kernel=3, strides=2, number="3")
     flat = _dropout(_DROPOUT, seed, "dropout1")(keras.layers.Flatten()(x))
     placed = layers.dense(160, "placed", activation="relu")(flat)
@@ -111,24 +113,24 @@ def placed_network(
 
 
 def with_batch_norm(model: keras.Model, seed: int) -> keras.Model:
-    """A network of the same shape, with new weights, and BatchNorm for every GroupNorm.
+    """Builds a network of the same shape with new weights and BatchNorm in place of GroupNorm.
 
     Args:
         model: a discriminator.
         seed: of the new weights.
     """
 
-    def rebuilt(layer: keras.layers.Layer) -> keras.layers.Layer:
+    def rebuild(layer: keras.layers.Layer) -> keras.layers.Layer:
         if isinstance(layer, keras.layers.GroupNormalization):
             return keras.layers.BatchNormalization(momentum=0.9, name=layer.name)
         config = _reseeded(copy.deepcopy(layer.get_config()), f"{layer.name}/{seed}")
         return type(layer).from_config(config)
 
-    return keras.models.clone_model(model, clone_function=rebuilt)
+    return keras.models.clone_model(model, clone_function=rebuild)
 
 
 def with_same_weights(model: keras.Model) -> keras.Model:
-    """A copy that can be trained while the original stays as it is."""
+    """Returns a trainable copy; the original does not change."""
     twin = keras.models.clone_model(model)
     twin.set_weights([np.array(values) for values in model.get_weights()])
     twin.trainable = True
@@ -136,9 +138,9 @@ def with_same_weights(model: keras.Model) -> keras.Model:
 
 
 class _FusedNorm(keras.layers.Layer):
-    """BatchNorm of maps `[B, h, w, c]` in one operation: Keras' own is several, and half as fast.
+    """BatchNorm of maps `[B, h, w, c]` in one fused operation, twice as fast as Keras' own.
 
-    Statistics move by a tenth in each step of training.
+    Moving averages have momentum 0.9.
     """
 
     def build(self, shape: Any) -> None:
@@ -153,17 +155,17 @@ class _FusedNorm(keras.layers.Layer):
 
     def call(self, x: Any, training: bool = False) -> Any:
         norm, scales = tf.compat.v1.nn.fused_batch_norm, (self._gamma.value, self._beta.value)
-        kept = (self._mean, self._variance)
+        moving = (self._mean, self._variance)
         if not training:
-            return norm(x, *scales, *(k.value for k in kept), epsilon=1e-3, is_training=False)[0]
-        normed, *found = norm(x, *scales, epsilon=1e-3, is_training=True)
-        for variable, new in zip(kept, found, strict=True):
+            return norm(x, *scales, *(m.value for m in moving), epsilon=1e-3, is_training=False)[0]
+        result, *batch = norm(x, *scales, epsilon=1e-3, is_training=True)
+        for variable, new in zip(moving, batch, strict=True):
             variable.assign(0.9 * variable + 0.1 * new)
-        return normed
+        return result
 
 
 class _CellsAsChannels(keras.layers.Layer):
-    """`[B, h, w, c]` -> `[B, h / 2, w / 2, 4 c]`; an odd side gets a row or column of zeros."""
+    """Space to depth: `[B, h, w, c]` -> `[B, h / 2, w / 2, 4 c]`, odd sides padded with zeros."""
 
     def call(self, x: Any) -> Any:
         odd = [[0, 0], *([0, side % 2] for side in x.shape[1:3]), [0, 0]]
@@ -171,15 +173,15 @@ class _CellsAsChannels(keras.layers.Layer):
 
 
 def _patterns(layers: Layers, x: Any, width: int) -> Any:
-    """Two layers of small patterns, `[B, h, w, 2 * width]`; the smaller of h and w at most 32."""
-    while min(x.shape[1:3]) > _MOST_CELLS:
+    """Applies two convolutions: `[B, h, w, 2 * width]`, the smaller of h and w at most 32."""
+    while min(x.shape[1:3]) > _MAX_CELLS:
         x = _CellsAsChannels()(x)
     x = _block(layers, x, width, kernel=3, strides=1, number="1")
     return _block(layers, x, 2 * width, kernel=3, strides=1, number="2")
 
 
 def _soft_maximum(x: Any, sharpness: float) -> Any:
-    """`[B, h, w, c]` -> `[B, c]`: the mean over places, weighted by the softmax of sharpness x."""
+    """Softmax pooling `[B, h, w, c]` -> `[B, c]`: the mean weighted by softmax(sharpness x)."""
     weights = keras.layers.Softmax(axis=(1, 2), name=f"places{sharpness:g}")(sharpness * x)
     return keras.ops.sum(x * weights, axis=(1, 2))
 
@@ -197,7 +199,7 @@ def _dropout(rate: float, seed: int, name: str) -> keras.layers.Layer:
 
 
 def _reseeded(config: Any, name: str) -> Any:
-    """The configuration of a layer with other seeds: with the old ones it had the old weights."""
+    """Returns the configuration of a layer with other seeds, which give other weights."""
     if isinstance(config, dict):
         return {
             key: layer_seed(0, name) if key == "seed" else _reseeded(value, f"{name}/{key}")

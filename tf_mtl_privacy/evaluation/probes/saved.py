@@ -1,4 +1,4 @@
-"""Fresh attackers on a saved run: its networks, the rows, and readings that are there already."""
+"""Fresh attackers on a saved run: its networks, the rows, and the cached readings."""
 
 from __future__ import annotations
 
@@ -7,15 +7,16 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
-import numpy as np
+import keras
 
 from tf_mtl_privacy.config import AUDIT_FOLDER, RESULTS_FILE, Config, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.probes.bounds import marked
-from tf_mtl_privacy.evaluation.probes.budget import SETTINGS, Setting
+from tf_mtl_privacy.evaluation.probes.budget import PROBE_BUDGETS, ProbeBudget
+from tf_mtl_privacy.evaluation.probes.data import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.probe_cache import (
     KeptReadings,
     code_digest,
@@ -24,19 +25,19 @@ from tf_mtl_privacy.evaluation.probes.probe_cache import (
     strongest_kept,
 )
 from tf_mtl_privacy.evaluation.probes.probe_cache import weights_digest as weights_digest
-from tf_mtl_privacy.evaluation.probes.rows import AttackRows, own_rows, unseen_rows
 from tf_mtl_privacy.evaluation.probes.run import count_attackers, probe_networks
 from tf_mtl_privacy.evaluation.probes.summary import probe_summary
+from tf_mtl_privacy.evaluation.schema import KeptBest, NamedReading, ProbeResults, read_results
 from tf_mtl_privacy.evaluation.train_test_overlap import asks_alike
-from tf_mtl_privacy.files import read_json
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.encoder import build_encoder
 from tf_mtl_privacy.models.layers import layer_seed
 from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.training.saved_run import SavedRun
+from tf_mtl_privacy.types import Array
 
 _OTHER_DATA = "the data is not the run's own, so nothing in it was trained on"
-# What must agree for two runs to hide the same thing in the same pictures.
+# Data options that must agree for a run without removal to be a baseline of another.
 _SAME = ("dataset", "image_size", "data_seed", "bins", "synthetic_shift", "synthetic_correlation")
 
 
@@ -44,196 +45,133 @@ def probe_run(
     run: SavedRun,
     dataset: Dataset,
     data: DataConfig,
-    test: np.ndarray[Any, Any],
+    test: Array,
     setting: str,
     *,
     is_own: bool,
-    removal_off: str = "",
-) -> dict[str, Any] | None:
-    """`privacy.probe` of results.json; None where the data has no private label.
+    baseline_run: str = "",
+) -> ProbeResults | None:
+    """Attacks a run and returns `privacy.probe` of results.json; None without a private label.
 
-    All random starts follow from the run's seed. Readings are kept in the run's folder as attackers
-    finish, and an interrupted call goes on where it stopped. `kept_best` has the highest reading of
-    these weights on these test rows in any of the kept files (`kept.strongest_kept`), whichever
-    setting made it.
+    All random starts follow from the run's seed. Readings are saved in the run's folder as
+    attackers finish, so that an interrupted call resumes. `kept_best` has the highest reading of
+    these weights on these test rows in any saved file, of whichever budget
+    (`probe_cache.strongest_kept`).
 
     Args:
         run: the run whose networks are attacked.
-        dataset: the data that is evaluated.
-        data: what it was opened with.
-        test: `[T]` int64 rows of it that nobody was trained on.
-        setting: a name of `SETTINGS`.
-        is_own: whether it is the data that the run was trained on, whichever of its labels and rows
-            are asked for.
-        removal_off: folder of the same run with removal off, or empty.
+        dataset: the evaluated data.
+        data: the options that it was opened with.
+        test: `[T]` int64, its test rows; no network was trained on them.
+        setting: a name of `PROBE_BUDGETS`.
+        is_own: if it is the data that the run was trained on, whichever labels and rows are asked
+            for.
+        baseline_run: folder of the same run without removal, or empty.
 
     Raises:
-        UsageError: `removal_off` is not such a run, or no test row has a private label.
+        UsageError: `baseline_run` is not such a run, or no test row has a private label.
     """
     if not dataset.private_classes:
         return None
     if not (dataset.labels_of(test).private >= 0).any():
         raise UsageError(f"--probe={setting}: no evaluated row has a private label; leave it out")
-    off = removal_off_figures(removal_off, data) if removal_off else None
-    start, effort, bundles = time.monotonic(), SETTINGS[setting], networks(run)
+    baseline = baseline_figures(baseline_run, data) if baseline_run else None
+    start, budget, bundles = time.monotonic(), PROBE_BUDGETS[setting], networks(run)
     alike = is_own and asks_alike(run.config.data, data)
     weights = weights_digest(bundles)
-    with Progress(1 + count_attackers(bundles, effort), "fresh attackers", "attackers") as bar:
-        bar.update(0, "drawing rows")
-        unseen, own = _rows(run, dataset, data, test, effort, is_own)
-        kept = KeptReadings(None, {})
-        if effort.kept:
+    with Progress(1 + count_attackers(bundles, budget), "fresh attackers", "attackers") as bar:
+        bar.update(0, "preparing rows")
+        unseen, own = _rows(run, dataset, data, test, budget, is_own)
+        cache = KeptReadings(None, {})
+        if budget.kept:
             parts = {"unseen": unseen, "own": own}
-            about = _about(run, effort, weights, parts, dataset.key, alike=alike)
-            kept = KeptReadings(Path(run.run_dir) / AUDIT_FOLDER, about)
+            about = _about(run, budget, weights, parts, dataset.key, alike=alike)
+            cache = KeptReadings(Path(run.run_dir) / AUDIT_FOLDER, about)
         bar.update(1)
-        found = probe_networks(
+        targets = probe_networks(
             bundles,
             _untrained(run),
             unseen,
             own,
             len(dataset.private_classes),
-            effort,
+            budget,
             run.config.train.seed,
-            _finished(bar, kept),
-            kept,
+            _finished(bar, cache),
+            cache,
         )
-    before = (run.status.get("training") or {}).get("before_game") if alike else None
-    seconds = time.monotonic() - start + kept.seconds
-    config = run.config
     summary = probe_summary(
         setting,
-        found,
-        off,
-        seconds,
-        before,
+        targets,
+        baseline,
+        time.monotonic() - start + cache.seconds,
+        (run.status.get("training") or {}).get("before_game") if alike else None,
         classes=len(dataset.private_classes),
-        game=plays_game(config),
+        game=plays_game(run.config),
     )
-    return {
-        **summary,
-        "weights": weights,
-        "kept_readings": kept.found,
-        "kept_best": _kept_best(
-            run, weights, unseen if isinstance(own, str) else own, dataset.key, alike=alike
-        ),
-    }
+    summary["weights"] = weights
+    summary["kept_readings"] = cache.found
+    rows = unseen if isinstance(own, str) else own
+    summary["kept_best"] = _kept_best(run, weights, rows, dataset.key, alike=alike)
+    return summary
 
 
 def plays_game(config: Config) -> bool:
-    """Returns whether the encoder was trained against an adversary, with a weight above 0."""
+    """Returns True if the encoder was trained against an adversary, with a weight above 0."""
     train = config.train
     return train.is_adversarial and config.loss.plays and train.adversarial_epochs > 0
 
 
-def _kept_best(
-    run: SavedRun, weights: str, rows: AttackRows | str, key: bytes | None, *, alike: bool
-) -> dict[str, dict[str, Any]]:
-    if isinstance(rows, str):
-        return {}
-    test = None if alike else {part_digest(rows.test, key), part_digest(rows.test, None)}
-    return strongest_kept(Path(run.run_dir), weights, test)
-
-
-def _finished(bar: Progress, kept: KeptReadings) -> Callable[[str], None]:
-    """Counts an attacker; one that was only looked up says nothing of how fast they are."""
-    made = 0
-
-    def finished(name: str) -> None:
-        nonlocal made
-        timed, made = kept.made > made, kept.made
-        bar.update(1, name, timed=timed)
-
-    return finished
-
-
-def _about(
-    run: SavedRun,
-    effort: Setting,
-    weights: str,
-    rows: Mapping[str, AttackRows | str],
-    key: bytes | None,
-    *,
-    alike: bool,
-) -> dict[str, Any]:
-    """Returns what the readings of two calls must agree in to be of one attack."""
-    tests = [part_digest(part.test, key) for part in rows.values() if not isinstance(part, str)]
-    return {
-        "is_own": alike,
-        "test": tests[0] if tests else "",
-        "weights": weights,
-        "setting": dataclasses.asdict(effort),
-        "seed": run.config.train.seed,
-        "rows": {name: rows_digest(part, key) for name, part in rows.items()},
-        "code": code_digest(),
-    }
-
-
-def _rows(
-    run: SavedRun,
-    dataset: Dataset,
-    data: DataConfig,
-    test: np.ndarray[Any, Any],
-    effort: Setting,
-    is_own: bool,
-) -> tuple[AttackRows | str, AttackRows | str]:
-    """(rows that no encoder was trained on, the encoder's own), or why there are none."""
-    seed = layer_seed(run.config.train.seed, "probe/rows")
-    unseen = unseen_rows(dataset, data, test, effort, seed, is_own=is_own)
-    return unseen, own_rows(dataset, test, effort, seed) if is_own else _OTHER_DATA
-
-
 def kept_probe(
     path: Path, run: SavedRun, dataset: Dataset, data: DataConfig
-) -> dict[str, Any] | None:
-    """The attackers' figures that an earlier result of the same weights and data has, or None.
+) -> ProbeResults | None:
+    """Returns `privacy.probe` of an earlier result of the same weights and data, or None.
 
     Args:
         path: the result file, which may be missing.
         run: the run that is evaluated again.
         dataset: the evaluated data.
-        data: what it was opened with.
+        data: the options that it was opened with.
     """
     try:
-        before = read_json(path)
-        found: dict[str, Any] | None = before["privacy"]["probe"]
+        before = read_results(path)
+        probe = before["privacy"]["probe"]
         same_data = dataset.matches(before["evaluated_on"]["data_fingerprint"] or "")
-        same = found is not None and found["weights"] == weights_digest(networks(run))
+        same = probe is not None and probe["weights"] == weights_digest(networks(run))
     except (RunError, KeyError, TypeError):
         return None
-    if not same or not same_data or found is None:
+    if not same or not same_data or probe is None:
         return None
-    found = dict(marked(found))
+    result = cast(ProbeResults, dict(marked(probe)))
     if asks_alike(run.config.data, data) and dataset.matches(run.data_fingerprint):
-        # Another setting, or an attack that was interrupted, may have read more since.
-        found["kept_best"] = strongest_kept(Path(run.run_dir), found["weights"])
-    return found
+        # An attack with another budget, or an interrupted one, may have read more since.
+        result["kept_best"] = strongest_kept(Path(run.run_dir), result["weights"])
+    return result
 
 
 def kept_readings(run_dir: str | os.PathLike[str], weights: str) -> list[dict[str, Any]]:
-    """Cached readings on the run's own test rows, for `reconcile_probes.leakage`.
+    """Returns cached readings on the run's own test rows, for `reconcile_probes.leakage`.
 
     Args:
         run_dir: the run's folder.
         weights: `weights_digest` of its networks.
 
     Returns:
-        A list of one measurement, or of none where nothing is kept.
+        One measurement, or an empty list where nothing is cached.
     """
-    found = strongest_kept(Path(run_dir), weights)
-    return [{"source": "kept readings", "kept_best": found}] if found else []
+    best = strongest_kept(Path(run_dir), weights)
+    return [{"source": "kept readings", "kept_best": best}] if best else []
 
 
-def removal_off_figures(folder: str, data: DataConfig) -> dict[str, Any]:
-    """`privacy.probe.features.strongest` of another run on the same data.
+def baseline_figures(folder: str, data: DataConfig) -> NamedReading:
+    """Returns the strongest attacker on features of a run without removal on the same data.
 
     Raises:
-        UsageError: it has none, removes something itself, or is on other data.
+        UsageError: the run has no such figures, removes something itself, or is on other data.
     """
-    flag, path = f"--removal_off={folder}", Path(folder) / RESULTS_FILE
+    flag, path = f"--baseline_run={folder}", Path(folder) / RESULTS_FILE
     try:
-        results = read_json(path)
-        figures: dict[str, Any] = dict(results["privacy"]["probe"]["features"]["strongest"])
+        results = read_results(path)
+        figures = cast(NamedReading, dict(results["privacy"]["probe"]["features"]["strongest"]))  # type: ignore[index,arg-type]
         config = Config.from_dict(results["config"])
     except (RunError, KeyError, TypeError) as error:
         raise UsageError(
@@ -252,19 +190,76 @@ def removal_off_figures(folder: str, data: DataConfig) -> dict[str, Any]:
     for name, off in (("mask", "none"), ("erasure", "none"), ("feature_noise", 0.0)):
         if getattr(removal, name) != off:
             raise UsageError(
-                f"{flag}: that run has --{name}={getattr(removal, name)}; name one without what "
-                "removes the private label, which is to show that attackers read it then"
+                f"{flag}: that run has --{name}={getattr(removal, name)}; name a run without any "
+                "removal, which shows what attackers read then"
             )
     return figures
 
 
 def networks(run: SavedRun) -> Mapping[str, Bundle]:
-    """The run's networks by task, or under an empty name where one serves all tasks."""
+    """Returns the run's networks by task, or under an empty name where one serves all tasks."""
     return run.single_task or {"": run.bundle}
 
 
-def _untrained(run: SavedRun) -> Any:
-    """An encoder of the same shape with other initial weights than the run's own."""
+def _rows(
+    run: SavedRun,
+    dataset: Dataset,
+    data: DataConfig,
+    test: Array,
+    budget: ProbeBudget,
+    is_own: bool,
+) -> tuple[AttackRows | str, AttackRows | str]:
+    """Returns the unseen rows and the encoder's own, or the reasons why there are none."""
+    seed = layer_seed(run.config.train.seed, "probe/rows")
+    unseen = unseen_rows(dataset, data, test, budget, seed, is_own=is_own)
+    return unseen, own_rows(dataset, test, budget, seed) if is_own else _OTHER_DATA
+
+
+def _about(
+    run: SavedRun,
+    budget: ProbeBudget,
+    weights: str,
+    rows: Mapping[str, AttackRows | str],
+    key: bytes | None,
+    *,
+    alike: bool,
+) -> dict[str, Any]:
+    """Returns everything that readings of the same attack must agree in."""
+    tests = [part_digest(part.test, key) for part in rows.values() if not isinstance(part, str)]
+    return {
+        "is_own": alike,
+        "test": tests[0] if tests else "",
+        "weights": weights,
+        "setting": dataclasses.asdict(budget),
+        "seed": run.config.train.seed,
+        "rows": {name: rows_digest(part, key) for name, part in rows.items()},
+        "code": code_digest(),
+    }
+
+
+def _finished(bar: Progress, cache: KeptReadings) -> Callable[[str], None]:
+    """Counts finished attackers; cached ones do not count towards the rate."""
+    made = 0
+
+    def finished(name: str) -> None:
+        nonlocal made
+        timed, made = cache.made > made, cache.made
+        bar.update(1, name, timed=timed)
+
+    return finished
+
+
+def _kept_best(
+    run: SavedRun, weights: str, rows: AttackRows | str, key: bytes | None, *, alike: bool
+) -> dict[str, KeptBest]:
+    if isinstance(rows, str):
+        return {}
+    test = None if alike else {part_digest(rows.test, key), part_digest(rows.test, None)}
+    return strongest_kept(Path(run.run_dir), weights, test)
+
+
+def _untrained(run: SavedRun) -> keras.Model:
+    """Builds an encoder of the same shape with other initial weights than the run's own."""
     model = dataclasses.replace(
         run.config.model, encoder_weights="none", backbone="", freeze_backbone=False
     )

@@ -1,9 +1,8 @@
-"""Views of a row that attackers get: features, restored images, pixels, logits, the mask.
+"""Views of a picture that attackers get: features, restored images, pixels, logits, the mask.
 
-What attackers see of an encoder that adds noise: one draw, the mean of many, and none at all.
-
-Noise that is drawn anew for every request can be averaged away by who asks often for the same
-picture, and whitening undoes any scale; so a single draw says too little about what got through.
+A client who requests the same picture repeatedly can average away noise that is drawn anew for each
+request, and whitening undoes any scale. Features with noise are therefore attacked as the mean of
+`DRAWS` draws; a single draw would understate the leakage.
 """
 
 from __future__ import annotations
@@ -17,47 +16,47 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.evaluation.probes.data import ProbeData
-from tf_mtl_privacy.evaluation.probes.rows import AttackRows
+from tf_mtl_privacy.evaluation.probes.data import AttackRows, ProbeData
 from tf_mtl_privacy.removal.mask import mask_map, painted
 from tf_mtl_privacy.removal.noise import FeatureNoise, noiseless
+from tf_mtl_privacy.types import Array
 
 View = Callable[[Any], Any]
 DRAWS = 64
 
 
 def feature_views(encoder: keras.Model) -> dict[str, View]:
-    """Name -> view of the features, images `[B, S, S, 3]` uint8 -> `[B, h, w, c]` float32.
+    """Returns views of the features by name, images `[B, S, S, 3]` uint8 -> `[B, h, w, c]` float32.
 
-    Without noise a single one with an empty name: features as they are released. With noise
-    `one_draw`, as they are released; `mean_of_64`, what a client who asks so often for each
-    picture gets; and `noiseless`, which nobody is given: the end of what averaging can do.
+    Without noise there is one view with an empty name, the released features. With noise there are
+    `one_draw`, the released features; `mean_of_64`, the mean over 64 requests for the same picture;
+    and `noiseless`, the limit of averaging, which is not released.
     """
-    layer = next((found for found in encoder.layers if isinstance(found, FeatureNoise)), None)
+    layer = next((part for part in encoder.layers if isinstance(part, FeatureNoise)), None)
 
     def released(images: Any) -> Any:
         return encoder(to_float(images), training=False)
 
     if layer is None:
         return {"": released}
-    bare = noiseless(encoder)
+    quiet = noiseless(encoder)
 
     def without(images: Any) -> Any:
-        return bare(to_float(images), training=False)
+        return quiet(to_float(images), training=False)
 
     def averaged(images: Any) -> Any:
-        # The mean of so many draws is distributed as one draw of a smaller deviation.
-        found = without(images)
-        noise = tf.random.stateless_normal(tf.shape(found), _seed(images), dtype=found.dtype)
-        return found + layer.deviation / DRAWS**0.5 * noise
+        # The mean of several draws is distributed as one draw with a smaller standard deviation.
+        bare = without(images)
+        noise = tf.random.stateless_normal(tf.shape(bare), _seed(images), dtype=bare.dtype)
+        return bare + layer.deviation / DRAWS**0.5 * noise
 
     return {"one_draw": released, f"mean_of_{DRAWS}": averaged, "noiseless": without}
 
 
 def most_draws(encoder: keras.Model) -> tuple[int, View]:
-    """(draws of its noise for each picture that attackers may average, what they see then).
+    """Returns the number of draws that attackers average for each picture, and their mean's view.
 
-    1 and the features as they are released where there is no noise.
+    Without noise these are 1 and the released features.
     """
     views = feature_views(encoder)
     if len(views) == 1:
@@ -66,28 +65,27 @@ def most_draws(encoder: keras.Model) -> tuple[int, View]:
 
 
 def _seed(images: Any) -> Any:
-    """`[2]` int64 that follow from the pictures, so that a check depends on nothing else."""
+    """Returns a seed `[2]` int64 that only depends on the pictures, for repeatable checks."""
     return tf.stack([tf.constant(DRAWS, tf.int64), tf.reduce_sum(tf.cast(images, tf.int64))])
 
 
-Array = np.ndarray[Any, Any]
 _BATCH = 256
 
 
 def pixels(images: Any) -> Any:
-    """`[B, S, S, 3]` uint8 -> float32 in [0, 1]."""
+    """Views pixels: `[B, S, S, 3]` uint8 -> float32 in [0, 1]."""
     return to_float(images)
 
 
 def features(encoder: keras.Model) -> View:
-    """Images -> features `[B, h, w, c]` float32 as they are released: in inference mode."""
+    """Views the released features, in inference mode: images -> `[B, h, w, c]` float32."""
     return lambda images: encoder(to_float(images), training=False)
 
 
 def masked_pictures(encoder: keras.Model) -> View:
-    """Images -> pictures as the encoder gets them, painted over, `[B, S, S, 4]` float32.
+    """Views the masked pictures that the encoder gets: images -> `[B, S, S, 4]` float32.
 
-    The fourth channel is the mask. All that the encoder gives away is computed from this.
+    The fourth channel is the mask. Everything that the encoder releases is computed from this.
 
     Raises:
         ValueError: the encoder has no mask.
@@ -97,18 +95,18 @@ def masked_pictures(encoder: keras.Model) -> View:
 
 
 def regions(encoder: keras.Model) -> View:
-    """Images -> what an encoder's mask covers, `[B, m, m, 1]` float32, 0 or 1."""
+    """Views the cells that the encoder's mask covers: images -> `[B, m, m, 1]` float32, 0 or 1."""
     finder = mask_map(encoder)
     return lambda images: finder(to_float(images), training=False)
 
 
 def restored(restorer: keras.Model) -> View:
-    """Features -> restored images `[B, S, S, 3]` float32 in [0, 1]."""
+    """Views restored images: features -> `[B, S, S, 3]` float32 in [0, 1]."""
     return lambda rows: restorer(rows, training=False)
 
 
 def logits(business: keras.Model) -> View:
-    """Features -> logits of all business tasks side by side, `[B, classes]` float32."""
+    """Views the concatenated logits of all business tasks: features -> `[B, classes]` float32."""
     return lambda rows: tf.concat(list(business(rows, training=False).values()), axis=-1)
 
 
@@ -116,23 +114,23 @@ def seen_through(
     view: View,
     rows: AttackRows,
     classes: int,
-    most: int | None = None,
+    max_rows: int | None = None,
     test: Array | None = None,
 ) -> ProbeData:
-    """Returns what attackers get of pictures.
+    """Returns the rows of a view of pictures.
 
     Args:
         view: `[B, S, S, 3]` uint8 tensor -> `[B, ...]` float32.
         rows: pictures and labels.
         classes: K.
-        most: learn from at most so many rows; None means all.
-        test: what the view makes of the test pictures, where that is known already.
+        max_rows: largest number of training rows; None means all.
+        test: the view of the test pictures, where it is known already.
     """
     see = seen_by(view, rows.test.images)
     train, validation, tested = rows
     return ProbeData(
-        see(train.images[:most]),
-        train.labels[:most],
+        see(train.images[:max_rows]),
+        train.labels[:max_rows],
         see(validation.images),
         validation.labels,
         see(tested.images) if test is None else test,
@@ -142,20 +140,20 @@ def seen_through(
 
 
 def passed_on(
-    view: View, data: ProbeData, most: int | None = None, test: Array | None = None
+    view: View, data: ProbeData, max_rows: int | None = None, test: Array | None = None
 ) -> ProbeData:
-    """Returns what attackers get of what a head makes of features that are there already.
+    """Returns the rows of a view of features.
 
     Args:
         view: `[B, h, w, c]` float32 tensor -> `[B, ...]` float32.
         data: the features.
-        most: learn from at most so many rows; None means all.
-        test: what the view makes of the test features, where that is known already.
+        max_rows: largest number of training rows; None means all.
+        test: the view of the test features, where it is known already.
     """
     see = seen_by(view, data.test)
     return ProbeData(
-        see(data.train[:most]),
-        data.train_labels[:most],
+        see(data.train[:max_rows]),
+        data.train_labels[:max_rows],
         see(data.validation),
         data.validation_labels,
         see(data.test) if test is None else test,
@@ -164,23 +162,26 @@ def passed_on(
     )
 
 
-def fewer(data: ProbeData, most: int) -> ProbeData:
-    """Returns the same with the first `most` rows to learn from; nothing is copied.
+def fewer(data: ProbeData, count: int) -> ProbeData:
+    """Returns the same data with the first `count` training rows, without a copy.
 
-    Rows are in random order (`rows.py`), so the first of them are a random sample.
+    Rows are in random order, so these are a random sample.
     """
-    return dataclasses.replace(data, train=data.train[:most], train_labels=data.train_labels[:most])
+    return dataclasses.replace(
+        data, train=data.train[:count], train_labels=data.train_labels[:count]
+    )
 
 
 def with_regions(data: ProbeData, covered: ProbeData) -> ProbeData:
-    """Features beside what the mask covers in each of their cells.
+    """Returns features with the mask of each cell as further channels.
 
     Args:
         data: features, `[N, h, w, c]`.
         covered: `[N, m, m, 1]` of the same rows; one of m and h divides the other.
 
     Returns:
-        `[N, h, w, c + k]`: a cell's k marks, or the mark of the larger cell that it lies in.
+        Rows `[N, h, w, c + k]`: the k mask values within a cell, or the one of the larger cell
+        around it.
     """
 
     def joined(rows: Array, marks: Array) -> Array:
@@ -204,11 +205,11 @@ def with_regions(data: ProbeData, covered: ProbeData) -> ProbeData:
 
 
 def seen_by(view: View, example: Array) -> Callable[[Array], Array]:
-    """The view as a function of rows of any number, in one graph.
+    """Compiles a view into a function of any number of rows.
 
     Args:
         view: `[B, ...]` tensor -> `[B, ...]` float32.
-        example: rows of the same dtype and shape as those that it is called with.
+        example: rows of the dtype and shape that it will be called with.
     """
     spec = tf.TensorSpec([None, *example.shape[1:]], example.dtype)
     graph = tf.function(view, autograph=False, input_signature=[spec])

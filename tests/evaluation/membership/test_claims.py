@@ -1,4 +1,4 @@
-"""Whether members and others are drawn alike, and what figures are worth where not."""
+"""The check that members and non-members are drawn alike, and the verdict on figures."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from tf_mtl_privacy.evaluation.membership.claims import known_without_model, sam
 from tf_mtl_privacy.evaluation.membership.verdict import verdict
 
 
-def test_pictures_drawn_otherwise_are_noticed():
+def test_same_distribution_with_other_pictures_differs():
     split, draw = halves(300, 300, 6), np.random.default_rng(6)
     pictures = draw.normal(size=(600, 40))
     alike = same_distribution(pictures, split, 0)
@@ -17,7 +17,7 @@ def test_pictures_drawn_otherwise_are_noticed():
     assert not found["ok"] and found["state"] == "differ"
 
 
-def test_samples_count_as_alike_only_where_there_are_rows_enough_to_tell():
+def test_same_distribution_with_few_rows_is_not_shown():
     draw, states = np.random.default_rng(14), []
     for count in (40, 2_000):
         rows = draw.normal(size=(2 * count, 5))
@@ -27,7 +27,7 @@ def test_samples_count_as_alike_only_where_there_are_rows_enough_to_tell():
     assert states == ["not_shown", "alike"]
 
 
-def test_other_labels_and_labels_that_are_missing_are_noticed():
+def test_same_distribution_with_other_or_missing_labels_differs():
     split, draw = halves(500, 500, 15), np.random.default_rng(15)
     pictures, labels = draw.normal(size=(1_000, 5)), draw.integers(0, 2, 1_000)
     known = np.zeros(1_000, int)
@@ -43,7 +43,7 @@ def test_other_labels_and_labels_that_are_missing_are_noticed():
         assert (same_distribution(rows, split, 0)["state"] == "differ") == differ
 
 
-def test_what_figures_are_worth():
+def test_verdict_by_samples_and_reference_run():
     def found(state, ok=True):
         return {"data": {"same_distribution": {"state": state, "ok": ok}}}
 

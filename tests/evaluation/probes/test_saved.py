@@ -1,4 +1,4 @@
-"""From a run to `privacy.probe`: all targets, all settings, what is kept and what is refused."""
+"""Fresh attackers on a saved run: targets, budgets, cached readings, refusals."""
 
 import dataclasses
 import json
@@ -12,6 +12,7 @@ import pytest
 from tests import forks
 from tests.evaluation.probes.conftest import TINY
 from tests.evaluation.probes.runs import TASKS, untrained_run, write_drawn_celeba
+from tests.evaluation.typed import mismatches
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import AUDIT_FOLDER
 from tf_mtl_privacy.data.opening import open_dataset
@@ -20,9 +21,10 @@ from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.evaluation.probes import attack as probe_attack
 from tf_mtl_privacy.evaluation.probes import networks, probe_cache, saved, targets
 from tf_mtl_privacy.evaluation.probes.attack import Reading
-from tf_mtl_privacy.evaluation.probes.check import CHECK, fresh_check
 from tf_mtl_privacy.evaluation.probes.data import figures
 from tf_mtl_privacy.evaluation.probes.probe_cache import strongest_kept
+from tf_mtl_privacy.evaluation.schema import Results
+from tf_mtl_privacy.evaluation.training_checks import CHECK, fresh_check
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.removal.mask import switch_mask
@@ -44,14 +46,15 @@ def run(tmp_path, monkeypatch, tiny_fast):
     """An untrained network and few faces; loading and settings are in memory."""
     found = untrained_run(tmp_path / "run")
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: found)
-    monkeypatch.setitem(saved.SETTINGS, "fast", tiny_fast)
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", tiny_fast)
     return found
 
 
-def test_a_run_is_attacked_on_every_target_and_the_figures_are_kept(run):
+def test_evaluate_run_with_probe_attacks_every_target(run):
     before = [values.copy() for values in run.bundle.encoder.get_weights()]
     found = evaluate_run(run.folder, probe="fast")
     probe = found["privacy"]["probe"]
+    assert mismatches(found, Results) == []
     assert json.loads((run.folder / "results.json").read_text())["privacy"]["probe"] == probe
     for name in TARGETS:
         best = probe[name]["strongest"]
@@ -73,8 +76,8 @@ def test_a_run_is_attacked_on_every_target_and_the_figures_are_kept(run):
     # What vouches for an attack learns from as many rows, and is tested on as many.
     assert probe["planted"]["rows"] == 96 and probe["pixels"]["rows"] == 64
     assert probe["restored"]["rows"] == 64
-    assert set(unseen["attackers"]) == set(saved.SETTINGS["fast"].features)
-    assert set(own["attackers"]) == set(saved.SETTINGS["fast"].features_again)
+    assert set(unseen["attackers"]) == set(saved.PROBE_BUDGETS["fast"].features)
+    assert set(own["attackers"]) == set(saved.PROBE_BUDGETS["fast"].features_again)
     whole = probe["features"]["rows"]
     sizes = [point["rows"] for point in probe["features"]["curve"]]
     assert sizes == [whole // 4, whole // 2, whole]
@@ -120,10 +123,10 @@ def kept_file(run):
     return found
 
 
-def test_thorough_attackers_go_on_where_they_stopped(run, monkeypatch, tiny_thorough):
+def test_probe_run_thorough_resumes_after_an_interruption(run, monkeypatch, tiny_thorough):
     names = ("knn_whitened", "logistic_standardised", "mlp_whitened")
     setting = neighbours_only(tiny_thorough, features=names, noise=())
-    monkeypatch.setitem(saved.SETTINGS, "thorough", setting)
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "thorough", setting)
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 3)
         evaluate_run(run.folder, probe="thorough")
@@ -139,7 +142,7 @@ def test_thorough_attackers_go_on_where_they_stopped(run, monkeypatch, tiny_thor
     assert without_bookkeeping(resumed) == without_bookkeeping(whole)
 
 
-def test_fast_attackers_go_on_after_kill_9(run):
+def test_probe_run_fast_resumes_after_kill_9(run):
     """The process dies amid the sixth attempt, without a word to anybody."""
     arguments = "tests.evaluation.probes.runs", run.folder, "fast"
     killed = forks.run_module(*arguments, 5, cwd=Path.cwd())
@@ -172,8 +175,8 @@ def with_other_labels(data):
     return dataclasses.replace(dataset, all_labels=labels._replace(private=shifted))
 
 
-def test_readings_of_other_weights_or_labels_are_not_taken(run, monkeypatch, tiny_thorough):
-    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough, curves=()))
+def test_probe_run_ignores_readings_of_other_weights_or_labels(run, monkeypatch, tiny_thorough):
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "thorough", neighbours_only(tiny_thorough, curves=()))
     whole = everybody_sent(run)
     assert whole >= len(TARGETS) and everybody_sent(run) == 0
     with pytest.MonkeyPatch.context() as patch:
@@ -206,8 +209,8 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("text", DAMAGED.values(), ids=DAMAGED)
-def test_a_damaged_file_of_readings_is_named(run, monkeypatch, tiny_thorough, text):
-    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
+def test_probe_run_with_damaged_readings_names_the_file(run, monkeypatch, tiny_thorough, text):
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "thorough", neighbours_only(tiny_thorough))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 1)
         evaluate_run(run.folder, probe="thorough")
@@ -217,7 +220,7 @@ def test_a_damaged_file_of_readings_is_named(run, monkeypatch, tiny_thorough, te
     assert kept_file(run).read_text() == text
 
 
-def test_readings_of_other_code_rows_or_effort_are_not_taken(run, monkeypatch, tiny_fast):
+def test_probe_run_ignores_readings_of_other_code_rows_or_budget(run, monkeypatch, tiny_fast):
     def sent(probe="fast"):
         with pytest.MonkeyPatch.context() as patch:
             names = stop_after(patch, None)
@@ -225,10 +228,10 @@ def test_readings_of_other_code_rows_or_effort_are_not_taken(run, monkeypatch, t
         return len(names)
 
     setting = neighbours_only(tiny_fast, curves=())
-    monkeypatch.setitem(saved.SETTINGS, "fast", setting)
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", setting)
     whole = sent()
     assert whole > 5 and sent() == 0
-    monkeypatch.setitem(saved.SETTINGS, "fast", dataclasses.replace(setting, rows=80))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", dataclasses.replace(setting, rows=80))
     assert sent() == whole
     monkeypatch.setattr(saved, "code_digest", lambda: "other sources")
     assert sent() == whole
@@ -251,12 +254,12 @@ def test_code_digest_changes_with_attackers_scores_and_networks(tmp_path, monkey
         first = second
 
 
-def test_what_another_setting_or_an_interrupted_call_read_is_not_forgotten(
+def test_kept_best_counts_readings_of_interrupted_attacks_and_other_budgets(
     run, monkeypatch, tiny_fast, tiny_thorough
 ):
     """A thorough attack that is stopped after its first attackers, then the fast one."""
-    monkeypatch.setitem(saved.SETTINGS, "thorough", neighbours_only(tiny_thorough))
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "thorough", neighbours_only(tiny_thorough))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, curves=()))
     with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
         stop_after(patch, 1)
         evaluate_run(run.folder, probe="thorough")
@@ -285,11 +288,9 @@ def test_what_another_setting_or_an_interrupted_call_read_is_not_forgotten(
     assert other["kept_best"]["features"]["strongest"]["accuracy"] < 0.7, "of other test rows"
 
 
-def test_readings_of_another_label_of_the_same_data_are_not_the_run_s(
-    tmp_path, monkeypatch, tiny_fast
-):
+def test_kept_best_ignores_readings_of_another_private_label(tmp_path, monkeypatch, tiny_fast):
     """One of two classes is read more often than one of eight; the data's fingerprint is one."""
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, curves=()))
     data = write_drawn_celeba(tmp_path / "faces", (120, 60, 60))
     run = untrained_run(tmp_path / "run", data)
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
@@ -315,8 +316,8 @@ def test_readings_of_another_label_of_the_same_data_are_not_the_run_s(
     assert evaluate_run(run.folder)["privacy"]["leakage"]["features"]["accuracy"] == 0.99
 
 
-def test_readings_count_without_the_result_that_they_were_made_for(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+def test_leakage_counts_readings_without_their_result(run, monkeypatch, tiny_fast):
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, curves=()))
     first = evaluate_run(run.folder, probe="fast")["privacy"]["leakage"]
     (run.folder / "results.json").unlink()
     found = evaluate_run(run.folder)["privacy"]
@@ -326,7 +327,7 @@ def test_readings_count_without_the_result_that_they_were_made_for(run, monkeypa
     assert found["leakage"]["claim"] is None and found["leakage"]["weights"] == first["weights"]
 
 
-def test_kept_reading_that_reads_most_counts_beside_the_one_with_the_highest_end(run):
+def test_kept_best_has_the_highest_figure_and_the_highest_end(run):
     """400 validation rows: 60 % and an end at 65; 4,000 test rows: 63 % and an end at 64.5."""
     weights = "0" * 16
     wide = figures_of(240, 400)
@@ -342,13 +343,25 @@ def test_kept_reading_that_reads_most_counts_beside_the_one_with_the_highest_end
     assert (found["accuracy"], found["attacker"], found["rows"]) == (0.63, "b", 9000)
 
 
+def test_strongest_kept_of_an_earlier_version_has_the_present_name(tmp_path):
+    """Cached readings and checks of versions that called the family `local`."""
+    old = dataclasses.replace(figures_of(30, 40), name="local_raw")
+    readings = probe_cache.KeptReadings(tmp_path / AUDIT_FOLDER, {"weights": "a"})
+    readings("features/own//local_raw/0", lambda: old)
+    probe_cache.keep_check(tmp_path / AUDIT_FOLDER, "b", {"features/own//local_raw/0": old})
+    for weights in ("a", "b"):
+        best = strongest_kept(tmp_path, weights)["features"]
+        assert best["strongest"]["name"] == best["bound"]["attacker"] == "patch_cnn_raw"
+        assert best["attackers"]["patch_cnn_raw"]["accuracy"] == 0.75
+
+
 def figures_of(hits, rows):
     """An attacker named `a` that reads `hits` of `rows` rows of one class."""
     scores = np.eye(2)[(np.arange(rows) >= hits).astype(int)]
     return Reading("a", 0.5, figures(scores, np.zeros(rows, np.int32)))
 
 
-def test_the_check_of_the_final_weights_counts(run):
+def test_kept_best_counts_the_check_of_the_final_weights(run):
     """`checks.json` has a reading for each checked weights; the last ones are the run's."""
     setting = dataclasses.replace(CHECK, **TINY, features=("knn_whitened",))
     dataset = open_dataset(run.config.data)
@@ -370,8 +383,8 @@ def test_the_check_of_the_final_weights_counts(run):
     assert found["trained_on"] == "unseen"
 
 
-def test_kept_figures_of_an_earlier_version_are_no_claim(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast, curves=()))
+def test_kept_probe_of_an_earlier_version_is_underpowered(run, monkeypatch, tiny_fast):
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, curves=()))
     evaluate_run(run.folder, probe="fast")
     path = run.folder / "results.json"
     results = json.loads(path.read_text())
@@ -385,7 +398,7 @@ def test_kept_figures_of_an_earlier_version_are_no_claim(run, monkeypatch, tiny_
     assert len(evaluate_run(run.folder)["privacy"]["probe"]["underpowered_reasons"]) == 1
 
 
-def test_a_noisy_encoder_s_counter_is_no_weight(tmp_path):
+def test_weights_digest_ignores_the_noise_counter(tmp_path):
     run = untrained_run(tmp_path / "run", removal={"feature_noise": 0.5})
     before = saved.weights_digest({"": run.bundle})
     count_draws(run.bundle.encoder, 7)
@@ -395,7 +408,7 @@ def test_a_noisy_encoder_s_counter_is_no_weight(tmp_path):
     assert saved.weights_digest({"": run.bundle}) != before
 
 
-def test_masked_pictures_are_attacked_as_the_encoder_gets_them(tmp_path, monkeypatch, tiny_fast):
+def test_probe_run_with_a_mask_attacks_the_encoder_s_input(tmp_path, monkeypatch, tiny_fast):
     run = untrained_run(tmp_path / "run", removal={"mask": "learned", "mask_cell": 4})
     switch_mask(run.bundle.encoder, on=True)
     dataset = open_dataset(run.config.data)
@@ -408,7 +421,7 @@ def test_masked_pictures_are_attacked_as_the_encoder_gets_them(tmp_path, monkeyp
     assert networks.is_image(seen.shape[1:]) and not networks.is_image((8, 8, 4))
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
     monkeypatch.setitem(
-        saved.SETTINGS, "fast", neighbours_only(tiny_fast, regions=("knn_whitened",))
+        saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast, regions=("knn_whitened",))
     )
     probe = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
     assert probe["masked_pictures"]["rows"] == 64
@@ -416,7 +429,7 @@ def test_masked_pictures_are_attacked_as_the_encoder_gets_them(tmp_path, monkeyp
     assert probe["masked_pictures"]["by_rows"]["own"]["strongest"] is None
 
 
-def test_a_folder_of_photographs_is_read_from_its_training_rows(tmp_path, monkeypatch, tiny_fast):
+def test_probe_run_on_photographs_learns_from_training_rows(tmp_path, monkeypatch, tiny_fast):
     """The same weights: what the check reads, the result must not understate.
 
     120 validation rows leave 90 to unseen attackers, who read next to nothing of a label that the
@@ -431,7 +444,7 @@ def test_a_folder_of_photographs_is_read_from_its_training_rows(tmp_path, monkey
     check = fresh_check(run.config, dataclasses.replace(CHECK, **effort, features=names))
     before = check(run.bundle, open_dataset(data))
     monkeypatch.setattr("tf_mtl_privacy.training.saved_run.load_run", lambda _: run)
-    monkeypatch.setitem(saved.SETTINGS, "fast", fast)
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", fast)
     probe = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
     features, by_rows = probe["features"], probe["features"]["by_rows"]
     unseen, own = (by_rows[kind] for kind in ("unseen", "own"))
@@ -447,8 +460,8 @@ def test_a_folder_of_photographs_is_read_from_its_training_rows(tmp_path, monkey
     assert probe["planted"]["rows"] == 1500
 
 
-def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast))
+def test_probe_run_with_a_baseline_run_has_its_figures(run, monkeypatch, tiny_fast):
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast))
     first = evaluate_run(run.folder, probe="fast")["privacy"]["probe"]
     own = first["features"]["own"]
     assert (own["trained_on"], own["rows"]) == ("own", 72)
@@ -459,18 +472,18 @@ def test_features_of_the_own_rows_and_of_a_run_with_removal_off(run, monkeypatch
     shifted = dataclasses.replace(run.config.data, synthetic_shift="blur")
     with pytest.raises(UsageError, match="synthetic_shift is 'none', here it is 'blur'"):
         evaluate_run(other, shifted, probe="fast", removal_off=str(run.folder))
-    with pytest.raises(UsageError, match=r"--removal_off=nowhere: results.json there has no"):
+    with pytest.raises(UsageError, match=r"--baseline_run=nowhere: results.json there has no"):
         evaluate_run(other, probe="fast", removal_off="nowhere")
     path = run.folder / "results.json"
     results = json.loads(path.read_text())
     results["config"]["removal"]["mask"] = "learned"
     path.write_text(json.dumps(results))
-    with pytest.raises(UsageError, match=r"--removal_off=.*: that run has --mask=learned"):
+    with pytest.raises(UsageError, match=r"--baseline_run=.*: that run has --mask=learned"):
         evaluate_run(other, probe="fast", removal_off=str(run.folder))
 
 
-def test_single_task_runs_are_read_through_their_best_encoder(run, monkeypatch, tiny_fast):
-    monkeypatch.setitem(saved.SETTINGS, "fast", neighbours_only(tiny_fast))
+def test_probe_run_of_single_task_networks_takes_the_best_encoder(run, monkeypatch, tiny_fast):
+    monkeypatch.setitem(saved.PROBE_BUDGETS, "fast", neighbours_only(tiny_fast))
     stl = dataclasses.replace(run.config, train=dataclasses.replace(run.config.train, model="stl"))
     whole = {task: build_bundle(stl, {task: count}, 0) for task, count in TASKS.items()}
     run.bundle, run.single_task = whole["gender"], whole
@@ -479,12 +492,12 @@ def test_single_task_runs_are_read_through_their_best_encoder(run, monkeypatch, 
     assert probe["restored"] == {"strongest": None, "reason": "the model has no restorer"}
 
 
-def test_without_a_private_label_there_is_nothing_to_attack(run):
+def test_probe_run_without_a_private_label_is_none(run):
     data = dataclasses.replace(run.config.data, private_label="none")
     assert evaluate_run(run.folder, data, probe="fast")["privacy"]["probe"] is None
 
 
-def test_rows_of_another_split_are_not_attacked():
+def test_evaluate_options_with_probe_on_another_split_is_refused():
     from tf_mtl_privacy.verbs import EvaluateOptions
 
     with pytest.raises(UsageError, match=r"--split=validation: fresh attackers \(--probe=fast\)"):
@@ -493,7 +506,7 @@ def test_rows_of_another_split_are_not_attacked():
         EvaluateOptions(removal_off="x")
 
 
-def test_train_asks_for_the_attackers_of_its_flag(monkeypatch, tmp_path):
+def test_train_passes_its_probe_flag_on(monkeypatch, tmp_path):
     from tf_mtl_privacy import train
     from tf_mtl_privacy.flags import parse
 

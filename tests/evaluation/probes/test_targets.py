@@ -1,4 +1,4 @@
-"""What attackers see of a noisy encoder: one draw, the mean of 64, none."""
+"""Views of a noisy encoder: one draw, the mean of 64, no noise."""
 
 import dataclasses
 
@@ -21,7 +21,7 @@ def encoder_of(noise):
     return build_bundle(config, TASKS, 8).encoder
 
 
-def test_an_encoder_without_noise_is_seen_as_it_is():
+def test_feature_views_without_noise_are_the_released_features():
     encoder = encoder_of(0.0)
     (name,) = views = feature_views(encoder)
     assert name == ""
@@ -29,7 +29,7 @@ def test_an_encoder_without_noise_is_seen_as_it_is():
     np.testing.assert_allclose(views[""](tf.constant(PICTURES)), expected, atol=1e-5)
 
 
-def test_the_mean_of_64_draws_has_an_eighth_of_the_noise():
+def test_feature_views_mean_of_64_has_an_eighth_of_the_noise():
     encoder = encoder_of(DEVIATION)
     views = feature_views(encoder)
     assert list(views) == ["one_draw", "mean_of_64", "noiseless"]
@@ -44,7 +44,7 @@ def test_the_mean_of_64_draws_has_an_eighth_of_the_noise():
     assert low < np.sum((mean / (DEVIATION / 8)) ** 2) < high
 
 
-def test_a_check_sees_the_same_mean_again_and_other_pictures_another_one():
+def test_feature_views_mean_depends_on_the_pictures_only():
     encoder = encoder_of(DEVIATION)
     view, bare = (feature_views(encoder)[name] for name in ("mean_of_64", "noiseless"))
     one, other = (tf.constant(part) for part in (PICTURES[:9], PICTURES[9:18]))

@@ -1,4 +1,4 @@
-"""Parts of an audit, each by itself: whose pictures an attacker has, and what it is given."""
+"""Single parts of an audit: shadow models, the inversion attacker's pictures, claims."""
 
 import dataclasses
 from pathlib import Path
@@ -12,10 +12,10 @@ from tf_mtl_privacy.config import Config, DataConfig, PrivacyConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.labels import Labels
 from tf_mtl_privacy.evaluation import inversion
-from tf_mtl_privacy.evaluation.audit import inversion_part, parts
-from tf_mtl_privacy.evaluation.inversion import DecoderSetting
+from tf_mtl_privacy.evaluation.audit import parts
+from tf_mtl_privacy.evaluation.inversion import DecoderBudget
 from tf_mtl_privacy.evaluation.membership import saved as membership_saved
-from tf_mtl_privacy.evaluation.membership.rows import Candidates
+from tf_mtl_privacy.evaluation.membership.outputs import Candidates
 from tf_mtl_privacy.evaluation.probes import saved
 from tf_mtl_privacy.training import fit
 from tf_mtl_privacy.training.private_updates import with_bounded_people
@@ -42,7 +42,7 @@ def audited(dataset, data=None, **run):
     return parts.Audited(SimpleNamespace(**fields), dataset, data, "fast", 0, [])
 
 
-def test_a_shadow_of_a_run_with_bounded_people_is_trained(monkeypatch, tmp_path):
+def test_train_shadow_of_a_run_with_bounded_people_succeeds(monkeypatch, tmp_path):
     dataset, seen = faces(), []
 
     def trained(config, own, run_dir, check):
@@ -60,16 +60,16 @@ def test_a_shadow_of_a_run_with_bounded_people_is_trained(monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize("private_label", ["iris", "identity"])
-def test_drawn_identities_are_the_same_people(private_label):
+def test_attacker_pictures_of_drawn_identities_are_the_same_people(private_label):
     data = DataConfig(image_size=32, private_label=private_label, num_identities=5)
     with_people = private_label == "identity"
     dataset = faces(np.arange(ROWS) % 5 if with_people else None)
-    images, people = inversion_part._attacker_pictures(audited(dataset, data), np.arange(20, 30), 4)
+    images, people = parts._attacker_pictures(audited(dataset, data), np.arange(20, 30), 4)
     assert images.shape == (4, 32, 32, 3)
     assert people == ("same" if with_people else "other")
 
 
-def test_whose_pictures_the_attacker_has_is_only_said_where_it_is_known():
+def test_attacker_pictures_of_unknown_people_are_unknown():
     test, person = np.arange(20, 30), np.arange(ROWS)
     person[15] = 25
     for who, rows, people in [
@@ -77,23 +77,23 @@ def test_whose_pictures_the_attacker_has_is_only_said_where_it_is_known():
         (np.where(person == 12, -1, person), 9, "unknown"),
         (None, 10, "unknown"),
     ]:
-        found = inversion_part._attacker_pictures(audited(faces(who)), test, 100)
+        found = parts._attacker_pictures(audited(faces(who)), test, 100)
         assert (len(found[0]), found[1]) == (rows, people)
 
 
-def test_the_attacker_is_given_what_the_released_restorer_makes(monkeypatch):
+def test_inversion_part_passes_restored_pictures_to_the_attacker(monkeypatch):
     image, features = keras.Input((16, 16, 3)), keras.Input((8, 8, 2))
     encoder = keras.Model(image, keras.layers.Conv2D(2, 2, strides=2)(image))
     grown = keras.layers.UpSampling2D(2)(features)
     restorer = keras.Model(features, keras.layers.Conv2D(3, 1, activation="sigmoid")(grown))
     given = []
     monkeypatch.setattr(inversion, "invert", lambda *args, **kw: given.append((args, kw)) or {})
-    small = inversion.InversionSetting(8, 6, DecoderSetting(8, 1, 1, 1e-3))
-    monkeypatch.setitem(inversion.SETTINGS, "fast", small)
+    small = inversion.InversionBudget(8, 6, DecoderBudget(8, 1, 1, 1e-3))
+    monkeypatch.setitem(inversion.INVERSION_BUDGETS, "fast", small)
     for released in (restorer, None):
         bundle = SimpleNamespace(encoder=encoder, restorer=released)
         run = {"bundle": bundle, "single_task": None}
-        found = inversion_part.inversion_part(audited(faces(), **run))
+        found = parts.inversion_part(audited(faces(), **run))
         assert found == {"attacker_people": "unknown"}
     (arguments, keywords), (_, without) = given
     assert without["restored"] is None
@@ -101,14 +101,14 @@ def test_the_attacker_is_given_what_the_released_restorer_makes(monkeypatch):
         np.testing.assert_allclose(made, restorer.predict(seen, verbose=0), rtol=1e-5)
 
 
-def test_a_run_without_differential_privacy_has_no_claim():
+def test_epsilon_part_without_differential_privacy_has_no_claim():
     left = audited(faces())
     found = parts.epsilon_part(left)
     assert found["verdict"] == "no_claim" and "without differential privacy" in found["text"]
     assert found["epsilon_lower"] is None and left.not_done == []
 
 
-def test_attacks_that_lack_labels_are_said_not_to_be_done(monkeypatch):
+def test_membership_part_without_labels_names_left_out_attacks(monkeypatch):
     done = {"business": dict.fromkeys(("loss", "entropy"))}
     found = SimpleNamespace(summary=done)
     monkeypatch.setattr(membership_saved, "attack_run", lambda *arguments: found)

@@ -51,13 +51,13 @@ def check(own, trained_on, used, split="test"):
     return found, dataset
 
 
-def test_the_run_s_own_data_is_accepted(data):
+def test_own_dataset_with_the_run_s_own_data_is_accepted(data):
     trained_on = open_dataset(data).fingerprint
     found, dataset = check(data, trained_on, data)
     assert found is dataset
 
 
-def test_data_that_has_changed_is_refused(data, tmp_path):
+def test_own_dataset_with_changed_data_is_refused(data, tmp_path):
     trained_on = open_dataset(data).fingerprint
     write_csv(tmp_path / "faces", table(61))
     with pytest.raises(RunError, match=f"--dataset=csv .*then {trained_on[:8]}.*train again"):
@@ -69,7 +69,7 @@ def test_data_that_has_changed_is_refused(data, tmp_path):
     assert check(data, "", data)[0] is not None
 
 
-def test_an_older_run_that_has_the_plain_digest_is_still_known(data, tmp_path):
+def test_own_dataset_with_the_plain_digest_of_an_older_run_is_known(data, tmp_path):
     trained_on = open_dataset(data).digest
     assert check(data, trained_on, data)[0] is not None
     other = dataclasses.replace(data, private_label="none")
@@ -79,7 +79,7 @@ def test_an_older_run_that_has_the_plain_digest_is_still_known(data, tmp_path):
         check(data, trained_on, data)
 
 
-def test_a_run_of_another_machine_needs_the_secret_of_its_fingerprint(data, tmp_path):
+def test_own_dataset_of_another_machine_needs_its_fingerprint_secret(data, tmp_path):
     there = dataclasses.replace(data, cache_dir=str(tmp_path / "there"))
     trained_on = open_dataset(there).fingerprint
     # The run's configuration names a folder that is not on this machine.
@@ -100,7 +100,7 @@ def test_a_run_of_another_machine_needs_the_secret_of_its_fingerprint(data, tmp_
         check(own, trained_on, data)
 
 
-def test_another_private_label_must_not_bring_training_rows_into_the_test(data):
+def test_refuse_trained_rows_with_another_private_label_names_their_number(data):
     own = open_dataset(data)
     identity = dataclasses.replace(data, private_label="identity", num_identities=6)
     other = open_dataset(identity)
@@ -114,7 +114,7 @@ def test_another_private_label_must_not_bring_training_rows_into_the_test(data):
     check(data, own.fingerprint, dataclasses.replace(data, private_label="none"))
 
 
-def test_another_seed_must_not_either(data, tmp_path):
+def test_refuse_trained_rows_with_another_split_seed_names_their_number(data, tmp_path):
     write_csv(
         tmp_path / "faces",
         [{"file": f"{k}.png", "mood": str(k % 2), "hat": "1"} for k in range(60)],
@@ -129,14 +129,14 @@ def test_another_seed_must_not_either(data, tmp_path):
     assert check(data, trained_on, dataclasses.replace(data, data_dir=str(moved)))[0] is not None
 
 
-def test_another_folder_is_other_data(data, tmp_path):
+def test_own_dataset_in_another_folder_is_other_data(data, tmp_path):
     trained_on = open_dataset(data).fingerprint
     write_csv(tmp_path / "others", table(40))
     found, _ = check(data, trained_on, dataclasses.replace(data, data_dir=str(tmp_path / "others")))
     assert found is None
 
 
-def test_who_was_seen_is_counted_by_person(data):
+def test_seen_people_counts_people_with_training_rows(data):
     dataset = open_dataset(data)
     # Test rows are 3, 7, 11, ...: people 1, 3 and 5; train has 0, 1 (mod 4): everybody.
     everybody = seen_people(dataset, dataset, dataset.rows["test"])

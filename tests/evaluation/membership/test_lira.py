@@ -1,3 +1,5 @@
+"""LiRA on heads: an overfitted head and a new one."""
+
 import keras
 import numpy as np
 import pytest
@@ -15,7 +17,7 @@ def pool():
     return features, {"coin": draw.integers(0, 2, 160).astype(np.int32)}
 
 
-def test_a_head_that_memorised_is_caught_and_a_new_one_is_not(pool):
+def test_head_scores_catch_an_overfitted_head_only(pool):
     features, labels = pool
     new = build_business((4, 4, 4), {"coin": 2}, units=16, seed=1)
     trained = build_business((4, 4, 4), {"coin": 2}, units=16, seed=1)
@@ -36,7 +38,7 @@ def test_a_head_that_memorised_is_caught_and_a_new_one_is_not(pool):
     assert len(found) == 8
 
 
-def test_the_same_seed_gives_the_same_scores(pool):
+def test_head_scores_repeat_with_the_same_seed(pool):
     features, labels = pool
     business = build_business((4, 4, 4), {"coin": 2}, units=8, seed=1)
     first, second = (head_scores(business, features, labels, 80, 2, 1, 5) for _ in range(2))

@@ -1,4 +1,4 @@
-"""The quick membership figure of the checks, on networks whose answers are known."""
+"""The membership figure of the checks during training, on networks with known outputs."""
 
 import dataclasses
 
@@ -9,7 +9,7 @@ from sklearn.metrics import roc_curve
 
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.evaluation.membership.attacks import halves
-from tf_mtl_privacy.evaluation.membership.quick_check import success_rate
+from tf_mtl_privacy.evaluation.training_checks import success_rate
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.models.layers import layer_seed
 
@@ -45,11 +45,11 @@ def data(surety, train, validation, known=True):
     )
 
 
-def test_rows_of_which_b_is_surer_are_found():
+def test_success_rate_finds_rows_with_higher_confidence():
     assert success_rate(networks(), data(lambda row: 1.0 if row < 60 else 0.3, 60, 40), 0) == 1
 
 
-def test_of_rows_that_are_like_all_others_a_guess_s_share_is_found():
+def test_success_rate_of_random_confidence_is_chance():
     draw = np.random.default_rng(0)
     rates = [
         success_rate(networks(), data(lambda row: draw.random(), 600, 500), seed)
@@ -58,7 +58,7 @@ def test_of_rows_that_are_like_all_others_a_guess_s_share_is_found():
     assert np.mean(rates) == pytest.approx(0.05, abs=0.04)
 
 
-def test_the_rate_is_that_of_the_reporting_half_by_scikit_learn():
+def test_success_rate_equals_scikit_learn_on_the_reporting_half():
     draw = np.random.default_rng(1)
     count = 200
     strengths = np.concatenate([draw.beta(5, 2, count), draw.beta(2, 2, count)])
@@ -74,7 +74,7 @@ def test_the_rate_is_that_of_the_reporting_half_by_scikit_learn():
     assert found == pytest.approx(np.interp(0.05, fpr, tpr), abs=0.02) and 0.1 < found < 0.9
 
 
-def test_at_most_so_many_rows_of_each_side_are_read():
+def test_success_rate_reads_at_most_the_given_rows():
     dataset, read = data(lambda row: 0.5, 120, 90), []
 
     class Store:
@@ -82,7 +82,7 @@ def test_at_most_so_many_rows_of_each_side_are_read():
             read.append(rows)
             return dataset.store.images(rows)
 
-    success_rate(networks(), dataclasses.replace(dataset, store=Store()), 0, most=30)
+    success_rate(networks(), dataclasses.replace(dataset, store=Store()), 0, max_members=30)
     (rows,) = read
     assert len(np.unique(rows)) == 60
     assert np.isin(rows[:30], dataset.rows["train"]).all()
@@ -93,7 +93,7 @@ def test_at_most_so_many_rows_of_each_side_are_read():
     assert np.isin(read[0], dataset.rows["train"]).sum() == 90 == len(read[0]) / 2
 
 
-def test_too_few_rows_or_labels_give_no_figure():
+def test_success_rate_with_few_rows_or_labels_is_none():
     assert success_rate(networks(), data(lambda row: 0.5, 60, 19), 0) is None
     assert success_rate(networks(), data(lambda row: 0.5, 19, 60), 0) is None
     # Without labels the entropy is left: it needs none.
