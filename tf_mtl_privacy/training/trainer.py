@@ -23,6 +23,7 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.sampling import prefetch
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.progress import Progress
+from tf_mtl_privacy.rounding import percent_up
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.budget_enforcer import BudgetEnforcer
 from tf_mtl_privacy.training.checkpoints import DONE, Checkpoints, TrainingState
@@ -85,10 +86,7 @@ def shown_figures(figures: Mapping[str, float]) -> str:
             shown.append(f"in-loop discriminator {100 * value:.1f} %")
         elif name == "fresh_probe_balanced_accuracy":
             upper = figures.get("fresh_probe_upper")
-            # Rounded up: a smaller figure would not be true.
-            most = (
-                "" if upper is None else f" (upper end {math.ceil(1000 * upper - 1e-9) / 10:.1f} %)"
-            )
+            most = "" if upper is None else f" (upper end {percent_up(upper)})"
             shown.append(f"fresh attacker {100 * value:.1f} %{most}")
         elif name == "membership_success_rate":
             shown.append(f"membership inference {100 * value:.1f} %")
