@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import (
@@ -31,19 +31,26 @@ from tf_mtl_privacy.evaluation.audit.parts import (
     shadow_count,
 )
 from tf_mtl_privacy.evaluation.audit.reference_run import power_part
-from tf_mtl_privacy.files import check_writable, private_dir, write_json
+from tf_mtl_privacy.evaluation.schema import (
+    AUDIT_VERSION,
+    Audit,
+    Leakage,
+    Results,
+    read_results,
+    write_audit,
+    write_results,
+)
+from tf_mtl_privacy.files import check_writable, private_dir
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.formats import duration, show
 from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, leakage
-from tf_mtl_privacy.reporting.run_figures import read_results
 from tf_mtl_privacy.verbs.audit import AuditOptions
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.training.saved_run import SavedRun
 
-SCHEMA_VERSION = 1
 _UNFINISHED = "unfinished.json"
 
 
@@ -56,7 +63,7 @@ def audit_run(
     power_run: str = "",
     data: DataConfig | None = None,
     output: str | os.PathLike[str] = "",
-) -> dict[str, Any]:
+) -> Audit:
     """Audits a finished run, writes the result and returns it.
 
     What is finished stands in `audit/unfinished.json` of the run's folder until all of it is.
@@ -106,7 +113,7 @@ def audit_run(
         _say_how_long(run, audited, count)
     found = membership_part(audited, count)
     worth = verdict(found.summary, power)
-    audit = {
+    audit: dict[str, Any] = {
         **_about(
             run.config.to_dict(), run.config.train.seed, setting, Path(run_dir).resolve().name
         ),
@@ -117,14 +124,15 @@ def audit_run(
     }
     audit |= contradiction_parts(audited, found, worth["verdict"], audit["dp_audit"])
     unfinished = private_dir(Path(run_dir) / AUDIT_FOLDER) / _UNFINISHED
-    write_json(unfinished, audit)
+    write_audit(unfinished, audit)
     audit["attributes"] = attribute_part(audited)
-    write_json(unfinished, audit)
+    write_audit(unfinished, audit)
     audit["inversion"] = inversion_part(audited)
-    write_json(path, audit)
+    write_audit(path, audit)
     unfinished.unlink()
-    _raise_leakage(Path(run_dir), audit)
-    return audit
+    whole = cast(Audit, audit)
+    _raise_leakage(Path(run_dir), whole)
+    return whole
 
 
 def audit_exported(
@@ -134,7 +142,7 @@ def audit_exported(
     *,
     rows: int = 0,
     output: str | os.PathLike[str] = "",
-) -> dict[str, Any]:
+) -> Audit:
     """Audits an exported SavedModel from outside: what its signatures give away.
 
     Args:
@@ -154,7 +162,7 @@ def audit_exported(
     if path:
         check_writable(path)
     summary, not_done, folder = attack_exported(saved_model, data, setting, rows)
-    audit = {
+    audit: dict[str, Any] = {
         **_about({"data": dataclasses.asdict(data)}, None, setting, folder.parent.name),
         "weights": None,
         "membership": {**summary, **verdict(summary, None)},
@@ -163,8 +171,8 @@ def audit_exported(
         "contradictions": [],
         "contradictions_withheld": [],
     }
-    write_json(path or folder.parent / AUDIT_FILE, audit)
-    return audit
+    write_audit(path or folder.parent / AUDIT_FILE, audit)
+    return cast(Audit, audit)
 
 
 def main(parsed: Parsed) -> int:
@@ -198,28 +206,28 @@ def main(parsed: Parsed) -> int:
 def _about(config: dict[str, Any], seed: int | None, setting: str, name: str) -> dict[str, Any]:
     from tf_mtl_privacy.reporting.environment import environment
 
-    about = {"schema_version": SCHEMA_VERSION, "setting": setting, "run_dir": name}
+    about = {"schema_version": AUDIT_VERSION, "setting": setting, "run_dir": name}
     return {**about, "seed": seed, "config": config, **environment()}
 
 
-def _results_of(run_dir: Path, audit: dict[str, Any]) -> dict[str, Any] | None:
+def _results_of(run_dir: Path, audit: Audit) -> Results | None:
     """Reads results.json; None where it is missing or not of the audited weights."""
     path = run_dir / RESULTS_FILE
     results = read_results(path) if path.exists() else None
     return results if results and audit_is_of(results, audit) else None
 
 
-def _raise_leakage(run_dir: Path, audit: dict[str, Any]) -> None:
+def _raise_leakage(run_dir: Path, audit: Audit) -> None:
     """Brings what the audit's attackers read into `privacy.leakage` of results.json.
 
     It can only raise a figure there; without this, results.json would go on stating less.
     """
     results = _results_of(run_dir, audit)
     if results and results.get("privacy"):
-        found = leakage(results, audit)
+        found = cast("Leakage | None", leakage(results, audit))
         if found != results["privacy"].get("leakage"):
             results["privacy"]["leakage"] = found
-            write_json(run_dir / RESULTS_FILE, results)
+            write_results(run_dir / RESULTS_FILE, results)
 
 
 def _say_how_long(run: SavedRun, audited: Audited, shadows: int) -> None:

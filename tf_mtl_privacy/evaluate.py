@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from tf_mtl_privacy import cli
 from tf_mtl_privacy.config import AUDIT_FILE, CONFIG_FILE, DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
+from tf_mtl_privacy.evaluation.schema import Results, read_audit, write_results
 from tf_mtl_privacy.evaluation.train_test_overlap import (
     PLACES,
     asks_alike,
@@ -19,7 +20,7 @@ from tf_mtl_privacy.evaluation.train_test_overlap import (
     refuse_trained_rows,
     seen_people,
 )
-from tf_mtl_privacy.files import private_dir, read_json, write_atomic, write_json
+from tf_mtl_privacy.files import private_dir, read_json, write_atomic
 from tf_mtl_privacy.flags import Parsed
 from tf_mtl_privacy.prepare import check_source
 from tf_mtl_privacy.reporting.formats import show
@@ -43,7 +44,7 @@ def evaluate_run(
     pictures: bool | None = None,
     probe: str = "none",
     removal_off: str = "",
-) -> dict[str, Any]:
+) -> Results:
     """Evaluates a finished run, writes the result into its folder and returns it.
 
     Args:
@@ -77,7 +78,7 @@ def _evaluate_and_write(
     pictures: bool | None = None,
     probe: str = "none",
     removal_off: str = "",
-) -> tuple[dict[str, Any], Path]:
+) -> tuple[Results, Path]:
     """The result and its file."""
     # Imported here: `--help` and wrong flags must answer before TensorFlow is loaded.
     from tf_mtl_privacy.data.opening import open_dataset
@@ -92,7 +93,6 @@ def _evaluate_and_write(
     from tf_mtl_privacy.reporting.environment import environment
     from tf_mtl_privacy.reporting.reconcile_probes import carried
     from tf_mtl_privacy.reporting.results import build_results
-    from tf_mtl_privacy.reporting.run_figures import read_audit
     from tf_mtl_privacy.training.saved_run import load_run
 
     run = load_run(run_dir)
@@ -129,7 +129,7 @@ def _evaluate_and_write(
         found["weights"] = weights
     if pictures or (pictures is None and used.dataset == "synthetic_faces"):
         write_pictures(run, dataset, used, split, path)
-    write_json(path, whole)
+    write_results(path, whole)
     _withdraw(Path(run_dir), run.status.get("dp") or {})
     return whole, path
 

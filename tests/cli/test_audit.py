@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.evaluation.typed import mismatches
 from tf_mtl_privacy import audit, cli, export
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.opening import open_dataset
@@ -16,6 +17,7 @@ from tf_mtl_privacy.evaluation.audit import parts
 from tf_mtl_privacy.evaluation.inversion import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import run as membership_run
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
+from tf_mtl_privacy.evaluation.schema import Audit
 from tf_mtl_privacy.privacy.noise_record import NOISE
 from tf_mtl_privacy.training.saved_run import load_run
 
@@ -51,6 +53,7 @@ def test_a_finished_run_is_audited(run_dir, capsys):
     assert audited(f"--run_dir={run_dir}", "--setting=fast", "--rows=64") == 0
     shown = capsys.readouterr()
     found = read(run_dir)
+    assert mismatches(found, Audit) == []
     assert (found["schema_version"], found["setting"], found["run_dir"]) == (1, "fast", "run")
     assert found["contradictions"] == [] and found["config"]["data"]["train_rows"] == 64
     membership = found["membership"]

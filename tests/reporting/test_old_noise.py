@@ -7,6 +7,7 @@ import pytest
 from tests.privacy.test_noise_record import LINE
 from tests.reporting.report.runs import kept_results, write_run
 from tests.reporting.table_runs import results, write_table
+from tf_mtl_privacy.evaluation.schema import read_results
 from tf_mtl_privacy.export import __main__ as export
 from tf_mtl_privacy.reporting.build import build_report
 from tf_mtl_privacy.reporting.card_text import privacy_card_text
@@ -14,7 +15,7 @@ from tf_mtl_privacy.reporting.model_table import model_table
 from tf_mtl_privacy.reporting.model_table_rows import figure_rows, model_table_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
 from tf_mtl_privacy.reporting.privacy_text import privacy_text
-from tf_mtl_privacy.reporting.run_figures import VOID, read_results
+from tf_mtl_privacy.reporting.run_figures import VOID
 from tf_mtl_privacy.reporting.run_folder import read_run
 from tf_mtl_privacy.reporting.tables import results_table
 from tf_mtl_privacy.reporting.write import report_markdown

@@ -66,8 +66,8 @@ def _made(run: SavedRun, kinds: Sequence[str]) -> list[Made]:
 
 def _card(run_dir: Path) -> dict[str, Any]:
     """The run's privacy card, from its results and, where it was audited, its audit."""
+    from tf_mtl_privacy.evaluation.schema import read_audit, read_results
     from tf_mtl_privacy.reporting.privacy_card import privacy_card
-    from tf_mtl_privacy.reporting.run_figures import read_audit, read_results
 
     path = run_dir / RESULTS_FILE
     if not path.exists():

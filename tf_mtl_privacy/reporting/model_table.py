@@ -17,6 +17,7 @@ from tf_mtl_privacy.config import AUDIT_FILE, RESULTS_FILE
 from tf_mtl_privacy.data.fingerprints import OTHER_KEYS, same_data
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
+from tf_mtl_privacy.evaluation.schema import read_audit, read_results
 from tf_mtl_privacy.privacy.noise_record import NOISE
 from tf_mtl_privacy.reporting.runs import (
     EVERYTHING,
@@ -25,8 +26,6 @@ from tf_mtl_privacy.reporting.runs import (
     NOT_MEASURED,
     Figure,
     RunFigures,
-    read_audit,
-    read_results,
     run_figures,
     spread,
 )

@@ -9,13 +9,13 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.evaluation.schema import RESULTS_VERSION, Results
 from tf_mtl_privacy.privacy.capacity import capacity_bits
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 
-SCHEMA_VERSION = 1
 NO_EPSILON = "no accounting has been done for this run"
 PACKAGES = ("tensorflow", "keras", "tensorflow_privacy", "numpy")
 
@@ -28,7 +28,7 @@ def build_results(
     environment: Mapping[str, Any],
     audit: Mapping[str, Any] | None = None,
     others: Sequence[Mapping[str, Any]] = (),
-) -> dict[str, Any]:
+) -> Results:
     """Builds a run's result, `privacy.leakage` included.
 
     Args:
@@ -41,7 +41,7 @@ def build_results(
         others: further measurements of the same weights, see `reconcile_probes.leakage`.
     """
     results = {
-        "schema_version": SCHEMA_VERSION,
+        "schema_version": RESULTS_VERSION,
         "model": config.train.model,
         "seed": config.train.seed,
         **environment,
@@ -58,7 +58,7 @@ def build_results(
     if "privacy" in evaluation:
         found = leakage(results, audit, others)
         results["privacy"] = {**evaluation["privacy"], "leakage": found}
-    return results
+    return cast(Results, results)
 
 
 def removal_summary(config: Config) -> dict[str, Any]:

@@ -21,14 +21,11 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.intervals import balanced_accuracy_interval
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID
 from tf_mtl_privacy.evaluation.probes.bounds import OPEN, RISING, UNCLEAR
-from tf_mtl_privacy.files import read_json
-from tf_mtl_privacy.privacy.noise_record import checked_audit, checked_dp
+from tf_mtl_privacy.evaluation.schema import Audit, Results, read_audit, read_results
 from tf_mtl_privacy.reporting.audit_findings import highest_rate, membership_verdict
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
 from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, given_away, leakage
-from tf_mtl_privacy.reporting.results import SCHEMA_VERSION
 
-AUDIT_VERSION = 1
 STATEMENT_FILE = "privacy.txt"
 REPORT_FILE = "report.html"
 EVERYTHING = "dp_scope_all"
@@ -66,13 +63,13 @@ class ReportRun(NamedTuple):
     """
 
     folder: Path
-    results: dict[str, Any]
+    results: Results
     figures: RunFigures
-    audit: dict[str, Any] | None
+    audit: Audit | None
     metrics: list[dict[str, Any]]
     restored: bytes | None
     regions: bytes | None
-    lfw: dict[str, Any] | None
+    lfw: Results | None
 
     @property
     def name(self) -> str:
@@ -160,7 +157,7 @@ def _bytes(path: Path) -> bytes | None:
     return path.read_bytes() if path.exists() else None
 
 
-def _lfw(folder: Path) -> dict[str, Any] | None:
+def _lfw(folder: Path) -> Results | None:
     """The latest result on LFW."""
     paths = sorted(folder.glob("results_lfw*.json"), key=lambda path: path.stat().st_mtime)
     return read_results(paths[-1]) if paths else None
@@ -178,7 +175,8 @@ def run_files(run_dir: str | os.PathLike[str], results_name: str = RESULTS_FILE)
     named = {
         results_name: "all figures",
         restored: "faces, and below each the image restored from its features",
-        regions: "faces, and below each its sensitive region, the encoder's input, the restored image",
+        regions: "faces, and below each its sensitive region, the encoder's input, the restored "
+        "image",
         **_FILES,
     }
     return {str(folder / name): what for name, what in named.items() if (folder / name).exists()}
@@ -284,49 +282,6 @@ class RunFigures(NamedTuple):
     membership: str = ""
     refused: tuple[str, ...] = ()
     void: str = ""
-
-
-def read_results(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Reads a results.json.
-
-    Returns:
-        Its content; `dp` is void if its noise is that of an earlier version
-        (`noise_record.checked_dp`).
-
-    Raises:
-        RunError: it is missing, damaged, or of an unknown version.
-    """
-    results = read_json(path)
-    version = results.get("schema_version") if isinstance(results, dict) else None
-    if version != SCHEMA_VERSION:
-        raise RunError(
-            f"{path}: schema_version is {version}, expected {SCHEMA_VERSION}; evaluate the run "
-            "again"
-        )
-    if isinstance(results.get("dp"), dict):
-        results["dp"] = checked_dp(results["dp"])
-    return dict(results)
-
-
-def read_audit(path: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """Reads an audit.json; None without one.
-
-    Returns:
-        Its content, without a claim that rests on the noise of an earlier version
-        (`noise_record.checked_audit`).
-
-    Raises:
-        RunError: it is damaged, or of an unknown version.
-    """
-    if not Path(path).exists():
-        return None
-    audit = read_json(path)
-    version = audit.get("schema_version") if isinstance(audit, Mapping) else None
-    if version != AUDIT_VERSION:
-        raise RunError(
-            f"{path}: schema_version is {version}, expected {AUDIT_VERSION}; audit the run again"
-        )
-    return checked_audit(audit)
 
 
 def run_figures(results: Mapping[str, Any], audit: Mapping[str, Any] | None = None) -> RunFigures:

@@ -12,6 +12,7 @@ import pytest
 from tests import forks
 from tests.evaluation.probes.conftest import TINY
 from tests.evaluation.probes.runs import TASKS, untrained_run, write_drawn_celeba
+from tests.evaluation.typed import mismatches
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import AUDIT_FOLDER
 from tf_mtl_privacy.data.opening import open_dataset
@@ -23,6 +24,7 @@ from tf_mtl_privacy.evaluation.probes.attack import Reading
 from tf_mtl_privacy.evaluation.probes.check import CHECK, fresh_check
 from tf_mtl_privacy.evaluation.probes.data import figures
 from tf_mtl_privacy.evaluation.probes.probe_cache import strongest_kept
+from tf_mtl_privacy.evaluation.schema import Results
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.removal.mask import switch_mask
@@ -52,6 +54,7 @@ def test_a_run_is_attacked_on_every_target_and_the_figures_are_kept(run):
     before = [values.copy() for values in run.bundle.encoder.get_weights()]
     found = evaluate_run(run.folder, probe="fast")
     probe = found["privacy"]["probe"]
+    assert mismatches(found, Results) == []
     assert json.loads((run.folder / "results.json").read_text())["privacy"]["probe"] == probe
     for name in TARGETS:
         best = probe[name]["strongest"]
