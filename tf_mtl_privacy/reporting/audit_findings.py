@@ -15,6 +15,7 @@ from tf_mtl_privacy.evaluation.membership.verdict import (
     OK,
     shows_power,
 )
+from tf_mtl_privacy.evaluation.schema import Audit
 from tf_mtl_privacy.reporting.formats import MISSING, decibel, interval, percent
 
 TARGETS = {
@@ -64,7 +65,7 @@ def beyond_chance(upper: float, chance: float) -> float:
     return max(0.0, (upper - chance) / (1 - chance)) if chance < 1 else 0.0
 
 
-def audit_findings(audit: Mapping[str, Any]) -> list[Finding]:
+def audit_findings(audit: Audit) -> list[Finding]:
     """Lists the findings of membership inference, inversion and the test of the claimed epsilon.
 
     Args:
@@ -77,12 +78,12 @@ def audit_findings(audit: Mapping[str, Any]) -> list[Finding]:
     return sorted(filter(None, found), key=lambda finding: -finding.severity)
 
 
-def audit_gaps(audit: Mapping[str, Any]) -> list[tuple[str, str]]:
+def audit_gaps(audit: Audit) -> list[tuple[str, str]]:
     """Lists (part, reason) of everything an audit did not do."""
     return [(part["what"], part["why"]) for part in audit.get("not_done") or ()]
 
 
-def membership(audit: Mapping[str, Any]) -> Finding | None:
+def membership(audit: Audit) -> Finding | None:
     """Describes the membership attack with the highest upper bound; None if no figure is valid.
 
     If the attack chosen on the other half of the rows is a different one, it follows: its figures
@@ -106,7 +107,7 @@ def membership(audit: Mapping[str, Any]) -> Finding | None:
     return Finding(what, text, worst.severity, "Membership")
 
 
-def power(audit: Mapping[str, Any]) -> Finding | None:
+def power(audit: Audit) -> Finding | None:
     """Describes the strongest attack on the overfitted reference run."""
     found = (audit.get("membership") or {}).get("power")
     if not found or membership_verdict(audit) == INVALID:
@@ -128,7 +129,7 @@ def power_name(figures: Mapping[str, Any]) -> str:
     return f"power check on the overfitted reference run {figures['run_dir']}"
 
 
-def inversion(audit: Mapping[str, Any]) -> Finding | None:
+def inversion(audit: Audit) -> Finding | None:
     """Describes how well an attacker recovers images from their features."""
     found = audit.get("inversion")
     if not found:
@@ -145,7 +146,7 @@ def inversion(audit: Mapping[str, Any]) -> Finding | None:
     )
 
 
-def recovery(audit: Mapping[str, Any]) -> str:
+def recovery(audit: Audit) -> str:
     """A clause for an audit whose attacker recovers images from their features; else empty."""
     found = audit.get("inversion")
     if not found or not _is_recovered(found):
@@ -179,7 +180,7 @@ def _retrieval(found: Mapping[str, Any]) -> str:
     )
 
 
-def claimed_epsilon(audit: Mapping[str, Any]) -> Finding | None:
+def claimed_epsilon(audit: Audit) -> Finding | None:
     """Describes the test of the claimed epsilon."""
     found = audit.get("dp_audit")
     if not found:
@@ -187,7 +188,7 @@ def claimed_epsilon(audit: Mapping[str, Any]) -> Finding | None:
     return Finding("claimed epsilon (canary test)", found["text"] or MISSING, -1.0, "Epsilon")
 
 
-def membership_verdict(audit: Mapping[str, Any]) -> str:
+def membership_verdict(audit: Audit) -> str:
     """Returns the verdict on the membership inference figures.
 
     Args:
@@ -209,7 +210,7 @@ def membership_verdict(audit: Mapping[str, Any]) -> str:
     return OK if other and shows_power(other) else NO_POWER
 
 
-def membership_gap(audit: Mapping[str, Any], command: str) -> tuple[str, str] | None:
+def membership_gap(audit: Audit, command: str) -> tuple[str, str] | None:
     """(question, reason) left open by the membership figures; None if they are conclusive.
 
     Args:
@@ -231,7 +232,7 @@ def membership_gap(audit: Mapping[str, Any], command: str) -> tuple[str, str] | 
     return "power of the membership attacks", "; ".join(filter(None, [told, hint]))
 
 
-def same_people_note(audit: Mapping[str, Any]) -> str:
+def same_people_note(audit: Audit) -> str:
     """A sentence if members differ from non-members without any model; else empty."""
     if membership_verdict(audit) != INVALID:
         return ""
@@ -252,7 +253,7 @@ def is_evidence(figures: Mapping[str, Any]) -> bool:
     )
 
 
-def unshown(audit: Mapping[str, Any]) -> str:
+def unshown(audit: Audit) -> str:
     """What the strongest attack leaves open if its power is not shown; else empty.
 
     Only a low figure needs a power check: what an attack did find stands by itself.
@@ -272,7 +273,7 @@ def unshown(audit: Mapping[str, Any]) -> str:
     return "this leakage is real, and stronger attacks may find more (power not shown)"
 
 
-def told_apart(audit: Mapping[str, Any]) -> str:
+def told_apart(audit: Audit) -> str:
     """A clause if an attack separates members from non-members better than chance on average.
 
     That is, if the 95 % interval of its AUC lies above 0.5; among several attacks, the one with the
@@ -325,7 +326,7 @@ class WorstAttack(NamedTuple):
     severity: float
 
 
-def worst_attack(audit: Mapping[str, Any]) -> WorstAttack | None:
+def worst_attack(audit: Audit) -> WorstAttack | None:
     """Finds the worst membership attack; None if no figure is valid."""
     membership = audit.get("membership") or {}
     # The chosen attack comes first, so that it wins ties.
@@ -366,7 +367,7 @@ def membership_excess(figures: Mapping[str, Any]) -> float:
     return max(0.0, 2 * area - 1, (high - chance) / (1 - chance))
 
 
-def highest_rate(audit: Mapping[str, Any]) -> tuple[float, float] | None:
+def highest_rate(audit: Audit) -> tuple[float, float] | None:
     """Returns the largest true positive rate at 5 % false positives, and the largest upper end.
 
     Both over all attacks of the audit; None if no attack has such a rate.
@@ -383,7 +384,7 @@ def highest_rate(audit: Mapping[str, Any]) -> tuple[float, float] | None:
     return max(values), max([*values, *ends])
 
 
-def _same_distribution_state(audit: Mapping[str, Any]) -> str | None:
+def _same_distribution_state(audit: Audit) -> str | None:
     data = (audit.get("membership") or {}).get("data") or {}
     state: str | None = (data.get("same_distribution") or {}).get("state")
     return state

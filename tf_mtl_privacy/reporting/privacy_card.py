@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.evaluation.schema import Audit, Results
 from tf_mtl_privacy.reporting.audit_findings import (
     audit_findings,
     audit_gaps,
@@ -69,7 +70,7 @@ _PASSES = {
 
 
 def privacy_card(
-    results: Mapping[str, Any], audit: Mapping[str, Any] | None = None, run_dir: str = RUN_DIR
+    results: Results, audit: Audit | None = None, run_dir: str = RUN_DIR
 ) -> dict[str, Any]:
     """Builds the privacy card of a run.
 
@@ -90,6 +91,7 @@ def privacy_card(
     """
     other = audit is not None and not audit_is_of(results, audit)
     audit = None if other else audit
+    known = audit or cast(Audit, {})
     dp, privacy = results["dp"], results["privacy"]
     found = leakage(results, audit)
     return {
@@ -100,8 +102,7 @@ def privacy_card(
         "void": dp.get("void_reason") if dp.get("void") else None,
         "readers": label_access(dp),
         "attacked": [
-            {"what": what, "finding": finding}
-            for what, finding in _ranked(results, found, audit or {})
+            {"what": what, "finding": finding} for what, finding in _ranked(results, found, known)
         ],
         "not_attacked": [
             {"what": what, "why": why}
@@ -111,15 +112,15 @@ def privacy_card(
             *_weights(dp),
             *_content(results),
             *_attackers(found),
-            *_members(audit or {}),
+            *_members(known),
             *(f"No epsilon covers {text}." for text in NOT_COVERED),
         ],
-        "contradictions": list((audit or {}).get("contradictions") or ()),
+        "contradictions": list(known.get("contradictions") or ()),
         "summary": _summary(results, found, audit),
     }
 
 
-def private_name(results: Mapping[str, Any]) -> str:
+def private_name(results: Results) -> str:
     """The private label in words: `the iris`, `identity`, `the code of Eyeglasses, Young`."""
     label = Config.from_dict(results.get("config") or {}).data.effective_private_label
     if label == "identity":
@@ -310,7 +311,7 @@ def _budgets(dp: Mapping[str, Any]) -> list[str]:
 
 
 def _ranked(
-    results: Mapping[str, Any], found: Mapping[str, Any] | None, audit: Mapping[str, Any]
+    results: Results, found: Mapping[str, Any] | None, audit: Audit
 ) -> Iterator[tuple[str, str]]:
     """Yields all results of attackers and the audit, the highest severity first."""
     about_label = [(_severity(results, entry), pair) for pair, entry in _leaks(results, found)]
@@ -319,12 +320,12 @@ def _ranked(
         yield what, text
 
 
-def _severity(results: Mapping[str, Any], entry: Mapping[str, Any]) -> float:
+def _severity(results: Results, entry: Mapping[str, Any]) -> float:
     return beyond_chance(entry["upper"], results["privacy"].get("chance") or 0.0)
 
 
 def _leaks(
-    results: Mapping[str, Any], found: Mapping[str, Any] | None
+    results: Results, found: Mapping[str, Any] | None
 ) -> Iterator[tuple[tuple[str, str], Mapping[str, Any]]]:
     """Yields the leakage of the private label from each target, and its entry."""
     chance = percent(results["privacy"].get("chance"))
@@ -347,9 +348,7 @@ def _gaps(
         yield "fresh attackers of the private label", command
 
 
-def _unaudited(
-    audit: Mapping[str, Any] | None, other: bool, run_dir: str
-) -> Iterator[tuple[str, str]]:
+def _unaudited(audit: Audit | None, other: bool, run_dir: str) -> Iterator[tuple[str, str]]:
     command = f"python -m tf_mtl_privacy.audit --run_dir={run_dir} --setting=fast"
     if audit is not None:
         yield from audit_gaps(audit)
@@ -381,7 +380,7 @@ def _weights(dp: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _content(results: Mapping[str, Any]) -> Iterator[str]:
+def _content(results: Results) -> Iterator[str]:
     """Names the information that the features carry by design, or may carry."""
     tasks = listed(list(results["utility"]))
     yield f"{sentence(tasks)[:-1]}: the features carry these by design, for every input image."
@@ -390,13 +389,14 @@ def _content(results: Mapping[str, Any]) -> Iterator[str]:
             f"Everything in a face other than {private_name(results)}: only this label was to be "
             "removed; features and restored images may reveal the rest."
         )
-    passes = _PASSES.get(_option(results, "mask_fill"), "")
+    passes = _PASSES.get(str(_option(results, "mask_fill")), "")
     if passes and (results.get("removal") or {}).get("mask") == "learned":
         yield f"The mask lets through {passes} (--mask_fill={_option(results, 'mask_fill')})."
 
 
-def _option(results: Mapping[str, Any], name: str) -> Any:
-    return ((results.get("config") or {}).get("removal") or {}).get(name)
+def _option(results: Results, name: str) -> Any:
+    config: Mapping[str, Any] = results.get("config") or {}
+    return (config.get("removal") or {}).get(name)
 
 
 def _attackers(found: Mapping[str, Any] | None) -> Iterator[str]:
@@ -413,16 +413,14 @@ def _attackers(found: Mapping[str, Any] | None) -> Iterator[str]:
     )
 
 
-def _members(audit: Mapping[str, Any]) -> Iterator[str]:
+def _members(audit: Audit) -> Iterator[str]:
     """Names findings about people in the training set."""
     yield from filter(None, [same_people_note(audit)])
     if told := told_apart(audit):
         yield f"Membership in the training set: {told}."
 
 
-def _summary(
-    results: Mapping[str, Any], found: Mapping[str, Any] | None, audit: Mapping[str, Any] | None
-) -> str:
+def _summary(results: Results, found: Mapping[str, Any] | None, audit: Audit | None) -> str:
     sentences = [_epsilon_sentence(results["dp"])]
     name, chance = private_name(results), percent(results["privacy"].get("chance"))
     if found and found["worst"]:
@@ -439,9 +437,10 @@ def _summary(
             sentences.append("No bound is claimed; see what is not protected.")
     elif results["privacy"].get("classes", 1):
         sentences.append(f"The leakage of {name} was not measured.")
-    if recovered := recovery(audit or {}):
+    known = audit or cast(Audit, {})
+    if recovered := recovery(known):
         sentences.append(sentence(recovered))
-    if told := told_apart(audit or {}):
+    if told := told_apart(known):
         sentences.append(sentence(told))
     if audit and audit.get("contradictions"):
         sentences.insert(0, "THE AUDIT CONTRADICTS A CLAIM.")

@@ -432,7 +432,8 @@ def _made_from(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         if upper is not None and read[most] > upper:
             yield (
                 f"{TARGETS[name]}: no bound, because {TARGETS[most]}, which are computed from "
-                f"them, reveal the label with {percent(read[most])} accuracy; the attackers are weak here"
+                f"them, reveal the label with {percent(read[most])} accuracy: "
+                "the attackers are weak here"
             )
 
 

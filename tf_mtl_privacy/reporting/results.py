@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.evaluation.schema import RESULTS_VERSION, Results
+from tf_mtl_privacy.evaluation.schema import RESULTS_VERSION, Audit, Results
 from tf_mtl_privacy.privacy.capacity import capacity_bits
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 
@@ -26,7 +26,7 @@ def build_results(
     evaluation: Mapping[str, Any],
     evaluated_on: Mapping[str, Any],
     environment: Mapping[str, Any],
-    audit: Mapping[str, Any] | None = None,
+    audit: Audit | None = None,
     others: Sequence[Mapping[str, Any]] = (),
 ) -> Results:
     """Builds a run's result, `privacy.leakage` included.

@@ -8,7 +8,7 @@ import shlex
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from tf_mtl_privacy.config import (
     AUDIT_FILE,
@@ -21,7 +21,7 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.intervals import balanced_accuracy_interval
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID
 from tf_mtl_privacy.evaluation.probes.bounds import OPEN, RISING, UNCLEAR
-from tf_mtl_privacy.evaluation.schema import Audit, Results, read_audit, read_results
+from tf_mtl_privacy.evaluation.schema import Audit, Leakage, Results, read_audit, read_results
 from tf_mtl_privacy.reporting.audit_findings import highest_rate, membership_verdict
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
 from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, given_away, leakage
@@ -284,7 +284,7 @@ class RunFigures(NamedTuple):
     void: str = ""
 
 
-def run_figures(results: Mapping[str, Any], audit: Mapping[str, Any] | None = None) -> RunFigures:
+def run_figures(results: Results, audit: Audit | None = None) -> RunFigures:
     """Extracts the figures of one run; a missing key gives a missing figure, never a guess.
 
     Args:
@@ -296,7 +296,10 @@ def run_figures(results: Mapping[str, Any], audit: Mapping[str, Any] | None = No
     if audit is not None and not audit_is_of(results, audit):
         audit = None
     found = leakage(results, audit)
-    results = {**results, "privacy": {**(results.get("privacy") or {}), "leakage": found}}
+    results = {
+        **results,
+        "privacy": {**(results.get("privacy") or {}), "leakage": cast("Leakage | None", found)},
+    }
     figures = {name: _figure(results, source) for name, source in SOURCES.items()}
     dp = results.get("dp") or {}
     void = str(dp.get("void_reason") or "no reason is given") if dp.get("void") else ""
@@ -334,7 +337,7 @@ def _weakness(found: Mapping[str, Any] | None) -> list[str]:
     ]
 
 
-def _membership(audit: Mapping[str, Any]) -> Figure | None:
+def _membership(audit: Audit) -> Figure | None:
     """Takes the highest of all attacks; None if the audit has no membership inference."""
     if not (audit.get("membership") or {}).get("strongest"):
         return None
@@ -345,14 +348,14 @@ def _membership(audit: Mapping[str, Any]) -> Figure | None:
     return None if rate is None else Figure(rate[0])
 
 
-def _figure(results: Mapping[str, Any], source: Source) -> Figure:
+def _figure(results: Results, source: Source) -> Figure:
     value, ended = _walk(results, source.path)
     if value is not None:
         return Figure(float(value))
     return Figure(None, NONE if ended and ended == source.none_at else NOT_MEASURED)
 
 
-def _walk(results: Mapping[str, Any], path: str) -> tuple[Any, str]:
+def _walk(results: Results, path: str) -> tuple[Any, str]:
     """Returns the value at `path`, or None and the path of the null on the way."""
     found: Any = results
     keys = path.split(".")

@@ -1,4 +1,4 @@
-"""Section on leakage of the private label: fresh attackers against chance, and the discriminator."""
+"""Section on leakage of the private label: fresh attackers against chance, discriminator."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_mtl_privacy.evaluation.probes.bounds import OPEN
+from tf_mtl_privacy.evaluation.schema import Results
 from tf_mtl_privacy.reporting.charts import Read, probe_chart
 from tf_mtl_privacy.reporting.document import (
     Block,
@@ -47,7 +48,7 @@ _NOT_CHECKED = {
 
 
 def attacker_blocks(
-    results: Mapping[str, Any],
+    results: Results,
     found: Mapping[str, Any] | None,
     run_dir: str,
     *,
@@ -124,7 +125,7 @@ def unchecked(found: Mapping[str, Any]) -> list[str]:
     return [f"Power of the attackers not checked on {names}."] if names else []
 
 
-def leakage_line(results: Mapping[str, Any], found: Mapping[str, Any]) -> str:
+def leakage_line(results: Results, found: Mapping[str, Any]) -> str:
     """The highest leakage in short, against chance."""
     privacy = results["privacy"]
     return f"{headline_text(found)}; chance {percent(privacy.get('chance'))}"
@@ -145,7 +146,7 @@ def _discriminator(privacy: Mapping[str, Any]) -> str:
     )
 
 
-def _chart(results: Mapping[str, Any], found: Mapping[str, Any]) -> Picture:
+def _chart(results: Results, found: Mapping[str, Any]) -> Picture:
     privacy, reads = results["privacy"], []
     for name in ("removal_off", *TARGETS):
         figures = entry(found, name)
@@ -161,14 +162,14 @@ def _chart(results: Mapping[str, Any], found: Mapping[str, Any]) -> Picture:
     )
     return Picture(
         "attackers",
-        probe_chart(reads, privacy["chance"], privacy.get("majority")),
+        probe_chart(reads, privacy["chance"] or 0.0, privacy.get("majority")),
         f"Bar chart of attacker accuracy: {told}. Chance: {percent(privacy['chance'])}.",
         "Accuracy of fresh attackers (blue: released by the run; grey: for comparison). Whiskers "
         "end at the upper bound; the dashed line is chance.",
     )
 
 
-def _table(results: Mapping[str, Any], found: Mapping[str, Any]) -> Table:
+def _table(results: Results, found: Mapping[str, Any]) -> Table:
     worst_first = [words for words, _ in given_away(found)]
     names = sorted(
         _NAMES,

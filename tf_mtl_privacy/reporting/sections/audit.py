@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tf_mtl_privacy.evaluation.schema import Audit, Results
 from tf_mtl_privacy.reporting.audit_findings import (
     TARGETS,
     Finding,
@@ -48,9 +49,9 @@ _MOST_GAPS = 5
 
 
 def audit_blocks(
-    audit: Mapping[str, Any] | None,
+    audit: Audit | None,
     run_dir: str,
-    results: Mapping[str, Any] | None = None,
+    results: Results | None = None,
     *,
     stale: bool = False,
     chart: bool = True,
@@ -90,9 +91,7 @@ def audit_blocks(
         yield Items("Withheld contradictions", tuple(withheld))
 
 
-def audit_text(
-    audit: Mapping[str, Any], results: Mapping[str, Any] | None = None, width: int = WIDTH
-) -> str:
+def audit_text(audit: Audit, results: Results | None = None, width: int = WIDTH) -> str:
     """The whole audit for the terminal.
 
     Args:
@@ -105,8 +104,8 @@ def audit_text(
 
 
 def audit_summary(
-    audit: Mapping[str, Any],
-    results: Mapping[str, Any] | None = None,
+    audit: Audit,
+    results: Results | None = None,
     files: Mapping[str, str] | None = None,
     width: int = WIDTH,
 ) -> list[Block]:
@@ -149,14 +148,14 @@ def audit_summary(
     ]
 
 
-def _findings(audit: Mapping[str, Any], results: Mapping[str, Any] | None) -> list[Finding]:
+def _findings(audit: Audit, results: Results | None) -> list[Finding]:
     found = [*_private_label(audit, results), *audit_findings(audit)]
     return sorted(found, key=lambda finding: -finding.severity)
 
 
-def _private_label(audit: Mapping[str, Any], results: Mapping[str, Any] | None) -> list[Finding]:
+def _private_label(audit: Audit, results: Results | None) -> list[Finding]:
     """The leakage of the private label, from all measurements of both files."""
-    known = results or {"config": audit.get("config"), "privacy": {}}
+    known: Mapping[str, Any] = results or {"config": audit.get("config"), "privacy": {}}
     found = leakage(known, audit)
     if not found:
         return []
@@ -170,12 +169,12 @@ def _private_label(audit: Mapping[str, Any], results: Mapping[str, Any] | None) 
     return [Finding(what, text, severity, "Private label")]
 
 
-def _withheld(audit: Mapping[str, Any]) -> list[str]:
+def _withheld(audit: Audit) -> list[str]:
     parts = audit.get("contradictions_withheld") or ()
     return [f"{part['what']}; {part['why']}" for part in parts]
 
 
-def _title(audit: Mapping[str, Any]) -> str:
+def _title(audit: Audit) -> str:
     data = audit["membership"]["data"]
     return (
         f"Audit ({audit['setting']}) of {audit['run_dir']}: {count(data['members'])} members, "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 from tf_mtl_privacy.data.fingerprints import OTHER_KEYS, same_data
 from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
+from tf_mtl_privacy.evaluation.schema import Results
 from tf_mtl_privacy.reporting.audit_findings import highest_rate
 from tf_mtl_privacy.reporting.document import Block, Code, Items, Missing, Paragraph, Row, Table
 from tf_mtl_privacy.reporting.formats import MISSING, at_most, count, percent
@@ -41,20 +42,20 @@ CELEBA_TEST_ROWS = 19_962
 _POWER = "power not shown"
 _NOT_ALIKE = "members and non-members differ without any model"
 LEGEND = (
-    "paper: its Tables 1 and 3, on CelebA; the other rows: test images of synthetic faces, which is "
-    "not the same task.",
-    "leakage and attackers: the highest accuracy of all fresh attackers on the frozen networks, and "
-    "the largest upper bound; worst target: over everything that the run releases. The accuracy of "
-    "the in-loop discriminator is not the leakage.",
-    "membership inference: true positive rate at 5 % false positives of the strongest attack of the "
-    "audit; without an audit, the figure of the stop rule.",
+    "paper: its Tables 1 and 3, on CelebA; the other rows: test images of synthetic faces, not the "
+    "same task.",
+    "leakage and attackers: the highest accuracy of all fresh attackers on the frozen networks, "
+    "and the largest upper bound; worst target: over everything that the run releases. The "
+    "accuracy of the in-loop discriminator is not the leakage.",
+    "membership inference: true positive rate at 5 % false positives of the strongest attack of "
+    "the audit; without an audit, the figure of the stop rule.",
     "!: no bound is claimed for some seed; void: no epsilon holds; see the notes.",
     "epsilon, conditional: of the discriminator's updates, given the encoder's weights at every "
     "step; it holds for no released weights. released: of all released weights together.",
     "label access: access to private labels of training rows outside the accounting; empty is "
     "best. Labels of validation rows and of public faces are never accounted for.",
-    "risk reduction: (off - on) / off; advantage over chance: (off - on) / (off - chance). Chance in "
-    "the paper is taken as 12.5 %, and as 5 % for membership inference, which it calls a random "
+    "risk reduction: (off - on) / off; advantage over chance: (off - on) / (off - chance). Chance "
+    "in the paper is taken as 12.5 %, and as 5 % for membership inference, which it calls a random "
     "guess. Fresh attackers are compared with fresh attackers, the in-loop discriminator with the "
     "in-loop discriminator (STL has none).",
 )
@@ -228,9 +229,9 @@ def table_3(runs: Sequence[ReportRun]) -> Table:
             "accuracy of a freshly trained attacker; the paper did not measure it.",
             f"The paper gives no number of classes; {percent(PAPER_CHANCE['discriminator'])} would "
             f"be chance for 8. Here chance is {chance} ({count(first.get('classes'))} classes).",
-            "The paper does not define its membership inference success rate and calls 5 % a random "
-            "guess, so it is read as the true positive rate at 5 % false positives. Ours is the "
-            "highest of the audit's attacks.",
+            "The paper does not define its membership inference success rate and calls 5 % a "
+            "random guess, so it is read as the true positive rate at 5 % false positives. Ours is "
+            "the highest of the audit's attacks.",
             *(
                 ["! No bound on these attackers is claimed; the privacy card gives the reasons."]
                 if weak
@@ -325,7 +326,7 @@ def _epsilon(run: ReportRun) -> str:
 
 
 def _lfw(run: ReportRun, name: str) -> str:
-    return _ours(run._replace(figures=run_figures(run.lfw or {})), name)
+    return _ours(run._replace(figures=run_figures(run.lfw or cast(Results, {}))), name)
 
 
 def _pictures(run: ReportRun) -> str:
@@ -337,8 +338,8 @@ def _not_the_same(run: ReportRun) -> Iterator[str]:
     """Notes on differences from the paper's test data."""
     if run.is_synthetic:
         yield (
-            "The paper's test images are photographs (CelebA), those of this run are synthetic: not "
-            "the same task, so its figures neither confirm nor refute the paper's."
+            "The paper's test images are photographs (CelebA), those of this run are synthetic: "
+            "not the same task, so its figures neither confirm nor refute the paper's."
         )
     elif "celeb" not in run.dataset.lower():
         yield f"The paper's test images are from CelebA, those of this run from {run.dataset}."
@@ -347,8 +348,8 @@ def _not_the_same(run: ReportRun) -> Iterator[str]:
             f"CelebA's own test split has {count(CELEBA_TEST_ROWS)} images, this run was tested on "
             f"{count(rows)}: not the same images."
         )
-    age = run.results["utility"].get("age") or {}
-    if age.get("chance"):
+    age = run.results["utility"].get("age")
+    if age and age.get("chance"):
         groups = round(1 / age["chance"])
         if groups != 2:
             yield f"Age is one of {groups} groups here; CelebA's attribute Young has 2 classes."

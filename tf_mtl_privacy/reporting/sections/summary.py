@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import AUDIT_FILE
+from tf_mtl_privacy.evaluation.schema import Audit, Results
 from tf_mtl_privacy.reporting.audit_findings import (
     attack_name,
     auc_text,
@@ -56,7 +57,7 @@ _FEW_IMAGES = 500
 
 
 def results_summary(
-    results: Mapping[str, Any], files: Mapping[str, str] | None = None, width: int = WIDTH
+    results: Results, files: Mapping[str, str] | None = None, width: int = WIDTH
 ) -> list[Block]:
     """Builds the screen that ends `train` and `evaluate`, at most `SCREEN` lines.
 
@@ -74,7 +75,7 @@ def results_summary(
 
 
 def results_text(
-    results: Mapping[str, Any], files: Mapping[str, str] | None = None, width: int = WIDTH
+    results: Results, files: Mapping[str, str] | None = None, width: int = WIDTH
 ) -> str:
     """Everything in results.json for the terminal.
 
@@ -131,7 +132,8 @@ def tiles(run: ReportRun, card: Mapping[str, Any], found: Mapping[str, Any] | No
 def summary(run: ReportRun, card: Mapping[str, Any]) -> Iterator[str]:
     """Yields sentences for a first reading."""
     results = run.results
-    training, counts = results.get("training") or {}, results.get("counts") or {}
+    training: Mapping[str, Any] = results.get("training") or {}
+    counts: Mapping[str, Any] = results.get("counts") or {}
     seconds = f" in {duration(training['seconds'])}" if training.get("seconds") else ""
     rows = (counts.get("rows") or {}).get("train")
     yield (
@@ -160,7 +162,7 @@ def summary(run: ReportRun, card: Mapping[str, Any]) -> Iterator[str]:
         )
 
 
-def _title(results: Mapping[str, Any]) -> str:
+def _title(results: Results) -> str:
     on = results["evaluated_on"]
     evaluated = count((results.get("counts") or {}).get("evaluated"))
     split = on.get("split") or "test"
@@ -169,13 +171,13 @@ def _title(results: Mapping[str, Any]) -> str:
     return f"{model} on {on.get('dataset')}{seed}: {evaluated} {split} images"
 
 
-def _notes(results: Mapping[str, Any]) -> list[str]:
+def _notes(results: Results) -> list[str]:
     on = results["evaluated_on"]
     return [note for note in (on.get("label_note"), *(on.get("notes") or ())) if note]
 
 
 def _screen(
-    results: Mapping[str, Any],
+    results: Results,
     files: Mapping[str, str],
     width: int,
     num_tasks: int,
@@ -196,7 +198,7 @@ def _screen(
     return [Paragraph(_title(results)), _tasks(results, num_tasks), Fields(tuple(fields))]
 
 
-def _tasks(results: Mapping[str, Any], num_tasks: int) -> Table:
+def _tasks(results: Results, num_tasks: int) -> Table:
     rows = [
         Row(
             (
@@ -216,7 +218,7 @@ def _tasks(results: Mapping[str, Any], num_tasks: int) -> Table:
 
 
 def _leakage_fields(
-    results: Mapping[str, Any], found: Mapping[str, Any] | None
+    results: Results, found: Mapping[str, Any] | None
 ) -> list[tuple[str, tuple[str, ...]]]:
     privacy = results["privacy"]
     if not privacy.get("classes", 1):
@@ -239,7 +241,7 @@ def _leakage_fields(
     return [("Leakage", (text,)), ("compared with", ("; ".join(baselines),))]
 
 
-def _warnings(results: Mapping[str, Any], found: Mapping[str, Any] | None) -> Iterator[str]:
+def _warnings(results: Results, found: Mapping[str, Any] | None) -> Iterator[str]:
     """Yields what was not met or not shown, the gravest first."""
     dp, privacy = results["dp"], results["privacy"]
     for budget in dp.get("budgets") or ():
@@ -257,7 +259,7 @@ def _warnings(results: Mapping[str, Any], found: Mapping[str, Any] | None) -> It
     even = [
         f"{task} ({percent(figures['accuracy'])}, majority {percent(figures['majority'])})"
         for task, figures in results["utility"].items()
-        if figures.get("ci95") and figures["ci95"][0] <= (figures.get("majority") or 0.0)
+        if (ends := figures.get("ci95")) and ends[0] <= (figures.get("majority") or 0.0)
     ]
     if even:
         yield f"not significantly better than the majority baseline: {', '.join(even)}"
@@ -272,7 +274,7 @@ def _warnings(results: Mapping[str, Any], found: Mapping[str, Any] | None) -> It
 
 
 def _file_fields(
-    results: Mapping[str, Any], files: Mapping[str, str], found: Mapping[str, Any] | None
+    results: Results, files: Mapping[str, str], found: Mapping[str, Any] | None
 ) -> list[tuple[str, tuple[str, ...]]]:
     """The result file, the report and the next command."""
     run_dir, names = _run_dir(files), {Path(path).name: path for path in files}
@@ -335,7 +337,7 @@ def _before_game(found: Mapping[str, Any]) -> str:
     )
 
 
-def _task(results: Mapping[str, Any]) -> Iterator[Tile]:
+def _task(results: Results) -> Iterator[Tile]:
     for task, figures in list(results["utility"].items()):
         if task == "gender" or "gender" not in results["utility"]:
             yield Tile(
@@ -380,7 +382,7 @@ def _epsilon(card: Mapping[str, Any]) -> Tile:
     return Tile(title, "none", f"no released weights have one{alone}")
 
 
-def _membership(audit: Mapping[str, Any] | None) -> Tile:
+def _membership(audit: Audit | None) -> Tile:
     title = "Membership inference"
     if not audit or not (audit.get("membership") or {}).get("strongest"):
         return Tile(title, _UNMEASURED, "the audit command measures it")

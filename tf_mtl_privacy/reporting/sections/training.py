@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.config import METRICS_FILE, Config
+from tf_mtl_privacy.evaluation.schema import Results
 from tf_mtl_privacy.reporting.charts import Curve, Goal, Panel, Span, curves_chart, figure_2_chart
 from tf_mtl_privacy.reporting.document import Block, Missing, Paragraph, Picture, Row, Table
 from tf_mtl_privacy.reporting.formats import (
@@ -63,16 +64,15 @@ def training_blocks(run: ReportRun) -> Iterator[Block]:
     yield from training_tables(run.results, run.metrics)
 
 
-def training_tables(
-    results: Mapping[str, Any], metrics: Sequence[Mapping[str, Any]] = ()
-) -> Iterator[Block]:
+def training_tables(results: Results, metrics: Sequence[Mapping[str, Any]] = ()) -> Iterator[Block]:
     """Phases with their gates, and the stop rule.
 
     Args:
         results: content of results.json.
         metrics: lines of metrics.jsonl, for the order of the phases.
     """
-    training, gates = results.get("training") or {}, results.get("gates") or {}
+    training: Mapping[str, Any] = results.get("training") or {}
+    gates = results.get("gates") or {}
     phases = training.get("phases") or {}
     order = [span.name for span in spans(metrics)]
     known = [*order, *gates, *phases]
@@ -91,7 +91,7 @@ def training_tables(
     yield from _stop_rule(results)
 
 
-def stop_rule_text(results: Mapping[str, Any]) -> str:
+def stop_rule_text(results: Results) -> str:
     """State of the stop rule; says so if the run has too few epochs for the paper's rule."""
     rule = results.get("stop_rule")
     if not rule:
@@ -114,8 +114,9 @@ def stop_rule_text(results: Mapping[str, Any]) -> str:
     )
 
 
-def unmet(results: Mapping[str, Any]) -> list[str]:
+def unmet(results: Results) -> list[str]:
     """The gates and parts of the stop rule that were not met, each with its figure and bound."""
+    rule = results.get("stop_rule")
     gates = [
         f"gate of phase {phase}: {metric_name(name)} {metric(name, gate['value'].get(name))} "
         f"(required ≥ {metric(name, goal)})"
@@ -126,7 +127,7 @@ def unmet(results: Mapping[str, Any]) -> list[str]:
     parts = [
         f"stop rule: {metric_name(name)} {metric(name, part['value'])} (required "
         f"{_direction(name)} {metric(name, part['bound'])})"
-        for name, part in ((results.get("stop_rule") or {}).get("parts") or {}).items()
+        for name, part in (rule["parts"] if rule else {}).items()
         if part["status"] == "not_met"
     ]
     return [*gates, *parts]
@@ -186,7 +187,7 @@ def provenance_blocks(run: ReportRun) -> Iterator[Block]:
         yield Table(caption, ("option", "value"), options)
 
 
-def _too_short(results: Mapping[str, Any]) -> str:
+def _too_short(results: Results) -> str:
     """The reason why no run of this configuration can meet the change parts of the rule, or ''."""
     train = Config.from_dict(results.get("config") or {}).train
     if train.adversarial_epochs > train.stop_epochs:
@@ -213,7 +214,7 @@ def _gate(gate: Mapping[str, Any] | None) -> tuple[str, str, str]:
     return shown, ", ".join(reached), _STATES[gate["status"]]
 
 
-def _stop_rule(results: Mapping[str, Any]) -> Iterator[Block]:
+def _stop_rule(results: Results) -> Iterator[Block]:
     rule = results.get("stop_rule")
     if not rule:
         yield Paragraph("Stop rule: not evaluated in this run.")

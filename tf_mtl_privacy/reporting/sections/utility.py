@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_mtl_privacy.evaluation.regions import DATA_REGIONS
+from tf_mtl_privacy.evaluation.schema import Results
 from tf_mtl_privacy.reporting.document import Block, Items, Missing, Notice, Picture, Row, Table
 from tf_mtl_privacy.reporting.formats import count, decibel, interval, percent, sentence
 from tf_mtl_privacy.reporting.privacy_card import private_name
@@ -20,11 +21,12 @@ _FIGURES = {"iou": "IoU", "pointing": "maximum inside", "energy": "sum inside"}
 _NO_REGIONS = {"source": None, "reason": "this result predates region maps"}
 
 
-def task_blocks(results: Mapping[str, Any]) -> Iterator[Block]:
+def task_blocks(results: Results) -> Iterator[Block]:
     """Accuracy by task, on unseen people, on restored images and by subgroup."""
-    restored = results.get("utility_on_restored") or {}
+    restored: Mapping[str, Any] = results.get("utility_on_restored") or {}
     rows = []
-    for task, figures in results["utility"].items():
+    utility: Mapping[str, Any] = results["utility"]
+    for task, figures in utility.items():
         names = ("balanced_accuracy", "f1", "majority")
         rows.append(
             Row(
@@ -54,7 +56,7 @@ def task_blocks(results: Mapping[str, Any]) -> Iterator[Block]:
     yield Items("", tuple(map(sentence, facts)))
 
 
-def region_block(results: Mapping[str, Any], heading: str = "") -> Items:
+def region_block(results: Results, heading: str = "") -> Items:
     """Sensitive regions in sentences."""
     return Items(heading, tuple(region_sentences(results.get("regions") or _NO_REGIONS)))
 
