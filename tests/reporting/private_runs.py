@@ -10,6 +10,7 @@ from tf_mtl_privacy.config import (
 )
 from tf_mtl_privacy.privacy.accounting.events import POISSON, SampledGaussian
 from tf_mtl_privacy.privacy.ledger import VERSION, LedgerHeader, LedgerState
+from tf_mtl_privacy.reporting.privacy_card import claims, label_access
 from tf_mtl_privacy.training.dp_status import dp_status
 from tf_mtl_privacy.training.private_updates import UPDATES, Budget, PrivatePlan, Update
 
@@ -91,6 +92,11 @@ def private_dp(
         ended_early=early,
         public=PUBLIC if scope == "all" else "",
     )
+
+
+def dp_sentences(dp):
+    """Everything that is printed about differential privacy."""
+    return [*claims(dp), *label_access(dp)]
 
 
 def plain_dp(model="mtl_adv", **data):

@@ -5,17 +5,16 @@ import re
 import pytest
 
 from tests.privacy.reference import reference_epsilon
-from tests.reporting.private_runs import BATCH, DELTA, ROWS, STEPS, private_dp
-from tf_mtl_privacy.reporting.privacy_lines import dp_lines
-from tf_mtl_privacy.reporting.privacy_text import privacy_text
+from tests.reporting.private_runs import BATCH, DELTA, ROWS, STEPS, dp_sentences, private_dp
+from tf_mtl_privacy.reporting.sections.privacy import privacy_text
 from tf_mtl_privacy.training.private_updates import Budget
 
 PLANNED = {"adversarial_discriminator": 300}
 RAN = STEPS["discriminator"] + STEPS["adversarial_discriminator"]
 ALL = STEPS["discriminator"] + PLANNED["adversarial_discriminator"]
 PLAN_LINE = (
-    r"that is the epsilon of the plan; a gate or the stop rule ended it early, at conditional "
-    r"([\d.]+),"
+    r"This is the epsilon of the planned number of updates. A gate or the stop rule ended training "
+    r"early; the updates that ran have conditional epsilon ([\d.]+), which would hold only"
 )
 
 
@@ -58,21 +57,21 @@ def test_a_person_s_epsilon_is_that_of_the_plan_too():
 
 
 def test_the_table_says_what_was_planned_and_what_ran():
-    lines = dp_lines(early_dp())
+    lines = dp_sentences(early_dp())
     (shown,) = [m for line in lines if (m := re.match(PLAN_LINE, line))]
     assert directly(RAN) <= float(shown[1]) <= directly(RAN) * 1.003
-    (game,) = [line for line in lines if line.startswith("adversarial discriminator:")]
-    assert game.endswith("; noise 2.000, 75 of 300 planned updates")
-    (before,) = [line for line in lines if line.startswith("discriminator:")]
-    assert before.endswith("; noise 2.000, 50 updates")
-    assert not re.search(PLAN_LINE, "\n".join(dp_lines(private_dp())))
+    (game,) = [line for line in lines if line.startswith("Adversarial discriminator updates")]
+    assert game.endswith(", noise multiplier 2.000, 75 of 300 planned updates.")
+    (before,) = [line for line in lines if line.startswith("Discriminator updates")]
+    assert before.endswith(", noise multiplier 2.000, 50 updates.")
+    assert not re.search(PLAN_LINE, "\n".join(dp_sentences(private_dp())))
 
 
 def test_a_phase_that_its_budget_ended_has_the_epsilon_of_what_ran():
     dp = private_dp(ended={"adversarial": 225}, planned=PLANNED)
     assert dp["epsilon_pld"] == dp["as_run"]["epsilon_pld"]
     assert dp["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
-    text = "\n".join(dp_lines(dp))
+    text = "\n".join(dp_sentences(dp))
     assert not re.search(PLAN_LINE, text) and "75 of 300 planned updates" in text
 
 
@@ -102,7 +101,7 @@ def test_the_reason_is_given_where_the_target_is_exceeded(killed, early):
     options = {"planned": planned, "noise_of": {"discriminator": 2.5}, "killed": killed}
     dp = early_dp(**options) if early else private_dp(**options)
     (budget,) = dp["budgets"]
-    (line,) = [line for line in dp_lines(dp) if line.startswith("target 2 for ")]
+    (line,) = [line for line in dp_sentences(dp) if line.startswith("Target epsilon 2 for ")]
     if not (killed and early):
         assert budget["exceeded"] is None and "EXCEEDED" not in line
         return
@@ -146,4 +145,4 @@ def test_a_void_run_has_no_epsilon_anywhere(scope, early):
 
 def test_privacy_txt_says_it_as_well():
     text = " ".join(privacy_text(early_dp()).split())
-    assert "that is the epsilon of the plan; a gate or the stop rule ended it early" in text
+    assert re.search(PLAN_LINE, text)

@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 
 from tests.reporting.table_runs import results, write_table
-from tf_mtl_privacy.reporting.mask_evidence import (
-    BLIND,
-    NO_MASK,
-    READS,
-    UNKNOWN,
-    mask_evidence,
-    mask_line,
-)
 from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_rows import model_table_markdown, model_table_text
+from tf_mtl_privacy.reporting.runs import BLIND, NO_MASK, READS, UNKNOWN, mask_evidence, mask_line
+from tf_mtl_privacy.reporting.sections.comparison import model_table_markdown, model_table_text
 
 MASKED = {
     "removal": {"mask": "learned"},
@@ -84,9 +77,9 @@ def test_the_most_of_many_epochs_is_not_taken_for_a_reading():
 
 def test_lines_follow_from_the_runs():
     assert mask_line("A", []) == mask_line("A", [NO_MASK]) == ""
-    assert "the mask, not the game" in mask_line("A", [BLIND, BLIND])
+    assert "the mask, not the adversarial game" in mask_line("A", [BLIND, BLIND])
     for evidence in ([BLIND, READS], [UNKNOWN], [READS]):
-        assert "not told apart here" in mask_line("A", evidence)
+        assert "not separated here" in mask_line("A", evidence)
     assert "in some of its runs" in mask_line("A", [BLIND, NO_MASK])
 
 

@@ -10,15 +10,14 @@ from tests.reporting.table_runs import results, write_table
 from tf_mtl_privacy.evaluation.schema import read_results
 from tf_mtl_privacy.export import __main__ as export
 from tf_mtl_privacy.reporting.build import build_report
-from tf_mtl_privacy.reporting.card_text import privacy_card_text
 from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_rows import figure_rows, model_table_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
-from tf_mtl_privacy.reporting.privacy_text import privacy_text
-from tf_mtl_privacy.reporting.run_figures import VOID
-from tf_mtl_privacy.reporting.run_folder import read_run
-from tf_mtl_privacy.reporting.tables import results_table
-from tf_mtl_privacy.reporting.write import report_markdown
+from tf_mtl_privacy.reporting.render_markdown import report_markdown
+from tf_mtl_privacy.reporting.runs import VOID, read_run
+from tf_mtl_privacy.reporting.sections.comparison import figure_rows, model_table_text
+from tf_mtl_privacy.reporting.sections.privacy import card_text as privacy_card_text
+from tf_mtl_privacy.reporting.sections.privacy import privacy_text
+from tf_mtl_privacy.reporting.sections.summary import results_text as results_table
 
 # Name -> its published figures: of them none may be printed but once, as withdrawn.
 PUBLISHED = {"synthetic_dp_all": ("1.9991", "2.000", "1.999"), "demo": ("0.4996", "0.500")}
@@ -54,7 +53,9 @@ def test_the_card_of_a_run_and_of_its_export(old):
     name, folder = old
     card = privacy_card(read_results(folder / "results.json"))
     assert_withdrawn(privacy_card_text(card), name)
-    assert card["summary"].startswith("No privacy at all: ") and card["conditional"] is None
+    assert (
+        card["summary"].startswith("No privacy guarantee holds: ") and card["conditional"] is None
+    )
     exported = export._card(folder)
     assert exported["released"] == card["released"] and set(card["released"].values()) == {None}
     assert exported["void"] == card["void"] and LINE in card["void"]
@@ -86,7 +87,7 @@ def test_the_table_of_models(tmp_path):
     assert kept["mtl_adv_dp"]["epsilon_conditional"]["mean"] == 0.49
     text = unwrapped(model_table_text(table))
     assert f"MTL-DP, seed 0: NO EPSILON HOLDS: conditional epsilon 0.49 {LINE}" in text
-    cells = next(row.cells for row in figure_rows(table) if row.label.startswith("epsilon, rel"))
+    cells = next(row.cells for row in figure_rows(table) if row.cells[0].startswith("epsilon, rel"))
     assert cells.count("void") == 1
 
 

@@ -103,7 +103,7 @@ def picture_blocks(run: ReportRun) -> Iterator[Block]:
 def region_sentences(regions: Mapping[str, Any]) -> list[str]:
     """Sentences on `regions` of results.json (docs/results-schema.md)."""
     if regions["source"] is None:
-        return [f"None: {regions['reason']}."]
+        return [f"Not available: {regions['reason']}."]
     verb = "covered by the mask" if regions["source"] == "mask" else "marked by the discriminator"
     marked = f"{percent(regions['area'])} of an image is {verb}"
     if regions["truth"] is None:

@@ -55,8 +55,8 @@ def test_the_words_beside_a_chart_have_its_figures():
     # Beta weighs a loss: it is no rate.
     assert ends_text(beta.curves) == "beta 0.1 to 0.3"
     assert gate_text(GATES) == (
-        "business: gender accuracy at least 90.0 %, met; discriminator: in-loop discriminator, "
-        "balanced at least 80.0 %, not met; restorer: PSNR at least 30.0 dB, not evaluated"
+        "business: gender accuracy ≥ 90.0 %, met; discriminator: in-loop discriminator, balanced ≥ "
+        "80.0 %, not met; restorer: PSNR ≥ 30.0 dB, not evaluated"
     )
 
 
