@@ -44,9 +44,9 @@ def build_report(run: ReportRun, others: Sequence[ReportRun] = ()) -> Report:
     lfw, missing = table_2(runs)
     stale = run.audit is not None and audit is None
     parts: dict[tuple[str, str], Iterable[Block]] = {
-        ("card", "Privacy card"): card_blocks(card),
+        ("card", "Privacy card"): card_blocks(card, summary=False),
         ("attackers", "Leakage to fresh attackers"): attacker_blocks(results, found, run.quoted),
-        ("tasks", "Task accuracy"): task_blocks(results),
+        ("utility", "Utility"): task_blocks(results),
         ("pictures", "Images"): picture_blocks(run),
         ("paper", "The paper's tables"): (table_1(runs), lfw, *missing, table_3(runs)),
         ("figure2", "The paper's Figure 2"): figure_2_blocks(run),

@@ -390,7 +390,8 @@ def _content(results: Results) -> Iterator[str]:
             "removed; features and restored images may reveal the rest."
         )
     passes = _PASSES.get(str(_option(results, "mask_fill")), "")
-    if passes and (results.get("removal") or {}).get("mask") == "learned":
+    removal: Mapping[str, Any] = results.get("removal") or {}
+    if passes and removal.get("mask") == "learned":
         yield f"The mask lets through {passes} (--mask_fill={_option(results, 'mask_fill')})."
 
 

@@ -184,7 +184,7 @@ def _table(results: Results, found: Mapping[str, Any]) -> Table:
             if figures.get("trend") in OPEN and name in GIVEN_AWAY:
                 told = figures["trend_words"] or f"{figures['trend']} with more training rows"
                 trends.append(f"{sentence(words)[:-1]}: {told}.")
-        elif name in found:
+        elif name in found and name != "removal_off":
             absent.append(f"{words} ({figures['reason']})")
     privacy = results["privacy"]
     before = found["before_game"]

@@ -9,8 +9,6 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from tf_mtl_privacy.privacy.accounting.epsilon import SEARCH
-from tf_mtl_privacy.privacy.accounting.epsilon import epsilon as composed_epsilon
 from tf_mtl_privacy.privacy.accounting.events import (
     FAR_BELOW,
     POISSON,
@@ -18,7 +16,6 @@ from tf_mtl_privacy.privacy.accounting.events import (
     MechanismRun,
     SampledGaussian,
 )
-from tf_mtl_privacy.privacy.accounting.statements import Point
 from tf_mtl_privacy.reporting.charts import epsilon_chart
 from tf_mtl_privacy.reporting.document import (
     Block,
@@ -44,7 +41,7 @@ from tf_mtl_privacy.reporting.privacy_card import (
 from tf_mtl_privacy.reporting.render_text import render_text
 
 if TYPE_CHECKING:
-    from tf_mtl_privacy.privacy.accounting.statements import Summary
+    from tf_mtl_privacy.privacy.accounting.statements import Point, Summary
 
 _JOINT = "adversarial_"
 _POINTS = 4
@@ -84,6 +81,11 @@ def epsilon_over_steps(dp: Mapping[str, Any], points: int = _POINTS) -> list[Poi
         dp: `dp` of results.json, with Poisson batches and an epsilon.
         points: number of points per stretch.
     """
+    # Imported here: most commands print epsilons and compose none.
+    from tf_mtl_privacy.privacy.accounting.epsilon import SEARCH
+    from tf_mtl_privacy.privacy.accounting.epsilon import epsilon as composed_epsilon
+    from tf_mtl_privacy.privacy.accounting.statements import Point
+
     found: list[Point] = []
     done: list[MechanismRun] = []
     at, delta = 0, dp["delta"]
@@ -124,11 +126,17 @@ def _part(phase: MechanismRun, k: int, points: int) -> MechanismRun:
     return dataclasses.replace(phase, steps=-(-phase.steps * k // points))
 
 
-def card_blocks(card: Mapping[str, Any]) -> Iterator[Block]:
-    """Builds the blocks of a privacy card (`privacy_card.privacy_card`)."""
+def card_blocks(card: Mapping[str, Any], *, summary: bool = True) -> Iterator[Block]:
+    """Builds the blocks of a privacy card (`privacy_card.privacy_card`).
+
+    Args:
+        card: the card.
+        summary: whether to begin with its summary.
+    """
     for text in card["contradictions"]:
         yield Notice(f"CONTRADICTED by the audit: {text}")
-    yield Paragraph(card["summary"])
+    if summary:
+        yield Paragraph(card["summary"])
     if card["released"]:
         yield _released(card)
     yield Items("Claims", tuple(card["claims"]))
