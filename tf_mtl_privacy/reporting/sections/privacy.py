@@ -274,12 +274,12 @@ def epsilon_blocks(dp: Mapping[str, Any]) -> Iterator[Block]:
 
 _NEIGHBOURS = {
     "add_or_remove_one": "add or remove one image",
-    "zero_out_one": "replace one image by an empty row (zero-out)",
+    "zero_out_one": "replace one image by an empty row (zero out)",
 }
 _SAMPLING = {
     "poisson": "Poisson: each image joins each batch independently with probability {q:.4g}",
     "shuffled_epochs": "shuffled epochs: each image is used once per epoch; no amplification by "
-    "sampling, so {n} full Gaussian mechanisms are composed",
+    "sampling, so {n} whole Gaussian mechanisms are composed",
 }
 
 
@@ -290,10 +290,8 @@ def calculator_blocks(summary: Summary, target_epsilon: float = 0.0) -> Iterator
     if target_epsilon:
         noise = f"{mechanism.noise_multiplier:.4f} keeps epsilon at or below {target_epsilon:g}"
         if summary.epsilon_pld < FAR_BELOW * target_epsilon:
-            noise += f" (it is {number(summary.epsilon_pld)}"
-            noise += (
-                f"; with less noise there is no epsilon: {summary.bound})" if summary.bound else ")"
-            )
+            noise += f"; it is {number(summary.epsilon_pld)} then"
+            noise += f", and with less noise there is none: {summary.bound}" * bool(summary.bound)
     epochs = phase.steps * mechanism.sampling_probability
     rows = f" over {mechanism.rows:,} images" if mechanism.rows else ""
     delta = f"{summary.delta:.3g}"
