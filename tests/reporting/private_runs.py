@@ -55,7 +55,7 @@ def private_dp(
     killed=0,
     budgets=(),
 ):
-    """What a run says that made `STEPS` private updates, with one kill in the joint phase.
+    """The `dp` part of a run with `STEPS` private updates and one kill in the joint phase.
 
     `ended` has the phases that a budget ended, `early` those that a gate did, `planned` the updates
     that were to be made where they are not those that were, `noise_of` another noise of updates,
@@ -100,6 +100,6 @@ def dp_sentences(dp):
 
 
 def plain_dp(model="mtl_adv", **data):
-    """What a run without private updates says."""
+    """The `dp` part of a run without private updates."""
     config = Config(data=DataConfig(**data), train=TrainConfig(model=model))
     return dp_status(config, None, None, {}, {})

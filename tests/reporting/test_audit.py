@@ -122,7 +122,7 @@ def test_audit_summary_of_a_stored_audit_fits_one_screen(name, width):
         assert finding.what[1:20] in words(text), finding
 
 
-def test_what_rounds_to_zero_has_no_sign():
+def test_audit_text_of_a_rounded_zero_has_no_sign():
     audit = make_audit()
     figures = audit["membership"]["business"]["loss"]
     figures |= {"advantage": -0.0001, "advantage_ci95": [-0.0002, -0.0001]}
@@ -132,7 +132,7 @@ def test_what_rounds_to_zero_has_no_sign():
     assert percent(-0.02) == "-2.0 %" and decibel(-0.01) == "0.0 dB"
 
 
-def test_membership_has_every_attack_the_chosen_one_and_the_power(whole, tmp_path):
+def test_membership_table_has_all_attacks_the_chosen_one_and_the_reference_run(whole, tmp_path):
     rows = {row.cells[0]: row.cells for row in table(whole, "Membership inference").rows}
     assert rows["chosen: modified entropy on the classifier's outputs"][2:] == (
         "0.514 (0.503–0.525)",
@@ -174,7 +174,7 @@ def test_membership_has_every_attack_the_chosen_one_and_the_power(whole, tmp_pat
         ),
     ],
 )
-def test_beside_the_paper_s_figure_stands_what_ours_is_worth(tmp_path, verdict, cell, note):
+def test_table_3_marks_membership_by_its_verdict(tmp_path, verdict, cell, note):
     audit = make_audit(kept_results())
     audit["membership"]["verdict"] = verdict
     run = read_run(write_run(tmp_path / "a", audit=audit))
@@ -200,7 +200,7 @@ def test_beside_the_paper_s_figure_stands_what_ours_is_worth(tmp_path, verdict, 
     assert told[verdict] in " ".join(beside.notes)
 
 
-def test_nothing_found_is_a_figure_and_not_a_lack_of_pictures(tmp_path):
+def test_membership_rate_of_zero_is_shown_as_a_figure(tmp_path):
     audit = make_audit(kept_results())
     nobody = {"value": 0.0, "ci95": [0.0, 0.002]}
     audit["membership"]["strongest"]["tpr_at_fpr"]["0.001"] = nobody
@@ -209,7 +209,7 @@ def test_nothing_found_is_a_figure_and_not_a_lack_of_pictures(tmp_path):
     assert row[4] == "0.0 % (0.0–0.2 %)" and not any("Not stated" in note for note in found.notes)
 
 
-def test_every_attack_s_curve_is_drawn_and_only_the_chosen_one_is_thick(monkeypatch):
+def test_roc_draws_all_attacks_and_only_the_chosen_one_thick(monkeypatch):
     drawn = []
     monkeypatch.setattr(section, "roc_chart", lambda curves, least: drawn.extend(curves) or b"")
     found = make_audit()["membership"]

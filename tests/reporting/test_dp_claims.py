@@ -49,7 +49,7 @@ def figures(text, pattern=EPSILON):
     return [float(figure) for figure in found.groups()]
 
 
-def test_with_the_discriminator_alone_no_released_weight_has_an_epsilon():
+def test_claims_of_discriminator_scope_give_no_released_weights_an_epsilon():
     dp = private_dp()
     text = printed(dp)
     assert text.startswith("No released weights have an epsilon: the encoder is trained on the sa")
@@ -64,7 +64,7 @@ def test_with_the_discriminator_alone_no_released_weight_has_an_epsilon():
 
 
 @pytest.mark.parametrize("scope", ["discriminator", "all"])
-def test_the_printed_epsilon_is_dp_accounting_s_rounded_up(scope):
+def test_claims_print_the_epsilon_of_dp_accounting_rounded_up(scope):
     names = CONDITIONAL if scope == "discriminator" else tuple(STEPS)
     tight, loose = figures(printed(private_dp(scope)))
     exact = directly(pld.PLDAccountant, names), directly(rdp.RdpAccountant, names)
@@ -77,11 +77,11 @@ def test_the_printed_epsilon_is_dp_accounting_s_rounded_up(scope):
     ("value", "text"),
     [(0.41231, "0.4124"), (2.00001, "2.001"), (12.341, "12.35"), (0, "0"), (None, "inf")],
 )
-def test_an_epsilon_is_rounded_up(value, text):
+def test_epsilon_is_rounded_up(value, text):
     assert epsilon(value) == text
 
 
-def test_with_everything_private_each_released_part_has_it():
+def test_claims_of_scope_all_give_released_weights_an_epsilon():
     dp = private_dp("all")
     text = printed(dp)
     assert text.startswith(
@@ -93,7 +93,7 @@ def test_with_everything_private_each_released_part_has_it():
     assert "No released weights" not in text and "conditional" not in text
 
 
-def test_each_kind_of_update_has_its_line():
+def test_claims_have_a_line_for_each_kind_of_update():
     text = printed(private_dp("all"))
     for name, steps in STEPS.items():
         (own,) = figures(
@@ -105,7 +105,7 @@ def test_each_kind_of_update_has_its_line():
         assert exact <= own <= exact * 1.003
 
 
-def test_the_paper_s_rule_is_a_reference_line():
+def test_claims_quote_the_papers_formula_for_reference():
     # sqrt(2 ln(1.25e5)) / 2 = 2.42237..., rounded up
     words = "sqrt(2 ln(1.25/delta)) / noise multiplier, gives "
     assert f"{words}2.423. It ignores composition and sampling." in printed(private_dp("all"))
@@ -114,7 +114,7 @@ def test_the_paper_s_rule_is_a_reference_line():
     assert f"{words}discriminator 9.000, adversarial discriminator 2.423." in printed(dp)
 
 
-def test_a_void_run_shows_no_figure():
+def test_claims_of_a_void_run_have_no_figure():
     dp = private_dp("all", void="sampling and noise come from a fixed key")
     lines = dp_sentences(dp)
     assert lines[0] == "VOID, no privacy guarantee holds: sampling and noise come from a fixed key."
@@ -123,7 +123,7 @@ def test_a_void_run_shows_no_figure():
     assert dp["reason"] == "void: sampling and noise come from a fixed key"
 
 
-def test_without_noise_there_is_none():
+def test_claims_without_noise_have_no_epsilon():
     # Not booked as void: a ledger of another making. There is no epsilon all the same.
     dp = private_dp(noise=0.0)
     assert dp_sentences(dp)[0] == (
@@ -133,7 +133,7 @@ def test_without_noise_there_is_none():
 
 
 @pytest.mark.parametrize("model", ["stl", "mtl_adv"])
-def test_a_run_without_private_updates_says_so(model):
+def test_claims_without_private_updates_say_so(model):
     lines = dp_sentences(plain_dp(model))
     assert lines[0] == "No epsilon: trained without differential privacy."
     assert ("Outside the accounting: the discriminator is trained without noise." in lines) == (
@@ -141,7 +141,7 @@ def test_a_run_without_private_updates_says_so(model):
     )
 
 
-def test_shuffled_epochs_gain_nothing_and_say_so():
+def test_claims_of_shuffled_epochs_have_no_amplification():
     dp = private_dp(sampling=SHUFFLED_EPOCHS)
     text = printed(dp)
     assert "replace one image by an empty row. Shuffled epochs (no amplification" in text
@@ -153,7 +153,7 @@ def test_shuffled_epochs_gain_nothing_and_say_so():
     assert figures(text)[0] > 2 * figures(printed(private_dp()))[0]
 
 
-def test_a_batch_of_every_row_hides_nobody_and_says_so():
+def test_claims_of_full_batches_have_no_amplification():
     dp = private_dp(batch=ROWS, noise=20.0)
     text = printed(dp)
     assert "Every row in every batch (no amplification by sampling). 125 accounted" in text
@@ -168,7 +168,7 @@ def test_a_batch_of_every_row_hides_nobody_and_says_so():
     assert "Poisson sampling" in printed(dp)
 
 
-def test_what_holds_for_no_released_weight_is_called_conditional():
+def test_claims_call_an_epsilon_without_released_weights_conditional():
     own = [line for line in dp_sentences(private_dp()) if "updates alone" in line]
     assert len(own) == 2 and all(": conditional epsilon" in line for line in own)
     assert is_conditional(private_dp())
@@ -177,7 +177,7 @@ def test_what_holds_for_no_released_weight_is_called_conditional():
         assert "conditional" not in " ".join(dp_sentences(dp))
 
 
-def test_targets_are_told():
+def test_claims_state_the_target_epsilon():
     words = "Target epsilon 2 for discriminator and adversarial discriminator."
     assert words in dp_sentences(private_dp())
     dp = private_dp()
@@ -185,7 +185,7 @@ def test_targets_are_told():
     assert not any(line.startswith("Target") for line in dp_sentences(dp))
 
 
-def test_a_table_that_was_chosen_by_identity_says_so():
+def test_label_access_names_selection_by_identity():
     words = "which people and pictures are in the table was chosen by identity"
     assert words in plain_dp(private_label="identity")["unaccounted_label_access"]
     assert f"Outside the accounting: {words}." in dp_sentences(plain_dp(private_label="identity"))
@@ -193,13 +193,13 @@ def test_a_table_that_was_chosen_by_identity_says_so():
     assert words not in plain_dp(private_label="hair")["unaccounted_label_access"]
 
 
-def test_a_budget_that_ended_early_is_told():
+def test_claims_state_an_exhausted_budget():
     assert "stopped" not in printed(private_dp())
     text = printed(private_dp(ended={"adversarial": 1200}))
     assert "Adversarial stopped 1,200 steps early: privacy budget exhausted." in text
 
 
-def test_a_person_has_an_epsilon_only_with_a_bound():
+def test_claims_state_a_person_level_epsilon_only_with_a_bound():
     assert "No person-level epsilon, because the number of images" in printed(private_dp())
     dp = private_dp(most_images=3)
     person = figures(
@@ -216,7 +216,7 @@ def test_a_person_has_an_epsilon_only_with_a_bound():
 @pytest.mark.parametrize("objective", ["paper", "confusion"])
 @pytest.mark.parametrize("scope", ["discriminator", "all"])
 @pytest.mark.parametrize("void", ["", "the noise multiplier is zero"])
-def test_reading_the_label_elsewhere_stands_beside_every_epsilon(objective, scope, void):
+def test_label_access_outside_the_accounting_is_stated(objective, scope, void):
     dp = private_dp(scope, objective=objective, void=void)
     lines = dp_sentences(dp)
     start = "Outside the accounting: "
@@ -229,7 +229,7 @@ def test_reading_the_label_elsewhere_stands_beside_every_epsilon(objective, scop
     assert len(by_encoder) == (scope == "discriminator" and objective == "paper")
 
 
-def test_labels_of_nobody_stand_beside_epsilon_as_what_they_are():
+def test_label_access_names_public_labels():
     dp = private_dp()
     dp["public_label_access"] = ["the mask's reader: 12,000 drawn faces of nobody"]
     line = (
@@ -244,7 +244,7 @@ def flat(text):
 
 
 @pytest.mark.parametrize("scope", ["discriminator", "all"])
-def test_the_claims_stand_first_as_in_the_table(scope):
+def test_privacy_text_begins_with_the_claims(scope):
     dp = private_dp(scope, ended={"adversarial": 7})
     text = privacy_text(dp)
     assert flat(text).startswith(" - ".join(["Differential privacy:", *claims(dp)]))
@@ -254,7 +254,7 @@ def test_the_claims_stand_first_as_in_the_table(scope):
     assert max(map(len, text.splitlines())) <= WIDTH
 
 
-def test_the_library_s_statement_of_each_kind_of_update_is_there():
+def test_privacy_text_has_the_library_statement_of_each_update():
     text = privacy_text(private_dp("all"))
     assert re.findall(r"tensorflow-privacy on the '(\w+)' updates", text) == list(STEPS)
     words = f"DP-SGD performed over {ROWS} examples with {BATCH} examples per iteration"
@@ -262,7 +262,7 @@ def test_the_library_s_statement_of_each_kind_of_update_is_there():
     assert flat(text).count("without microbatching") == len(STEPS)
 
 
-def test_the_library_s_figure_is_that_of_the_counted_updates():
+def test_privacy_text_has_the_library_epsilon_of_the_accounted_updates():
     text = flat(privacy_text(private_dp("all")))
     orders = [1.25, 1.5, 1.75, 2, 2.25, 2.5, 3, 3.5, 4, 4.5, *range(5, 64), 128, 256, 512]
     event = dp_accounting.PoissonSampledDpEvent(BATCH / ROWS, dp_accounting.GaussianDpEvent(2.0))
@@ -277,7 +277,7 @@ def test_the_library_s_figure_is_that_of_the_counted_updates():
         assert exact <= float(shown[1]) <= exact * 1.001 + 1e-3
 
 
-def test_the_library_is_said_not_to_know_of_encoder_and_shuffling():
+def test_privacy_text_limits_the_library_statement():
     own = "Its 'model checkpoints' are those of the discriminator only, conditional on the"
     shuffled = "THESE BATCHES WERE SHUFFLED: what it says under Poisson sampling does not hold"
     text = flat(privacy_text(private_dp()))
@@ -286,13 +286,13 @@ def test_the_library_is_said_not_to_know_of_encoder_and_shuffling():
     assert own not in flat(privacy_text(private_dp("all")))
 
 
-def test_a_void_run_has_no_statement():
+def test_privacy_text_of_a_void_run_has_no_statement():
     text = privacy_text(private_dp(void="sampling and noise come from a fixed key"))
     assert "VOID, no privacy guarantee holds" in text
     assert "tensorflow-privacy" not in text and "DP-SGD performed" not in text
 
 
-def test_a_run_without_private_updates_claims_nothing():
+def test_privacy_text_without_private_updates_claims_nothing():
     text = privacy_text(plain_dp())
     assert (
         text.startswith("Differential privacy:\n- No epsilon: ")

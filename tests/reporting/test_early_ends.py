@@ -1,4 +1,4 @@
-"""Which epsilon is stated where a gate, the stop rule or a budget ended a phase."""
+"""Stated epsilon of phases that a gate, the stop rule or a budget ended."""
 
 import re
 
@@ -37,7 +37,7 @@ def epsilons(value, path=""):
     return found
 
 
-def test_the_epsilon_of_a_phase_that_a_gate_ended_is_that_of_its_plan():
+def test_epsilon_of_a_phase_ended_by_a_gate_is_that_of_its_plan():
     dp = early_dp()
     assert dp["epsilon_pld"] == pytest.approx(directly(ALL), rel=2e-3)
     assert dp["as_run"]["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
@@ -50,13 +50,13 @@ def test_the_epsilon_of_a_phase_that_a_gate_ended_is_that_of_its_plan():
     assert (before["steps"], before["steps_planned"], dp["steps"]) == (50, 50, RAN)
 
 
-def test_a_person_s_epsilon_is_that_of_the_plan_too():
+def test_person_level_epsilon_of_a_phase_ended_by_a_gate_is_that_of_its_plan():
     ours = early_dp(most_images=2)
     whole = private_dp(most_images=2, planned=PLANNED)
     assert ours["person"]["epsilon_pld"] > whole["person"]["epsilon_pld"] > whole["epsilon_pld"]
 
 
-def test_the_table_says_what_was_planned_and_what_ran():
+def test_claims_state_planned_and_executed_updates():
     lines = dp_sentences(early_dp())
     (shown,) = [m for line in lines if (m := re.match(PLAN_LINE, line))]
     assert directly(RAN) <= float(shown[1]) <= directly(RAN) * 1.003
@@ -67,7 +67,7 @@ def test_the_table_says_what_was_planned_and_what_ran():
     assert not re.search(PLAN_LINE, "\n".join(dp_sentences(private_dp())))
 
 
-def test_a_phase_that_its_budget_ended_has_the_epsilon_of_what_ran():
+def test_epsilon_of_a_phase_ended_by_its_budget_is_that_of_what_ran():
     dp = private_dp(ended={"adversarial": 225}, planned=PLANNED)
     assert dp["epsilon_pld"] == dp["as_run"]["epsilon_pld"]
     assert dp["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
@@ -75,7 +75,7 @@ def test_a_phase_that_its_budget_ended_has_the_epsilon_of_what_ran():
     assert not re.search(PLAN_LINE, text) and "75 of 300 planned updates" in text
 
 
-def test_a_plan_is_never_said_to_cost_more_than_the_whole_run_s_target():
+def test_epsilon_of_a_plan_is_at_most_the_target_of_the_run():
     # After a kill the plan sums up to more than the target, which is 2 here.
     planned = {"adversarial_discriminator": 6000}
     assert directly(6050) > 2.1
@@ -84,7 +84,7 @@ def test_a_plan_is_never_said_to_cost_more_than_the_whole_run_s_target():
     assert dp["as_run"]["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
 
 
-def test_the_larger_figure_is_stated_where_mechanisms_differ():
+def test_epsilon_of_a_plan_with_different_mechanisms_is_the_larger_one():
     # The same, but how many joint updates fit into the target now depends on where the other
     # phase ended: that stopping there keeps the target is not proven for PLD.
     dp = early_dp(
@@ -96,7 +96,7 @@ def test_the_larger_figure_is_stated_where_mechanisms_differ():
 
 
 @pytest.mark.parametrize(("killed", "early"), [(40, True), (0, True), (40, False)])
-def test_the_reason_is_given_where_the_target_is_exceeded(killed, early):
+def test_claims_give_the_reason_for_an_exceeded_target(killed, early):
     planned = {"adversarial_discriminator": 5200}
     options = {"planned": planned, "noise_of": {"discriminator": 2.5}, "killed": killed}
     dp = early_dp(**options) if early else private_dp(**options)
@@ -112,7 +112,7 @@ def test_the_reason_is_given_where_the_target_is_exceeded(killed, early):
     assert f"; EXCEEDED: {budget['exceeded']}" in line
 
 
-def test_a_budget_for_one_half_says_so_as_well():
+def test_budgets_of_parts_name_the_exceeded_one():
     names = ("discriminator", "adversarial_discriminator")
     budgets = (Budget(names[:1], 0.35), Budget(names[1:], 5.0))
     dp = early_dp(killed=40, budgets=budgets)
@@ -122,7 +122,7 @@ def test_a_budget_for_one_half_says_so_as_well():
     assert [budget["exceeded"] is None for budget in dp["budgets"]] == [False, True]
 
 
-def test_what_is_counted_is_never_cut_down_to_the_target():
+def test_epsilon_of_accounted_updates_is_never_cut_to_the_target():
     # A ledger that says more than its target: training never writes one.
     exact = directly(RAN, 0.7)
     assert exact > 2.5
@@ -143,6 +143,6 @@ def test_a_void_run_has_no_epsilon_anywhere(scope, early):
     ]
 
 
-def test_privacy_txt_says_it_as_well():
+def test_privacy_text_states_the_epsilon_of_the_plan():
     text = " ".join(privacy_text(early_dp()).split())
     assert re.search(PLAN_LINE, text)

@@ -1,4 +1,4 @@
-"""Whether mask and game can be told apart: by hand, from each run's own figures."""
+"""Evidence for mask or game, by hand, from each run's own figures."""
 
 import copy
 import json
@@ -75,7 +75,7 @@ def test_the_most_of_many_epochs_is_not_taken_for_a_reading():
     assert once.count(READS) > 0.3 * len(once)
 
 
-def test_lines_follow_from_the_runs():
+def test_mask_line_follows_from_the_runs():
     assert mask_line("A", []) == mask_line("A", [NO_MASK]) == ""
     assert "the mask, not the adversarial game" in mask_line("A", [BLIND, BLIND])
     for evidence in ([BLIND, READS], [UNKNOWN], [READS]):
@@ -95,7 +95,7 @@ def test_the_table_says_it_of_the_models_with_a_mask_alone(tmp_path):
     assert line in text and "MTL-DP has a mask" not in text
 
 
-def test_the_kept_results(repo_root):
+def test_mask_evidence_of_stored_results(repo_root):
     # An older one does not have the course of its discriminator.
     kept = (("demo", BLIND), ("synthetic_seed0_4000", UNKNOWN), ("synthetic_removal_off", NO_MASK))
     for name, evidence in kept:

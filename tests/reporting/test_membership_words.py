@@ -1,4 +1,4 @@
-"""What figures of membership inference are worth, as the card and the terminal say it."""
+"""Verdicts on membership inference figures in the card and the terminal."""
 
 import pytest
 
@@ -16,7 +16,7 @@ from tf_mtl_privacy.reporting.sections.audit import audit_text as audit_table
         ({"auc": 0.8, "ci95": [0.7, 0.9], "ok": False}, "differ without any model (AUC 0.800 (0"),
     ],
 )
-def test_members_that_differ_by_themselves_make_the_figure_worthless(results, check, words):
+def test_members_that_differ_without_a_model_void_the_figures(results, check, words):
     audit = make_audit(results)
     audit["membership"]["data"]["same_distribution"] = check
     card = privacy_card(results, audit)
@@ -38,7 +38,7 @@ def test_members_that_differ_by_themselves_make_the_figure_worthless(results, ch
         ({"verdict": "no_power"}, "not shown: too little was detected in overfitted either"),
     ],
 )
-def test_attacks_without_power_are_no_evidence(results, changes, why):
+def test_membership_without_power_check_is_reported_as_a_gap(results, changes, why):
     audit = make_audit(results)
     audit["membership"] |= changes
     card = privacy_card(results, audit, "runs/a")
@@ -57,7 +57,7 @@ def test_attacks_without_power_are_no_evidence(results, changes, why):
     assert "low figure" not in found
 
 
-def test_members_that_are_told_apart_are_said_to_be(results):
+def test_card_states_membership_inference_above_chance(results):
     audit = make_audit(results)
     card = privacy_card(results, audit)
     told = (

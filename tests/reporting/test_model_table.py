@@ -75,7 +75,7 @@ def test_means_and_spreads_over_seeds_by_hand(tmp_path):
     assert cells(table, "seeds")["mtl_dp"] == "0, 1"
 
 
-def test_the_paper_s_columns_stand_beside_ours(tmp_path):
+def test_model_table_has_the_papers_figures(tmp_path):
     table = three_seeds(tmp_path)
     rows = figure_rows(table)
     paper = {
@@ -134,7 +134,7 @@ def test_our_reductions_by_hand(tmp_path):
     )
 
 
-def test_like_is_compared_with_like(tmp_path):
+def test_reductions_compare_attackers_of_the_same_kind(tmp_path):
     write_table(
         tmp_path,
         results("stl", 0, 0.8),
@@ -172,7 +172,7 @@ def test_weak_attackers_reduce_nothing(tmp_path):
     )
 
 
-def test_what_is_not_there_is_said_and_not_guessed(tmp_path):
+def test_model_table_gives_the_reason_for_missing_figures(tmp_path):
     bare = results("mtl_adv", privacy__probe=None, dp__unaccounted_label_access=...)
     del bare["restoration"]
     write_table(tmp_path, results("stl"), bare)

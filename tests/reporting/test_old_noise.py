@@ -43,7 +43,7 @@ def assert_withdrawn(text, name):
         assert figure not in rest, rest[max(0, rest.find(figure) - 80) :][:160]
 
 
-def test_the_terminal_table_and_privacy_txt(old):
+def test_text_and_statement_of_an_old_run_withdraw_its_epsilon(old):
     name, folder = old
     found = read_results(folder / "results.json")
     # Kept files of earlier versions lack sections that the table needs.
@@ -52,7 +52,7 @@ def test_the_terminal_table_and_privacy_txt(old):
     assert "compute_dp_sgd_privacy" not in privacy_text(found["dp"])
 
 
-def test_the_card_of_a_run_and_of_its_export(old):
+def test_card_of_an_old_run_withdraws_its_epsilon(old):
     name, folder = old
     card = privacy_card(read_results(folder / "results.json"))
     assert_withdrawn(privacy_card_text(card), name)
@@ -64,7 +64,7 @@ def test_the_card_of_a_run_and_of_its_export(old):
     assert exported["void"] == card["void"] and LINE in card["void"]
 
 
-def test_the_report_and_its_comparison(old, tmp_path):
+def test_report_of_an_old_run_withdraws_its_epsilon(old, tmp_path):
     name, folder = old
     new = write_run(tmp_path / "new", kept_results(name))
     report = report_markdown(build_report(read_run(folder), [read_run(new)]), "x")
@@ -76,7 +76,7 @@ def test_the_report_and_its_comparison(old, tmp_path):
     assert [row for row in rows if "| void |" in row], rows
 
 
-def test_the_table_of_models(tmp_path):
+def test_model_table_of_old_runs_withdraws_their_epsilon(tmp_path):
     write_table(
         tmp_path,
         results("mtl_dp", 0, dp__noise=...),
@@ -94,7 +94,7 @@ def test_the_table_of_models(tmp_path):
     assert cells.count("void") == 1
 
 
-def test_the_file_itself_is_not_changed(old):
+def test_read_run_leaves_the_file_unchanged(old):
     folder = old[1]
     before = (folder / "results.json").read_bytes()
     read_run(folder)

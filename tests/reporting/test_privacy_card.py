@@ -28,7 +28,7 @@ def attacked(card):
     return {part["what"]: part["finding"] for part in card["attacked"]}
 
 
-def test_the_default_scope_gives_no_released_part_an_epsilon(results):
+def test_card_of_discriminator_scope_has_no_released_epsilon(results):
     card = privacy_card(results)
     assert card["released"] == dict.fromkeys(("encoder", "business", "restorer", "discriminator"))
     assert card["conditional"] == results["dp"]["conditional"]["discriminator"] > 0
@@ -45,7 +45,7 @@ def test_the_default_scope_gives_no_released_part_an_epsilon(results):
     assert json.loads(json.dumps(card, allow_nan=False)) == card
 
 
-def test_with_everything_private_each_part_has_it(results):
+def test_card_of_scope_all_has_a_released_epsilon(results):
     dp = private_dp("all")
     card = privacy_card(results | {"dp": dp})
     assert set(card["released"].values()) == {dp["epsilon_pld"]}
@@ -58,14 +58,14 @@ def test_with_everything_private_each_part_has_it(results):
     assert alone not in str(privacy_card(results))
 
 
-def test_a_void_run_promises_nothing(results):
+def test_card_of_a_void_run_claims_nothing(results):
     card = privacy_card(results | {"dp": private_dp(void="noise comes from a fixed key")})
     assert card["summary"].startswith("No privacy guarantee holds: noise comes from a fixed key.")
     assert set(card["released"].values()) == {None} and card["conditional"] is None
 
 
 @pytest.mark.parametrize("most", [0, 8])
-def test_a_person_is_protected_only_where_pictures_are_bounded(results, most):
+def test_card_protects_people_only_with_a_bound_on_images(results, most):
     results["dp"] |= {"max_images_per_person": most, "person": {"epsilon_pld": 3, "epsilon_rdp": 4}}
     card = privacy_card(results)
     assert ("People with several training images" in sentences(card)) is (most == 0)
@@ -74,14 +74,14 @@ def test_a_person_is_protected_only_where_pictures_are_bounded(results, most):
     ) is (most == 8)
 
 
-def test_readers_outside_the_accounting_are_named_twice(results):
+def test_card_names_label_access_outside_the_accounting(results):
     results["dp"]["unaccounted_label_access"] = ["erasure: labels of all training rows"]
     card = privacy_card(results)
     assert "Outside the accounting: erasure: labels of all training rows." in card["readers"]
     assert "used outside every epsilon by: erasure: labels" in sentences(card)
 
 
-def test_what_attackers_found_has_its_figures(results):
+def test_card_has_the_attackers_figures(results):
     card = privacy_card(results)
     found = attacked(card)
     # 143 of 1000 by attackers of unseen rows and 152 by those of own rows in
@@ -97,13 +97,13 @@ def test_what_attackers_found_has_its_figures(results):
     assert not any("pixels" in what or "untrained" in what for what in found)
 
 
-def test_weak_attackers_allow_no_claim():
+def test_card_of_weak_attackers_claims_no_bound():
     card = privacy_card(make_results(probe=whole_probe(pixels=300)))
     assert "too weak for any claim" in card["summary"] and "15.2 % from" in card["summary"]
     assert "No bound on attacker accuracy is claimed: the strongest" in sentences(card)
 
 
-def test_what_nobody_did_is_named_with_its_command():
+def test_card_names_missing_attacks_with_their_command():
     card = privacy_card(make_results(), run_dir="runs/a")
     found = gaps(card)
     assert found["fresh attackers of the private label"].endswith("--run_dir=runs/a --probe=fast")
@@ -111,7 +111,7 @@ def test_what_nobody_did_is_named_with_its_command():
     assert card["attacked"] == [] and "was not measured" in card["summary"]
 
 
-def test_the_audit_s_findings_stand_there(results):
+def test_card_has_the_findings_of_the_audit(results):
     card = privacy_card(results, make_audit(results))
     found = attacked(card)
     membership = next(text for what, text in found.items() if "modified entropy" in what)
@@ -135,7 +135,7 @@ def test_the_audit_s_findings_stand_there(results):
         ("other", "other people"),
     ],
 )
-def test_inversion_says_whose_pictures_its_attacker_had(results, people, words):
+def test_inversion_finding_names_the_attackers_images(results, people, words):
     audit = make_audit(results)
     audit["inversion"] |= {"attacker_people": people} if people else {}
     (what,) = [what for what in attacked(privacy_card(results, audit)) if "decoder" in what]
@@ -157,7 +157,7 @@ def test_inversion_says_whose_pictures_its_attacker_had(results, people, words):
         ({"retrieval_of_originals": None}, "is unknown, so a low figure proves nothing"),
     ],
 )
-def test_inversion_says_what_was_found_of_how_many(results, changes, words):
+def test_inversion_finding_has_rate_count_and_ceiling(results, changes, words):
     audit = make_audit(results)
     audit["inversion"] |= changes
     (found,) = [
@@ -166,14 +166,14 @@ def test_inversion_says_what_was_found_of_how_many(results, changes, words):
     assert words in found and ("or shows the same" in found) is ("retrieval_queries" in changes)
 
 
-def test_a_contradiction_comes_first(results):
+def test_card_summary_begins_with_a_contradiction(results):
     audit = make_audit(results, contradictions=["epsilon is at least 3, claimed is 2"])
     card = privacy_card(results, audit)
     assert card["summary"].startswith("THE AUDIT CONTRADICTS A CLAIM.")
     assert card["contradictions"] == ["epsilon is at least 3, claimed is 2"]
 
 
-def test_an_audit_of_another_run_counts_as_none(results):
+def test_card_ignores_the_audit_of_another_run(results):
     other = copy.deepcopy(results["config"])
     other["train"]["seed"] = 7
     card = privacy_card(results, make_audit({"config": other}))
@@ -190,11 +190,11 @@ def test_an_audit_of_another_run_counts_as_none(results):
         ("", "the iris"),
     ],
 )
-def test_the_private_label_in_words(label, words):
+def test_private_name_of_each_label(label, words):
     assert private_name({"config": {"data": {"private_label": label}}}) == words
 
 
-def test_a_mask_that_lets_something_pass_says_so(results):
+def test_card_states_what_a_mask_lets_through(results):
     assert "The mask lets" not in sentences(privacy_card(results))
     results["removal"]["mask"] = "learned"
     results["config"]["removal"]["mask_fill"] = "colour"
@@ -203,7 +203,7 @@ def test_a_mask_that_lets_something_pass_says_so(results):
     assert "The mask lets" not in sentences(privacy_card(results))
 
 
-def test_the_bare_results_have_a_card(bare_results):
+def test_card_of_bare_results(bare_results):
     card = privacy_card(bare_results)
     assert card["attacked"] == [] and card["claims"][0].startswith("No epsilon: ")
     assert card["delta"] is None

@@ -106,7 +106,7 @@ def planted(tmp_path):
     return write_run(tmp_path / "mtl_adv_dp-seed0", results, audit=False)
 
 
-def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
+def test_leakage_of_a_higher_check_is_the_headline_everywhere(planted):
     results = json.loads((planted / "results.json").read_text())
     found = results["privacy"]["leakage"]
     assert found["worst"]["accuracy"] == 0.41 and found["features"]["accuracy"] == 0.41

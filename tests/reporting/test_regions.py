@@ -5,7 +5,7 @@ from tf_mtl_privacy.reporting.sections.summary import results_text as results_ta
 from tf_mtl_privacy.reporting.sections.utility import region_sentences
 
 
-def test_a_mask_that_was_scored():
+def test_region_sentences_of_a_scored_mask():
     assert region_sentences(whole_regions()) == [
         "7.1 % of an image is covered by the mask; true regions (regions of the data set): 3.6 %.",
         "93.3 % of the true region is covered (at least 66.2 % in 99 % of images).",
@@ -17,7 +17,7 @@ def test_a_mask_that_was_scored():
     ]
 
 
-def test_what_wins_against_a_template_is_said_both_ways():
+def test_region_sentences_name_better_and_worse_figures():
     regions = whole_regions() | {"iou": 0.6, "energy": 0.6}
     assert region_sentences(regions)[-1] == (
         "The mask against the template: better in IoU, maximum inside, sum inside."
@@ -29,7 +29,7 @@ def test_what_wins_against_a_template_is_said_both_ways():
     assert region_sentences(regions)[-1].endswith("WORSE in IoU, sum inside.")
 
 
-def test_discs_around_the_eyes_are_a_reference_and_nothing_is_called_worse_by_them():
+def test_region_sentences_on_a_reference_rank_nothing():
     lines = region_sentences(whole_regions() | {"truth": "discs around the eyes"})
     assert lines[0].endswith("reference regions, not ground truth (discs around the eyes): 3.6 %.")
     assert lines[1].startswith("93.3 % of the reference region is covered")
@@ -37,13 +37,13 @@ def test_discs_around_the_eyes_are_a_reference_and_nothing_is_called_worse_by_th
     assert not any("WORSE" in line or "better in" in line for line in lines)
 
 
-def test_template_that_fits_everywhere_is_no_rival():
+def test_region_sentences_on_identical_regions_rank_nothing():
     fixed = {"iou": 1.0, "pointing": 1.0, "energy": 1.0, "area": 0.04}
     lines = region_sentences(whole_regions() | {"fixed": fixed})
     assert lines[-1].endswith("so nothing can beat it.") and "WORSE" not in str(lines)
 
 
-def test_a_discriminator_only_marks():
+def test_region_sentences_of_a_discriminator_cover_nothing():
     lines = region_sentences(marked_by_discriminator())
     assert lines[0].startswith("3.0 % of an image is marked by the discriminator;")
     assert len(lines) == 4 and not any("cover" in line for line in lines)
@@ -53,7 +53,7 @@ def test_a_discriminator_only_marks():
     )
 
 
-def test_what_is_not_known_is_said():
+def test_region_sentences_give_the_reason_for_missing_figures():
     assert region_sentences(no_regions()) == [
         "Not available: the model has neither a mask nor a discriminator."
     ]
@@ -66,10 +66,10 @@ def test_what_is_not_known_is_said():
     assert region_sentences(bare) == ["Not scored: lfw does not say where."]
 
 
-def test_no_guess_without_validation_rows():
+def test_region_sentences_without_template():
     assert len(region_sentences(whole_regions() | {"fixed": None})) == 3
 
 
-def test_they_stand_in_the_table(results, bare_results):
+def test_results_text_has_the_region_sentences(results, bare_results):
     assert "- 7.1 % of an image is covered by the mask" in results_table(results)
     assert "- Not available: the model has neither" in results_table(bare_results)

@@ -1,4 +1,4 @@
-"""What a report says: its figures, what it names as missing, and that it needs nothing else."""
+"""The report: its figures, its missing parts, and that it is self-contained."""
 
 import html
 import re
@@ -41,7 +41,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_asks_for_nothing(whole):
+def test_report_html_is_valid_and_self_contained(whole):
     text = report_html(whole)
     page = Page(text)
     assert page.open == [] and len(page.ids) == len(set(page.ids))
@@ -50,7 +50,7 @@ def test_the_page_is_whole_and_asks_for_nothing(whole):
     assert len(page.alts) == 7 and all(len(alt) > 60 for alt in page.alts)
 
 
-def test_names_are_text_and_not_marks(whole, whole_run):
+def test_report_escapes_names(whole, whole_run):
     text = report_html(whole)
     assert "<b>" not in text and html.escape(whole_run.name) in text
     markdown = report_markdown(whole, "report")
@@ -61,7 +61,7 @@ def test_names_are_text_and_not_marks(whole, whole_run):
     assert "\\*demo\\*" in markdown
 
 
-def test_the_headline_has_the_run_s_figures(whole):
+def test_tiles_have_the_figures_of_the_run(whole):
     results = kept_results()
     shown = {tile.title: tile for tile in whole.tiles}
     # What this run gives away, by every attacker: the largest figure and the largest upper end.
@@ -94,7 +94,7 @@ def test_the_headline_has_the_run_s_figures(whole):
     assert shown["Membership inference"].value == "5.8 %"
 
 
-def test_the_paper_s_tables_have_its_figures_and_ours_beside_them(whole):
+def test_paper_tables_have_its_figures_and_ours(whole):
     rows = {row.cells[:2]: row.cells[2:] for row in table(whole, "Table 1").rows}
     assert rows["STL", "the paper"] == ("CelebA", "95.2 %", "78.6 %", "81.3 %", "–")
     assert rows["MTL-Adv-DP", "the paper"] == ("CelebA", "97.3 %", "84.5 %", "85.7 %", "32.8 dB")
@@ -119,7 +119,7 @@ def test_the_paper_s_tables_have_its_figures_and_ours_beside_them(whole):
     assert third["MTL-DP", "off"][3] == "not measured"
 
 
-def test_a_conditional_epsilon_is_never_shown_without_that_word(whole, whole_run):
+def test_report_calls_every_conditional_epsilon_conditional(whole, whole_run):
     dp = whole_run.results["dp"]
     assert dp["conditional"]["discriminator"] == dp["epsilon_pld"]
     values = [dp["epsilon_pld"], *(part["epsilon_pld"] for part in dp["phases"].values())]
@@ -134,13 +134,13 @@ def test_a_conditional_epsilon_is_never_shown_without_that_word(whole, whole_run
     assert "by itself protects nobody in the training set" in tile.note
 
 
-def test_why_figures_cannot_be_compared_is_said(whole):
+def test_paper_tables_note_differences_from_the_paper(whole):
     notes = " ".join(table(whole, "Table 1").notes)
     assert "not the same task" in notes and "one of 4 groups" in notes
     assert "That is not the leakage" in " ".join(table(whole, "Table 3").notes)
 
 
-def test_other_runs_stand_beside_it_with_their_difference(whole, other_run):
+def test_comparison_has_differences_from_the_first_run(whole, other_run):
     found = table(whole, "This run and others")
     assert found.header[2] == "off"
     gender = next(row.cells for row in found.rows if row.cells[0] == "gender accuracy")
@@ -151,7 +151,7 @@ def test_other_runs_stand_beside_it_with_their_difference(whole, other_run):
     assert any("the mask, not the adversarial game" in note for note in found.notes)
 
 
-def test_a_difference_that_rounds_to_zero_has_no_minus(whole_run):
+def test_comparison_of_a_rounded_zero_has_no_minus(whole_run):
     less = kept_results()
     less["utility"]["gender"]["accuracy"] -= 1e-5
     other = whole_run._replace(results=less, figures=run_figures(less))
@@ -159,7 +159,7 @@ def test_a_difference_that_rounds_to_zero_has_no_minus(whole_run):
     assert row.cells[2].endswith("(+0.0)")
 
 
-def test_nothing_that_is_missing_is_left_out(bare):
+def test_report_of_a_bare_run_names_all_missing_parts(bare):
     found = {block.what: block for block in blocks(bare, Missing)}
     commands = " ".join(block.command for block in found.values())
     for flags in ("audit", "evaluate"):

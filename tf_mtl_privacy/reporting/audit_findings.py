@@ -165,7 +165,7 @@ def _is_recovered(found: Mapping[str, Any]) -> bool:
 
 
 def _retrieval(found: Mapping[str, Any]) -> str:
-    """How often a restored image is recognised, with the ceiling that the originals reach."""
+    """Recognition rate of restored images, with the ceiling that the originals reach."""
     asked = found.get("retrieval_queries") or found["images"]
     best = found.get("retrieval_of_originals")
     ceiling = (
@@ -254,7 +254,7 @@ def is_evidence(figures: Mapping[str, Any]) -> bool:
 
 
 def unshown(audit: Audit) -> str:
-    """What the strongest attack leaves open if its power is not shown; else empty.
+    """A clause on what the strongest attack leaves open without a power check; else empty.
 
     Only a low figure needs a power check: what an attack did find stands by itself.
     """
