@@ -59,7 +59,7 @@ def test_a_report_lies_in_the_run_folder(run_dir, capsys):
     text = printed(capsys, f"--run_dir={run_dir}")
     for name in ("report.html", "report.md", "report"):
         assert (run_dir / name).exists() and str(run_dir / name) in text
-    assert text.index("No released weight has an epsilon") < text.index("Not protected")
+    assert text.index("No released weights have an epsilon") < text.index("Not protected")
     # Made again, it takes the place of the old one.
     (run_dir / "report.html").write_text("old")
     printed(capsys, f"--run_dir={run_dir}")

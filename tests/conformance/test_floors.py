@@ -10,7 +10,17 @@ PACKAGE = "tf_mtl_privacy"
 # Every other module directly in the package is a command or its plumbing: floor 5.
 FLOORS = {
     **dict.fromkeys(
-        ("config", "serving_signature", "types", "errors", "files", "progress", "start_files"), 0
+        (
+            "config",
+            "serving_signature",
+            "types",
+            "errors",
+            "files",
+            "progress",
+            "rounding",
+            "start_files",
+        ),
+        0,
     ),
     **dict.fromkeys(("data", "models", "privacy", "removal"), 1),
     "training": 2,

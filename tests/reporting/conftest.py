@@ -1,4 +1,4 @@
-"""Whole results, put together from random predictions and the schedule's own gates."""
+"""Whole results from random predictions and the schedule's own gates, and whole reports."""
 
 import copy
 import functools
@@ -9,9 +9,12 @@ import pytest
 from tests.reporting.private_runs import plain_dp, private_config, private_dp
 from tests.reporting.probes import bare_probe, whole_probe
 from tests.reporting.regions import no_regions, whole_regions
+from tests.reporting.report.runs import kept_results, write_run
 from tf_mtl_privacy.evaluation.summary import evaluation_summary
 from tf_mtl_privacy.evaluation.train_test_overlap import NOT_KNOWN, SeenPeople
+from tf_mtl_privacy.reporting.build import build_report
 from tf_mtl_privacy.reporting.results import build_results
+from tf_mtl_privacy.reporting.runs import read_run
 from tf_mtl_privacy.training import schedule
 from tf_mtl_privacy.training.inference import Predictions
 
@@ -133,3 +136,33 @@ def bare_results():
     missing = ("private_logits", "psnr", "ssim", "business_on_restored", "mean_image_psnr")
     found = make_results(n=n, model="mtl_adv", probe=bare_probe(), **dict.fromkeys(missing))
     return found | {"gates": {}, "stop_rule": None, "training": None, "commit": None}
+
+
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory):
+    """A run that has everything, and whose name wants to be HTML and Markdown."""
+    lfw = {**kept_results(), "utility": {"gender": {"accuracy": 0.881}, "age": {"accuracy": 0.7}}}
+    folder = tmp_path_factory.mktemp("runs") / "<b>*demo*&amp;"
+    return read_run(write_run(folder, results_lfw_0123abcd=lfw))
+
+
+@pytest.fixture(scope="module")
+def other_run(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "off"
+    return read_run(write_run(folder, kept_results("synthetic_removal_off"), audit=False))
+
+
+@pytest.fixture(scope="module")
+def whole(whole_run, other_run):
+    return build_report(whole_run, [other_run])
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory):
+    """The report of a run that has its results and nothing else."""
+    results = kept_results()
+    results["privacy"]["probe"] = None
+    folder = tmp_path_factory.mktemp("runs") / "bare"
+    return build_report(
+        read_run(write_run(folder, results, audit=False, pictures=False, epochs=False))
+    )

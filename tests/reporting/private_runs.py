@@ -10,6 +10,7 @@ from tf_mtl_privacy.config import (
 )
 from tf_mtl_privacy.privacy.accounting.events import POISSON, SampledGaussian
 from tf_mtl_privacy.privacy.ledger import VERSION, LedgerHeader, LedgerState
+from tf_mtl_privacy.reporting.privacy_card import claims, label_access
 from tf_mtl_privacy.training.dp_status import dp_status
 from tf_mtl_privacy.training.private_updates import UPDATES, Budget, PrivatePlan, Update
 
@@ -54,7 +55,7 @@ def private_dp(
     killed=0,
     budgets=(),
 ):
-    """What a run says that made `STEPS` private updates, with one kill in the joint phase.
+    """The `dp` part of a run with `STEPS` private updates and one kill in the joint phase.
 
     `ended` has the phases that a budget ended, `early` those that a gate did, `planned` the updates
     that were to be made where they are not those that were, `noise_of` another noise of updates,
@@ -93,7 +94,12 @@ def private_dp(
     )
 
 
+def dp_sentences(dp):
+    """Everything that is printed about differential privacy."""
+    return [*claims(dp), *label_access(dp)]
+
+
 def plain_dp(model="mtl_adv", **data):
-    """What a run without private updates says."""
+    """The `dp` part of a run without private updates."""
     config = Config(data=DataConfig(**data), train=TrainConfig(model=model))
     return dp_status(config, None, None, {}, {})

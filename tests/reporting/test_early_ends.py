@@ -1,21 +1,20 @@
-"""Which epsilon is stated where a gate, the stop rule or a budget ended a phase."""
+"""Stated epsilon of phases that a gate, the stop rule or a budget ended."""
 
 import re
 
 import pytest
 
 from tests.privacy.reference import reference_epsilon
-from tests.reporting.private_runs import BATCH, DELTA, ROWS, STEPS, private_dp
-from tf_mtl_privacy.reporting.privacy_lines import dp_lines
-from tf_mtl_privacy.reporting.privacy_text import privacy_text
+from tests.reporting.private_runs import BATCH, DELTA, ROWS, STEPS, dp_sentences, private_dp
+from tf_mtl_privacy.reporting.sections.privacy import privacy_text
 from tf_mtl_privacy.training.private_updates import Budget
 
 PLANNED = {"adversarial_discriminator": 300}
 RAN = STEPS["discriminator"] + STEPS["adversarial_discriminator"]
 ALL = STEPS["discriminator"] + PLANNED["adversarial_discriminator"]
 PLAN_LINE = (
-    r"that is the epsilon of the plan; a gate or the stop rule ended it early, at conditional "
-    r"([\d.]+),"
+    r"This is the epsilon of the planned number of updates. A gate or the stop rule ended training "
+    r"early; the updates that ran have conditional epsilon ([\d.]+), which would hold only"
 )
 
 
@@ -38,7 +37,7 @@ def epsilons(value, path=""):
     return found
 
 
-def test_the_epsilon_of_a_phase_that_a_gate_ended_is_that_of_its_plan():
+def test_epsilon_of_a_phase_ended_by_a_gate_is_that_of_its_plan():
     dp = early_dp()
     assert dp["epsilon_pld"] == pytest.approx(directly(ALL), rel=2e-3)
     assert dp["as_run"]["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
@@ -51,32 +50,32 @@ def test_the_epsilon_of_a_phase_that_a_gate_ended_is_that_of_its_plan():
     assert (before["steps"], before["steps_planned"], dp["steps"]) == (50, 50, RAN)
 
 
-def test_a_person_s_epsilon_is_that_of_the_plan_too():
+def test_person_level_epsilon_of_a_phase_ended_by_a_gate_is_that_of_its_plan():
     ours = early_dp(most_images=2)
     whole = private_dp(most_images=2, planned=PLANNED)
     assert ours["person"]["epsilon_pld"] > whole["person"]["epsilon_pld"] > whole["epsilon_pld"]
 
 
-def test_the_table_says_what_was_planned_and_what_ran():
-    lines = dp_lines(early_dp())
+def test_claims_state_planned_and_executed_updates():
+    lines = dp_sentences(early_dp())
     (shown,) = [m for line in lines if (m := re.match(PLAN_LINE, line))]
     assert directly(RAN) <= float(shown[1]) <= directly(RAN) * 1.003
-    (game,) = [line for line in lines if line.startswith("adversarial discriminator:")]
-    assert game.endswith("; noise 2.000, 75 of 300 planned updates")
-    (before,) = [line for line in lines if line.startswith("discriminator:")]
-    assert before.endswith("; noise 2.000, 50 updates")
-    assert not re.search(PLAN_LINE, "\n".join(dp_lines(private_dp())))
+    (game,) = [line for line in lines if line.startswith("Adversarial discriminator updates")]
+    assert game.endswith(", noise multiplier 2.000, 75 of 300 planned updates.")
+    (before,) = [line for line in lines if line.startswith("Discriminator updates")]
+    assert before.endswith(", noise multiplier 2.000, 50 updates.")
+    assert not re.search(PLAN_LINE, "\n".join(dp_sentences(private_dp())))
 
 
-def test_a_phase_that_its_budget_ended_has_the_epsilon_of_what_ran():
+def test_epsilon_of_a_phase_ended_by_its_budget_is_that_of_what_ran():
     dp = private_dp(ended={"adversarial": 225}, planned=PLANNED)
     assert dp["epsilon_pld"] == dp["as_run"]["epsilon_pld"]
     assert dp["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
-    text = "\n".join(dp_lines(dp))
+    text = "\n".join(dp_sentences(dp))
     assert not re.search(PLAN_LINE, text) and "75 of 300 planned updates" in text
 
 
-def test_a_plan_is_never_said_to_cost_more_than_the_whole_run_s_target():
+def test_epsilon_of_a_plan_is_at_most_the_target_of_the_run():
     # After a kill the plan sums up to more than the target, which is 2 here.
     planned = {"adversarial_discriminator": 6000}
     assert directly(6050) > 2.1
@@ -85,7 +84,7 @@ def test_a_plan_is_never_said_to_cost_more_than_the_whole_run_s_target():
     assert dp["as_run"]["epsilon_pld"] == pytest.approx(directly(RAN), rel=2e-3)
 
 
-def test_the_larger_figure_is_stated_where_mechanisms_differ():
+def test_epsilon_of_a_plan_with_different_mechanisms_is_the_larger_one():
     # The same, but how many joint updates fit into the target now depends on where the other
     # phase ended: that stopping there keeps the target is not proven for PLD.
     dp = early_dp(
@@ -97,12 +96,12 @@ def test_the_larger_figure_is_stated_where_mechanisms_differ():
 
 
 @pytest.mark.parametrize(("killed", "early"), [(40, True), (0, True), (40, False)])
-def test_the_reason_is_given_where_the_target_is_exceeded(killed, early):
+def test_claims_give_the_reason_for_an_exceeded_target(killed, early):
     planned = {"adversarial_discriminator": 5200}
     options = {"planned": planned, "noise_of": {"discriminator": 2.5}, "killed": killed}
     dp = early_dp(**options) if early else private_dp(**options)
     (budget,) = dp["budgets"]
-    (line,) = [line for line in dp_lines(dp) if line.startswith("target 2 for ")]
+    (line,) = [line for line in dp_sentences(dp) if line.startswith("Target epsilon 2 for ")]
     if not (killed and early):
         assert budget["exceeded"] is None and "EXCEEDED" not in line
         return
@@ -113,7 +112,7 @@ def test_the_reason_is_given_where_the_target_is_exceeded(killed, early):
     assert f"; EXCEEDED: {budget['exceeded']}" in line
 
 
-def test_a_budget_for_one_half_says_so_as_well():
+def test_budgets_of_parts_name_the_exceeded_one():
     names = ("discriminator", "adversarial_discriminator")
     budgets = (Budget(names[:1], 0.35), Budget(names[1:], 5.0))
     dp = early_dp(killed=40, budgets=budgets)
@@ -123,7 +122,7 @@ def test_a_budget_for_one_half_says_so_as_well():
     assert [budget["exceeded"] is None for budget in dp["budgets"]] == [False, True]
 
 
-def test_what_is_counted_is_never_cut_down_to_the_target():
+def test_epsilon_of_accounted_updates_is_never_cut_to_the_target():
     # A ledger that says more than its target: training never writes one.
     exact = directly(RAN, 0.7)
     assert exact > 2.5
@@ -144,6 +143,6 @@ def test_a_void_run_has_no_epsilon_anywhere(scope, early):
     ]
 
 
-def test_privacy_txt_says_it_as_well():
+def test_privacy_text_states_the_epsilon_of_the_plan():
     text = " ".join(privacy_text(early_dp()).split())
-    assert "that is the epsilon of the plan; a gate or the stop rule ended it early" in text
+    assert re.search(PLAN_LINE, text)

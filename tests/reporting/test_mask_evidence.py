@@ -1,4 +1,4 @@
-"""Whether mask and game can be told apart: by hand, from each run's own figures."""
+"""Evidence for mask or game, by hand, from each run's own figures."""
 
 import copy
 import json
@@ -7,16 +7,9 @@ import numpy as np
 import pytest
 
 from tests.reporting.table_runs import results, write_table
-from tf_mtl_privacy.reporting.mask_evidence import (
-    BLIND,
-    NO_MASK,
-    READS,
-    UNKNOWN,
-    mask_evidence,
-    mask_line,
-)
 from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_rows import model_table_markdown, model_table_text
+from tf_mtl_privacy.reporting.runs import BLIND, NO_MASK, READS, UNKNOWN, mask_evidence, mask_line
+from tf_mtl_privacy.reporting.sections.comparison import model_table_markdown, model_table_text
 
 MASKED = {
     "removal": {"mask": "learned"},
@@ -82,11 +75,11 @@ def test_the_most_of_many_epochs_is_not_taken_for_a_reading():
     assert once.count(READS) > 0.3 * len(once)
 
 
-def test_lines_follow_from_the_runs():
+def test_mask_line_follows_from_the_runs():
     assert mask_line("A", []) == mask_line("A", [NO_MASK]) == ""
-    assert "the mask, not the game" in mask_line("A", [BLIND, BLIND])
+    assert "the mask, not the adversarial game" in mask_line("A", [BLIND, BLIND])
     for evidence in ([BLIND, READS], [UNKNOWN], [READS]):
-        assert "not told apart here" in mask_line("A", evidence)
+        assert "not separated here" in mask_line("A", evidence)
     assert "in some of its runs" in mask_line("A", [BLIND, NO_MASK])
 
 
@@ -102,7 +95,7 @@ def test_the_table_says_it_of_the_models_with_a_mask_alone(tmp_path):
     assert line in text and "MTL-DP has a mask" not in text
 
 
-def test_the_kept_results(repo_root):
+def test_mask_evidence_of_stored_results(repo_root):
     # An older one does not have the course of its discriminator.
     kept = (("demo", BLIND), ("synthetic_seed0_4000", UNKNOWN), ("synthetic_removal_off", NO_MASK))
     for name, evidence in kept:

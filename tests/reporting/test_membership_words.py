@@ -1,12 +1,12 @@
-"""What figures of membership inference are worth, as the card and the terminal say it."""
+"""Verdicts on membership inference figures in the card and the terminal."""
 
 import pytest
 
 from tests.reporting.audits import attack_figures, make_audit
 from tests.reporting.test_privacy_card import attacked, gaps, sentences
-from tf_mtl_privacy.reporting.audit_lines import audit_table
-from tf_mtl_privacy.reporting.membership_words import membership_verdict
+from tf_mtl_privacy.reporting.audit_findings import membership_verdict
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
+from tf_mtl_privacy.reporting.sections.audit import audit_text as audit_table
 
 
 @pytest.mark.parametrize(
@@ -16,14 +16,14 @@ from tf_mtl_privacy.reporting.privacy_card import privacy_card
         ({"auc": 0.8, "ci95": [0.7, 0.9], "ok": False}, "differ without any model (AUC 0.800 (0"),
     ],
 )
-def test_members_that_differ_by_themselves_make_the_figure_worthless(results, check, words):
+def test_members_that_differ_without_a_model_void_the_figures(results, check, words):
     audit = make_audit(results)
     audit["membership"]["data"]["same_distribution"] = check
     card = privacy_card(results, audit)
     assert words in sentences(card)
     # No figure of theirs is left, and the question counts as open.
     assert not any("membership" in what or "power" in what for what in attacked(card))
-    assert words in gaps(card)["whether a picture was trained on"]
+    assert words in gaps(card)["membership in the training set"]
 
 
 @pytest.mark.parametrize(
@@ -35,46 +35,52 @@ def test_members_that_differ_by_themselves_make_the_figure_worthless(results, ch
             "not shown: why; {command}",
         ),
         ({"verdict": "no_power", "verdict_reason": "few rows"}, "not shown: few rows"),
-        ({"verdict": "no_power"}, "not shown: too little was found in overfitted either"),
+        ({"verdict": "no_power"}, "not shown: too little was detected in overfitted either"),
     ],
 )
-def test_attacks_without_power_are_no_evidence(results, changes, why):
+def test_membership_without_power_check_is_reported_as_a_gap(results, changes, why):
     audit = make_audit(results)
     audit["membership"] |= changes
     card = privacy_card(results, audit, "runs/a")
-    command = "python -m tf_mtl_privacy.audit --run_dir=runs/a --setting=fast --power_run="
+    command = (
+        "python -m tf_mtl_privacy.audit --run_dir=runs/a --setting=fast --overfit_reference_run="
+    )
     wanted = why.format(command=f"{command}OVERFITTED_RUN_DIR")
-    assert gaps(card)["power of membership attacks"] == wanted
-    (found,) = [text for what, text in attacked(card).items() if what.startswith("membership of")]
+    assert gaps(card)["power of the membership attacks"] == wanted
+    (found,) = [
+        text for what, text in attacked(card).items() if what.startswith("membership inference")
+    ]
     # Here the intervals lie above chance: that is no low figure.
-    assert found.endswith("what was found is real; that nothing more can be found is not shown")
+    assert found.endswith(
+        "this leakage is real, and stronger attacks may find more (power not shown)"
+    )
     assert "low figure" not in found
 
 
-def test_members_that_are_told_apart_are_said_to_be(results):
+def test_card_states_membership_inference_above_chance(results):
     audit = make_audit(results)
     card = privacy_card(results, audit)
     told = (
-        "embers of the training set can be told from others better than chance on average "
-        "(AUC 0.514 (0.503–0.525), chance 0.5, by loss on the classifier's answers, the highest "
+        "embership inference succeeds better than chance on average "
+        "(AUC 0.514 (0.503–0.525), chance 0.5, by loss on the classifier's outputs, the highest "
         "of 4 attacks)."
     )
-    assert card["summary"].endswith(f"M{told}") and f"trained on: m{told}" in sentences(card)
+    assert card["summary"].endswith(f"M{told}") and f"training set: m{told}" in sentences(card)
     # One attack of many is enough, whichever is called the strongest.
     low = {"auc": 0.505, "auc_ci95": [0.494, 0.516]}
     for target in ("business", "features", "release"):
         for figures in audit["membership"][target].values():
             figures.update(low)
     audit["membership"]["strongest"].update(low)
-    assert "told from others" not in str(privacy_card(results, audit))
+    assert "succeeds better" not in str(privacy_card(results, audit))
     audit["membership"]["features"]["logistic"].update(auc=0.56, auc_ci95=[0.55, 0.57])
     assert "by logistic on the features, the highest" in privacy_card(results, audit)["summary"]
     # Few rows do not show that the two are alike by themselves; of two that differ nothing counts.
     audit["membership"]["data"]["same_distribution"]["state"] = "not_shown"
-    assert "the rows are too few to show" in privacy_card(results, audit)["summary"]
+    assert "too few rows to show" in privacy_card(results, audit)["summary"]
     audit["membership"]["verdict"] = "invalid"
-    assert "told from others" not in privacy_card(results, audit)["summary"]
-    assert "told from others" not in str(privacy_card(results))
+    assert "succeeds better" not in privacy_card(results, audit)["summary"]
+    assert "succeeds better" not in str(privacy_card(results))
 
 
 GUESSED = {
@@ -90,11 +96,15 @@ SURE = {"0.01": {"value": 0.02, "ci95": [0.012, 0.03]}, "0.001": {"value": None,
 @pytest.mark.parametrize(
     ("figures", "state", "words"),
     [
-        (GUESSED, "alike", "a low figure is no evidence, as the attacks' power is not shown"),
-        (GUESSED | {"auc_ci95": [0.501, 0.52]}, "alike", "what was found is real; that nothing"),
+        (
+            GUESSED,
+            "alike",
+            "a low figure is no evidence of privacy, because the power of the attacks is",
+        ),
+        (GUESSED | {"auc_ci95": [0.501, 0.52]}, "alike", "this leakage is real, and stronger"),
         # Few are found, but these for sure.
-        (GUESSED | {"tpr_at_fpr": SURE}, "alike", "what was found is real; that nothing"),
-        (GUESSED | {"tpr_at_fpr": SURE}, "not_shown", "whether that is of training is not shown"),
+        (GUESSED | {"tpr_at_fpr": SURE}, "alike", "this leakage is real, and stronger"),
+        (GUESSED | {"tpr_at_fpr": SURE}, "not_shown", "training need not be the cause"),
     ],
 )
 def test_only_a_low_figure_needs_the_attacks_power(results, figures, state, words):
@@ -106,7 +116,7 @@ def test_only_a_low_figure_needs_the_attacks_power(results, figures, state, word
     (found,) = [
         text
         for what, text in attacked(privacy_card(results, audit)).items()
-        if what.startswith("membership of a picture")
+        if what.startswith("membership inference")
     ]
     assert words in found and (("low figure" in found) is ("low figure" in words))
     assert words in " ".join(audit_table(audit | {"attributes": None}).split())

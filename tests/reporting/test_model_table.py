@@ -9,7 +9,6 @@ from tests.reporting.audits import make_audit
 from tests.reporting.table_runs import results, write_run, write_table
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.flags import parse
-from tf_mtl_privacy.reporting.formats import WIDTH
 from tf_mtl_privacy.reporting.model_table import (
     MODELS,
     TableRun,
@@ -17,13 +16,14 @@ from tf_mtl_privacy.reporting.model_table import (
     model_table,
     table_runs,
 )
-from tf_mtl_privacy.reporting.model_table_rows import (
+from tf_mtl_privacy.reporting.render_text import WIDTH
+from tf_mtl_privacy.reporting.runs import NONE, NOT_MEASURED, SOURCES, run_figures
+from tf_mtl_privacy.reporting.sections.comparison import (
     figure_rows,
     model_table_markdown,
     model_table_text,
     reduction_rows,
 )
-from tf_mtl_privacy.reporting.run_figures import NONE, NOT_MEASURED, SOURCES, run_figures
 
 
 def three_seeds(runs):
@@ -41,11 +41,20 @@ def three_seeds(runs):
     return model_table(runs)
 
 
+def label_of(row):
+    return row.cells[0].strip()
+
+
+def level_of(row):
+    """1 for a row that belongs to the one above."""
+    return int(row.cells[0].startswith(" "))
+
+
 def cells(table, label, level=0, after=0):
     """Cells of the first such row from row `after` on, by model."""
     rows = figure_rows(table)
-    row = next(row for row in rows[after:] if (row.label, row.level) == (label, level))
-    return dict(zip(MODELS, row.cells, strict=True))
+    row = next(row for row in rows[after:] if (label_of(row), level_of(row)) == (label, level))
+    return dict(zip(MODELS, row.cells[1:], strict=True))
 
 
 def test_means_and_spreads_over_seeds_by_hand(tmp_path):
@@ -66,13 +75,13 @@ def test_means_and_spreads_over_seeds_by_hand(tmp_path):
     assert cells(table, "seeds")["mtl_dp"] == "0, 1"
 
 
-def test_the_paper_s_columns_stand_beside_ours(tmp_path):
+def test_model_table_has_the_papers_figures(tmp_path):
     table = three_seeds(tmp_path)
     rows = figure_rows(table)
     paper = {
-        rows[k - 1 - 2 * (rows[k - 1].level > 0)].label: row.cells
+        label_of(rows[k - 1 - 2 * level_of(rows[k - 1])]): list(row.cells[1:])
         for k, row in enumerate(rows)
-        if row.label == "paper"
+        if label_of(row) == "paper"
     }
     assert paper == {
         "gender accuracy": ["95.2 %", "96.8 %", "94.5 %", "97.3 %", "–"],
@@ -81,7 +90,7 @@ def test_the_paper_s_columns_stand_beside_ours(tmp_path):
         "PSNR": ["–", "30.2 dB", "30.5 dB", "32.8 dB", "–"],
         "in-loop discriminator": ["89.7 %", "23.6 %", "19.8 %", "12.5 %", "–"],
         "membership inference": ["82.5 %", "18.2 %", "15.7 %", "7.3 %", "–"],
-        "epsilon, D conditional": ["–", "–", "0.5", "0.5", "–"],
+        "epsilon, conditional": ["–", "–", "0.5", "0.5", "–"],
     }
 
 
@@ -95,7 +104,9 @@ def test_the_paper_s_own_reductions_are_not_its_92_5_percent(tmp_path):
     assert found["membership"]["relative"] == pytest.approx(0.9115, abs=5e-5)
     assert found["membership"]["above_chance"] == pytest.approx(0.9703, abs=5e-5)
     assert found["discriminator"]["above_chance"] == pytest.approx(1)
-    shown = {row.label: row.cells for row in reduction_rows(table, "stl") if not row.level}
+    shown = {
+        row.cells[0]: row.cells[1:] for row in reduction_rows(table, "stl") if not level_of(row)
+    }
     assert shown["paper: privacy label"][3] == "86.1 %"
     assert shown["paper: membership"][3] == "91.2 %"
     assert '"92.5 %"' in model_table_text(table) and '"92.5 %"' in model_table_markdown(table)
@@ -114,11 +125,16 @@ def test_our_reductions_by_hand(tmp_path):
     # Only the seeds that both have.
     assert against_dp["probe"]["relative"]["n"] == 2
     assert against_dp["probe"]["relative"]["values"][:2] == pytest.approx([0.75 / 0.9, 0.74 / 0.9])
-    shown = {row.label: row.cells for row in reduction_rows(table, "mtl_dp") if not row.level}
-    assert shown["probe on features"][3].endswith("(2/3)") and shown["probe on features"][2] == "–"
+    shown = {
+        row.cells[0]: row.cells[1:] for row in reduction_rows(table, "mtl_dp") if not level_of(row)
+    }
+    assert (
+        shown["attacker on features"][3].endswith("(2/3)")
+        and shown["attacker on features"][2] == "–"
+    )
 
 
-def test_like_is_compared_with_like(tmp_path):
+def test_reductions_compare_attackers_of_the_same_kind(tmp_path):
     write_table(
         tmp_path,
         results("stl", 0, 0.8),
@@ -136,9 +152,9 @@ def test_like_is_compared_with_like(tmp_path):
     assert found["probe"]["relative"]["mean"] == pytest.approx(0.75 / 0.9)
     # Left out where one of the two is missing.
     assert ours["mtl_dp"]["mtl_adv"]["in_loop"]["relative"]["mean"] is None
-    shown = {row.label for row in reduction_rows(table, "stl")}
+    shown = {label_of(row) for row in reduction_rows(table, "stl")}
     assert "in-loop discriminator" not in shown
-    assert "in-loop discriminator" in {row.label for row in reduction_rows(table, "mtl_dp")}
+    assert "in-loop discriminator" in {label_of(row) for row in reduction_rows(table, "mtl_dp")}
 
 
 def test_weak_attackers_reduce_nothing(tmp_path):
@@ -148,21 +164,24 @@ def test_weak_attackers_reduce_nothing(tmp_path):
     table = model_table(tmp_path)
     found = table["reductions"]["ours"]["stl"]["mtl_adv_dp"]["probe"]["relative"]
     assert found["mean"] is None and found["absent"] == NOT_MEASURED
-    assert cells(table, "probe on features")["mtl_adv_dp"] == "13.0 % !"
-    assert cells(table, "probe on features")["stl"] == "80.0 %"
-    assert any("NO CLAIM: pixels: 40.0 % of 85 %" in note for note in table["notes"])
+    assert cells(table, "attacker on features")["mtl_adv_dp"] == "13.0 % !"
+    assert cells(table, "attacker on features")["stl"] == "80.0 %"
+    assert any(
+        "NO BOUND CLAIMED, underpowered attackers: pixels: 40.0 % of 85 %" in note
+        for note in table["notes"]
+    )
 
 
-def test_what_is_not_there_is_said_and_not_guessed(tmp_path):
+def test_model_table_gives_the_reason_for_missing_figures(tmp_path):
     bare = results("mtl_adv", privacy__probe=None, dp__unaccounted_label_access=...)
     del bare["restoration"]
     write_table(tmp_path, results("stl"), bare)
     table = model_table(tmp_path)
     # STL has no restorer, discriminator or epsilon; of the other run nobody knows.
-    for label in ("PSNR", "in-loop discriminator", "probe on restored"):
+    for label in ("PSNR", "in-loop discriminator", "attacker on restored"):
         assert cells(table, label)["stl"] == NONE
     assert cells(table, "PSNR")["mtl_adv"] == NOT_MEASURED
-    assert cells(table, "features, upper end")["mtl_adv"] == NOT_MEASURED
+    assert cells(table, "features, upper bound")["mtl_adv"] == NOT_MEASURED
     assert cells(table, "label access") == {
         "stl": "empty",
         **dict.fromkeys(("mtl_adv", "mtl_dp", "mtl_adv_dp", "dp_scope_all"), NOT_MEASURED),
@@ -179,14 +198,14 @@ def test_epsilon_and_label_access_of_each_kind(tmp_path):
         results("dp_scope_all"),
     )
     table = model_table(tmp_path)
-    assert cells(table, "epsilon, D conditional")["mtl_adv_dp"] == "0.4900"
+    assert cells(table, "epsilon, conditional")["mtl_adv_dp"] == "0.4900"
     assert cells(table, "epsilon, released")["mtl_adv_dp"] == NONE
     assert cells(table, "epsilon, released")["dp_scope_all"] == "0.4900"
-    assert cells(table, "epsilon, D conditional")["dp_scope_all"] == NONE
+    assert cells(table, "epsilon, conditional")["dp_scope_all"] == NONE
     assert cells(table, "label access")["mtl_adv_dp"] == "outside: 1"
     assert cells(table, "label access")["dp_scope_all"] == "empty"
     for text in (model_table_text(table), model_table_markdown(table)):
-        assert "MTL-Adv-DP reads labels outside: gates read" in " ".join(text.split())
+        assert "MTL-Adv-DP, label access outside the accounting: gates" in " ".join(text.split())
 
 
 def test_missing_runs_are_named_with_the_command_that_trains_them(tmp_path):
@@ -222,8 +241,8 @@ def test_all_models_share_the_data_and_the_budget():
     ("verdict", "cell", "note"),
     [
         ("ok", "5.8 %", ""),
-        ("no_power", "5.8 % !", "nothing shows that membership attacks could have found more"),
-        ("invalid", NOT_MEASURED, "members and others differ without any model"),
+        ("no_power", "5.8 % !", "nothing shows that the attacks could have found more"),
+        ("invalid", NOT_MEASURED, "members and non-members differ without any model"),
     ],
 )
 def test_membership_is_that_of_an_audit_of_the_same_weights(tmp_path, verdict, cell, note):
@@ -255,7 +274,7 @@ def test_fresh_attackers_of_the_audit_count_where_they_read_more(tmp_path):
 
 def test_runs_on_other_data_are_noticed(tmp_path):
     write_table(tmp_path, results("stl"), results(evaluated_on__data_fingerprint="other"))
-    assert any("NOT on the same data" in note for note in model_table(tmp_path)["notes"])
+    assert any("do NOT use the same data" in note for note in model_table(tmp_path)["notes"])
 
 
 def test_runs_whose_fingerprints_have_other_secrets_cannot_be_compared(tmp_path):
@@ -263,7 +282,7 @@ def test_runs_whose_fingerprints_have_other_secrets_cannot_be_compared(tmp_path)
     ours = results(evaluated_on__data_fingerprint=one)
     write_table(tmp_path, results("stl", evaluated_on__data_fingerprint=other), ours)
     notes = [note for note in model_table(tmp_path)["notes"] if "same data" in note]
-    assert len(notes) == 1 and notes[0].startswith("it cannot be told if the runs are on the same")
+    assert len(notes) == 1 and notes[0].startswith("unknown if the runs use the same data")
 
 
 def test_text_is_narrow_and_json_has_no_surprises(tmp_path):
@@ -278,10 +297,10 @@ def test_text_is_narrow_and_json_has_no_surprises(tmp_path):
 def test_wrong_folders_are_refused(tmp_path):
     with pytest.raises(UsageError, match="nowhere: no such folder"):
         model_table(tmp_path / "nowhere")
-    with pytest.raises(RunError, match="no finished run in it; `make table`"):
+    with pytest.raises(RunError, match="no finished run; `make table`"):
         model_table(tmp_path)
     write_run(tmp_path / "stl-seed0", results("mtl_dp"))
-    with pytest.raises(RunError, match="is of mtl_dp, seed 0, not of stl, seed 0"):
+    with pytest.raises(RunError, match="result of mtl_dp, seed 0, not of stl, seed 0"):
         model_table(tmp_path)
     write_run(tmp_path / "b" / "stl-seed0", results("stl", schema_version=2))
     with pytest.raises(RunError, match="schema_version is 2, expected 1"):

@@ -10,15 +10,14 @@ from tests.reporting.table_runs import results, write_table
 from tf_mtl_privacy.evaluation.schema import read_results
 from tf_mtl_privacy.export import __main__ as export
 from tf_mtl_privacy.reporting.build import build_report
-from tf_mtl_privacy.reporting.card_text import privacy_card_text
 from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_rows import figure_rows, model_table_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
-from tf_mtl_privacy.reporting.privacy_text import privacy_text
-from tf_mtl_privacy.reporting.run_figures import VOID
-from tf_mtl_privacy.reporting.run_folder import read_run
-from tf_mtl_privacy.reporting.tables import results_table
-from tf_mtl_privacy.reporting.write import report_markdown
+from tf_mtl_privacy.reporting.render_markdown import report_markdown
+from tf_mtl_privacy.reporting.runs import VOID, read_run
+from tf_mtl_privacy.reporting.sections.comparison import figure_rows, model_table_text
+from tf_mtl_privacy.reporting.sections.privacy import card_text as privacy_card_text
+from tf_mtl_privacy.reporting.sections.privacy import privacy_text
+from tf_mtl_privacy.reporting.sections.summary import results_text as results_table
 
 # Name -> its published figures: of them none may be printed but once, as withdrawn.
 PUBLISHED = {
@@ -44,7 +43,7 @@ def assert_withdrawn(text, name):
         assert figure not in rest, rest[max(0, rest.find(figure) - 80) :][:160]
 
 
-def test_the_terminal_table_and_privacy_txt(old):
+def test_text_and_statement_of_an_old_run_withdraw_its_epsilon(old):
     name, folder = old
     found = read_results(folder / "results.json")
     # Kept files of earlier versions lack sections that the table needs.
@@ -53,17 +52,19 @@ def test_the_terminal_table_and_privacy_txt(old):
     assert "compute_dp_sgd_privacy" not in privacy_text(found["dp"])
 
 
-def test_the_card_of_a_run_and_of_its_export(old):
+def test_card_of_an_old_run_withdraws_its_epsilon(old):
     name, folder = old
     card = privacy_card(read_results(folder / "results.json"))
     assert_withdrawn(privacy_card_text(card), name)
-    assert card["summary"].startswith("No privacy at all: ") and card["conditional"] is None
+    assert (
+        card["summary"].startswith("No privacy guarantee holds: ") and card["conditional"] is None
+    )
     exported = export._card(folder)
     assert exported["released"] == card["released"] and set(card["released"].values()) == {None}
     assert exported["void"] == card["void"] and LINE in card["void"]
 
 
-def test_the_report_and_its_comparison(old, tmp_path):
+def test_report_of_an_old_run_withdraws_its_epsilon(old, tmp_path):
     name, folder = old
     new = write_run(tmp_path / "new", kept_results(name))
     report = report_markdown(build_report(read_run(folder), [read_run(new)]), "x")
@@ -75,7 +76,7 @@ def test_the_report_and_its_comparison(old, tmp_path):
     assert [row for row in rows if "| void |" in row], rows
 
 
-def test_the_table_of_models(tmp_path):
+def test_model_table_of_old_runs_withdraws_their_epsilon(tmp_path):
     write_table(
         tmp_path,
         results("mtl_dp", 0, dp__noise=...),
@@ -89,11 +90,11 @@ def test_the_table_of_models(tmp_path):
     assert kept["mtl_adv_dp"]["epsilon_conditional"]["mean"] == 0.49
     text = unwrapped(model_table_text(table))
     assert f"MTL-DP, seed 0: NO EPSILON HOLDS: conditional epsilon 0.49 {LINE}" in text
-    cells = next(row.cells for row in figure_rows(table) if row.label.startswith("epsilon, rel"))
+    cells = next(row.cells for row in figure_rows(table) if row.cells[0].startswith("epsilon, rel"))
     assert cells.count("void") == 1
 
 
-def test_the_file_itself_is_not_changed(old):
+def test_read_run_leaves_the_file_unchanged(old):
     folder = old[1]
     before = (folder / "results.json").read_bytes()
     read_run(folder)

@@ -1,4 +1,4 @@
-"""Which files a request names, and the names of what is restored."""
+"""Image files of a request, and the names of restored images."""
 
 from pathlib import Path, PurePosixPath
 

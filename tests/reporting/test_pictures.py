@@ -1,4 +1,4 @@
-"""Sheets of pictures, pixel by pixel."""
+"""Sheets of images and maps over faces, pixel by pixel."""
 
 import io
 
@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_mtl_privacy.reporting.pictures import comparison_sheet, contact_sheet, enlarged, png_bytes
+from tf_mtl_privacy.reporting.pictures import (
+    comparison_sheet,
+    contact_sheet,
+    enlarged,
+    heat_over,
+    outlined,
+    png_bytes,
+)
+
+RNG = np.random.default_rng(0)
 
 
 def _flat(values, size=2):
@@ -56,3 +65,58 @@ def test_other_arrays_are_refused(images):
         contact_sheet(images)
     with pytest.raises(ValueError, match="expected equal shapes"):
         comparison_sheet([images, np.zeros((3, 2, 2, 3), images.dtype)])
+
+
+def test_where_nothing_is_marked_the_face_is_grey():
+    images = RNG.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
+    found = heat_over(images, np.zeros((2, 4, 4)))
+    grey = images @ np.array([0.299, 0.587, 0.114])
+    for channel in range(3):
+        np.testing.assert_allclose(found[..., channel], grey, atol=0.5001)
+
+
+def test_the_highest_is_yellow_and_the_face_shines_through():
+    """By hand: 15 % of a white or black face and 85 % of the map's last colour."""
+    images = np.zeros((1, 1, 2, 3), np.uint8)
+    images[0, 0, 1] = 255
+    found = heat_over(images, np.ones((1, 1, 2)))
+    yellow = 0.85 * np.array([254, 232, 56])
+    np.testing.assert_allclose(found[0, 0], [yellow, yellow + 0.15 * 255], atol=0.5001)
+
+
+def test_each_picture_has_its_own_scale():
+    images = np.full((2, 2, 2, 3), 90, np.uint8)
+    maps = RNG.uniform(0.1, 1, (2, 2, 2))
+    scaled = maps * np.array([1.0, 1e-6])[:, np.newaxis, np.newaxis]
+    np.testing.assert_array_equal(heat_over(images, maps), heat_over(images, scaled))
+
+
+def test_more_heat_is_told_apart_without_colours():
+    """It gets lighter with the map: in luminance, without red, and without blue."""
+    share = np.linspace(0.2, 1, 30)
+    found = heat_over(np.full((1, 1, 30, 3), 40, np.uint8), share[np.newaxis, np.newaxis])
+    linear = (found[0, 0] / 255.0) ** 2.2
+    for weights in ([0.2126, 0.7152, 0.0722], [0.0, 0.9, 0.1], [0.4, 0.6, 0.0]):
+        assert np.all(np.diff(linear @ np.array(weights)) > -1e-4)
+        assert (linear @ np.array(weights))[-1] > 3 * (linear @ np.array(weights))[0]
+
+
+def test_the_outline_is_outside_of_the_region():
+    images = np.full((1, 7, 7, 3), 90, np.uint8)
+    region = np.zeros((1, 7, 7), bool)
+    region[0, 3, 3] = True
+    expected = np.full((7, 7), 90)
+    expected[1:6, 1:6] = 255
+    expected[2:5, 2:5] = 0
+    expected[3, 3] = 90
+    np.testing.assert_array_equal(outlined(images, region)[0, ..., 1], expected)
+    assert (images == 90).all(), "the picture itself is left as it is"
+    np.testing.assert_array_equal(outlined(images, np.zeros_like(region)), images)
+
+
+def test_an_outline_at_the_border_is_cut_off():
+    images = np.full((1, 4, 4, 3), 90, np.uint8)
+    region = np.zeros((1, 4, 4), bool)
+    region[0, 0, 0] = True
+    expected = [[90, 0, 255, 90], [0, 0, 255, 90], [255, 255, 255, 90], [90, 90, 90, 90]]
+    np.testing.assert_array_equal(outlined(images, region)[0, ..., 0], expected)

@@ -14,19 +14,27 @@ from tests.reporting.report.parts import table
 from tests.reporting.report.runs import kept_results, write_run
 from tf_mtl_privacy.evaluation.intervals import clopper_pearson, wilson_interval
 from tf_mtl_privacy.evaluation.probes.summary import UNSEEN, target_summary
-from tf_mtl_privacy.reporting.attacker_lines import attacker_lines
-from tf_mtl_privacy.reporting.audit_lines import audit_table
 from tf_mtl_privacy.reporting.build import build_report
-from tf_mtl_privacy.reporting.card_text import privacy_card_text
 from tf_mtl_privacy.reporting.formats import at_most
 from tf_mtl_privacy.reporting.model_table import model_table
-from tf_mtl_privacy.reporting.model_table_rows import model_table_text
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
-from tf_mtl_privacy.reporting.reconcile_probes import CHECK, audit_is_of, carried, leakage
-from tf_mtl_privacy.reporting.run_figures import run_figures
-from tf_mtl_privacy.reporting.run_folder import read_run
-from tf_mtl_privacy.reporting.tables import results_table
-from tf_mtl_privacy.reporting.write import report_html, report_markdown
+from tf_mtl_privacy.reporting.reconcile_probes import (
+    CHECK,
+    audit_is_of,
+    carried,
+    headline_text,
+    leakage,
+)
+from tf_mtl_privacy.reporting.render_html import report_html
+from tf_mtl_privacy.reporting.render_markdown import report_markdown
+from tf_mtl_privacy.reporting.render_text import render_text
+from tf_mtl_privacy.reporting.runs import read_run, run_figures
+from tf_mtl_privacy.reporting.sections.attackers import attacker_blocks
+from tf_mtl_privacy.reporting.sections.audit import audit_text as audit_table
+from tf_mtl_privacy.reporting.sections.comparison import model_table_text
+from tf_mtl_privacy.reporting.sections.privacy import card_text as privacy_card_text
+from tf_mtl_privacy.reporting.sections.summary import results_summary
+from tf_mtl_privacy.reporting.sections.summary import results_text as results_table
 from tf_mtl_privacy.training.trainer import shown_figures
 
 SOURCE = "thorough attackers"
@@ -98,7 +106,7 @@ def planted(tmp_path):
     return write_run(tmp_path / "mtl_adv_dp-seed0", results, audit=False)
 
 
-def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
+def test_leakage_of_a_higher_check_is_the_headline_everywhere(planted):
     results = json.loads((planted / "results.json").read_text())
     found = results["privacy"]["leakage"]
     assert found["worst"]["accuracy"] == 0.41 and found["features"]["accuracy"] == 0.41
@@ -111,8 +119,8 @@ def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
     }
     run = read_run(planted)
     report = build_report(run)
-    tile = next(tile for tile in report.tiles if "reads the iris" in tile.title)
-    assert tile.value.endswith("→ 41.0 %") and "upper end 43.7 %" in tile.note
+    tile = next(tile for tile in report.tiles if "on the iris" in tile.title)
+    assert tile.value.endswith("→ 41.0 %") and "upper bound 43.7 %" in tile.note
     card = privacy_card(results)
     texts = {
         "table": results_table(results),
@@ -128,12 +136,12 @@ def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
     for name, text in texts.items():
         assert "41.0 %" in text and "43.7 %" in text, name
     claim = " ".join(texts["table"].split())
-    assert "claim: at most 43.7 % is read by these attackers, from features (the highest" in claim
+    assert "right on at most 43.7 % of images, from features (highest accuracy 41.0 %)" in claim
     # Not by attackers who learned from those rows.
-    assert "learned from" not in claim
+    assert "images, by" not in claim
     # The lower reading stands nowhere but beside the higher one, in the line that names both.
     both = (
-        f"{SOURCE} 15.6 % (upper end 22.3 %), {CHECK} 41.0 % (upper end 43.7 %); the larger figures"
+        f"{SOURCE} 15.6 % (upper bound 22.3 %), {CHECK} 41.0 % (upper bound 43.7 %)); the highest"
     )
     for name in ("table", "html", "markdown", "card", "audit"):
         words = re.sub(r"\s+", " ", html.unescape(texts[name]).replace("\\", ""))
@@ -143,7 +151,7 @@ def test_planted_check_above_the_table_is_the_headline_everywhere(planted):
     assert "15.6 %" not in texts["models"] + texts["summary"]
     figures = run_figures(results).figures
     assert (figures["probe_features"].value, figures["probe_features_high"].value) == (0.41, 0.437)
-    first = table(report, "Fresh attackers beside chance").rows[0].cells
+    first = table(report, "Fresh attackers against chance").rows[0].cells
     assert first[:3] == ("features", "41.0 %", "43.7 %")
 
 
@@ -176,13 +184,13 @@ def test_higher_reading_counts_whichever_file_has_it(in_audit):
     low, high = whole_probe(), reads(whole_probe(), 0.5, 0.531)
     results = make_results(probe=low if in_audit else high)
     card = privacy_card(results, make_audit(results, attributes=high if in_audit else low))
-    assert "50.0 % from features (upper end 53.1 %); chance is 12.5 %" in card["summary"]
+    assert "50.0 % from features (upper bound 53.1 %); chance is 12.5 %" in card["summary"]
     found = {part["what"]: part["finding"] for part in card["attacked"]}
     # 152 of 1000 in tests/reporting/probes.py, by attackers of the encoder's own rows.
-    shown = ["15.2 % (upper end 17.6 %)", "50.0 % (upper end 53.1 %)"]
+    shown = ["15.2 % (upper bound 17.6 %)", "50.0 % (upper bound 53.1 %)"]
     first, second = shown if in_audit else reversed(shown)
     assert found["the iris, from features"].endswith(
-        f"; {SOURCE} {first}, {SOURCE} of the audit {second}; the larger figures stand"
+        f"({SOURCE} {first}, {SOURCE} of the audit {second}); the highest counts"
     )
     # What both files say alike is said once.
     assert found["the iris, from restored images"].endswith("chance 12.5 %")
@@ -314,7 +322,7 @@ def test_claim_is_refused_where_readings_still_rise_or_nobody_was_patient():
         found = results["privacy"]["leakage"]
         assert (found["claim"] is None) is bool(found["refused"])
         table = " ".join(results_table(results).split())
-        assert ("NO CLAIM: " in table) is (found["claim"] is None)
+        assert ("NO BOUND CLAIMED" in table) is (found["claim"] is None)
         return found["refused"]
 
     def rising(probe):
@@ -327,7 +335,7 @@ def test_claim_is_refused_where_readings_still_rise_or_nobody_was_patient():
 
     assert claim(patient) == []
     assert claim(rising) == ["restored images: 13 % of 900, 31 % of 3,600"]
-    assert claim(steep) == ["behind an adversarial game: 81 % after 30 passes, 12 % after 8"]
+    assert claim(steep) == ["after adversarial training: 81 % after 30 passes, 12 % after 8"]
     (fast,) = claim(lambda probe: probe | {"setting": "fast"})
     assert "the fast setting does not check this" in fast and "--probe=thorough" in fast
     # Without a game there is nothing that makes a label slow to learn.
@@ -359,7 +367,7 @@ def test_flat_curve_of_weaker_attackers_hides_no_rise(in_audit, trend):
     assert found["claim"] is None
     assert found["refused"] == [f"features: {trend}: from 4,800 to 9,600 rows"]
     assert found["features"]["trend"] == trend
-    assert any(trend in line for line in attacker_lines(results["privacy"], found))
+    assert trend in _attackers(results, found)
     # A curve that goes further and is flat answers the question.
     further = curved("thorough", "flat", 20_000)
     assert leakage(results, {"attributes": further})["claim"]
@@ -399,10 +407,15 @@ def test_kept_readings_alone_count_and_claim_nothing():
     found = leakage(results, others=[{"source": "kept", "kept_best": {"features": kept}}])
     assert (found["worst"]["accuracy"], found["worst"]["upper"]) == (0.6, 0.63)
     assert found["features"]["source"] == "kept readings of thorough attackers"
-    assert found["claim"] is None and "did not end" in found["refused"][0]
+    assert found["claim"] is None and "interrupted" in found["refused"][0]
     check = {"features": kept | {"setting": "check"}}
     found = leakage(results, others=[{"source": "kept", "kept_best": check}])
     assert "only the quick check" in found["refused"][0]
+
+
+def _attackers(results, found):
+    """The section on attackers as one line."""
+    return " ".join(render_text(attacker_blocks(results, found, "RUN", chart=False)).split())
 
 
 def test_lower_reading_of_what_others_are_made_from_is_no_bound():
@@ -410,10 +423,10 @@ def test_lower_reading_of_what_others_are_made_from_is_no_bound():
     results = attacked(masked_pictures=(0.55, 0.58), features=(0.72, 0.75), restored=(0.8, 0.82))
     told = leakage(results)["told"]
     assert [text.partition(":")[0] for text in told] == [
-        "pictures as the encoder sees them",
+        "masked images",
         "features",
     ]
-    assert "restored images, which come from them, are read at 80.0 %" in told[0]
+    assert "restored images, which are computed from them, reveal the label with 80.0 %" in told[0]
     assert leakage(attacked(masked_pictures=(0.9, 0.92), features=(0.72, 0.75)))["told"] == []
     # Within the interval nothing is out of order.
     assert leakage(attacked(features=(0.72, 0.75), restored=(0.74, 0.76)))["told"] == []
@@ -423,15 +436,15 @@ def test_upper_ends_are_rounded_up():
     results = attacked(features=(0.2, 0.22301))
     results["privacy"]["majority"] = 0.14
     found = leakage(results)
-    text = " ".join(attacker_lines(results["privacy"], found))
-    assert "claim: at most 22.4 % is read" in text and "22.3 %" not in text
-    assert "worst: 20.0 % from features (upper end 22.4 %)" in text
+    text = _attackers(results, found)
+    assert "right on at most 22.4 % of images" in text and "22.3 %" not in text
+    assert headline_text(found) == "20.0 % from features (upper bound 22.4 %)"
     # Not by the rounding of a product: 1000 * 0.57 is not 570, nor 1000 * 0.289 289.
     for rate, shown in ((0.57, "57.0 %"), (0.289, "28.9 %"), (1.0, "100.0 %"), (0.0, "0.0 %")):
         assert at_most(rate) == shown
     assert at_most(None) == "–" and shown_figures(
         {"fresh_probe_balanced_accuracy": 0.41, "fresh_probe_upper": 0.43701}
-    ).endswith("41.0 % (upper end 43.8 %)")
+    ).endswith(" 43.8 %)")
 
 
 def test_check_alone_claims_nothing():
@@ -439,7 +452,8 @@ def test_check_alone_claims_nothing():
     found = results["privacy"]["leakage"]
     assert found["worst"]["accuracy"] == 0.13 and found["claim"] is None
     assert "only the quick check" in found["refused"][0]
-    assert "worst: 13.0 % from features (upper end 14.0 %)" in results_table(results)
+    assert headline_text(found) == "13.0 % from features (upper bound 14.0 %)"
+    assert "13.0 % from features (upper bound 14.0 %)" in render_text(results_summary(results))
 
 
 def test_report_names_both_files_where_they_differ(tmp_path):
@@ -451,11 +465,11 @@ def test_report_names_both_files_where_they_differ(tmp_path):
     # An upper end is rounded up.
     assert 0.531 < clopper_pearson(500, 1000)[1] < 0.532
     high = "53.2 %"
-    assert f"upper end {high}" in report.tiles[0].note
-    found = table(report, "Fresh attackers beside chance")
+    assert f"upper bound {high}" in report.tiles[0].note
+    found = table(report, "Fresh attackers against chance")
     assert found.rows[0].cells[:3] == ("features", "50.0 %", high)
     assert any(
-        note.startswith("Features: fast attackers 12.9 %")
-        and f"fast attackers of the audit 50.0 % (upper end {high})" in note
+        note.startswith("Features: measurements differ (fast attackers 12.9 %")
+        and f"fast attackers of the audit 50.0 % (upper bound {high})" in note
         for note in found.notes
     )

@@ -1,14 +1,7 @@
-"""Epsilon over steps, as a picture.
+"""Charts as PNG: training curves, attacker accuracy, ROC, and epsilon over steps.
 
-One look for all charts: labels that can be read on a phone, colours that all tell apart.
-
-Training over epochs: all phases one after the other, with gates and beta.
-
-The paper's Figure 2 with a run's own figures: gender and the in-loop discriminator by epoch.
-
-Draws what fresh attackers read, beside chance.
-
-Receiver operating characteristic of membership inference, on logarithmic axes.
+They share one look: labels that are legible on a phone, and colours, dashes and markers that can be
+told apart with any colour vision.
 """
 
 from __future__ import annotations
@@ -21,7 +14,7 @@ if TYPE_CHECKING:
     from tf_mtl_privacy.privacy.accounting.statements import Point, Summary
 
 
-# Okabe and Ito's colours, which people with any colour vision tell apart; with dashes and markers.
+# The colours of Okabe and Ito, safe for colour blindness.
 BLUE, ORANGE, GREEN, RED, PURPLE, SKY = (
     "#0072B2",
     "#B35900",
@@ -37,8 +30,8 @@ WIDTH = 4.7
 
 
 def canvas(height: float, rows: int = 1, **options: Any) -> tuple[Any, list[Any]]:
-    """(figure, its axes from top to bottom), white, for a screen and for paper."""
-    # Loaded here: it takes a second, and most calls want no picture.
+    """(figure, its axes from top to bottom), on white, for screen and print."""
+    # Imported here: it takes a second, and most commands draw nothing.
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -53,14 +46,14 @@ def canvas(height: float, rows: int = 1, **options: Any) -> tuple[Any, list[Any]
 
 
 def png(figure: Any) -> bytes:
-    """The figure as a PNG, without the time and the program that made it."""
+    """The figure as a PNG without metadata, so that equal figures give equal files."""
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", metadata={"Software": None})
     return buffer.getvalue()
 
 
 class Curve(NamedTuple):
-    """Values over epochs (their numbers from 1, in all phases together)."""
+    """Values over epochs, numbered from 1 over all phases."""
 
     name: str
     epochs: list[int]
@@ -76,7 +69,7 @@ class Span(NamedTuple):
 
 
 class Goal(NamedTuple):
-    """A gate: what a curve had to reach within a phase."""
+    """A gate: the value that a curve has to reach within a phase."""
 
     span: Span
     name: str
@@ -84,7 +77,7 @@ class Goal(NamedTuple):
 
 
 class Panel(NamedTuple):
-    """One pair of axes: curves of one unit, and gates on them."""
+    """One pair of axes: curves of one unit and their gates."""
 
     label: str
     curves: list[Curve]
@@ -93,7 +86,7 @@ class Panel(NamedTuple):
 
 
 def curves_chart(panels: Sequence[Panel], spans: Sequence[Span]) -> bytes:
-    """PNG: panels over a common axis of epochs; the phases are bands, gates are short lines."""
+    """PNG of panels over a common epoch axis; phases are bands, gates are short dashed lines."""
     heights = [2.6 if len(panel.curves) > 2 else 1.35 for panel in panels]
     figure, several = canvas(sum(heights) + 0.9, len(panels), sharex=True, height_ratios=heights)
     for axes, panel in zip(several, panels, strict=True):
@@ -126,7 +119,7 @@ def _names(axes: Any, spans: Sequence[Span]) -> None:
 
 
 def _with_gaps(curve: Curve) -> tuple[list[float], list[float]]:
-    """Its points, and nothing between two that are not of epochs after one another."""
+    """Its points, with a gap between epochs that are not consecutive."""
     epochs: list[float] = []
     values: list[float] = []
     for epoch, value in zip(curve.epochs, curve.values, strict=True):
@@ -166,11 +159,11 @@ def _panel(axes: Any, panel: Panel) -> None:
 def figure_2_chart(
     curves: Sequence[Curve], ends: Sequence[tuple[str, float]], chance: float | None
 ) -> bytes:
-    """PNG.
+    """PNG of the paper's Figure 2 with a run's own curves.
 
     Args:
         curves: rates in [0, 1] over joint epochs.
-        ends: (name, rate) with which the paper's curves end; dashed.
+        ends: (name, rate): final values of the paper's curves; dashed.
         chance: of the private label, in [0, 1]; dotted.
     """
     figure, (axes,) = canvas(3.6)
@@ -191,19 +184,19 @@ def figure_2_chart(
     axes.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
     axes.xaxis.get_major_locator().set_params(integer=True)
     axes.set_xlabel("epoch of the joint phase", fontsize=9)
-    axes.set_ylabel("validation pictures", fontsize=9)
+    axes.set_ylabel("validation images", fontsize=9)
     axes.legend(fontsize=8.5, loc="center right")
     return png(figure)
 
 
 class Read(NamedTuple):
-    """The figures of one target, rates in [0, 1].
+    """The leakage from one target; rates in [0, 1].
 
     Attributes:
         words: the target.
-        accuracy: the highest reading.
+        accuracy: the highest accuracy of an attacker.
         ends: of the whisker.
-        given: whether the run gives the target away.
+        given: whether the run releases the target.
     """
 
     words: str
@@ -213,7 +206,7 @@ class Read(NamedTuple):
 
 
 def probe_chart(reads: Sequence[Read], chance: float, majority: float | None) -> bytes:
-    """PNG: a line per target, with its interval; dashed, chance and the most frequent class."""
+    """PNG with a bar per target and its upper bound; chance dashed, majority class dotted."""
     figure, (axes,) = canvas(0.9 + 0.34 * len(reads))
     for place, read in enumerate(reads):
         colour = BLUE if read.given else GREY
@@ -222,12 +215,12 @@ def probe_chart(reads: Sequence[Read], chance: float, majority: float | None) ->
         axes.errorbar(read.accuracy, place, xerr=errors, fmt="none", ecolor="black", capsize=3)
     axes.axvline(chance, color=RED, linestyle="--", linewidth=1.5, label="chance")
     if majority is not None and abs(majority - chance) > 0.02:
-        axes.axvline(majority, color=GREY, linestyle=":", label="most frequent class")
+        axes.axvline(majority, color=GREY, linestyle=":", label="majority class")
     axes.set_yticks(range(len(reads)), [read.words for read in reads])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.02)
     axes.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
-    axes.set_xlabel("read right", fontsize=9)
+    axes.set_xlabel("attacker accuracy", fontsize=9)
     axes.legend(fontsize=8.5, loc="lower right")
     axes.grid(visible=False, axis="y")
     return png(figure)
@@ -241,10 +234,10 @@ class Roc(NamedTuple):
     """One attack's curve.
 
     Attributes:
-        group: what stands in the legend; curves of one group look alike.
-        fpr: false positives, in [0, 1] and rising; zeros cannot be drawn.
-        tpr: what is found, likewise.
-        chosen: whether it is the one that was chosen beforehand, which is drawn thick.
+        group: legend entry; curves of one group look alike.
+        fpr: false positive rates, in [0, 1] and rising; zeros cannot be drawn.
+        tpr: true positive rates, likewise.
+        chosen: whether the attack was chosen beforehand; it is drawn thick.
     """
 
     group: str
@@ -253,45 +246,45 @@ class Roc(NamedTuple):
     chosen: bool = False
 
 
-def roc_chart(curves: Sequence[Roc], least: float) -> bytes:
-    """PNG: the share of training pictures found over the share of false positives.
+def roc_chart(curves: Sequence[Roc], low: float) -> bytes:
+    """PNG of true over false positive rates on logarithmic axes.
 
-    Logarithmic, because an attack that is sure of a few people is the one that matters (Carlini
-    and others 2022, "Membership inference attacks from first principles").
+    The left end matters most: there an attack identifies a few people with certainty (Carlini et
+    al. 2022, "Membership Inference Attacks From First Principles").
 
     Args:
-        curves: every attack's; those that were not chosen are thin.
-        least: where the axes begin, in (0, 1).
+        curves: of all attacks; those not chosen are thin.
+        low: start of both axes, in (0, 1).
     """
     figure, (axes,) = canvas(4.2)
-    axes.plot([least, 1], [least, 1], "--", color=GREY, linewidth=1.2, label="chance")
+    axes.plot([low, 1], [low, 1], "--", color=GREY, linewidth=1.2, label="chance")
     groups = list(dict.fromkeys(curve.group for curve in curves))
     named: set[str] = set()
     for curve in sorted(curves, key=lambda one: one.chosen):
         place = groups.index(curve.group)
         axes.plot(
-            *zip(*_drawn(curve, least), strict=True),
+            *zip(*_drawn(curve, low), strict=True),
             color=COLOURS[place % len(COLOURS)],
             linestyle="-" if curve.chosen else _STYLES[place % len(_STYLES)],
             linewidth=_THICK if curve.chosen else _THIN,
             label="" if curve.group in named else curve.group,
         )
         named.add(curve.group)
-    axes.set(xscale="log", yscale="log", xlim=(least, 1), ylim=(least, 1.05))
-    axes.set_xlabel("false positives (share of other pictures)", fontsize=9)
-    axes.set_ylabel("found (share of training pictures)", fontsize=9)
+    axes.set(xscale="log", yscale="log", xlim=(low, 1), ylim=(low, 1.05))
+    axes.set_xlabel("false positive rate", fontsize=9)
+    axes.set_ylabel("true positive rate", fontsize=9)
     axes.legend(fontsize=8, loc="upper left", handlelength=1.6)
     return png(figure)
 
 
-def _drawn(curve: Roc, least: float) -> list[Any]:
+def _drawn(curve: Roc, low: float) -> list[Any]:
     pairs = zip(curve.fpr, curve.tpr, strict=True)
-    points = [(false, max(true, least)) for false, true in pairs if false >= least]
+    points = [(false, max(true, low)) for false, true in pairs if false >= low]
     return points or [(1.0, 1.0)]
 
 
 def epsilon_plot(summary: Summary) -> bytes:
-    """PNG of the table: epsilon by PLD and RDP over steps."""
+    """PNG of a calculator's answer: epsilon by PLD and RDP over steps."""
     noise = summary.phase.mechanism.noise_multiplier
     return epsilon_chart(
         summary.points,
@@ -310,11 +303,11 @@ def epsilon_chart(
     """PNG of epsilon over steps.
 
     Args:
-        points: epsilon after numbers of steps, rising; it is 0 before them.
-        delta: for which it holds.
-        title: above it.
-        spans: (name, first step, last step) of phases, marked as bands.
-        target: an epsilon that was to be kept, as a dashed line.
+        points: epsilon by number of steps, rising; 0 at the start.
+        delta: of the epsilons.
+        title: of the chart.
+        spans: (name, first step, last step) of phases, drawn as bands.
+        target: target epsilon, as a dotted line.
     """
     figure, (axes,) = canvas(3.7)
     for number, (name, first, last) in enumerate(spans):

@@ -1,4 +1,8 @@
-"""What a report is made of, before it is HTML or Markdown: sections of a few kinds of blocks."""
+"""Document model of reports: sections of blocks, which each renderer writes in its own format.
+
+The sections (`sections/`) build the blocks once; `render_text`, `render_html` and
+`render_markdown` write them for the terminal, a browser and a page.
+"""
 
 from __future__ import annotations
 
@@ -7,16 +11,16 @@ from typing import ClassVar
 
 
 @dataclasses.dataclass(frozen=True)
-class Text:
-    """A paragraph."""
+class Paragraph:
+    """Plain text."""
 
-    kind: ClassVar[str] = "text"
+    kind: ClassVar[str] = "paragraph"
     text: str
 
 
 @dataclasses.dataclass(frozen=True)
 class Notice:
-    """A paragraph that must not be overlooked."""
+    """A paragraph that stands out, such as a warning."""
 
     kind: ClassVar[str] = "notice"
     text: str
@@ -24,7 +28,7 @@ class Notice:
 
 @dataclasses.dataclass(frozen=True)
 class Items:
-    """A list of sentences under a heading of its own, which may be empty."""
+    """A list of sentences under an optional heading."""
 
     kind: ClassVar[str] = "items"
     heading: str
@@ -32,18 +36,40 @@ class Items:
 
 
 @dataclasses.dataclass(frozen=True)
+class Fields:
+    """Labels, each with one or more lines beside it."""
+
+    kind: ClassVar[str] = "fields"
+    fields: tuple[tuple[str, tuple[str, ...]], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Code:
+    """Preformatted text: commands to copy, or the output of another program."""
+
+    kind: ClassVar[str] = "code"
+    text: str
+
+
+@dataclasses.dataclass(frozen=True)
 class Missing:
-    """What is not in the report, and the command that makes it, or why there is none."""
+    """A part that the report lacks, with the reason and the command that produces it."""
 
     kind: ClassVar[str] = "missing"
     what: str
     command: str = ""
     why: str = ""
 
+    @property
+    def text(self) -> str:
+        """The sentence; a command follows below it."""
+        why = f" ({self.why})" if self.why else ""
+        return f"Not available: {self.what}{why}." + (" To add it, run:" if self.command else "")
+
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """A line of a table; its first cell names it. `own` marks what is of this run."""
+    """A table row named by its first cell; `own` highlights rows of the reported run."""
 
     cells: tuple[str, ...]
     own: bool = False
@@ -51,7 +77,7 @@ class Row:
 
 @dataclasses.dataclass(frozen=True)
 class Table:
-    """Rows under a header of as many cells, with notes below."""
+    """Rows under a header with as many cells, and notes below."""
 
     kind: ClassVar[str] = "table"
     caption: str
@@ -62,14 +88,14 @@ class Table:
 
 @dataclasses.dataclass(frozen=True)
 class Picture:
-    """A picture with what it shows in words, figures included.
+    """An image with a description that repeats its figures in words.
 
     Attributes:
-        name: of its file, without the ending.
-        png: its content.
-        alt: what stands in its place for who cannot see it.
-        caption: the line below it.
-        wide: whether it is a sheet that is too wide for a phone.
+        name: file name without the suffix.
+        png: PNG content.
+        alt: description for readers who cannot see the image; the text renderer prints it.
+        caption: line below the image.
+        wide: whether the image scrolls sideways on a narrow screen.
     """
 
     kind: ClassVar[str] = "picture"
@@ -80,12 +106,12 @@ class Picture:
     wide: bool = False
 
 
-Block = Text | Notice | Items | Missing | Table | Picture
+Block = Paragraph | Notice | Items | Fields | Code | Missing | Table | Picture
 
 
 @dataclasses.dataclass(frozen=True)
 class Section:
-    """A heading and what stands below it. `anchor` is its name in links."""
+    """A heading and its blocks; `anchor` is the target of links."""
 
     anchor: str
     title: str
@@ -94,7 +120,7 @@ class Section:
 
 @dataclasses.dataclass(frozen=True)
 class Tile:
-    """One of the few figures at the top."""
+    """One of the few headline figures."""
 
     title: str
     value: str
@@ -103,15 +129,15 @@ class Tile:
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """The whole report.
+    """A whole report.
 
     Attributes:
         title: of the page.
-        subtitle: which run it is about.
-        summary: sentences in plain words.
-        warnings: what must be known before any figure is read.
-        tiles: the headline.
-        sections: everything else.
+        subtitle: names the run.
+        summary: sentences for a first reading.
+        warnings: what the reader must know before any figure.
+        tiles: the headline figures.
+        sections: the rest.
     """
 
     title: str

@@ -1,7 +1,4 @@
-"""Predictions for picture files as CSV and JSON, and in a few words.
-
-Which picture files a request names, and what to call what is restored from them.
-"""
+"""Predictions for image files as CSV, JSON and a short summary, and the files they are made for."""
 
 from __future__ import annotations
 
@@ -24,12 +21,12 @@ from tf_mtl_privacy.reporting.pictures import png_bytes
 
 @dataclasses.dataclass(frozen=True)
 class PicturePrediction:
-    """What is said about one picture file.
+    """Predictions for one image file.
 
     Attributes:
         file: its path.
-        probabilities: task -> class name -> probability; empty where the picture failed.
-        error: why it could not be read; None where it could.
+        probabilities: task -> class name -> probability; empty if the image failed.
+        error: reason if it could not be read, else None.
     """
 
     file: str
@@ -45,7 +42,7 @@ class PicturePrediction:
 def to_csv(
     predictions: Sequence[PicturePrediction], task_classes: Mapping[str, Sequence[str]]
 ) -> str:
-    """One line per picture: file, most probable class per task, every probability, error."""
+    """One line per image: file, most probable class per task, every probability, error."""
     pairs = [(task, name) for task, classes in task_classes.items() for name in classes]
     header = ["file", *task_classes, *(f"{task}:{name}" for task, name in pairs), "error"]
     out = io.StringIO()
@@ -65,7 +62,7 @@ def to_csv(
 def to_json(
     predictions: Sequence[PicturePrediction], task_classes: Mapping[str, Sequence[str]]
 ) -> str:
-    """A list with one object per picture: `file`, `attributes` (or null) and `error` (or null)."""
+    """A list with one object per image: `file`, `attributes` (or null) and `error` (or null)."""
     rows: list[dict[str, Any]] = []
     for prediction in predictions:
         attributes = None
@@ -87,7 +84,7 @@ def to_json(
 def summary(
     predictions: Sequence[PicturePrediction], task_classes: Mapping[str, Sequence[str]]
 ) -> str:
-    """How many pictures were read, the first that was not, and how often each class was found."""
+    """Number of images read, the first failure, and how often each class was predicted."""
     failed = [prediction for prediction in predictions if prediction.error is not None]
     read = [prediction for prediction in predictions if prediction.error is None]
     lines = [f"{count(len(read))} of {count(len(predictions))} pictures read"]
@@ -103,11 +100,11 @@ _LARGEST_FILE = 200 * 2**20
 
 
 class PictureFile(NamedTuple):
-    """A picture file.
+    """An image file.
 
     Attributes:
-        path: where it is.
-        relative: its path below the folder that was named, or its own name.
+        path: its path.
+        relative: its path below the given folder, or its own name.
     """
 
     path: Path
@@ -115,12 +112,12 @@ class PictureFile(NamedTuple):
 
 
 def find_pictures(inputs: Sequence[str]) -> list[PictureFile]:
-    """The files named, and the pictures in the folders named, recursively and sorted.
+    """The given files, and the images in the given folders, recursively and sorted.
 
-    In a folder only names that end like a picture's count, and hidden files and folders do not.
+    Folders contribute files with an image suffix that are not hidden.
 
     Raises:
-        UsageError: a path that is neither file nor folder, or nothing that could be a picture.
+        UsageError: a path does not exist, or no image was found.
     """
     found: list[PictureFile] = []
     for given in inputs:
@@ -141,7 +138,7 @@ def find_pictures(inputs: Sequence[str]) -> list[PictureFile]:
 
 
 def read_content(file: PictureFile) -> bytes:
-    """A picture file's content.
+    """The content of an image file.
 
     Raises:
         BadPicture: it cannot be read, or is too large.
@@ -157,7 +154,7 @@ def read_content(file: PictureFile) -> bytes:
 def restored_names(files: Sequence[PictureFile]) -> list[str]:
     """A different name below the output folder for each file: `a/b.jpg` -> `a/b_restored.png`.
 
-    Where that name is taken, the original's ending, then a number is added.
+    If that name is taken, the original suffix, then a number is added.
     """
     stems = collections.Counter(str(file.relative.with_suffix("")) for file in files)
     taken: set[str] = set()
@@ -176,7 +173,7 @@ def restored_names(files: Sequence[PictureFile]) -> list[str]:
 
 
 def write_picture(path: Path, image: Any) -> None:
-    """Writes `[H, W, 3]` uint8 as a PNG file for the owner only, and its folder if missing.
+    """Writes `[H, W, 3]` uint8 as a PNG file readable by its owner only, and its folder if missing.
 
     Raises:
         RunError: it cannot be written.

@@ -1,8 +1,8 @@
-"""Reconciles everything that fresh attackers read on the same weights; the highest reading counts.
+"""Reconciles all attacker readings of the same weights, keeping the highest leakage estimate.
 
-This module alone decides `privacy.leakage` of results.json. The terminal table, the report, the
-privacy card, the claim, the comparison of runs and the table of models read that section, through
-`leakage`, and nothing else about the private label.
+This module alone computes `privacy.leakage` of results.json, through `leakage`. The terminal, the
+report, the privacy card, the comparison of runs and the table of models read that section and
+nothing else about the private label.
 """
 
 from __future__ import annotations
@@ -19,52 +19,53 @@ from tf_mtl_privacy.reporting.formats import at_most, percent
 
 TARGETS = {
     "features": "features",
-    "one_draw": "features, one draw of noise",
+    "one_draw": "features with one draw of noise",
     "noiseless": "features without noise",
     "regions": "the mask",
     "features_and_regions": "features and mask",
     "restored": "restored images",
-    "logits": "business logits",
-    "masked_pictures": "pictures as the encoder sees them",
+    "logits": "task logits",
+    "masked_pictures": "masked images",
     "pixels": "pixels",
-    "untrained": "untrained encoder",
+    "untrained": "an untrained encoder",
 }
-# The targets that a run gives away. Features without noise and masked pictures stay inside.
+# The targets that a run releases. Features without noise and masked images stay inside.
 GIVEN_AWAY = ("features", "one_draw", "regions", "features_and_regions", "restored", "logits")
-# What is computed from a target with the networks alone.
+# Targets computed from another one by the networks alone.
 _MADE_FROM = {
     "masked_pictures": ("features", "one_draw", "restored", "logits"),
     "features": ("restored", "logits"),
 }
-# They show what attackers could find: a higher figure flatters, so only the chosen one counts.
+# References show the power of the attackers. A higher figure flatters them, so only the attacker
+# chosen beforehand counts.
 _REFERENCES = ("pixels", "untrained", "planted", "removal_off")
-_NAMES = {**TARGETS, "planted": "a planted leak", "removal_off": "features, removal off"}
+_NAMES = {**TARGETS, "planted": "a planted leak", "removal_off": "features without removal"}
 CHECK = "the run's own check in training"
 _ONLY_UPPER = f"{CHECK} (only its upper end is known)"
-# Options that change neither the pictures that the check in training read nor their labels.
+# Options that change neither the images of the check in training nor their labels.
 _SAME_VALIDATION = {*PLACES, "test_rows"}
 _LEVEL = 0.95
-# Measurements that lie closer together than this do not disagree; the larger one counts all the
-# same. A bound over more attackers is always a little wider.
+# Closer measurements do not disagree, though the larger one counts all the same. A bound over more
+# attackers is always a little wider.
 _DIFFERENT = {"read": 0.005, "upper": 0.01}
-# The entry of a target that nobody attacked.
+# The entry of a target that was not attacked.
 NOTHING = {"accuracy": None, "upper": None, "reason": "not measured"}
 
 Part = Mapping[str, Any]
 
 
 class Reading(NamedTuple):
-    """One figure that some attacker reached.
+    """The accuracy of one attacker in one measurement.
 
     Attributes:
-        source: the measurement that it is of, in words.
+        source: the measurement, in words.
         attacker: its name.
-        accuracy: share of pictures read right, in [0, 1], or None.
-        balanced: mean recall over the classes, in [0, 1], or None.
-        upper: the higher upper end of the two, or None.
+        accuracy: in [0, 1], or None.
+        balanced: balanced accuracy, in [0, 1], or None.
+        upper: the higher upper end of the two intervals, or None.
         trained_on: 'unseen', 'own', or None.
-        rows: how many rows the attacker learned from, or None.
-        all_attackers: if `upper` holds for all attackers of the measurement together.
+        rows: number of training rows of the attacker, or None.
+        all_attackers: whether `upper` holds jointly for all attackers of the measurement.
     """
 
     source: str
@@ -86,9 +87,9 @@ class _Measurement(NamedTuple):
     """One set of attackers.
 
     Attributes:
-        source: where it comes from, in words.
+        source: in words.
         probe: its readings, shaped like `privacy.probe`.
-        is_whole: if it is a whole `privacy.probe`, which says how strong its attackers are.
+        is_whole: whether it is a complete `privacy.probe`, with checks of the attackers' strength.
     """
 
     source: str
@@ -97,12 +98,12 @@ class _Measurement(NamedTuple):
 
 
 def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
-    """Tells if an audit is of the run of a result: of the same weights, where both name them.
+    """Tells if an audit and a result are of the same run.
 
-    An audit names the weights itself (`weights`) and with its fresh attackers; a result does so
-    with its fresh attackers and with `privacy.leakage`. Where one of the two does not, the
-    configurations must be the same. (Those of two versions of the package differ in options that
-    only one of them has, so that of named weights they say nothing.)
+    Both may name their weights: an audit in `weights` and with its fresh attackers, a result with
+    its fresh attackers and in `privacy.leakage`. If both do, the weights decide. Otherwise the
+    configurations must be equal; between versions of the package they differ in options that only
+    one version has, so they are not compared if the weights are known.
     """
     privacy = results.get("privacy") or {}
     parts = [privacy.get(name) or {} for name in ("probe", "leakage")]
@@ -120,27 +121,26 @@ def leakage(
     audit: Mapping[str, Any] | None = None,
     others: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any] | None:
-    """Builds `privacy.leakage` from everything that is known of the same weights.
+    """Builds `privacy.leakage` from all measurements of the same weights.
 
-    For each target it takes the maximum over all attackers of: `privacy.probe`, the check that
-    training made on the released weights, the audit, `others`, and an earlier `privacy.leakage` of
-    the result. A measurement can therefore raise a figure and never lower it.
+    Each target gets the maximum over all attackers of `privacy.probe`, the check that training made
+    on the released weights, the audit, `others`, and an earlier `privacy.leakage` of the result. A
+    further measurement can raise a figure but never lower it.
 
     Args:
-        results: the content of results.json, of one set of weights.
-        audit: that of audit.json of the same run (`audit_is_of`), or None.
+        results: content of results.json, of one set of weights.
+        audit: content of audit.json of the same run (`audit_is_of`), or None.
         others: further measurements of the same weights, each shaped like `privacy.probe` with a
-            key `source`, its name in words; they do not say how strong their attackers are.
+            key `source`, its name; they have no checks of their attackers' strength.
 
     Returns:
-        None where the data has no private label or nothing was measured. Else, for each target,
-        `accuracy` (the largest share read by any attacker, plain or balanced), `balanced_accuracy`,
-        `upper` (the largest upper end), `attacker`, `source`, `upper_source`, `rows`, `trained_on`,
+        None if the data has no private label or nothing was measured. Otherwise, for each target,
+        `accuracy` (the largest of any attacker, plain or balanced), `balanced_accuracy`, `upper`
+        (the largest upper end), `attacker`, `source`, `upper_source`, `rows`, `trained_on`,
         `by_rows`, `trend`, `trend_words`, `readings`, or `accuracy` and `upper` None with a
-        `reason` (a target that no measurement names is left out, see `entry`); and
-        `worst`, `claim`, `refused`, `rises`, `told`, `setting`, `underpowered`,
-        `underpowered_reasons`, `not_checked`, `before_game`, `weights`. docs/results-schema.md
-        explains each.
+        `reason` (targets named by no measurement are left out, see `entry`); and `worst`, `claim`,
+        `refused`, `rises`, `told`, `setting`, `underpowered`, `underpowered_reasons`,
+        `not_checked`, `before_game`, `weights`. docs/results-schema.md explains each.
     """
     privacy = results.get("privacy") or {}
     if not privacy.get("classes", 1):
@@ -163,7 +163,7 @@ def leakage(
     }
     told += _made_from(parts)
     worst = _worst(parts)
-    # Kept readings say nothing of the strength of those who made them.
+    # Cached readings carry no check of their attackers' strength.
     probes = [measurement.probe for measurement in measurements if measurement.is_whole]
     strength = _strength(probes, earlier)
     refused = _refused(results, measurements, rises, strength) if worst else []
@@ -193,13 +193,13 @@ def leakage(
 def carried(
     earlier: Mapping[str, Any] | None, weights: str, matches: Callable[[str], bool | None]
 ) -> dict[str, Any] | None:
-    """Returns the `privacy.leakage` of an earlier result where it is of the same weights and data.
+    """Returns the `privacy.leakage` of an earlier result if it is of the same weights and data.
 
     Args:
-        earlier: the content of a results.json that is about to be replaced, or None.
-        weights: digest of the weights that are evaluated now.
-        matches: tells if the data that is evaluated now has a fingerprint, see `Dataset.matches`;
-            empty stands for data without one.
+        earlier: content of the results.json about to be replaced, or None.
+        weights: digest of the weights evaluated now.
+        matches: tells if the data evaluated now has a given fingerprint, see `Dataset.matches`; an
+            empty one stands for data without fingerprint.
     """
     found = ((earlier or {}).get("privacy") or {}).get("leakage")
     data = ((earlier or {}).get("evaluated_on") or {}).get("data_fingerprint")
@@ -208,7 +208,7 @@ def carried(
 
 
 def given_away(found: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """Lists (in words, entry) of the attacked targets that a run gives away, the worst first."""
+    """Lists (words, entry) of the attacked targets that a run releases, the worst first."""
     attacked = [
         (TARGETS[name], found[name])
         for name in GIVEN_AWAY
@@ -218,18 +218,27 @@ def given_away(found: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def entry(found: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
-    """Returns the entry of a target, or `NOTHING` where it is not in `privacy.leakage`."""
+    """Returns the entry of a target, or `NOTHING` if `privacy.leakage` lacks it."""
     return (found or {}).get(name) or dict(NOTHING)
 
 
 def reading_text(figures: Mapping[str, Any]) -> str:
-    """Writes an entry as `41.0 % (at most 43.7 %), balanced 40.8 %, by local_raw, fast ...`."""
+    """An entry as `41.0 % (upper bound 43.7 %), balanced 40.8 %, by patch_cnn_raw, fast ...`."""
     by = f"by {figures['attacker']}, {figures['source']}"
     if figures["source"] != figures["upper_source"]:
-        by += f"; the upper end by {figures['upper_source']}"
+        by += f"; upper bound from {figures['upper_source']}"
     balanced = figures["balanced_accuracy"]
     also = f", balanced {percent(balanced)}" if balanced is not None else ""
-    return f"{percent(figures['accuracy'])} (upper end {at_most(figures['upper'])}){also}, {by}"
+    return f"{percent(figures['accuracy'])} (upper bound {at_most(figures['upper'])}){also}, {by}"
+
+
+def headline_text(found: Mapping[str, Any]) -> str:
+    """The worst entry in short: `41.0 % from restored images (upper bound 43.7 %)`."""
+    worst = found["worst"]
+    target, upper = TARGETS[worst["target"]], TARGETS[worst["upper_target"]]
+    also = f", from {upper}" if upper != target else ""
+    bound = f"upper bound {at_most(worst['upper'])}{also}"
+    return f"{percent(worst['accuracy'])} from {target} ({bound})"
 
 
 def _measurements(
@@ -249,7 +258,7 @@ def _measurements(
 
 
 def _kept(probe: Part) -> list[_Measurement]:
-    """Splits `kept_best`, the best kept reading of each target, by the setting that made it."""
+    """Splits `kept_best`, the best cached reading of each target, by its setting."""
     parts: dict[str, dict[str, Any]] = {}
     for name, part in (probe.get("kept_best") or {}).items():
         setting = part.get("setting")
@@ -288,7 +297,7 @@ def _readings(name: str, measurements: Sequence[_Measurement], earlier: Part) ->
 
 
 def _of_part(part: Part, source: str, *, chosen_only: bool) -> Iterator[Reading]:
-    """Yields every figure of one target of one measurement."""
+    """Yields all readings of one target in one measurement."""
     about = part.get("trained_on"), part.get("rows")
     best = part.get("strongest")
     if best:
@@ -298,7 +307,7 @@ def _of_part(part: Part, source: str, *, chosen_only: bool) -> Iterator[Reading]
     bound = part.get("bound")
     count = best.get("n") if best else None
     for name, figures in (part.get("attackers") or {}).items():
-        # With a bound over all attackers nothing is added here; older files have none.
+        # A bound over all attackers covers them; older files have none.
         alone = {"name": name, **({} if bound else {"n": count}), **figures}
         yield _reading(source, alone, *about)
     if bound:
@@ -332,10 +341,10 @@ def _reading(source: str, figures: Part, trained_on: str | None, rows: int | Non
 
 
 def _of_check(results: Mapping[str, Any], others: Sequence[Reading]) -> list[Reading]:
-    """Reads the check that training made on the weights that it released.
+    """Reads the check that training made on the released weights (`training.final_check`).
 
-    `training.final_check` has it. Older results only have the upper end, as the stop rule's
-    privacy part; where that is higher than every other upper end it stands for the figure, too.
+    Older results only have its upper end, as the privacy part of the stop rule; if that exceeds
+    every other upper end, it also stands for the accuracy.
     """
     on = results.get("evaluated_on") or {}
     config = results.get("config") or {}
@@ -393,7 +402,7 @@ def _target(
 
 
 def _disagreement(name: str, sources: Sequence[Part], kept: set[str]) -> list[str]:
-    """Names the measurements of a target where they differ; a kept one only where it is higher."""
+    """Lists the measurements of a target if they differ; cached ones only if they are higher."""
     whole = [source for source in sources if source["source"] not in kept - {CHECK}]
     ends = {kind: _largest(*(source[kind] for source in whole)) or 0.0 for kind in _DIFFERENT}
     compared = [
@@ -404,17 +413,17 @@ def _disagreement(name: str, sources: Sequence[Part], kept: set[str]) -> list[st
     if all(_spread(compared, kind) <= least for kind, least in _DIFFERENT.items()):
         return []
     listed = [
-        f"{source['source']} {percent(source['read'])} (upper end {at_most(source['upper'])})"
+        f"{source['source']} {percent(source['read'])} (upper bound {at_most(source['upper'])})"
         for source in compared
     ]
-    return [f"{_NAMES[name]}: {', '.join(listed)}; the larger figures stand"]
+    return [f"{_NAMES[name]}: measurements differ ({', '.join(listed)}); the highest counts"]
 
 
 def _made_from(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
-    """Says where something is read less often than what is computed from it.
+    """Yields a note for each target with a lower accuracy than a target computed from it.
 
-    Computing adds nothing, so whoever has the one can read what the other gives: the lower figure
-    only says that its attackers are weak there.
+    By the data processing inequality the former reveals at least as much, so its attackers are
+    weak.
     """
     for name, behind in _MADE_FROM.items():
         upper = entry(parts, name)["upper"]
@@ -422,8 +431,9 @@ def _made_from(parts: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
         most = max(behind, key=lambda made: read[made])
         if upper is not None and read[most] > upper:
             yield (
-                f"{TARGETS[name]}: {TARGETS[most]}, which come from them, are read at "
-                f"{percent(read[most])}, so the lower figure is no bound: its attackers are weak"
+                f"{TARGETS[name]}: no bound, because {TARGETS[most]}, which are computed from "
+                f"them, reveal the label with {percent(read[most])} accuracy: "
+                "the attackers are weak here"
             )
 
 
@@ -433,7 +443,7 @@ def _spread(sources: Sequence[Part], kind: str) -> float:
 
 
 def _merged(readings: Sequence[Reading], source: str | None = None) -> dict[str, Any]:
-    """Takes the maxima over the readings of one source, or of all of them."""
+    """Takes the maxima over the readings of one source, or of all."""
     some = [reading for reading in readings if source in (None, reading.source)]
     worst = max(some, key=lambda reading: (reading.read or -1.0, reading.upper or -1.0))
     return {
@@ -450,10 +460,10 @@ def _merged(readings: Sequence[Reading], source: str | None = None) -> dict[str,
 
 
 def _rises(measurements: Sequence[_Measurement], earlier: Part) -> list[dict[str, Any]]:
-    """Lists the learning curves that leave open what more rows or updates would read.
+    """Lists the learning curves that have not levelled off in rows or updates.
 
-    Such a curve is a finding about the weights, as a reading is: no other measurement, weaker or
-    later, takes it back, but one whose curve goes further and is flat.
+    Such a curve is a finding about the weights, as a reading is: only a curve that goes further and
+    is flat replaces it.
     """
     curves = [
         curve
@@ -484,7 +494,7 @@ def _curves(name: str, probe: Part) -> Iterator[dict[str, Any]]:
     part = probe.get(name) or {}
     if part.get("trend") in (FLAT, *OPEN):
         trend, size = part["trend"], part.get("rows") or 0
-        words = part.get("trend_words") or "accuracy still rises with the attackers' rows"
+        words = part.get("trend_words") or "accuracy still rises with more training rows"
         yield {"target": name, "unit": "rows", "size": size, "trend": trend, "words": words}
     longer = [part.get("patience"), probe.get("patience") if name == "features" else None]
     for patience in longer:
@@ -503,9 +513,9 @@ def _trend(
     rises: Sequence[Part],
     earlier: Part,
 ) -> dict[str, Any]:
-    """Takes a curve that is not flat; else that of the measurement whose attackers had most rows.
+    """Takes a curve that is not flat, else that of the measurement with the most training rows.
 
-    Empty where nobody attacked the target.
+    Empty if the target was not attacked.
     """
     if all(reading.read is None for reading in readings):
         return {}
@@ -544,21 +554,21 @@ def _refused(
     rises: Sequence[Part],
     strength: Mapping[str, Any],
 ) -> list[str]:
-    """Gives the reasons why no bound is claimed; empty where one is."""
+    """Lists the reasons why no bound is claimed; empty if one is."""
     probes = [measurement.probe for measurement in measurements if measurement.is_whole]
     if not probes and {m.source for m in measurements if m.probe.get("features")} - {CHECK}:
         return [
-            "only readings of an attack that did not end are there, or of one whose result is "
-            "gone; evaluate --probe=fast sends attackers"
+            "only readings of an interrupted attack exist, or of one whose result was deleted; run "
+            "evaluate --probe=fast"
         ]
     if not probes:
-        return ["only the quick check in training looked; evaluate --probe=fast sends attackers"]
+        return ["only the quick check in training was run; run evaluate --probe=fast"]
     reasons = list(strength["underpowered_reasons"])
     if strength["underpowered"] and not reasons:
-        reasons = ["the attackers are too weak, no reason given"]
+        reasons = ["the attackers are underpowered (no reason recorded)"]
     impatient = list(_impatience(results, probes, named=strength["underpowered"]))
     for rise in rises:
-        # Where attackers are underpowered, their reasons name the curves that still rise.
+        # The reasons of underpowered attackers name rising curves already.
         if not any(rise["words"] in reason for reason in (*reasons, *impatient)):
             reasons.append(f"{TARGETS[rise['target']]}: {rise['words']}")
     return [*reasons, *impatient]
@@ -567,13 +577,13 @@ def _refused(
 def _impatience(
     results: Mapping[str, Any], probes: Sequence[Part], *, named: bool
 ) -> Iterator[str]:
-    """Refuses where a game was played and nobody tried more rows and more updates.
+    """Yields a reason if adversarial training was not followed by attackers with more effort.
 
     Args:
-        results: the content of results.json.
+        results: content of results.json.
         probes: the measurements.
-        named: if underpowered attackers have given their reasons already, a curve over updates that
-            is not flat among them.
+        named: whether the reasons of underpowered attackers already include a rising curve over
+            updates.
     """
     config = Config.from_dict(results.get("config") or {})
     train = dataclasses.replace(config.train, model=results.get("model") or config.train.model)
@@ -592,20 +602,20 @@ def _impatience(
         return
     if checked:
         reason = checked[-1].get("reason") or "the learning curve over updates is not flat"
-        yield f"behind an adversarial game: {reason}"
+        yield f"after adversarial training: {reason}"
         return
     settings = ", ".join(dict.fromkeys(str(probe.get("setting") or "given") for probe in probes))
     yield (
-        "behind an adversarial game an attacker at chance can read far more with more rows and "
+        "after adversarial training, an attacker at chance may do far better with more rows and "
         f"updates; the {settings} setting does not check this, run evaluate --probe=thorough"
     )
 
 
 def _strength(probes: Sequence[Part], earlier: Part) -> dict[str, Any]:
-    """Merges what measurements say of the strength of their attackers.
+    """Merges the checks of the attackers' strength.
 
-    A higher reading beside that of strong attackers takes nothing from their claim; a target that
-    only weak ones attacked has none.
+    Weak attackers beside strong ones do not void the claim of the strong; a target attacked only by
+    weak ones has none.
     """
     if not probes:
         return {
@@ -633,7 +643,7 @@ def _strength(probes: Sequence[Part], earlier: Part) -> dict[str, Any]:
 
 
 def _read(probe: Part) -> set[str]:
-    """Names what a measurement attacked of what a run gives away."""
+    """Names the released targets that a measurement attacked."""
     found = {name for name in GIVEN_AWAY if (probe.get(name) or {}).get("strongest")}
     own = (probe.get("features") or {}).get("own") or {}
     return found | ({"own"} if own.get("strongest") else set())
@@ -645,7 +655,7 @@ def _before(probes: Sequence[Part], earlier: Part) -> float | None:
 
 
 def _level(probes: Sequence[Part]) -> float:
-    """Returns the lowest confidence level among the bounds that were used."""
+    """Returns the lowest confidence level among the bounds used."""
     bounds = [(probe.get(name) or {}).get("bound") or {} for probe in probes for name in GIVEN_AWAY]
     return min((float(b["level"]) for b in bounds if b.get("level")), default=_LEVEL)
 

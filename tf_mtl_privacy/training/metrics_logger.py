@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,6 +13,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.config import METRICS_FILE
 from tf_mtl_privacy.files import private_dir, write_atomic
+from tf_mtl_privacy.rounding import percent_up
 
 # Phases and losses in words; files keep the names on the left.
 _PHASES = {
@@ -114,7 +114,6 @@ def shown_figures(figures: Mapping[str, float]) -> str:
         text = f"{_FIGURES.get(name, name.removesuffix('_accuracy'))} {100 * value:.1f} %"
         upper = figures.get("fresh_probe_upper")
         if name == "fresh_probe_balanced_accuracy" and upper is not None:
-            # Rounded up: a smaller upper end would not be true.
-            text += f" (upper end {math.ceil(1000 * upper - 1e-9) / 10:.1f} %)"
+            text += f" (upper end {percent_up(upper)})"
         shown.append(text)
     return ", ".join(shown)

@@ -6,7 +6,7 @@ import re
 import pytest
 
 from tests.browser import PHONE, WIDE, missing_pictures, sideways, violations, visit
-from tf_mtl_privacy.reporting.write import write_report
+from tf_mtl_privacy.reporting.build import write_report
 
 
 @pytest.fixture(scope="module")

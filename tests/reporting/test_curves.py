@@ -18,7 +18,7 @@ GATES = {
 }
 
 
-def test_phases_are_stretches_of_epochs():
+def test_spans_of_metrics_are_ranges_of_epochs():
     assert spans(metrics()) == [
         Span("business", 1, 1),
         Span("discriminator", 2, 3),
@@ -27,7 +27,7 @@ def test_phases_are_stretches_of_epochs():
     ]
 
 
-def test_each_panel_has_the_curves_of_one_unit_and_its_gates():
+def test_panels_have_curves_of_one_unit_and_their_gates():
     rates, psnr, beta = panels(metrics(), GATES)
     assert rates.curves[0] == Curve("gender", [1, 5, 6, 7], [0.91, *GENDER])
     assert rates.curves[1] == Curve("in-loop discriminator, balanced", [2, 3], [0.1, 0.2])
@@ -42,7 +42,7 @@ def test_each_panel_has_the_curves_of_one_unit_and_its_gates():
     assert {goal.name for goal in rates.goals} <= {curve.name for curve in rates.curves}
 
 
-def test_the_words_beside_a_chart_have_its_figures():
+def test_chart_descriptions_have_the_figures():
     assert (
         beta_text(metrics()) == "0.1 from epoch 1 of adversarial, 0.3 from epoch 3 of adversarial"
     )
@@ -55,12 +55,12 @@ def test_the_words_beside_a_chart_have_its_figures():
     # Beta weighs a loss: it is no rate.
     assert ends_text(beta.curves) == "beta 0.1 to 0.3"
     assert gate_text(GATES) == (
-        "business: gender accuracy at least 90.0 %, met; discriminator: in-loop discriminator, "
-        "balanced at least 80.0 %, not met; restorer: PSNR at least 30.0 dB, not evaluated"
+        "business: gender accuracy ≥ 90.0 %, met; discriminator: in-loop discriminator, balanced ≥ "
+        "80.0 %, not met; restorer: PSNR ≥ 30.0 dB, not evaluated"
     )
 
 
-def test_a_run_of_single_tasks_has_a_phase_per_task():
+def test_panels_of_single_task_runs_have_a_phase_per_task():
     lines = [
         {"phase": f"{task}/business", "epoch": 1, f"validation_{task}_accuracy": 0.9}
         for task in ("gender", "age")

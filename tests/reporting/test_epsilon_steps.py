@@ -16,7 +16,7 @@ def directly(steps):
     return accountant.get_epsilon(DELTA)
 
 
-def test_each_point_is_dp_accounting_s_epsilon_of_the_steps_until_then():
+def test_epsilon_over_steps_agrees_with_dp_accounting():
     dp = private_dp()
     points = epsilon_over_steps(dp, points=2)
     joint = STEPS["adversarial_discriminator"]
@@ -29,7 +29,7 @@ def test_each_point_is_dp_accounting_s_epsilon_of_the_steps_until_then():
     assert points[-1].epsilon_pld == dp["as_run"]["epsilon_pld"]
 
 
-def test_updates_of_the_joint_phase_are_made_side_by_side():
+def test_spans_of_the_joint_phase_interleave_its_updates():
     dp = private_dp("all")
     assert spans(dp) == [
         ("business", 0, 90),
@@ -43,7 +43,7 @@ def test_updates_of_the_joint_phase_are_made_side_by_side():
     assert [point.steps for point in points] == [90, 140, 180, 255]
 
 
-def test_without_an_epsilon_it_says_why_there_is_none():
+def test_why_not_gives_the_reason_for_a_missing_curve():
     assert why_not(private_dp()) == ""
     assert why_not(plain_dp()) == "trained without differential privacy"
     assert why_not(private_dp(void="a fixed key")) == "void: a fixed key"

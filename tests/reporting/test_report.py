@@ -1,4 +1,4 @@
-"""What a report says: its figures, what it names as missing, and that it needs nothing else."""
+"""The report: its figures, its missing parts, and that it is self-contained."""
 
 import html
 import re
@@ -12,13 +12,13 @@ from tests.reporting.report.parts import blocks, table
 from tests.reporting.report.runs import kept_results, write_run
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
-from tf_mtl_privacy.reporting.build import build_report
+from tf_mtl_privacy.reporting.build import build_report, write_report
 from tf_mtl_privacy.reporting.document import Items, Missing, Notice, Table
-from tf_mtl_privacy.reporting.privacy_lines import epsilon
-from tf_mtl_privacy.reporting.run_figures import run_figures
-from tf_mtl_privacy.reporting.run_folder import read_run
+from tf_mtl_privacy.reporting.privacy_card import epsilon
+from tf_mtl_privacy.reporting.render_html import report_html
+from tf_mtl_privacy.reporting.render_markdown import report_markdown
+from tf_mtl_privacy.reporting.runs import read_run, run_figures
 from tf_mtl_privacy.reporting.sections.comparison import comparison_table
-from tf_mtl_privacy.reporting.write import report_html, report_markdown, write_report
 
 
 class Page(HTMLParser):
@@ -41,7 +41,7 @@ class Page(HTMLParser):
         assert self.open.pop() == tag
 
 
-def test_the_page_is_whole_and_asks_for_nothing(whole):
+def test_report_html_is_valid_and_self_contained(whole):
     text = report_html(whole)
     page = Page(text)
     assert page.open == [] and len(page.ids) == len(set(page.ids))
@@ -50,7 +50,7 @@ def test_the_page_is_whole_and_asks_for_nothing(whole):
     assert len(page.alts) == 7 and all(len(alt) > 60 for alt in page.alts)
 
 
-def test_names_are_text_and_not_marks(whole, whole_run):
+def test_report_escapes_names(whole, whole_run):
     text = report_html(whole)
     assert "<b>" not in text and html.escape(whole_run.name) in text
     markdown = report_markdown(whole, "report")
@@ -61,7 +61,7 @@ def test_names_are_text_and_not_marks(whole, whole_run):
     assert "\\*demo\\*" in markdown
 
 
-def test_the_headline_has_the_run_s_figures(whole):
+def test_tiles_have_the_figures_of_the_run(whole):
     results = kept_results()
     shown = {tile.title: tile for tile in whole.tiles}
     # What this run gives away, by every attacker: the largest figure and the largest upper end.
@@ -77,25 +77,24 @@ def test_the_headline_has_the_run_s_figures(whole):
     best = probe["features"]["strongest"]
     pixels = results["privacy"]["probe"]["pixels"]["strongest"]
     before = results["privacy"]["probe"]["before_game"]["balanced_accuracy"]
-    leak = shown["A fresh attacker reads the iris"]
+    leak = shown["Accuracy of a fresh attacker on the iris"]
     # The larger one of plain and balanced accuracy, on both sides of the arrow.
     source = max(pixels["accuracy"], pixels["balanced_accuracy"])
     assert leak.value == f"{100 * source:.1f} % → {100 * read:.1f} %"
-    assert f"Features, balanced: {100 * before:.1f} % before the game" in leak.note
+    assert f"Features, balanced: {100 * before:.1f} % before adversarial training" in leak.note
     assert f"{100 * best['balanced_accuracy']:.1f} % now" in leak.note
-    assert f"upper end {100 * high:.1f} %" in leak.note and "chance 12.5 %" in leak.note
+    assert f"upper bound {100 * high:.1f} %" in leak.note and "chance 12.5 %" in leak.note
     assert (
-        shown["Gender read right"].value
-        == f"{100 * results['utility']['gender']['accuracy']:.1f} %"
+        shown["Gender accuracy"].value == f"{100 * results['utility']['gender']['accuracy']:.1f} %"
     )
     assert shown["Restored images, PSNR"].value == f"{results['restoration']['psnr_db']:.1f} dB"
     epsilon = shown["Epsilon of released weights"]
     assert epsilon.value == "none" and "the discriminator's updates alone" in epsilon.note
     # The audit of tests/reporting/audits.py.
-    assert shown["Membership of a picture in the training set"].value == "5.8 %"
+    assert shown["Membership inference"].value == "5.8 %"
 
 
-def test_the_paper_s_tables_have_its_figures_and_ours_beside_them(whole):
+def test_paper_tables_have_its_figures_and_ours(whole):
     rows = {row.cells[:2]: row.cells[2:] for row in table(whole, "Table 1").rows}
     assert rows["STL", "the paper"] == ("CelebA", "95.2 %", "78.6 %", "81.3 %", "–")
     assert rows["MTL-Adv-DP", "the paper"] == ("CelebA", "97.3 %", "84.5 %", "85.7 %", "32.8 dB")
@@ -116,11 +115,11 @@ def test_the_paper_s_tables_have_its_figures_and_ours_beside_them(whole):
     assert third["MTL-Adv", "the paper"] == ("23.6 %", *nobody, "18.2 %", "–")
     assert third["MTL-DP", "the paper"] == ("19.8 %", *nobody, "15.7 %", "0.5")
     assert third["MTL-Adv-DP", "the paper"] == ("12.5 %", *nobody, "7.3 %", "0.5")
-    assert third["MTL-Adv-DP", "<b>*demo*&amp;"][3] == "5.8 %, upper end 6.6 %"
+    assert third["MTL-Adv-DP", "<b>*demo*&amp;"][3] == "5.8 %, upper bound 6.6 %"
     assert third["MTL-DP", "off"][3] == "not measured"
 
 
-def test_a_conditional_epsilon_is_never_shown_without_that_word(whole, whole_run):
+def test_report_calls_every_conditional_epsilon_conditional(whole, whole_run):
     dp = whole_run.results["dp"]
     assert dp["conditional"]["discriminator"] == dp["epsilon_pld"]
     values = [dp["epsilon_pld"], *(part["epsilon_pld"] for part in dp["phases"].values())]
@@ -132,27 +131,27 @@ def test_a_conditional_epsilon_is_never_shown_without_that_word(whole, whole_run
     assert len(shown) >= 8
     assert [line for line in shown if "conditional" not in line] == []
     (tile,) = [tile for tile in whole.tiles if "Epsilon" in tile.title]
-    assert "protects nobody in the training set by itself" in tile.note
+    assert "by itself protects nobody in the training set" in tile.note
 
 
-def test_why_figures_cannot_be_compared_is_said(whole):
+def test_paper_tables_note_differences_from_the_paper(whole):
     notes = " ".join(table(whole, "Table 1").notes)
     assert "not the same task" in notes and "one of 4 groups" in notes
-    assert "It is not the leakage" in " ".join(table(whole, "Table 3").notes)
+    assert "That is not the leakage" in " ".join(table(whole, "Table 3").notes)
 
 
-def test_other_runs_stand_beside_it_with_their_difference(whole, other_run):
+def test_comparison_has_differences_from_the_first_run(whole, other_run):
     found = table(whole, "This run and others")
     assert found.header[2] == "off"
     gender = next(row.cells for row in found.rows if row.cells[0] == "gender accuracy")
     ours, theirs = kept_results(), other_run.results
     difference = theirs["utility"]["gender"]["accuracy"] - ours["utility"]["gender"]["accuracy"]
     assert gender[2].endswith(f"({100 * difference:+.1f})")
-    assert any("NOT ON THE SAME DATA" in note for note in found.notes)
-    assert any("the mask, not the game" in note for note in found.notes)
+    assert any("DO NOT USE THE SAME DATA" in note for note in found.notes)
+    assert any("the mask, not the adversarial game" in note for note in found.notes)
 
 
-def test_a_difference_that_rounds_to_zero_has_no_minus(whole_run):
+def test_comparison_of_a_rounded_zero_has_no_minus(whole_run):
     less = kept_results()
     less["utility"]["gender"]["accuracy"] -= 1e-5
     other = whole_run._replace(results=less, figures=run_figures(less))
@@ -160,13 +159,13 @@ def test_a_difference_that_rounds_to_zero_has_no_minus(whole_run):
     assert row.cells[2].endswith("(+0.0)")
 
 
-def test_nothing_that_is_missing_is_left_out(bare):
+def test_report_of_a_bare_run_names_all_missing_parts(bare):
     found = {block.what: block for block in blocks(bare, Missing)}
     commands = " ".join(block.command for block in found.values())
     for flags in ("audit", "evaluate"):
         assert f"tf_mtl_privacy.{flags} --run_dir=" in commands
     assert "--probe=fast" in commands and "--dataset=lfw" in commands
-    assert {"What fresh attackers read", "Figure 2", "Restored faces"} <= set(found)
+    assert {"fresh attackers", "Figure 2", "restored faces"} <= set(found)
     assert any("metrics.jsonl" in what for what in found)
     assert any("ROC" in what for what in found)
     assert {tile.value for tile in bare.tiles} >= {"not measured"}
@@ -185,13 +184,11 @@ def test_every_kind_of_kept_result_has_a_report(name, tmp_path):
     Page(text)
     assert "None" not in re.sub(r"base64,[^\"]+|<code>[^<]*", "", text)
     released = set(run.results["dp"]["released"].values()) - {None}
-    card = table(report, "Which released weights")
+    card = table(report, "Epsilon of the released weights")
     assert ("none" in {row.cells[1] for row in card.rows}) is not bool(released)
     refused = bool(run.figures.refused or run.figures.underpowered)
-    assert refused is any("NO CLAIM" in block.text for block in blocks(report, Notice))
-    protected = next(
-        b for b in blocks(report, Items, "card") if b.heading == "What is not protected"
-    )
+    assert refused is any("NO BOUND CLAIMED" in block.text for block in blocks(report, Notice))
+    protected = next(b for b in blocks(report, Items, "card") if b.heading == "Not protected")
     assert len(protected.items) >= 4
 
 
@@ -201,7 +198,7 @@ def test_pictures_of_people_are_there_only_where_they_were_asked_for(tmp_path):
     without = build_report(read_run(write_run(tmp_path / "a", people, pictures=False)))
     assert any("--log_images" in block.why for block in blocks(without, Missing, "pictures"))
     first = " ".join(table(without, "Table 1").notes)
-    assert "own test split has 19,962 pictures, this run was tested on 115" in first
+    assert "own test split has 19,962 images, this run was tested on 115" in first
     asked = build_report(read_run(write_run(tmp_path / "b", people)))
     assert any("real people" in block.text for block in blocks(asked, Notice, "pictures"))
 
@@ -217,7 +214,7 @@ def test_an_audit_of_another_run_is_not_shown(tmp_path):
 def test_a_contradiction_stands_above_everything(tmp_path):
     audit = make_audit(kept_results(), contradictions=["epsilon is at least 3, claimed 2"])
     report = build_report(read_run(write_run(tmp_path / "a", audit=audit)))
-    assert report.warnings == ("epsilon is at least 3, claimed 2",)
+    assert report.warnings == ("CONTRADICTED: epsilon is at least 3, claimed 2",)
     text = report_html(report)
     assert text.index("epsilon is at least 3") < text.index("<dl")
 
@@ -245,7 +242,7 @@ def test_wrong_folders_are_refused(tmp_path):
     with pytest.raises(UsageError, match=r"--compare=.*nowhere"):
         read_run(tmp_path / "nowhere", "compare")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(RunError, match=r"has no results\.json: train it to the end"):
+    with pytest.raises(RunError, match=r"has no results\.json: finish training"):
         read_run(tmp_path / "empty")
     old = write_run(tmp_path / "old", audit=make_audit() | {"schema_version": 9})
     with pytest.raises(RunError, match="schema_version is 9, expected 1; audit the run again"):
