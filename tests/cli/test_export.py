@@ -5,12 +5,11 @@ import shutil
 
 import pytest
 
-from tf_mtl_privacy import cli
-from tf_mtl_privacy.export.__main__ import main
+from tf_mtl_privacy.cli.main import execute
 
 
 def run(*arguments):
-    return cli.execute("export", main, list(arguments))
+    return execute("export", list(arguments))
 
 
 def test_a_trained_run_is_exported_and_the_next_one_is_version_2(trained, tmp_path, capsys):
@@ -42,7 +41,7 @@ def test_a_trained_run_is_exported_and_the_next_one_is_version_2(trained, tmp_pa
             assert found["original"]["accuracy"] == results["utility"][task]["accuracy"]
             assert found["device"]["n"] == 40 and least <= found["agreement"] <= 1
     assert "Exported other version 2" in said and "sensitive_regions: images -> map" in said
-    assert "Kept as they were: models.config" in said
+    assert "Left unchanged: models.config" in said
     assert run(*again, "--version=2") == 2
     assert "--version=2" in capsys.readouterr().err
 

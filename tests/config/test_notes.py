@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from tests.training.tiny import EPOCHS, tiny_arrays, tiny_config
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.config import Config, ModelConfig, RemovalConfig, TrainConfig
-from tf_mtl_privacy.config.notes import notes
+from tf_mtl_privacy.config.run import notes
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.training.fit import fit
 
 ALL = {"mask": "learned", "erasure": "leace", "feature_noise": 0.5}

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from tests.serving.server.toy import pixels, png
+from tf_mtl_privacy.cli.serve import ServeOptions
 from tf_mtl_privacy.serving.server.limits import Limits
-from tf_mtl_privacy.verbs.serve import ServeOptions
 
 
 @pytest.fixture(scope="module")
