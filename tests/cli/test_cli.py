@@ -275,7 +275,7 @@ def test_wheel_finds_its_configurations_from_any_folder(python, wheel, tmp_path)
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     code = (
-        "import tf_mtl_privacy.flags as f, tf_mtl_privacy.flagfiles as g;"
+        "import tf_mtl_privacy.cli.flags as f, tf_mtl_privacy.cli.flagfiles as g;"
         "print(f.__file__, g.shipped()['celeba.cfg'],"
         "f.parse('train', ['--flagfile=celeba_stl.cfg', '--data_dir=x']).config.train.model)"
     )

@@ -1,6 +1,7 @@
 """Rules checked on the source: layers, import cycles, heavy imports, pickle."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -92,9 +93,18 @@ def upward_imports(files: dict[str, Path]) -> list[str]:
     ]
 
 
-def cycle(files: dict[str, Path]) -> list[str]:
+def with_packages(module: str, files: dict[str, Path]) -> set[str]:
+    """Modules that importing `module` runs first, packages around the imported ones included."""
+    names = imports(module, files, top_level=True) & set(files)
+    around = {name[:place] for name in names for place in range(len(name)) if name[place] == "."}
+    # Packages around the module itself are being imported already.
+    own = {package for package in around | names if module.startswith(package + ".")}
+    return (names | around) & set(files) - own - {module}
+
+
+def cycle(files: dict[str, Path], imported: Callable[..., set[str]] = imports) -> list[str]:
     """One cycle of imports, or an empty list."""
-    graph = {module: sorted(imports(module, files) & set(files)) for module in files}
+    graph = {module: sorted(imported(module, files) & set(files)) for module in files}
     done: set[str] = set()
 
     def walk(module: str, path: list[str]) -> list[str]:
@@ -150,6 +160,10 @@ def test_modules_import_from_their_own_or_a_lower_layer():
 
 def test_imports_have_no_cycle():
     assert cycle(FILES) == []
+
+
+def test_imports_have_no_cycle_through_the_packages_around_modules():
+    assert cycle(FILES, with_packages) == []
 
 
 @pytest.mark.parametrize("module", LIGHT)
@@ -216,11 +230,17 @@ def test_checks_planted_violations_are_found(tmp_path):
             "privacy/__init__.py": "from tf_mtl_privacy.privacy import optimizer",
             "privacy/optimizer.py": "import tensorflow as tf",
             "privacy/accounting.py": "import math",
+            "models/__init__.py": "from tf_mtl_privacy.models.bundle import build",
+            "models/bundle.py": "import tf_mtl_privacy.removal.mask",
+            "models/layers.py": "",
+            "removal/mask.py": "from tf_mtl_privacy.models.layers import cells",
             "cli/main.py": "def main():\n    import tensorflow\n",
         },
     )
     assert len(upward_imports(files)) == 1 and "types" in upward_imports(files)[0]
     assert set(cycle(files)) == {f"{PACKAGE}.training.loop", f"{PACKAGE}.training.steps"}
+    through = cycle(files, with_packages)
+    assert f"{PACKAGE}.models" in through and f"{PACKAGE}.removal.mask" in through
     assert len(pickling(files[f"{PACKAGE}.data.store"])) == 2
     # Imported by the folder's __init__, not by the module itself.
     assert "tensorflow" in loaded_by(f"{PACKAGE}.privacy.accounting", files)
