@@ -17,7 +17,7 @@ from tf_mtl_privacy.data.sources.base import unregister_source
 from tf_mtl_privacy.errors import UsageError
 
 # A package of somebody else: pictures with a bright half (the task) on a tinted ground (private).
-PLUGIN = '''
+PLUGIN = """
 import numpy as np
 
 from tf_mtl_privacy.data import LabelTable, Pictures, register_source
@@ -54,7 +54,7 @@ class Halves:
             image[:, half * self.side[row] :][:, :half] = 180
             image[..., self.tint[row]] += 60
         return Pictures(images, [""] * len(rows))
-'''
+"""
 
 
 @pytest.fixture

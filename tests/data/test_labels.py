@@ -1,16 +1,24 @@
+"""Labels: tasks, private labels, bins, identities and splits."""
+
 import dataclasses
 import hashlib
 
 import numpy as np
 import pytest
 
+from tests.fakes.folders import write_csv
 from tf_mtl_privacy.config import DataConfig
+from tf_mtl_privacy.data import Dataset, open_dataset
+from tf_mtl_privacy.data.dataset import class_lines, class_warnings
 from tf_mtl_privacy.data.labels import (
     attribute,
+    bin_names,
     choose_people,
     joint_code,
     make_targets,
+    reordered,
     split_by_person,
+    with_classes,
 )
 from tf_mtl_privacy.data.sources.base import LabelTable
 from tf_mtl_privacy.data.splitting import (
@@ -48,7 +56,7 @@ def config(**options):
     return DataConfig(**(given | options))
 
 
-def test_tasks_take_their_name_classes_and_unknowns():
+def test_make_targets_tasks_keep_names_classes_and_unknowns():
     targets = make_targets(table(), config(tasks="gender=Male,years=age"))
     assert list(targets.labels.business) == ["gender", "years"]
     assert targets.labels.business["gender"].tolist() == [0, 1, 1, 0, -1, 1]
@@ -56,13 +64,13 @@ def test_tasks_take_their_name_classes_and_unknowns():
     assert targets.private_classes == () and targets.labels.private.tolist() == [-1] * 6
 
 
-def test_another_attribute_as_private_label():
+def test_make_targets_attribute_as_private_label():
     targets = make_targets(table(), config(private_label="age"))
     assert targets.labels.private.tolist() == [0, 1, 2, 3, 0, 1]
     assert targets.private_classes == ("child", "young", "middle", "senior")
 
 
-def test_joint_code_of_two_worked_by_hand():
+def test_joint_code_of_two_matches_hand_calculation():
     code, classes = joint_code(table(), ["Male", "Smiling"])
     # Male leads: code = 2 * Male + Smiling, unknown where either is.
     assert code.tolist() == [1, 3, 2, 0, -1, -1] and code.dtype == np.int32
@@ -83,13 +91,13 @@ def test_joint_code_of_three_has_eight_classes():
     assert targets.private_classes[6] == "Bald=1,Male=1,Smiling=0"
 
 
-def test_joint_code_refuses_what_is_not_binary():
+def test_joint_code_non_binary_attribute_is_refused():
     with pytest.raises(UsageError, match="attributes:Male,age: age has 4 classes, expected 2"):
         make_targets(table(), config(tasks="bald=Bald", private_label="attributes:Male,age"))
 
 
 @pytest.mark.parametrize("name", ["smilng", "SMILING"])
-def test_an_unknown_attribute_lists_close_matches_and_all(name):
+def test_attribute_unknown_name_lists_matches(name):
     with pytest.raises(UsageError) as caught:
         make_targets(table(), config(tasks=f"mood={name}"))
     assert str(caught.value) == (
@@ -101,7 +109,7 @@ def test_an_unknown_attribute_lists_close_matches_and_all(name):
     assert attribute(table(), "Bald", "").tolist() == [0, 0, 1, 0, 1, 0]
 
 
-def test_the_people_with_most_usable_images_are_chosen():
+def test_choose_people_takes_those_with_most_usable_images():
     person = np.array([5] * 4 + [2] * 5 + [9] * 4 + [7] * 3 + [1] * 2 + [-1] * 9)
     split = np.zeros(len(person), np.int8)
     assert choose_people(person, split, 2).tolist() == [2, 5]  # 5 and 9 tie: the smaller number
@@ -112,7 +120,7 @@ def test_the_people_with_most_usable_images_are_chosen():
         choose_people(person, np.zeros(len(person), np.int8), 5)
 
 
-def test_each_person_is_split_anew_by_the_stated_shares():
+def test_split_by_person_uses_the_stated_shares():
     counts = {0: 20, 1: 10, 2: 3, 3: 5}
     private = np.repeat(list(counts), list(counts.values())).astype(np.int32)
     private = np.concatenate([private, [-1, -1]]).astype(np.int32)
@@ -237,7 +245,7 @@ def without(rows, gone):
     )
 
 
-def test_identity_without_one_of_the_chosen_people_moves_only_who_takes_the_place():
+def test_identity_removing_a_chosen_person_moves_only_the_replacement():
     person, names = people_and_files(people=30)
     keep = np.ones(len(person), bool)
     # Person k has k images less, so the 20 chosen are known.
@@ -260,7 +268,7 @@ def test_identity_without_one_of_the_chosen_people_moves_only_who_takes_the_plac
         assert moved <= ({5} if gone < 5 or gone >= 15 else set())
 
 
-def test_identity_of_an_old_run_is_split_as_it_was():
+def test_identity_split_version_1_is_reproduced():
     person, names = people_and_files(people=8)
     rows = table(
         keys=names,
@@ -299,14 +307,14 @@ def test_identity_needs_identities():
         make_targets(table(), config(private_label="identity"))
 
 
-def test_people_without_a_training_image_are_refused_for_drawn_faces():
+def test_identity_synthetic_people_without_a_training_image_are_refused():
     rows = table(person=np.array([0, 0, 0, 1, 1, 1]))
     drawn = DataConfig(tasks="gender=Male", private_label="identity", num_identities=2)
     with pytest.raises(UsageError, match="--num_identities=2: 1 of these people have no training"):
         make_targets(rows, drawn)
 
 
-def test_a_limit_takes_every_class_before_it_takes_more():
+def test_limit_rows_takes_every_class_first():
     private = np.array([-1] * 50 + [0] * 30 + [1] * 3 + [2] * 17)
     rows = np.arange(100)
     chosen = limit_rows(rows, private, 9, seed=1)
@@ -319,12 +327,12 @@ def test_a_limit_takes_every_class_before_it_takes_more():
 
 
 @pytest.mark.parametrize("count", [0, 100, 1000])
-def test_no_limit_keeps_all_rows(count):
+def test_limit_rows_zero_keeps_all_rows(count):
     rows = np.arange(0, 200, 2)
     np.testing.assert_array_equal(limit_rows(rows, np.full(200, -1), count, 0), rows)
 
 
-def test_a_random_split_is_80_10_10_and_keeps_people_together():
+def test_random_split_is_80_10_10_and_keeps_people_together():
     keys = np.array([f"{k}.png" for k in range(4000)])
     counts = np.bincount(random_split(split_names(keys), 0))
     # Binomial: 400 expected with a standard deviation of 19.
@@ -339,7 +347,7 @@ def test_a_random_split_is_80_10_10_and_keeps_people_together():
 
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("total", [3, 4, 7])
-def test_in_a_tiny_set_no_side_is_empty(total, seed):
+def test_random_split_tiny_set_fills_every_side(total, seed):
     # The first has two images.
     names = split_names(np.arange(total + 1).astype(str), ["x", "x", *[""] * (total - 1)])
     few = random_split(names, seed)
@@ -347,7 +355,7 @@ def test_in_a_tiny_set_no_side_is_empty(total, seed):
     assert random_split(["row/a", "row/b"], seed).tolist() == [0, 0]
 
 
-def test_the_side_of_a_name_is_its_hash_alone():
+def test_random_split_depends_on_the_hash_of_the_name_only():
     names = [f"row/{k}" for k in range(300)]
     split = random_split(names, 7)
     for name, side in zip(names[:20], split, strict=False):
@@ -357,7 +365,7 @@ def test_the_side_of_a_name_is_its_hash_alone():
     assert random_split(names[100:], 7).tolist() == split[100:].tolist()
 
 
-def test_holding_out_takes_nothing_where_there_is_validation():
+def test_with_validation_existing_validation_rows_are_kept():
     names = [f"row/{k}" for k in range(6)]
     assert with_validation(np.array([0, 0, 0, 0, 1, 2], np.int8), names, 0) is None
     assert with_validation(np.array([2] * 6, np.int8), names, 0) is None
@@ -370,7 +378,174 @@ def test_holding_out_takes_nothing_where_there_is_validation():
     ("tasks", "private"),
     [("i=iris", "iris"), ("g=Male,s=Smiling", "attributes:Bald,Smiling"), ("i=iris", "")],
 )
-def test_a_task_that_is_also_the_private_label_is_refused(tasks, private):
+def test_data_config_task_equal_to_the_private_label_is_refused(tasks, private):
     with pytest.raises(UsageError, match=r"--tasks=\w=\w+: \w+ is also what --private_label="):
         DataConfig(tasks=tasks, private_label=private)
     DataConfig(tasks=tasks, private_label="none")
+
+
+YEARS = ("2", "17.5", "18", "39", "40", "95", "nan")
+
+
+def mood_table():
+    return LabelTable(
+        keys=np.arange(8).astype(str),
+        split=np.zeros(8, np.int8),
+        attributes={
+            "years": np.array([0, 1, 2, 3, 4, 5, 6, -1], np.int32),
+            "mood": np.array([0, 1, 2, 0, 1, 2, -1, 0], np.int32),
+        },
+        attribute_classes={"years": YEARS, "mood": ("glad", "calm", "sad")},
+    )
+
+
+def mood_config(**options):
+    given = {"dataset": "csv", "data_dir": "x", "tasks": "mood=mood", "private_label": "none"}
+    return DataConfig(**(given | options))
+
+
+def test_bins_include_their_lower_edge_and_leave_text_unknown():
+    found = with_classes(mood_table(), mood_config(bins="years=18:40"))
+    assert found.attribute_classes["years"] == ("below 18", "18 to 40", "40 and above")
+    assert found.attributes["years"].tolist() == [0, 0, 1, 1, 2, 2, -1, -1]
+    assert found.attributes["years"].dtype == np.int32
+    assert found.attributes["mood"].tolist() == mood_table().attributes["mood"].tolist()
+    assert bin_names([0.5]) == ("below 0.5", "0.5 and above")
+
+
+def test_bins_work_as_task_and_as_private_label(tmp_path):
+    rows = [
+        {"file": f"{k}.png", "years": str(20 + k), "mood": str(k % 2), "split": "train"}
+        for k in range(30)
+    ]
+    write_csv(tmp_path / "faces", rows)
+    given = {"data_dir": str(tmp_path / "faces"), "cache_dir": str(tmp_path), "image_size": 32}
+    asked = {"tasks": "mood=mood", "private_label": "years", "bins": "years=30:45"}
+    dataset = open_dataset(mood_config(**given, **asked))
+    assert dataset.private_classes == ("below 30", "30 to 45", "45 and above")
+    assert np.bincount(dataset.all_labels.private).tolist() == [10, 15, 5]
+    # A joint code takes what two bins make of it.
+    asked = {"tasks": "age=years", "private_label": "attributes:mood", "bins": "years=30"}
+    assert open_dataset(mood_config(**given, **asked)).task_classes == {
+        "age": ("below 30", "30 and above")
+    }
+
+
+def test_class_order_is_applied():
+    found = with_classes(mood_table(), mood_config(class_order="mood=sad:calm:glad"))
+    assert found.attribute_classes["mood"] == ("sad", "calm", "glad")
+    assert found.attributes["mood"].tolist() == [2, 1, 0, 2, 1, 0, -1, 2]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"bins": "age=18"}, "--bins=age=18: no attribute 'age'; there are: mood, years"),
+        ({"bins": "mood=18"}, "--bins=mood=18: mood: its class 'glad' is not a number"),
+        ({"class_order": "mood=sad:glad"}, "mood: expected every class once: glad:calm:sad"),
+        ({"class_order": "moods=sad:glad"}, "no attribute 'moods'"),
+        ({"bins": "years=18:18"}, "years: expected rising numbers"),
+        ({"bins": "years=18:old"}, "years: expected rising numbers"),
+        ({"bins": "years=inf"}, "years: expected rising numbers"),
+        ({"bins": "years"}, "--bins=years: expected attribute=EDGE:EDGE"),
+        ({"bins": "years=1,years=2"}, "each attribute once"),
+        ({"class_order": "mood=sad:sad"}, "mood: expected each class once"),
+        ({"class_order": "mood=sad::glad"}, "--class_order=mood=sad::glad: expected attribute="),
+    ],
+)
+def test_with_classes_impossible_request_is_refused(options, message):
+    with pytest.raises(UsageError, match=message):
+        with_classes(mood_table(), mood_config(**options))
+
+
+def test_reordered_keeps_the_class_of_each_row():
+    generator = np.random.default_rng(0)
+    classes = ["a", "b", "c", "d"]
+    values = generator.integers(-1, 4, 50).astype(np.int32)
+    for _ in range(5):
+        order = generator.permutation(classes).tolist()
+        found = reordered(values, classes, order)
+        for before, after in zip(values, found, strict=True):
+            assert (after == -1) if before == -1 else order[after] == classes[before]
+    assert reordered(np.array([-1, -1], np.int32), [], []).tolist() == [-1, -1]
+
+
+def dataset(**changes):
+    given = {
+        "images": np.zeros((6, 8, 8, 3), np.uint8),
+        "business": {"mood": np.array([0, 1, 2, -1, 1, 0]), "hat": np.array([0, 1, 0, 1, 0, 1])},
+        "private": np.array([0, 1, -1, 1, 0, 1]),
+        "split": np.array([0, 0, 0, 1, 2, -1]),
+        "task_classes": {"mood": ("calm", "glad", "sad"), "hat": ("no", "yes")},
+        "private_classes": ("blue", "red"),
+    }
+    return Dataset.from_arrays(**(given | changes))
+
+
+def test_aligned_uses_the_models_class_numbers():
+    data = dataset()
+    trained = {"mood": ("sad", "calm", "glad"), "hat": ("yes", "no")}
+    found = data.aligned(trained, ("red", "blue"))
+    assert found.task_classes == {"mood": ("sad", "calm", "glad"), "hat": ("yes", "no")}
+    assert found.all_labels.business["mood"].tolist() == [1, 2, 0, -1, 2, 1]
+    assert found.all_labels.business["hat"].tolist() == [1, 0, 1, 0, 1, 0]
+    assert found.private_classes == ("red", "blue")
+    assert found.all_labels.private.tolist() == [1, 0, -1, 0, 1, 0]
+    assert found.digest == data.digest and found.rows is data.rows
+    # Other names are not touched: they are compared, and noted or refused, elsewhere.
+    same = data.aligned({"mood": ("a", "b", "c"), "hat": ("no", "yes"), "x": ("1",)}, ("green",))
+    assert same is data
+
+
+def test_class_lines_count_used_rows():
+    assert class_lines(dataset()) == [
+        "mood: calm 1, glad 2, sad 1, unknown 1",
+        "hat: no 3, yes 2",
+        "private label: blue 2, red 2, unknown 1",
+    ]
+    many = dataset(
+        business={"age": np.arange(6) * 7},
+        task_classes={"age": tuple(str(20 + k) for k in range(40))},
+        private=None,
+        private_classes=None,
+    )
+    (line,) = class_lines(many)
+    assert line.startswith("age: 20 1, 21 0, ") and line.endswith("31 0, 28 more classes")
+
+
+def test_class_warnings_name_odd_classes():
+    odd = dataset(
+        business={"mood": np.array([0, 1, 2, 3, 4, 0]), "size": np.array([0, 1, 2, 0, 1, 2])},
+        task_classes={
+            "mood": ("Glad", "glad", "very  sad", "Very sad", "nan"),
+            "size": ("1", "1.0", "2"),
+        },
+    )
+    # Rows 0 to 2 are for training.
+    assert class_warnings(odd) == [
+        "mood: the classes 'Glad', 'glad' differ in writing only and count as 2",
+        "mood: the classes 'very  sad', 'Very sad' differ in writing only and count as 2",
+        "mood: 'nan' counts as a class; leave these cells empty if nothing is known there",
+        "mood: no training row is of the class 'Very sad', 'nan'",
+        "size: the classes '1', '1.0' differ in writing only and count as 2",
+    ]
+    assert class_warnings(dataset()) == []
+
+
+def test_class_warnings_suggest_bins_for_numbers():
+    ages = np.arange(60).repeat(4)
+    count = len(ages)
+    data = Dataset.from_arrays(
+        np.zeros((count, 8, 8, 3), np.uint8),
+        {"age": ages},
+        split=np.zeros(count, int),
+        task_classes={"age": tuple(str(k + 10) for k in range(60))},
+    )
+    # The quartiles of 10 to 69, four rows each: 24.75, 39.5 (rounded to even) and 54.25.
+    assert class_warnings(data) == [
+        "age: 60 classes, all of them numbers; --bins=ATTRIBUTE=25:40:54 makes 4 of them"
+    ]
+    named = dataclasses.replace(data, task_classes={"age": tuple(f"town {k}" for k in range(60))})
+    assert class_warnings(named) == ["age: 60 classes"]
+    people = dataclasses.replace(data, task_classes={"age": tuple(f"person{k}" for k in range(60))})
+    assert class_warnings(people) == []

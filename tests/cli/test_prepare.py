@@ -1,11 +1,11 @@
-"""Damaged and wrong data on the command line, through the entry point of `prepare` and `train`."""
+"""The command `prepare`: summaries, and damaged or unusual data."""
 
 import re
 
 import pytest
 
 from tests.fakes import celeba_variants, tfds_faces
-from tests.fakes.folders import CELEBA_ATTRIBUTES, write_celeba, write_csv
+from tests.fakes.folders import CELEBA_ATTRIBUTES, write_celeba, write_csv, write_lfw
 from tests.fakes.pictures import encoded, picture
 from tf_mtl_privacy.cli.main import execute
 
@@ -36,13 +36,13 @@ def flags(tmp_path, **options):
 
 
 @pytest.mark.parametrize("verb", ["prepare", "train"])
-def test_a_missing_folder(command, tmp_path, verb):
+def test_prepare_and_train_missing_folder_is_refused(command, tmp_path, verb):
     more = [f"--run_dir={tmp_path / 'run'}"] if verb == "train" else []
     code, line = command(verb, *flags(tmp_path), *more)
     assert code == 2 and "--data_dir=" in line and "no such folder" in line
 
 
-def test_an_empty_folder(command, tmp_path):
+def test_prepare_empty_folder_is_refused(command, tmp_path):
     (tmp_path / "celeba").mkdir()
     code, line = command("prepare", *flags(tmp_path))
     assert code == 2 and "img_align_celeba" in line
@@ -56,7 +56,7 @@ def test_an_empty_folder(command, tmp_path):
         ("(000004.jpg) +-?1", r"\1 2", "line 6"),
     ],
 )
-def test_an_attribute_file_with_a_wrong_header_count_or_row(
+def test_prepare_wrong_attribute_file_is_refused(
     command, celeba, tmp_path, pattern, replacement, message
 ):
     path = celeba["tables"]["list_attr_celeba.txt"]
@@ -65,9 +65,7 @@ def test_an_attribute_file_with_a_wrong_header_count_or_row(
     assert code == 2 and "list_attr_celeba.txt" in line and message in line
 
 
-def test_an_image_without_a_row_is_told_and_a_row_without_an_image_is_counted(
-    command, celeba, tmp_path
-):
+def test_prepare_reports_images_without_a_row_and_rows_without_an_image(command, celeba, tmp_path):
     (celeba["images"] / "000099.jpg").write_bytes(encoded(picture(1), "JPEG"))
     (celeba["images"] / "000003.jpg").unlink()
     code, shown = command("prepare", *flags(tmp_path, max_damaged=0.1))
@@ -85,7 +83,7 @@ DAMAGED = {
 
 
 @pytest.mark.parametrize("kind", DAMAGED)
-def test_pictures_that_cannot_be_used(command, celeba, tmp_path, kind):
+def test_prepare_unusable_pictures_count_as_damaged(command, celeba, tmp_path, kind):
     content, reason = DAMAGED[kind]
     (celeba["images"] / "000002.jpg").write_bytes(content())
     code, line = command("prepare", *flags(tmp_path))
@@ -96,13 +94,13 @@ def test_pictures_that_cannot_be_used(command, celeba, tmp_path, kind):
 
 
 @pytest.mark.parametrize(("kind", "mode"), [("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGBA")])
-def test_grey_cmyk_and_transparent_pictures_are_fine(command, celeba, tmp_path, kind, mode):
+def test_prepare_accepts_grey_cmyk_and_transparent_pictures(command, celeba, tmp_path, kind, mode):
     (celeba["images"] / "000002.jpg").write_bytes(encoded(picture(0), kind, mode))
     code, shown = command("prepare", *flags(tmp_path))
     assert code == 0 and "damaged:  0" in shown
 
 
-def test_a_wrong_tfds_name(command, tmp_path):
+def test_prepare_unknown_tfds_name_is_refused(command, tmp_path):
     tfds_faces.write(tmp_path / "tfds")
     code, line = command(
         "prepare",
@@ -111,20 +109,20 @@ def test_a_wrong_tfds_name(command, tmp_path):
     assert code == 2 and "celeb_b" in line
 
 
-def test_identities_that_tfds_does_not_have(command, tmp_path):
+def test_prepare_tfds_identities_are_refused(command, tmp_path):
     options = {"dataset": "tfds:celeb_a", "private_label": "identity"}
     code, line = command("prepare", *flags(tmp_path, **options))
     assert code == 2 and "identity" in line and "tfds:celeb_a" in line
 
 
-def test_data_with_nothing_to_train_on(command, celeba, tmp_path):
+def test_train_without_training_rows_is_refused(command, celeba, tmp_path):
     path = celeba["tables"]["list_eval_partition.txt"]
     path.write_text(re.sub(r"(jpg) +\d", r"\1 2", path.read_text()))
     code, line = command("train", *flags(tmp_path), f"--run_dir={tmp_path / 'run'}")
     assert code == 2 and "no train rows" in line
 
 
-def test_classes_are_counted_and_what_looks_wrong_is_told(command, tmp_path):
+def test_prepare_counts_classes_and_warns_of_odd_ones(command, tmp_path):
     rows = [
         {
             "file": f"{k}.png",
@@ -156,18 +154,86 @@ def test_classes_are_counted_and_what_looks_wrong_is_told(command, tmp_path):
     assert code == 2 and "--bins=years=60:30" in line
 
 
-def test_an_archive_that_is_not_unpacked(command, celeba, tmp_path):
+def test_prepare_archive_is_named(command, celeba, tmp_path):
     path = celeba_variants.as_zip(celeba)
     code, line = command("prepare", *flags(tmp_path))
     assert code == 2 and f"; unpack {path} in its folder" in line
 
 
 @pytest.mark.parametrize("change", [celeba_variants.with_bom, celeba_variants.as_kaggle])
-def test_the_folder_above_a_celeba_that_an_editor_or_kaggle_wrote(
-    command, celeba, tmp_path, change
-):
+def test_prepare_folder_above_an_edited_celeba_is_accepted(command, celeba, tmp_path, change):
     change(celeba)
     code, shown = command("prepare", *flags(tmp_path, data_dir=tmp_path))
     assert code == 0 and "damaged:  0" in shown
     male = int(celeba["attributes"][:, CELEBA_ATTRIBUTES.index("Male")].sum())
     assert f"classes:  gender: not_Male {20 - male}, Male {male}" in shown
+
+
+@pytest.fixture
+def prepare(loaded, tmp_path):
+    def start(*flags):
+        return loaded("tf_mtl_privacy.prepare", f"--cache_dir={tmp_path / 'cache'}", *flags)
+
+    return start
+
+
+def test_prepare_summarises_and_runs_once(prepare, tmp_path):
+    truth = write_celeba(tmp_path / "celeba")
+    broken = truth["images"] / "000002.jpg"
+    broken.write_bytes(broken.read_bytes()[:-100])
+    flags = ["--dataset=celeba", f"--data_dir={tmp_path / 'celeba'}", "--max_damaged=0.1"]
+    first = prepare(*flags)
+    assert first.returncode == 0, first.stderr
+    assert first.stdout.startswith("prepared: celeba, 20 rows of 64x64 pixels")
+    assert "rows:     train 11, validation 4, test 4" in first.stdout
+    assert "damaged:  1 (listed in" in first.stdout
+    assert "000002.jpg: truncated JPEG" in first.stdout
+    again = prepare(*flags, "--verify")
+    assert again.stdout.startswith("already prepared: celeba") and again.returncode == 0
+
+    def checksum(run):
+        return next(line for line in run.stdout.splitlines() if line.startswith("checksum:"))
+
+    assert checksum(again) == checksum(first) + " (verified)"
+    images = next((tmp_path / "cache").glob("celeba-*/images.u8"))
+    content = bytearray(images.read_bytes())
+    content[100] ^= 1
+    images.write_bytes(content)
+    spoilt = prepare(*flags, "--verify")
+    assert spoilt.returncode == 1 and "checksum differs" in spoilt.stderr
+
+
+def test_prepare_wrong_request_exits_with_2_and_one_line(prepare, tmp_path):
+    run = prepare("--dataset=celeba", f"--data_dir={tmp_path / 'gone'}")
+    assert run.returncode == 2 and run.stderr.count("\n") == 1 and "no such folder" in run.stderr
+    write_celeba(tmp_path / "celeba")
+    run = prepare("--dataset=celeba", f"--data_dir={tmp_path / 'celeba'}", "--tasks=gender=Mal")
+    assert run.returncode == 2 and "did you mean Male" in run.stderr
+
+
+def test_prepare_data_without_a_private_label_and_with_circular_links(prepare, tmp_path):
+    write_lfw(tmp_path / "lfw")
+    (tmp_path / "lfw" / "lfw" / "again").symlink_to(tmp_path / "lfw")
+    (tmp_path / "lfw" / "self.jpg").symlink_to(tmp_path / "lfw" / "self.jpg")
+    run = prepare("--dataset=lfw", f"--data_dir={tmp_path / 'lfw'}")
+    assert run.returncode == 0, run.stderr
+    assert "rows:     train 0, validation 0, test 4" in run.stdout
+    loop = tmp_path / "loop"
+    loop.symlink_to(loop)
+    run = prepare("--dataset=lfw", f"--data_dir={loop}")
+    assert run.returncode == 2 and run.stderr.endswith("loop: no such folder\n")
+
+
+def test_prepare_too_many_damaged_pictures_exit_with_1_and_one_line(prepare, tmp_path):
+    truth = write_celeba(tmp_path / "celeba")
+    for k, content in enumerate(
+        [b"hello", encoded(picture(0)[:1, :1], "PNG"), encoded(picture(0), "JPEG")[:300]]
+    ):
+        (truth["images"] / f"00000{k + 1}.jpg").write_bytes(content)
+    run = prepare("--dataset=celeba", f"--data_dir={tmp_path / 'celeba'}")
+    assert run.returncode == 1, run.stderr
+    assert (
+        run.stderr.splitlines()[-1].startswith("error: 3 damaged") and "Traceback" not in run.stderr
+    )
+    assert "3 damaged or missing among the 20 images" in run.stderr
+    assert "000002.jpg: 1x1 pixels, smaller than 8x8" in run.stderr

@@ -1,4 +1,4 @@
-"""Exit codes and the one line per error, in this process and in one of its own."""
+"""Running a command: exit codes, one-line errors, signals, and the wheel."""
 
 import errno
 import json
@@ -47,7 +47,7 @@ def failing(error):
         (KeyError("x"), 1, "error: KeyError: 'x' (this is a bug;"),
     ],
 )
-def test_errors_have_a_code_and_one_line(capsys, error, code, line):
+def test_execute_error_gives_its_code_and_one_line(capsys, error, code, line):
     assert cli.execute("train", [], failing(error)) == code
     captured = capsys.readouterr()
     assert captured.err.startswith(line) and captured.err.count("\n") == 1
@@ -58,12 +58,12 @@ def test_errors_have_a_code_and_one_line(capsys, error, code, line):
     ("flag", "shown"),
     [("--debug", 1), ("--debug=true", 1), ("-debug=1", 1), ("--debug=false", 0), ("--nodebug", 0)],
 )
-def test_debug_shows_the_traceback_however_it_is_written(capsys, flag, shown):
+def test_execute_debug_flag_shows_the_traceback(capsys, flag, shown):
     assert cli.execute("train", [flag], failing(RunError("lost"))) == 1
     assert capsys.readouterr().err.count("Traceback") == shown
 
 
-def test_what_a_command_writes_is_for_its_owner_and_the_process_is_left_as_it_was(tmp_path):
+def test_execute_files_are_private_and_umask_is_restored(tmp_path):
     def main(parsed):
         (tmp_path / "folder").mkdir()
         (tmp_path / "file").touch()
@@ -80,7 +80,7 @@ def test_what_a_command_writes_is_for_its_owner_and_the_process_is_left_as_it_wa
     assert modes == [0o700, 0o600]
 
 
-def test_main_s_own_code_and_none():
+def test_execute_returns_the_code_of_main():
     assert cli.execute("train", [], lambda parsed: None) == 0
     assert cli.execute("train", [], lambda parsed: 3) == 3
     with pytest.raises(SystemExit) as caught:
@@ -88,14 +88,14 @@ def test_main_s_own_code_and_none():
     assert caught.value.code == 3
 
 
-def test_wrong_flags_never_reach_main(capsys):
+def test_execute_wrong_flags_do_not_reach_main(capsys):
     called = []
     assert cli.execute("train", ["--alpha=-1"], called.append) == 2
     assert called == []
     assert capsys.readouterr().err == "error: --alpha=-1.0: expected >= 0\n"
 
 
-def test_help_never_reaches_main(capsys):
+def test_execute_help_does_not_reach_main(capsys):
     called = []
     assert cli.execute("train", ["--help"], called.append) == 0
     assert called == []
@@ -103,7 +103,7 @@ def test_help_never_reaches_main(capsys):
     assert captured.out.startswith("usage: python -m tf_mtl_privacy.train") and captured.err == ""
 
 
-def test_traceback_only_when_asked(capsys, monkeypatch):
+def test_execute_shows_a_traceback_only_on_request(capsys, monkeypatch):
     cli.execute("train", [], failing(KeyError("x")))
     assert "Traceback" not in capsys.readouterr().err
     cli.execute("train", ["--debug"], failing(KeyError("x")))
@@ -113,7 +113,7 @@ def test_traceback_only_when_asked(capsys, monkeypatch):
     assert "Traceback" in capsys.readouterr().err
 
 
-def test_another_keras_backend_is_refused(capsys, monkeypatch):
+def test_execute_other_keras_backend_is_refused(capsys, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
     assert cli.execute("train", [], lambda parsed: None) == 2
     assert "KERAS_BACKEND=jax" in capsys.readouterr().err
@@ -134,7 +134,7 @@ cli.run("train", [], main)
 """
 
 
-def test_settings_of_keras_json_do_not_reach_the_networks(python, tmp_path):
+def test_load_tensorflow_overrides_keras_json(python, tmp_path):
     settings = {
         "floatx": "float16",
         "image_data_format": "channels_first",
@@ -153,7 +153,7 @@ def test_settings_of_keras_json_do_not_reach_the_networks(python, tmp_path):
 @pytest.mark.parametrize(
     "content", ['{"floatx": "bfloat16"}', '{"image_data_format": "nhwc"}', '{"epsilon": 1}', "[1]"]
 )
-def test_keras_json_that_keras_refuses_is_named(capsys, monkeypatch, tmp_path, content):
+def test_load_tensorflow_names_an_invalid_keras_json(capsys, monkeypatch, tmp_path, content):
     (tmp_path / "keras.json").write_text(content)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
     assert cli.execute("train", [], lambda parsed: load_tensorflow()) == 2
@@ -161,7 +161,7 @@ def test_keras_json_that_keras_refuses_is_named(capsys, monkeypatch, tmp_path, c
     assert str(tmp_path / "keras.json") in line and line.count("\n") == 1
 
 
-def test_threads_are_set_before_tensorflow_is_loaded(monkeypatch):
+def test_execute_sets_threads_before_tensorflow_is_loaded(monkeypatch):
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "")
     seen = []
@@ -180,7 +180,7 @@ cli.run("train", [], main)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_interrupt(number):
+def test_run_signals_interrupt(number):
     process = subprocess.Popen(
         [sys.executable, "-c", WAITING],
         stdout=subprocess.PIPE,
@@ -205,7 +205,7 @@ cli.run("train", [], main)
 """
 
 
-def test_a_closed_pipe_is_quiet():
+def test_run_closed_pipe_is_quiet():
     process = subprocess.Popen(
         [sys.executable, "-c", TALKING], stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -222,7 +222,7 @@ def processor_seconds():
 
 
 @pytest.mark.parametrize("verb", sorted(COMMANDS))
-def test_help_and_wrong_flags_answer_fast_and_without_tensorflow(python, verb):
+def test_commands_answer_help_and_wrong_flags_fast_and_without_tensorflow(python, verb):
     before = processor_seconds()
     shown = python("-X", "importtime", "-m", f"tf_mtl_privacy.{verb}", "--helpfull")
     seconds = processor_seconds() - before
@@ -254,7 +254,7 @@ def wheel(repo_root, tmp_path_factory):
     return built
 
 
-def test_wheel_holds_every_module_and_configuration(repo_root, wheel):
+def test_wheel_contains_every_module_and_configuration(repo_root, wheel):
     names = set(zipfile.ZipFile(wheel).namelist())
     modules = {
         path.relative_to(repo_root).as_posix()

@@ -1,4 +1,4 @@
-"""A run trained on one data set, evaluated on others, on the command line."""
+"""The command `evaluate`: other data sets, digests in run folders, and runs of older versions."""
 
 import dataclasses
 import json
@@ -10,6 +10,9 @@ import pytest
 from tests.cli.conftest import TINY
 from tests.evaluation.probes.conftest import TINY as TINY_ATTACK
 from tests.fakes.folders import write_celeba, write_lfw
+from tests.privacy.test_noise_record import LINE
+from tests.reporting.report.runs import kept_results
+from tf_mtl_privacy.cli.main import execute
 from tf_mtl_privacy.data import fingerprints
 from tf_mtl_privacy.data.fingerprints import keyed
 from tf_mtl_privacy.data.opening import open_dataset
@@ -44,7 +47,7 @@ def celeba_run(tmp_path_factory, session_loaded):
     return folder
 
 
-def test_celeba_to_lfw(celeba_run, loaded):
+def test_evaluate_celeba_run_on_lfw(celeba_run, loaded):
     write_lfw(celeba_run / "lfw")
     run_dir = celeba_run / "run"
     before = (run_dir / "results.json").read_text()
@@ -144,16 +147,14 @@ def test_kept_readings_and_shadows_have_no_plain_digest_and_are_found_again(
         attack_run(run, dataset, run.config.data, effort, full)
 
 
-def test_drawn_faces_have_plain_digests():
+def test_digests_of_synthetic_faces_are_plain():
     part = Labelled(np.zeros((2, 4, 4, 3), np.uint8), np.array([0, 1]))
     plain, secret = probe_cache.part_digest(part, None), probe_cache.part_digest(part, b"k" * 32)
     assert len(plain) == 16 and secret == keyed(plain, b"k" * 32)
     assert probe_cache.rows_digest("no rows", b"k" * 32) == "no rows"
 
 
-def test_it_works_from_another_folder_and_a_folder_s_name_does_not_make_it_other_data(
-    celeba_run, session_loaded
-):
+def test_evaluate_moved_data_is_the_same_data(celeba_run, session_loaded):
     config = json.loads((celeba_run / "run" / "config.json").read_text())["data"]
     assert config["data_dir"] == str(celeba_run / "celeba")
     assert config["cache_dir"] == str(celeba_run / "cache")
@@ -164,7 +165,7 @@ def test_it_works_from_another_folder_and_a_folder_s_name_does_not_make_it_other
     assert str(run_dir / "results.json") in done.stdout
 
 
-def test_labels_that_bring_training_rows_into_the_test_are_refused(celeba_run, loaded):
+def test_evaluate_labels_that_move_training_rows_into_the_test_set_are_refused(celeba_run, loaded):
     done = loaded(
         "tf_mtl_privacy.evaluate",
         f"--run_dir={celeba_run / 'run'}",
@@ -176,7 +177,7 @@ def test_labels_that_bring_training_rows_into_the_test_are_refused(celeba_run, l
     assert "--split=test: the run was trained on" in line and "Traceback" not in done.stderr
 
 
-def test_another_split_has_a_file_of_its_own(celeba_run, loaded):
+def test_evaluate_other_split_writes_its_own_file(celeba_run, loaded):
     run_dir = celeba_run / "run"
     done = loaded("tf_mtl_privacy.evaluate", f"--run_dir={run_dir}", "--split=validation")
     assert done.returncode == 0, done.stderr
@@ -202,10 +203,46 @@ def test_wrong_requests_are_one_line(celeba_run, loaded, flags, words):
     assert "Traceback" not in done.stderr and all(word in line for word in words), line
 
 
-def test_a_run_that_is_not_finished_says_so(celeba_run, loaded, tmp_path):
+def test_evaluate_unfinished_run_is_refused(celeba_run, loaded, tmp_path):
     unfinished = tmp_path / "run"
     unfinished.mkdir()
     config = (celeba_run / "run" / "config.json").read_text()
     (unfinished / "config.json").write_text(config)
     done = loaded("tf_mtl_privacy.evaluate", f"--run_dir={unfinished}")
     assert done.returncode == 2 and "not finished" in done.stderr
+
+
+STATED = "epsilon 1.9991"
+
+
+@pytest.fixture
+def old_run(trained, tmp_path):
+    """A copy of the tiny run with the `dp` section of a published result in its files."""
+    folder = shutil.copytree(trained[0], tmp_path / "run")
+    dp = kept_results("synthetic_dp_all", noise=None)["dp"]
+    for name in ("training.json", "results.json"):
+        content = json.loads((folder / name).read_text())
+        (folder / name).write_text(json.dumps(content | {"dp": dp}))
+    (folder / "privacy.txt").write_text("encoder, as released: epsilon 2.000\n")
+    return folder
+
+
+def test_evaluate_and_export_void_epsilon_is_withdrawn(old_run, tmp_path, capsys):
+    line = f"{STATED} {LINE}"
+    assert load_run(old_run).status["dp"]["void_reason"] == line
+
+    # Before the run is evaluated again results.json still has the figure.
+    target = tmp_path / "model"
+    arguments = [f"--run_dir={old_run}", f"--export_dir={target}"]
+    assert execute("export", arguments) == 0
+    assert f"Privacy: No privacy at all: {line}" in capsys.readouterr().out
+    card = json.loads((target / "1" / "assets.extra" / "privacy_card.json").read_text())
+    assert set(card["released"].values()) == {None} and card["void"] == line
+
+    assert execute("evaluate", [f"--run_dir={old_run}"]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"VOID, nothing is protected: {line}" in shown and "2.000" not in shown
+    dp = json.loads((old_run / "results.json").read_text())["dp"]
+    assert dp["void"] and dp["epsilon_pld"] is None and dp["void_reason"] == line
+    assert line in " ".join((old_run / "privacy.txt").read_text().split())
+    assert "as released" not in (old_run / "privacy.txt").read_text()
