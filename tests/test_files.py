@@ -41,7 +41,7 @@ def test_private_dir_tightens_own_folders_and_refuses_others(tmp_path, content, 
     if accepted:
         files.private_dir(folder, tighten=("mark",))
     else:
-        with pytest.raises(RunError, match=r"run has other things in it .*mode 0755.*chmod go-rwx"):
+        with pytest.raises(RunError, match=r"run has other content .*mode 0755.*chmod go-rwx"):
             files.private_dir(folder, tighten=("mark",))
     assert stat.S_IMODE(folder.stat().st_mode) == (0o700 if accepted else 0o755)
 

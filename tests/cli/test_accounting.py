@@ -1,8 +1,8 @@
 import re
-import time
 
 import pytest
 
+from tests.cli.test_main import processor_seconds
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.cli.accounting import main
 from tf_mtl_privacy.cli.flags import parse
@@ -26,9 +26,9 @@ def figures(text, pattern):
 
 
 def test_accounting_help_is_fast_and_loads_nothing_heavy(python):
-    started = time.monotonic()
+    before = processor_seconds()
     done = python("-X", "importtime", "-m", "tf_mtl_privacy.accounting", "--help")
-    seconds = time.monotonic() - started
+    seconds = processor_seconds() - before
     assert done.returncode == 0 and "--target_epsilon" in done.stdout
     loaded = set(re.findall(r"\|\s+([\w.]+)$", done.stderr, re.MULTILINE))
     assert "tf_mtl_privacy.accounting" in done.stdout and "tf_mtl_privacy.cli.flags" in loaded
@@ -141,7 +141,10 @@ def test_accounting_shuffled_epochs_use_whole_mechanisms(capsys):
     [
         (["--rows=8000", "--batch_size=128", "--epochs=2"], "--target_epsilon: expected one of"),
         ([*SMALL, "--noise_multiplier=1", "--target_epsilon=1"], "expected only one of them"),
-        ([*SMALL, "--steps=9", "--noise_multiplier=1"], "--epochs, --steps: expected only one of them"),
+        (
+            [*SMALL, "--steps=9", "--noise_multiplier=1"],
+            "--epochs, --steps: expected only one of them",
+        ),
         (["--rows=9", "--steps=9", "--noise_multiplier=1"], "--sampling_probability: expected one"),
         (
             ["--batch_size=9", "--steps=9", "--noise_multiplier=1"],

@@ -141,12 +141,11 @@ def test_prepare_counts_classes_and_warns_of_odd_ones(command, tmp_path):
     assert "classes:  age: 20 1, 21 1, 22 1, 23 1, 24 1, 25 1, 26 1, 27 1, 28 1, 29 1, " in shown
     warnings = [line for line in lines if line.startswith("warning:  ")]
     assert warnings[0] == (
-        "warning:  mood: the classes 'Glad', 'glad' differ in writing only and count as 2"
+        "warning:  mood: the classes 'Glad', 'glad' differ only in spelling and count as 2"
     )
     assert any("mood: 'nan' counts as a class" in line for line in warnings)
     assert any(
-        "age: 48 classes, all of them numbers; --bins=ATTRIBUTE=32:44:55" in line
-        for line in warnings
+        "age: 48 classes, all numbers; --bins=ATTRIBUTE=32:44:55" in line for line in warnings
     )
     code, shown = command("prepare", *flags(tmp_path, **given, bins="years=30:60"))
     assert "classes:  age: below 30 10, 30 to 60 30, 60 and above 8" in shown

@@ -138,7 +138,7 @@ BROKEN = [
     (ATTRIBUTES, ("5_o.*\n", ""), "line 2: expected different column names"),
     (ATTRIBUTES, ("Young", ""), "line 3: expected a file name and 39 values, got 41"),
     (ATTRIBUTES, ("(000004.jpg) +-?1", r"\1 2"), "line 6: expected -1 or 1, got '2'"),
-    (ATTRIBUTES, ("000004", "000003"), "line 6: 000003.jpg stands here a second time"),
+    (ATTRIBUTES, ("000004", "000003"), "line 6: 000003.jpg is repeated"),
     (ATTRIBUTES, ("(?s).*", ""), "the file is empty"),
     (PARTITION, ("(000002.jpg) +0", r"\1 3"), "line 2: expected 0, 1 or 2, got '3'"),
     (PARTITION, ("^.*\n", ""), "no row for 000001.jpg"),
@@ -326,7 +326,7 @@ def test_celeba_missing_identities_are_unknown(tmp_path, caplog):
     expected[[3, 8, 9, 10]] = -1
     np.testing.assert_array_equal(dataset.person, expected)
     (warning,) = dataset.store.meta["warnings"]
-    assert warning.startswith("identity_CelebA.txt does not say who is in 4 of 40 rows")
+    assert warning.startswith("identity_CelebA.txt has no person for 4 of 40 rows")
     assert warning in caplog.text
     people = open_dataset(config(tmp_path, private_label="identity", num_identities=4))
     assert (people.all_labels.private[[3, 8, 9, 10]] == -1).all()

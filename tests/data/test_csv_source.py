@@ -273,7 +273,7 @@ def test_csv_people_with_several_spellings_are_warned_of(tmp_path):
     write_csv(tmp_path / "faces", rows)
     store = open_store(config(tmp_path))
     assert store.meta["warnings"] == [
-        "identity: 2 people are written in several ways ('7', '7.0', say) and count as several "
-        "people, who may be in train and test",
+        "identity: 2 people have several spellings (for example '7', '7.0'); each spelling counts "
+        "as another person, who may be in train and test",
         "identity: 'nan' counts as a person; leave these cells empty if unknown",
     ]

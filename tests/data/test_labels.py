@@ -444,9 +444,9 @@ def test_class_order_is_applied():
         ({"bins": "mood=18"}, "--bins=mood=18: mood: its class 'glad' is not a number"),
         ({"class_order": "mood=sad:glad"}, "mood: expected every class once: glad:calm:sad"),
         ({"class_order": "moods=sad:glad"}, "no attribute 'moods'"),
-        ({"bins": "years=18:18"}, "years: expected rising numbers"),
-        ({"bins": "years=18:old"}, "years: expected rising numbers"),
-        ({"bins": "years=inf"}, "years: expected rising numbers"),
+        ({"bins": "years=18:18"}, "years: expected increasing numbers"),
+        ({"bins": "years=18:old"}, "years: expected increasing numbers"),
+        ({"bins": "years=inf"}, "years: expected increasing numbers"),
         ({"bins": "years"}, "--bins=years: expected attribute=EDGE:EDGE"),
         ({"bins": "years=1,years=2"}, "each attribute once"),
         ({"class_order": "mood=sad:sad"}, "mood: expected each class once"),
@@ -523,11 +523,11 @@ def test_class_warnings_name_odd_classes():
     )
     # Rows 0 to 2 are for training.
     assert class_warnings(odd) == [
-        "mood: the classes 'Glad', 'glad' differ in writing only and count as 2",
-        "mood: the classes 'very  sad', 'Very sad' differ in writing only and count as 2",
-        "mood: 'nan' counts as a class; leave these cells empty if nothing is known there",
-        "mood: no training row is of the class 'Very sad', 'nan'",
-        "size: the classes '1', '1.0' differ in writing only and count as 2",
+        "mood: the classes 'Glad', 'glad' differ only in spelling and count as 2",
+        "mood: the classes 'very  sad', 'Very sad' differ only in spelling and count as 2",
+        "mood: 'nan' counts as a class; leave these cells empty if the value is unknown",
+        "mood: no training row has the class 'Very sad', 'nan'",
+        "size: the classes '1', '1.0' differ only in spelling and count as 2",
     ]
     assert class_warnings(dataset()) == []
 
@@ -543,7 +543,7 @@ def test_class_warnings_suggest_bins_for_numbers():
     )
     # The quartiles of 10 to 69, four rows each: 24.75, 39.5 (rounded to even) and 54.25.
     assert class_warnings(data) == [
-        "age: 60 classes, all of them numbers; --bins=ATTRIBUTE=25:40:54 makes 4 of them"
+        "age: 60 classes, all numbers; --bins=ATTRIBUTE=25:40:54 makes 4 classes of them"
     ]
     named = dataclasses.replace(data, task_classes={"age": tuple(f"town {k}" for k in range(60))})
     assert class_warnings(named) == ["age: 60 classes"]

@@ -98,7 +98,7 @@ def test_prepare_store_two_processes_make_one_valid_store(tmp_path):
     processes = [start_slow(folder, 0.1) for _ in range(2)]
     texts = [process.communicate(timeout=120)[1].decode() for process in processes]
     assert [process.returncode for process in processes] == [0, 0], texts
-    assert sum("another process prepares" in text for text in texts) <= 1
+    assert sum("another process is preparing" in text for text in texts) <= 1
     Store(folder).verify()
     assert Store(folder).checksum == checksum(tmp_path)
 
@@ -166,7 +166,7 @@ def test_prepare_store_force_discards_unfinished_work(tmp_path):
 
 
 def test_prepare_store_empty_source_is_refused(tmp_path):
-    with pytest.raises(RunError, match="no image at all"):
+    with pytest.raises(RunError, match="the data set has no images"):
         prepare_store(MemorySource(0), tmp_path / "c" / "s", max_damaged=0.0)
 
 
@@ -219,8 +219,8 @@ def test_prepare_store_warns_of_duplicate_pictures(tmp_path, caplog):
     source.pixels[10] = source.pixels[4]
     prepare_store(source, tmp_path / "c" / "s", max_damaged=0.5)
     text = (
-        "3 pictures are the same as an earlier one under another name, 1 of them in another split "
-        "(7.png and 0.png, say): they count twice"
+        "3 pictures repeat an earlier one under another name, 1 of them in another split (for "
+        "example 7.png and 0.png): they count twice"
     )
     assert Store(tmp_path / "c" / "s").meta["warnings"] == [text] and text in caplog.text
     prepare_store(MemorySource(12), tmp_path / "c" / "other", max_damaged=0.0)

@@ -91,7 +91,7 @@ def test_tfds_has_no_identities(data_dir, tmp_path):
 
 
 def test_tfds_whole_numbers_are_labels_named_by_value(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds, "_MOST_NUMBERS", 8)
+    monkeypatch.setattr(tfds, "_MAX_NUMBERS", 8)
     tfds_faces.write(tmp_path / "tfds", numbers=True)
     asked = {"tasks": "age=years,place=room", "private_label": "mood"}
     dataset = open_dataset(config(tmp_path / "tfds", tmp_path, **asked))
@@ -103,7 +103,7 @@ def test_tfds_whole_numbers_are_labels_named_by_value(tmp_path, monkeypatch):
         assert labels["place"].tolist() == [k % 2 for k in range(count)]
     # 3 k of nine rows: a number of the row and no label.
     assert dataset.store.meta["warnings"] == [
-        "row left out: 9 different whole numbers are no label"
+        "row left out: too many distinct whole numbers for a label (9)"
     ]
     with pytest.raises(UsageError, match=r"there are: Male, Smiling, mood, room, years"):
         open_dataset(config(tmp_path / "tfds", tmp_path, tasks="age=row", private_label="mood"))

@@ -1,7 +1,7 @@
-"""Finds flagfiles and puts their lines in the place of `--flagfile`.
+"""Finds flagfiles and replaces `--flagfile` by their lines.
 
-absl opens flagfiles, nested ones too, only as given against the working folder; here they are
-also looked for beside the including file and among the shipped configurations.
+absl looks for flagfiles, also nested ones, in the working folder only. Here they are found beside
+the including file and among the shipped configurations, too.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from tf_mtl_privacy.errors import UsageError
 
 
 class Argument(NamedTuple):
-    """One argument and where it stands: `''` for the command line, else `file:line`."""
+    """One argument and its origin: `''` for the command line, else `file:line`."""
 
     text: str
     origin: str = ""
 
 
 def shipped() -> dict[str, Path]:
-    """Name -> path of the configurations that come with the package."""
+    """Returns name -> path of the configurations shipped with the package."""
     try:
         folders = [Path(str(importlib.resources.files("tf_mtl_privacy.configs").joinpath(".")))]
     except (ImportError, TypeError, OSError):
@@ -41,9 +41,9 @@ def shipped() -> dict[str, Path]:
 def expand(argv: Sequence[str]) -> list[Argument]:
     """Replaces every `--flagfile=X` and `--flagfile X` by the lines of X, recursively, in place.
 
-    X is tried as given (against the working folder), then beside the including file, then among
-    the shipped configurations. Blank lines and lines that start with `#` or `//` are skipped.
-    Nothing is replaced after `--`.
+    X is looked up in the working folder, then beside the including file, then among the shipped
+    configurations. Blank lines and lines that start with `#` or `//` are skipped. Nothing is
+    replaced after `--`.
 
     Raises:
         UsageError: X is missing, unreadable or includes itself, or a line is not a flag.

@@ -1,16 +1,12 @@
-"""The one way from a picture file to a prepared picture: prepare, predict and serving all use it.
+"""Turns a picture file into a prepared picture, for prepare, predict and serving alike.
 
-Decode (JPEG with the accurate DCT), turn upright by EXIF, lay transparent pixels on white, crop,
-resize with antialiasing (bilinear, a triangle filter widened by the scale), round to uint8. All of
-it is TensorFlow ops that work inside a SavedModel signature, except for PGM and PPM files, which
-`read_picture` alone decodes.
+Steps: decode (JPEG with the accurate DCT), turn upright by EXIF, blend transparent pixels with
+white, crop, resize with antialiasing (bilinear: a triangle filter widened by the scale), round to
+uint8. All steps are TensorFlow ops that work inside a SavedModel signature; only PGM and PPM files
+need `read_picture`.
 
-EXIF orientation of a JPEG in TensorFlow ops, so that an exported signature applies it too.
-
-Source: Exif 2.3 (JEITA CP-3451C), sections 4.5.4 and 4.6.4, tag 0x0112. Orientation marks inside
-PNG files are not read.
-
-Pixel positions that move with a picture through `preprocess`.
+EXIF orientation: Exif 2.3 (JEITA CP-3451C), sections 4.5.4 and 4.6.4, tag 0x0112. Orientation
+inside PNG files is not read.
 """
 
 from __future__ import annotations
@@ -22,24 +18,24 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.data.headers import (
-    LARGEST_PIXELS,
-    SMALLEST_SIDE,
+    MAX_PIXELS,
+    MIN_SIDE,
     BadPicture,
     pnm_pixels,
     read_header,
 )
 
 _EXIF = b"Exif\x00\x00"
-# Markers follow each other and each is at most 64 KiB; Exif stands first or after JFIF.
+# Segments follow each other and have at most 64 KiB; Exif comes first or after JFIF.
 _SEARCHED_BYTES = 1 << 17
 _ORIENTATION_TAG, _SHORT = 0x0112, 3
 
 
 def exif_orientation(content: tf.Tensor) -> tf.Tensor:
-    """The orientation (int64 scalar in 1..8) that a JPEG file asks for; 1 where it says nothing.
+    """Returns the EXIF orientation (int64 scalar in 1..8) of a JPEG file; 1 without one.
 
     Args:
-        content: string scalar, the whole file. Anything but a JPEG gives 1.
+        content: string scalar, the whole file. Other formats give 1.
     """
     head = tf.strings.substr(content, 0, _SEARCHED_BYTES)
     data = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64)
@@ -59,7 +55,7 @@ def orient(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _find_exif(head: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
-    """Where the TIFF part of the Exif segment starts in `data`, or 0."""
+    """Returns the offset of the Exif segment's TIFF part in `data`, or 0."""
     length = tf.size(data, tf.int64)
 
     def is_segment(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
@@ -292,7 +288,7 @@ def size_checks(height: tf.Tensor, width: tf.Tensor) -> list:
         height: int64 scalar.
         width: int64 scalar.
     """
-    accepted = (tf.minimum(height, width) >= SMALLEST_SIDE) & (height * width <= LARGEST_PIXELS)
+    accepted = (tf.minimum(height, width) >= MIN_SIDE) & (height * width <= MAX_PIXELS)
     message = "expected a picture of at least 8x8 pixels and at most 50 megapixels, not"
     return requiring(accepted, [message, width, height])
 

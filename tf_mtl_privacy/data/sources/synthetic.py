@@ -1,4 +1,4 @@
-"""Procedural faces as a source: streams train, validation and test of the size asked for."""
+"""Synthetic faces as a source, with the streams train, validation and test."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class SyntheticSource:
     Rows are drawn per stream, so streams share no picture; with identities they share people.
 
     Args:
-        config: how many rows, of which kind.
-        train_stream: stream of the training rows, instead of the one that `config` names.
+        config: numbers of rows, and options of the faces.
+        train_stream: stream of the training rows, instead of that of `config`.
     """
 
     has_regions = True
@@ -35,7 +35,7 @@ class SyntheticSource:
             "test": config.test_rows,
         }
         self._rows = {name: asked[name] or DEFAULT_ROWS[name] for name in asked}
-        # Split -> the stream its faces come from.
+        # Split -> stream of its faces.
         self._streams = {name: name for name in asked} | {
             "train": train_stream or config.synthetic_stream
         }
@@ -113,13 +113,13 @@ class SyntheticSource:
 
 
 def attacker_faces(config: DataConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Faces that no encoder is trained on: the stream 'attacker', otherwise as `config` says.
+    """Draws faces that no encoder is trained on: the stream 'attacker', with options of `config`.
 
     With identities they are other pictures of the same people.
 
     Args:
         config: seed, size, shift, correlation and private label of the faces.
-        count: how many, > 0.
+        count: number of faces, > 0.
 
     Returns:
         `[count, S, S, 3]` uint8 pictures and `[count]` int32 private labels, -1 without one.
@@ -131,20 +131,20 @@ def attacker_faces(config: DataConfig, count: int) -> tuple[np.ndarray, np.ndarr
 def fresh_faces(
     config: DataConfig, stream: str, count: int
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Labels]:
-    """Faces of a stream that is none of the data set's, otherwise as `config` says.
+    """Returns faces of a stream that is not part of the data set, with options of `config`.
 
     With identities they are other pictures of the same people.
 
     Args:
         config: seed, size, shift, correlation, tasks and private label of the faces.
-        stream: its name; streams share no picture.
-        count: how many, > 0.
+        stream: name of the stream; streams share no picture.
+        count: number of faces, > 0.
 
     Returns:
         A function that draws faces (`[n]` numbers below `count` -> `[n, S, S, 3]` uint8), and the
         labels of all of them.
     """
-    # A row of each other split, because 0 means the usual number of them; they are not drawn.
+    # One row of each other split, because 0 means the default number; they are not drawn.
     whole = dataclasses.replace(config, train_rows=count, validation_rows=1, test_rows=1)
     source = SyntheticSource(whole, train_stream=stream)
     table = source.load()
