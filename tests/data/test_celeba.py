@@ -182,7 +182,6 @@ def test_celeba_limited_rows_are_a_fixed_choice(tmp_path):
     assert len(chosen[0]) == 4 and set(chosen[0]) < set(everything)
 
 
-IDENTITY, LANDMARKS = "identity_CelebA.txt", "list_landmarks_align_celeba.txt"
 
 
 def check(dataset, truth, tolerance=3.0, with_people=True):
