@@ -12,6 +12,7 @@ import zipfile
 
 import pytest
 
+import tf_mtl_privacy
 from tf_mtl_privacy.cli import main as cli
 from tf_mtl_privacy.cli.commands import COMMANDS
 from tf_mtl_privacy.errors import RunError, UsageError
@@ -213,6 +214,31 @@ def test_run_closed_pipe_is_quiet():
     process.stdout.close()
     assert process.stderr.read() == b""
     assert process.wait(timeout=20) == 1
+
+
+def test_console_script_runs_commands(capsys):
+    def ends(*argv):
+        with pytest.raises(SystemExit) as ended:
+            cli.main(list(argv))
+        return ended.value.code, *capsys.readouterr()
+
+    code, shown, _ = ends("train", "--help")
+    assert code == 0 and shown.startswith("usage: python -m tf_mtl_privacy.train")
+    for argv in ([], ["--help"], ["help"]):
+        code, shown, _ = ends(*argv)
+        assert code == 0 and all(f"  {name} " in shown for name in COMMANDS)
+        assert max(map(len, shown.splitlines())) <= 100
+    assert ends("--version") == (0, f"tf-mtl-privacy {tf_mtl_privacy.__version__}\n", "")
+    code, shown, error = ends("trian", "--seed=1")
+    assert (code, shown) == (2, "") and "'trian': unknown command; did you mean train?" in error
+    assert ends("train", "--alpha=-1") == (2, "", "error: --alpha=-1.0: expected >= 0\n")
+
+
+def test_console_script_is_installed_and_python_m_does_the_same(repo_root, python):
+    setup = (repo_root / "setup.py").read_text(encoding="utf-8")
+    assert '"tf-mtl-privacy = tf_mtl_privacy.cli.main:main"' in setup
+    done = python("-m", "tf_mtl_privacy", "report", "--seeds=0")
+    assert done.returncode == 2 and done.stderr.startswith("error: --seeds=0: expected >= 1")
 
 
 def processor_seconds():

@@ -135,3 +135,13 @@ def test_run_folder_from_before_the_renames_is_resumed(tmp_path):
     refused = "--mask_area_penalty=2.0, not 9.0"
     with pytest.raises(UsageError, match=refused), claim(run_dir, other):
         pass
+
+
+def test_audit_with_old_names_belongs_to_the_same_configuration():
+    from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of
+
+    old = json.loads(OLD_CONFIG.read_text())
+    new = Config.from_dict(old).to_dict()
+    assert audit_is_of({"config": new}, {"config": old})
+    new["removal"]["mask_area_penalty"] = 9.0
+    assert not audit_is_of({"config": new}, {"config": old})

@@ -10,6 +10,7 @@ from tf_mtl_privacy.cli.commands import COMMANDS
 from tf_mtl_privacy.cli.flagfiles import shipped
 from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.config import Config, section_types
+from tf_mtl_privacy.config.renamed import RENAMED_OPTIONS
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (
@@ -220,6 +221,8 @@ def test_flags_named_on_pages_exist():
         f"{page.name}: --{name}"
         for page in pages()
         for name in sorted(flags_named(page.read_text(encoding="utf-8")) - ALL_FLAGS)
+        # The history names options as they were called then.
+        if page.name != "CHANGELOG.md" or name not in RENAMED_OPTIONS
     ]
     assert unknown == []
 

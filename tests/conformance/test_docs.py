@@ -94,19 +94,12 @@ def test_page_checks_find_external_resources():
     assert FETCHED.findall('<a href="https://a.b"> <img src="x.png"> url(y.svg)') == []
 
 
-<<<<<<< HEAD
 def test_readme_sets_up_the_environment_before_commands():
-=======
-def test_readme_commands_come_after_their_environment():
->>>>>>> main
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make demo" in text[: text.index(". .venv/bin/activate")]
     assert text.index(". .venv/bin/activate") < text.index("\npython -m tf_mtl_privacy.")
 
 
-<<<<<<< HEAD
-def test_pitfalls_name_existing_tests():
-=======
 def test_readme_python_calls_public_functions(monkeypatch, capsys):
     """Runs the example with functions that check their arguments and train nothing."""
     text = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -140,8 +133,7 @@ def test_readme_python_calls_public_functions(monkeypatch, capsys):
     assert capsys.readouterr().out == "the worst the verdict\n"
 
 
-def test_each_pitfall_names_tests_that_exist():
->>>>>>> main
+def test_pitfalls_name_existing_tests():
     lines = (ROOT / "docs" / "dp-pitfalls.md").read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if line.startswith("| ") and not line.startswith("| pitfall")]
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]

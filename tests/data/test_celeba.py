@@ -182,8 +182,6 @@ def test_celeba_limited_rows_are_a_fixed_choice(tmp_path):
     assert len(chosen[0]) == 4 and set(chosen[0]) < set(everything)
 
 
-
-
 def check(dataset, truth, tolerance=3.0, with_people=True):
     """Compares everything with what `write_celeba` drew."""
     for code, split in enumerate(("train", "validation", "test")):

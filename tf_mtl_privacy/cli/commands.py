@@ -73,8 +73,7 @@ COMMANDS = {
         reads_run=True,
     ),
     "audit": Command(
-        "Attacks a finished run and writes audit.json; exits with 3 if a privacy claim is "
-        "contradicted.",
+        "Attacks a finished run and writes audit.json; exits with 3 if a claim is contradicted.",
         audit.AuditOptions,
         audit.main,
         ("data",),

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config.renamed import with_new_names
 from tf_mtl_privacy.reporting.document import Block, Row, Table
 from tf_mtl_privacy.reporting.formats import MISSING, count
 from tf_mtl_privacy.reporting.run_folder import ReportRun
@@ -31,7 +32,7 @@ def provenance_blocks(run: ReportRun) -> Iterator[Block]:
     usual = Config().to_dict()
     options = tuple(
         Row((f"--{name}", str(value)))
-        for section, values in (results.get("config") or {}).items()
+        for section, values in with_new_names(results.get("config") or {}).items()
         for name, value in values.items()
         if value != (usual.get(section) or {}).get(name)
     )
