@@ -117,7 +117,7 @@ class Terminal(io.StringIO):
 
 
 def lines_of(monkeypatch, seconds, total=79, **options):
-    """What a log shows where the updates take these seconds."""
+    """Returns the log of updates that take these seconds."""
     clock = [100.0]
     monkeypatch.setattr("tf_mtl_privacy.progress.time.monotonic", lambda: clock[0])
     log = io.StringIO()

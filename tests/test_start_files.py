@@ -25,7 +25,7 @@ MAKERS = {
 
 
 class Asked(Exception):  # noqa: N818 - no error
-    """Raised in the place of a download: (name of the file, its address, its folder)."""
+    """Raised instead of a download: (name of the file, its address, its folder)."""
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
@@ -62,7 +62,7 @@ def keras_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch, keras_home):
-    """As without a network; the list of addresses that were asked."""
+    """Simulates a missing network; returns the list of requested addresses."""
     asked = []
 
     def urlopen(request, timeout):
@@ -160,7 +160,7 @@ def unreachable(fname, origin, **options):
 def test_imagenet_weights_that_keras_cannot_fetch_are_explained(
     monkeypatch, keras_home, flag, cached
 ):
-    """A cached file that is damaged is fetched again by Keras, which fails as well."""
+    """Keras fetches a damaged cached file again, which fails, too."""
     name = "mobilenet_v2" if flag == "encoder_weights" else "vgg16"
     path, url = imagenet_file(name)
     if cached:
@@ -178,7 +178,7 @@ def test_imagenet_weights_that_keras_cannot_fetch_are_explained(
 
 
 def test_encoder_weights_file_replaces_the_keras_cache(tmp_path):
-    """What the refusal names as a remedy: such a file, given by its path."""
+    """The remedy that the error names: such a file, given by its path."""
     donor = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_tensor=keras.Input((64, 64, 3))
     )

@@ -43,7 +43,7 @@ FIGURES = {
 
 @pytest.fixture
 def run_dir(trained, tmp_path, monkeypatch):
-    """A copy of the tiny run, and an attacker's decoder that is tiny too."""
+    """A copy of the tiny run; the inversion attack uses a tiny decoder."""
     small = inversion.InversionSetting(32, 24, DecoderSetting(8, 1, 1, 1e-3))
     monkeypatch.setitem(inversion.SETTINGS, "fast", small)
     return shutil.copytree(trained[0], tmp_path / "run")
@@ -192,7 +192,7 @@ def test_audit_shadow_models_are_reused_and_train_on_as_many_rows(run_dir, monke
 
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory):
-    """The tiny run, as `export` writes it: the folder of its versions."""
+    """The folder with the versions of the exported tiny run."""
     folder = tmp_path_factory.mktemp("exported") / "tiny"
     arguments = [f"--run_dir={trained[0]}", f"--export_dir={folder}", "--name=tiny"]
     assert execute("export", arguments) == 0
@@ -219,7 +219,7 @@ def test_audit_of_a_model_that_crops_is_refused(exported, tmp_path, capsys):
 
 
 class Remembers(tf.Module):
-    """Says the same of everybody, but is sure where it has seen the picture."""
+    """Predicts the same for every picture, with more confidence for training pictures."""
 
     def __init__(self, seen):
         super().__init__()

@@ -86,7 +86,7 @@ def test_no_file_of_the_run_has_a_digest_that_a_guess_could_be_checked_against(c
 
 
 def recorded_digests(monkeypatch):
-    """Every plain digest of pictures, labels or row numbers that is made from now on."""
+    """Collects every plain digest of pictures, labels or row numbers made from now on."""
     plain = []
 
     def published(digest, key):

@@ -14,7 +14,6 @@ from tf_mtl_privacy.errors import UsageError
 
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path, monkeypatch):
-    """In force in the modules that import it."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     monkeypatch.chdir(folder)

@@ -20,7 +20,7 @@ from tf_mtl_privacy.tf_loading import load_tensorflow
 
 
 class ResourceExhaustedError(Exception):
-    """Named as TensorFlow's."""
+    """An error with the name of TensorFlow's."""
 
 
 def failing(error):
@@ -242,7 +242,7 @@ def test_console_script_is_installed_and_python_m_does_the_same(repo_root, pytho
 
 
 def processor_seconds():
-    """Of all processes that this one has waited for."""
+    """Returns the CPU time of all finished child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

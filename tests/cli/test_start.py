@@ -108,7 +108,7 @@ def test_train_wrong_start_is_refused_before_tensorflow_is_loaded(python, tmp_pa
 
 
 def test_train_compact_encoder_with_celeba_cfg_needs_no_weights(command, celeba, monkeypatch):
-    """The commands of somebody without ImageNet weights; the next test trains one to the end."""
+    """Commands without ImageNet weights; the next test trains one of them to the end."""
 
     def fit(config, **options):
         assert config.model.effective_encoder_weights == "none"
@@ -129,7 +129,7 @@ def test_train_compact_encoder_with_celeba_cfg_needs_no_weights(command, celeba,
 def test_train_after_a_failed_start_accepts_the_corrected_command(
     command, celeba, tmp_path, untraced_here, monkeypatch
 ):
-    """Each place of failure: files, data, networks, first step; the last command is right."""
+    """Failures in files, data, networks and the first step; the last command is correct."""
     cache = f"--cache_dir={tmp_path / 'cache'}"
     flags = ("--flagfile=celeba.cfg", celeba, "--encoder=compact", *SMALL, cache)
     labels = tmp_path / "celeba" / "list_attr_celeba.txt"

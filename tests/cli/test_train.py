@@ -17,7 +17,7 @@ from tests.fakes.folders import write_lfw
 
 
 def one_line(done, code):
-    """The single line that a failed command printed last; no traceback anywhere."""
+    """Returns the single error line of a failed command; there must be no traceback."""
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]

@@ -183,7 +183,7 @@ def test_celeba_limited_rows_are_a_fixed_choice(tmp_path):
 
 
 def check(dataset, truth, tolerance=3.0, with_people=True):
-    """Compares everything with what `write_celeba` drew."""
+    """Compares the data set with the pictures and labels that `write_celeba` wrote."""
     for code, split in enumerate(("train", "validation", "test")):
         assert dataset.rows[split].tolist() == np.flatnonzero(truth["partition"] == code).tolist()
     for task, name in (("gender", "Male"), ("age", "Young"), ("expression", "Smiling")):

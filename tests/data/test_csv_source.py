@@ -236,7 +236,7 @@ def test_csv_unicode_forms_of_a_name_are_equal(tmp_path):
 
 
 def test_csv_plain_names_keep_their_fingerprint(tmp_path):
-    """A store and a run from before names were normalised are still those of the data."""
+    """Stores and runs from before names were normalised keep their fingerprint."""
     path = write_csv(tmp_path / "faces", ROWS)
     source = open_source(config(tmp_path))
     parts = content_hash(path), images_hash(list_images(path.parent))

@@ -117,7 +117,7 @@ def decoded(row):
 
 
 def changed(tmp_path, kind):
-    """LFW as people have it -> the folder to name."""
+    """Writes LFW in an unofficial layout and returns the folder to name."""
     path = write_lfw(tmp_path / "faces")
     root = path.parent
     if kind == "png":

@@ -34,7 +34,7 @@ def far(a, b):
 
 
 def pillow(pixels, size, crop):
-    """The same crop and the same filter (a triangle widened by the scale), by Pillow."""
+    """Crops and resizes with Pillow's triangle filter, widened by the scale."""
     image = Image.fromarray(pixels)
     if crop == "center":
         side = min(image.size)
@@ -192,7 +192,7 @@ PALETTE_BMP = encoded(FACE, "BMP", "P")
 
 
 def empty_png(width, height):
-    """A PNG whose header promises a picture that nobody would want to decode."""
+    """Returns a PNG with the header of a huge picture."""
     head = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     parts = [(b"IDAT", zlib.compress(b"")), (b"IEND", b"")]
     chunks = [(head[:4], head[4:]), *parts]
@@ -203,7 +203,7 @@ def empty_png(width, height):
 
 
 def many_scans(count):
-    """A progressive JPEG whose last scan comes again and again."""
+    """Returns a progressive JPEG that repeats its last scan."""
     content = encoded(FACE, "JPEG", progressive=True)
     last = content.rindex(b"\xff\xda")
     return content[:-2] + content[last:-2] * count + content[-2:]

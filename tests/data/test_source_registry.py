@@ -16,7 +16,7 @@ from tf_mtl_privacy.data import open_dataset, register_source
 from tf_mtl_privacy.data.sources.base import unregister_source
 from tf_mtl_privacy.errors import UsageError
 
-# A package of somebody else: pictures with a bright half (the task) on a tinted ground (private).
+# An external package: pictures with a bright half (the task) and a tint (the private label).
 PLUGIN = """
 import numpy as np
 

@@ -73,7 +73,7 @@ def test_labels_match_render():
 
 
 def test_render_checksum_is_pinned():
-    """A change of any pixel needs a new VERSION and CHECKSUM, and new tables of results."""
+    """A changed pixel needs a new VERSION and CHECKSUM, and new results."""
     digest = hashlib.sha256()
     for options in (
         {"size": 32},
@@ -159,7 +159,7 @@ def test_render_bad_arguments_are_refused(changes, message):
 
 
 ROWS = np.arange(40_000)
-# One test in ten thousand may fail by chance; seeds are fixed, so none does twice.
+# Allows a false alarm in one of ten thousand tests; seeds are fixed, so results are stable.
 RARE = 1e-4
 
 
@@ -219,7 +219,7 @@ def test_labels_people_vary_in_expression_and_number_of_pictures():
 
 
 def test_render_people_look_the_same_across_streams():
-    """Pictures of a person are nearer to each other than to other people's, across streams."""
+    """Across streams, pictures of a person are closer to each other than to other people's."""
     rows = np.arange(240)
     people = 6
     first = sf.render(0, "train", rows, size=32, num_identities=people)

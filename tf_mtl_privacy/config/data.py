@@ -236,7 +236,7 @@ class DataConfig:
 
     @property
     def is_evaluation_only(self) -> bool:
-        """Whether the data set has no training rows."""
+        """True if the data set has no training rows."""
         return dataset_defaults(self.dataset).evaluation_only
 
     @property

@@ -103,5 +103,5 @@ class ModelConfig:
 
     @property
     def has_start(self) -> bool:
-        """Whether the encoder starts from pre-trained weights."""
+        """True if the encoder starts from pre-trained weights."""
         return bool(self.backbone) or self.effective_encoder_weights != "none"

@@ -90,12 +90,12 @@ class RemovalConfig:
 
     @property
     def has_mask(self) -> bool:
-        """Whether the encoder covers parts of the picture."""
+        """True if the encoder covers parts of the picture."""
         return self.mask != "none"
 
     @property
     def reads_public_faces(self) -> bool:
-        """Whether removal is fitted to public faces."""
+        """True if removal is fitted to public faces."""
         return (self.has_mask and self.region_labels == "public") or (
             self.erasure != "none" and self.erasure_labels == "public"
         )

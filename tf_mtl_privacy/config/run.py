@@ -199,7 +199,7 @@ class Config:
 
     @property
     def freezes_backbone(self) -> bool:
-        """Whether only the encoder's adapter is trained."""
+        """True if only the encoder's adapter is trained."""
         return self.model.freeze_backbone or self.privacy.dp_scope == "all"
 
     def _check_goals(self, flag: str) -> None:

@@ -89,17 +89,17 @@ class TrainConfig:
 
     @property
     def has_discriminator(self) -> bool:
-        """Whether the model has a discriminator and a restorer."""
+        """True if the model has a discriminator and a restorer."""
         return self.model != "stl"
 
     @property
     def is_adversarial(self) -> bool:
-        """Whether the encoder is trained against the discriminator."""
+        """True if the encoder is trained against the discriminator."""
         return self.model in ("mtl_adv", "mtl_adv_dp")
 
     @property
     def is_private(self) -> bool:
-        """Whether the discriminator is trained with DP-SGD."""
+        """True if the discriminator is trained with DP-SGD."""
         return self.model in ("mtl_dp", "mtl_adv_dp")
 
 
@@ -152,12 +152,12 @@ class LossConfig:
 
     @property
     def plays(self) -> bool:
-        """Whether beta is ever above 0; a beta that starts and stays at 0 is never raised."""
+        """True if beta is ever above 0; a beta that starts and stays at 0 is never raised."""
         return max(self.beta, self.beta_late) > 0
 
     @property
     def objective_reads_labels(self) -> bool:
-        """Whether the encoder's objective reads the private labels of its rows."""
+        """True if the encoder's objective reads the private labels of its rows."""
         return self.objective in ("paper", "paper_bounded")
 
 

@@ -94,7 +94,7 @@ def _read_tag(data: tf.Tensor, base: tf.Tensor) -> tf.Tensor:
 
 
 def _at(data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    # Positions come from the file: outside of it reads as 0. One padding byte covers empty data.
+    # Offsets come from the file; those outside of it read as 0. One padding byte covers empty data.
     padded = tf.concat([data, tf.constant([0], tf.int64)], 0)
     inside = (position >= 0) & (position < tf.size(data, tf.int64))
     return tf.gather(padded, tf.where(inside, position, tf.size(data, tf.int64)))
@@ -108,7 +108,7 @@ def _number(data: tf.Tensor, position: tf.Tensor, count: int, little: tf.Tensor)
 
 
 def map_points(points: np.ndarray, height: int, width: int, size: int, crop: str) -> np.ndarray:
-    """Moves pixel positions with the picture through `preprocess.prepare_pixels`.
+    """Maps pixel positions of a picture to its version prepared by `prepare_pixels`.
 
     Args:
         points: `[N, 2 k]` x, y, x, y, ... in a picture of `height` x `width`; the centre of the
@@ -133,11 +133,11 @@ def map_points(points: np.ndarray, height: int, width: int, size: int, crop: str
 
 
 # Byte pairs that begin a scan, anywhere in a JPEG; see `_scan_check`.
-_MOST_MARKS = 1000
+_MAX_MARKS = 1000
 
 
 def to_float(image: tf.Tensor) -> tf.Tensor:
-    """uint8 in [0, 255] -> float32 in [0, 1], any shape."""
+    """Converts uint8 in [0, 255] to float32 in [0, 1], any shape."""
     return tf.cast(image, tf.float32) / 255.0
 
 
@@ -232,21 +232,21 @@ def _pixels_function(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
 def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
     shape = tf.cast(tf.image.extract_jpeg_shape(content), tf.int64)
     with tf.control_dependencies([*size_checks(shape[0], shape[1]), *_scan_check(content)]):
-        # CMYK and greyscale are turned into RGB by the decoder.
+        # The decoder converts CMYK and greyscale to RGB.
         image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
     return orient(image, exif_orientation(content))
 
 
 def _scan_check(content: tf.Tensor) -> list:
-    """Operations that fail before a JPEG of very many scans is decoded, which would take minutes.
+    """Returns operations that refuse a JPEG with too many scans, which would take minutes to decode.
 
     `read_header` follows the marks; a graph counts their bytes wherever they stand, so it lets more
     pass: 32 MiB of a film behind a picture hold some 500 by chance.
     """
-    # Split no further than is needed to know: a file may hold millions of them.
-    scans = tf.size(tf.strings.split(content, b"\xff\xda", maxsplit=_MOST_MARKS + 1)) - 1
-    message = f"expected a JPEG of at most {_MOST_MARKS} scans"
-    return requiring(scans <= _MOST_MARKS, [message])
+    # Splits only as far as needed: a file may have millions of scans.
+    scans = tf.size(tf.strings.split(content, b"\xff\xda", maxsplit=_MAX_MARKS + 1)) - 1
+    message = f"expected a JPEG of at most {_MAX_MARKS} scans"
+    return requiring(scans <= _MAX_MARKS, [message])
 
 
 def _decode_png(content: tf.Tensor) -> tf.Tensor:
@@ -259,7 +259,7 @@ def _decode_png(content: tf.Tensor) -> tf.Tensor:
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:
-    """`[H, W, 4]` uint8 over white: 255 - round((255 - colour) * alpha / 255), never a tie.
+    """Blends `[H, W, 4]` uint8 with white: 255 - round((255 - colour) * alpha / 255), never a tie.
 
     In 16 bits, because as floats a picture of 50 megapixels would take a gigabyte: v / 255 rounded
     is (v + 127) // 255 for whole v up to 255^2, and 255^2 + 127 < 2^16.
@@ -273,7 +273,7 @@ def _on_white(image: tf.Tensor) -> tf.Tensor:
 def _decode_bmp(content: tf.Tensor) -> tf.Tensor:
     head = _bytes(content, 30)
     width, height = (_big_endian(head[k : k + 4][::-1]) for k in (18, 22))
-    # A negative height says that rows go from top to bottom.
+    # A negative height means that rows go from top to bottom.
     height = tf.where(height >= 2**31, 2**32 - height, height)
     true_colour = tf.reduce_any(head[28] == tf.constant([24, 32], tf.int64))
     deep = tf.debugging.Assert(true_colour, ["expected a BMP picture of 24 or 32 bits per pixel"])
@@ -282,7 +282,7 @@ def _decode_bmp(content: tf.Tensor) -> tf.Tensor:
 
 
 def size_checks(height: tf.Tensor, width: tf.Tensor) -> list:
-    """Operations that fail where a picture of that size is refused; see `prepare_content`.
+    """Returns operations that refuse a picture of a wrong size; see `prepare_content`.
 
     Args:
         height: int64 scalar.
@@ -294,7 +294,7 @@ def size_checks(height: tf.Tensor, width: tf.Tensor) -> list:
 
 
 def requiring(condition: tf.Tensor, message: list) -> list:
-    """Operations to depend on, which fail with `message` where `condition` does not hold."""
+    """Returns operations that fail with `message` unless `condition` holds."""
     check = tf.debugging.Assert(condition, message)
     return [] if check is None else [check]
 
@@ -305,7 +305,7 @@ def _refuse(message: str) -> tf.Tensor:
 
 
 def _bytes(content: tf.Tensor, count: int) -> tf.Tensor:
-    """The first `count` bytes as int64; a shorter file reads as zeros from its end on."""
+    """Returns the first `count` bytes as int64; missing bytes are zeros."""
     data = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, count), tf.uint8), tf.int64)
     return tf.concat([data, tf.zeros((count,), tf.int64)], 0)[:count]
 
