@@ -238,7 +238,7 @@ def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
 
 
 def _scan_check(content: tf.Tensor) -> list:
-    """Returns operations that refuse a JPEG with too many scans, which would take minutes to decode.
+    """Returns operations that refuse a JPEG with many scans, which would take minutes to decode.
 
     `read_header` follows the marks; a graph counts their bytes wherever they stand, so it lets more
     pass: 32 MiB of a film behind a picture hold some 500 by chance.
