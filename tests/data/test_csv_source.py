@@ -122,7 +122,7 @@ def test_csv_old_split_version_is_noted(tmp_path):
     write_csv(tmp_path / "faces", rows)
     given = {"tasks": "mood=mood", "private_label": "identity", "num_identities": 4}
     old, new = (open_dataset(config(tmp_path, **given, split_version=v)) for v in (1, 2))
-    assert "--split_version=1" in old.notes[-1] and "epsilon of a person does not" in old.notes[-1]
+    assert "--split_version=1" in old.notes[-1] and "person-level epsilon does not" in old.notes[-1]
     assert not any("split_version" in note for note in new.notes)
     assert old.rows["test"].tolist() != new.rows["test"].tolist()
 
@@ -263,7 +263,9 @@ def test_csv_missing_table_names_an_archive(tmp_path):
     path = write_csv(tmp_path / "faces", ROWS)
     packed = path.with_name("labels.csv.zip")
     path.rename(packed)
-    with pytest.raises(UsageError, match=r"no file labels.csv in it; .*labels.csv.zip is there"):
+    with pytest.raises(
+        UsageError, match=r"no file labels.csv in it; unpack .*labels.csv.zip in its"
+    ):
         open_source(config(tmp_path))
 
 

@@ -18,7 +18,6 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data.preprocess import map_points
 from tf_mtl_privacy.data.sources.base import (
     LabelTable,
     Pictures,
@@ -301,6 +300,9 @@ class CelebASource:
         if missing.any():
             text = f"{self._name(LANDMARKS_FILE)} has no row for {int(missing.sum())} images"
             return None, (f"{text}; its landmarks are ignored",)
+        # Imported here: checking the folder needs no TensorFlow.
+        from tf_mtl_privacy.data.preprocess import map_points
+
         return map_points(values, *_ALIGNED, self.size, self._crop), ()
 
     def _aligned(self, name: str) -> tuple[np.ndarray, np.ndarray]:
