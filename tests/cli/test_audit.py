@@ -332,7 +332,7 @@ def test_power_part_needs_another_run_of_the_same_networks(tmp_path):
         ({"setting": "thorough"}, "was audited with --setting=fast"),
         ({"feature_channels": 9}, "has --feature_channels=4, this run --feature_channels=9"),
     ):
-        with pytest.raises(UsageError, match=f"--power_run={tmp_path}: {words}"):
+        with pytest.raises(UsageError, match=f"--overfit_reference_run={tmp_path}: {words}"):
             asked(**options)
     (tmp_path / "audit.json").write_text(json.dumps({**other, "membership": {"strongest": {}}}))
     with pytest.raises(UsageError, match="expected the folder of a run that was audited"):
