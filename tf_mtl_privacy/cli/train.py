@@ -52,7 +52,6 @@ def main(parsed: Parsed) -> int:
     """Trains, evaluates on test rows, and prints the results."""
     _check_inputs(parsed)
     load_tensorflow()
-    from tf_mtl_privacy.evaluation.probes.check import fresh_check
     from tf_mtl_privacy.reporting.evaluate_run import evaluate_run, results_path
     from tf_mtl_privacy.reporting.formats import show
     from tf_mtl_privacy.reporting.privacy_text import STATEMENT_FILE, privacy_text
@@ -67,6 +66,8 @@ def main(parsed: Parsed) -> int:
     )
     check = None
     if parsed.options.probe != "none":
+        from tf_mtl_privacy.evaluation.probes.check import fresh_check
+
         check = fresh_check(parsed.config, folder=Path(run_dir) / AUDIT_FOLDER)
     run = fit(
         parsed.config,
