@@ -1,4 +1,4 @@
-"""Packaging of tf_mtl_privacy; the ranges are those the tests ran with."""
+"""Packaging of tf_mtl_privacy; the version ranges are those tested."""
 
 import pathlib
 
@@ -7,7 +7,7 @@ from setuptools import find_packages, setup
 setup(
     name="tf_mtl_privacy",
     version="0.1.0",
-    description="Multi-task face attributes, a label that must not be read, honest DP accounting.",
+    description="Face-attribute models that hide a private label, and audits of what leaks.",
     long_description=pathlib.Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
@@ -23,6 +23,7 @@ setup(
         "tf_mtl_privacy.reporting": ["templates/*"],
         "tf_mtl_privacy.serving.server": ["static/*"],
     },
+    entry_points={"console_scripts": ["tf-mtl-privacy = tf_mtl_privacy.cli.main:main"]},
     install_requires=[
         "absl-py>=1.4,<2",
         "dp-accounting==0.4.3",  # tensorflow-privacy 0.9.0 pins it

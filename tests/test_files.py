@@ -10,13 +10,13 @@ from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.progress import Progress
 
 
-def test_a_private_folder_is_for_its_owner_only(tmp_path):
+def test_private_dir_is_for_its_owner_only(tmp_path):
     folder = files.private_dir(tmp_path / "a" / "b")
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert files.private_dir(folder) == folder
 
 
-def test_folders_around_it_are_private_too_and_others_are_left_as_they_are(tmp_path):
+def test_private_dir_makes_parents_private_and_keeps_existing_ones(tmp_path):
     before = os.umask(0o022)
     try:
         (tmp_path / "there").mkdir()
@@ -32,7 +32,7 @@ def test_folders_around_it_are_private_too_and_others_are_left_as_they_are(tmp_p
 
 
 @pytest.mark.parametrize(("content", "accepted"), [(None, True), ("mark", True), ("other", False)])
-def test_an_open_folder_is_closed_where_it_is_ours_and_else_refused(tmp_path, content, accepted):
+def test_private_dir_tightens_own_folders_and_refuses_others(tmp_path, content, accepted):
     folder = tmp_path / "run"
     folder.mkdir()
     folder.chmod(0o755)
@@ -41,19 +41,19 @@ def test_an_open_folder_is_closed_where_it_is_ours_and_else_refused(tmp_path, co
     if accepted:
         files.private_dir(folder, tighten=("mark",))
     else:
-        with pytest.raises(RunError, match=r"run has other things in it .*mode 0755.*chmod go-rwx"):
+        with pytest.raises(RunError, match=r"run has other content .*mode 0755.*chmod go-rwx"):
             files.private_dir(folder, tighten=("mark",))
     assert stat.S_IMODE(folder.stat().st_mode) == (0o700 if accepted else 0o755)
 
 
-def test_a_folder_that_cannot_be_made_is_named(tmp_path):
+def test_private_dir_names_a_folder_it_cannot_make(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match=r"cannot write to folder .*file"):
         files.private_dir(tmp_path / "file" / "folder")
 
 
 @pytest.mark.parametrize(("private", "mode"), [(True, 0o600), (False, 0o644)])
-def test_a_written_file_has_its_content_and_mode(tmp_path, private, mode):
+def test_write_atomic_sets_content_and_mode(tmp_path, private, mode):
     before = os.umask(0o022)
     try:
         files.write_atomic(tmp_path / "f", "é", private=private)
@@ -63,7 +63,7 @@ def test_a_written_file_has_its_content_and_mode(tmp_path, private, mode):
     assert stat.S_IMODE((tmp_path / "f").stat().st_mode) == mode
 
 
-def test_a_failed_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_path, monkeypatch):
+def test_write_atomic_failure_keeps_the_old_content(tmp_path, monkeypatch):
     path = tmp_path / "f"
     files.write_atomic(path, "old")
 
@@ -77,7 +77,7 @@ def test_a_failed_write_keeps_the_old_content_and_leaves_nothing_behind(tmp_path
     assert [p.name for p in tmp_path.iterdir()] == ["f"]
 
 
-def test_json_comes_back_and_refuses_what_json_has_not(tmp_path):
+def test_write_json_round_trip_and_refused_values(tmp_path):
     files.write_json(tmp_path / "x.json", {"b": [1, None], "a": 0.5})
     assert files.read_json(tmp_path / "x.json") == {"a": 0.5, "b": [1, None]}
     with pytest.raises(ValueError, match="JSON"):
@@ -86,7 +86,7 @@ def test_json_comes_back_and_refuses_what_json_has_not(tmp_path):
 
 
 @pytest.mark.parametrize("content", [None, "{", "\x00"])
-def test_json_that_cannot_be_read_is_named(tmp_path, content):
+def test_read_json_names_an_unreadable_file(tmp_path, content):
     path = tmp_path / "x.json"
     if content is not None:
         path.write_text(content)
@@ -94,7 +94,7 @@ def test_json_that_cannot_be_read_is_named(tmp_path, content):
         files.read_json(path)
 
 
-def test_in_a_log_file_progress_is_plain_lines_with_rate_and_time_left(monkeypatch):
+def test_progress_in_a_log_file_prints_rate_and_time_left(monkeypatch):
     clock = [100.0]
     monkeypatch.setattr("tf_mtl_privacy.progress.time.monotonic", lambda: clock[0])
     log = io.StringIO()
@@ -117,7 +117,7 @@ class Terminal(io.StringIO):
 
 
 def lines_of(monkeypatch, seconds, total=79, **options):
-    """What a log shows where the updates take these seconds."""
+    """Returns the log of updates that take these seconds."""
     clock = [100.0]
     monkeypatch.setattr("tf_mtl_privacy.progress.time.monotonic", lambda: clock[0])
     log = io.StringIO()
@@ -138,7 +138,7 @@ def test_progress_first_step_that_compiles_has_no_time_left(monkeypatch):
     ]
 
 
-def test_progress_units_that_were_there_already_do_not_count(monkeypatch):
+def test_progress_untimed_units_do_not_count(monkeypatch):
     clock = [0.0]
     monkeypatch.setattr("tf_mtl_privacy.progress.time.monotonic", lambda: clock[0])
     log = io.StringIO()
@@ -174,7 +174,7 @@ def test_progress_bar_shows_no_time_left_before_the_second_step(monkeypatch):
     assert "41/79" in later and "<00:09" in later and "4.00 steps/s" in later, later
 
 
-def test_the_newest_version_is_the_highest_number_that_has_the_file(tmp_path):
+def test_newest_version_is_the_highest_number_with_the_file(tmp_path):
     for name in ("2", "10", "011", "12", "later"):
         (tmp_path / name).mkdir()
     for name in ("2", "10", "later"):

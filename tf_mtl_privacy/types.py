@@ -16,10 +16,10 @@ class Batch(NamedTuple):
 
     Attributes:
         image: `[B, H, W, 3]` uint8, RGB.
-        business: task name -> `[B]` int32 class number, -1 where unknown.
-        private: `[B]` int32 class number, -1 where unknown.
+        business: task name -> `[B]` int32 class number, -1 if unknown.
+        private: `[B]` int32 class number, -1 if unknown.
         index: `[B]` int64, the row's number in its store.
-        mask: `[B]` bool, False for padding. Padded rows add nothing to any loss or statistic.
+        mask: `[B]` bool, False for padding. Padded rows do not contribute to losses or statistics.
     """
 
     image: Any
@@ -30,13 +30,13 @@ class Batch(NamedTuple):
 
 
 class Outputs(NamedTuple):
-    """What the networks say about a batch.
+    """Outputs of the networks for a batch.
 
     Attributes:
         features: `[B, h, w, c]` float32, the encoder's output.
         business: task name -> `[B, classes]` float32 logits.
-        private: `[B, K]` float32 logits of the discriminator, or None where there is none.
-        restored: `[B, H, W, 3]` float32 in [0, 1], or None where there is no restorer.
+        private: `[B, K]` float32 logits of the discriminator, or None without one.
+        restored: `[B, H, W, 3]` float32 in [0, 1], or None without a restorer.
     """
 
     features: Any

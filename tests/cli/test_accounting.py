@@ -1,12 +1,12 @@
 import re
-import time
 
 import pytest
 
+from tests.cli.test_main import processor_seconds
 from tests.training.tiny import tiny_arrays, tiny_config
-from tf_mtl_privacy.accounting import main
+from tf_mtl_privacy.cli.accounting import main
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.privacy.keys import key_for_tests
 from tf_mtl_privacy.reporting.formats import number
 from tf_mtl_privacy.training.private_updates import private_plan
@@ -25,28 +25,28 @@ def figures(text, pattern):
     return [float(figure) for figure in found.groups()]
 
 
-def test_help_is_fast_and_loads_nothing_heavy(python):
-    started = time.monotonic()
+def test_accounting_help_is_fast_and_loads_nothing_heavy(python):
+    before = processor_seconds()
     done = python("-X", "importtime", "-m", "tf_mtl_privacy.accounting", "--help")
-    seconds = time.monotonic() - started
+    seconds = processor_seconds() - before
     assert done.returncode == 0 and "--target_epsilon" in done.stdout
     loaded = set(re.findall(r"\|\s+([\w.]+)$", done.stderr, re.MULTILINE))
-    assert "tf_mtl_privacy.accounting" in done.stdout and "tf_mtl_privacy.verbs" in loaded
+    assert "tf_mtl_privacy.accounting" in done.stdout and "tf_mtl_privacy.cli.flags" in loaded
     assert not loaded & {"tensorflow", "keras", "dp_accounting", "scipy", "matplotlib"}
     assert seconds < 2
 
 
-def test_the_calculator_loads_no_tensorflow(python):
+def test_accounting_loads_no_tensorflow(python):
     program = (
-        "import sys; from tf_mtl_privacy.accounting import main; from tf_mtl_privacy.flags import "
-        "parse; main(parse('accounting', sys.argv[1:])); "
+        "import sys; from tf_mtl_privacy.cli.accounting import main; "
+        "from tf_mtl_privacy.cli.flags import parse; main(parse('accounting', sys.argv[1:])); "
         "assert 'tensorflow' not in sys.modules and 'matplotlib' not in sys.modules"
     )
     done = python("-c", program, *SMALL, "--noise_multiplier=2")
     assert done.returncode == 0, done.stderr
 
 
-def test_the_published_example(capsys):
+def test_accounting_reproduces_the_published_example(capsys):
     text = run(
         capsys,
         f"--sampling_probability={256 / 60_000}",
@@ -69,7 +69,7 @@ def test_the_published_example(capsys):
     assert [float(pld) for _, pld, _ in rows] == sorted(float(pld) for _, pld, _ in rows)
 
 
-def test_noise_from_epsilon_and_back(capsys):
+def test_accounting_noise_for_epsilon_gives_that_epsilon(capsys):
     text = run(capsys, *SMALL, "--target_epsilon=0.5")
     (noise,) = figures(text, r"noise multiplier\s+([\d.]+) keeps epsilon at or below 0.5")
     (epsilon,) = figures(text, r"epsilon of an image\s+([\d.]+) by privacy")
@@ -91,7 +91,7 @@ def test_epochs_are_those_of_training(capsys):
     assert f"{planned} steps" in run(capsys, *flags)
 
 
-def test_a_large_target_is_reached(capsys):
+def test_accounting_large_target_is_reached(capsys):
     flags = ["--rows=60000", "--batch_size=250", "--epochs=60", "--delta=8e-6"]
     text = run(capsys, *flags, "--target_epsilon=50")
     (noise,) = figures(text, r"noise multiplier\s+([\d.]+) keeps epsilon at or below 50\n")
@@ -99,7 +99,7 @@ def test_a_large_target_is_reached(capsys):
     assert 49.5 < found <= 50 and noise < 0.41
 
 
-def test_a_target_that_no_noise_reaches_from_below_says_what_it_is(capsys):
+def test_accounting_unreachable_target_is_explained(capsys):
     flags = ["--rows=2000", "--batch_size=100", "--steps=200"]
     text = " ".join(run(capsys, *flags, "--target_epsilon=1e6").split())
     (told,) = figures(text, r"keeps epsilon at or below 1e\+06; it is ([\d.]+) then")
@@ -108,7 +108,7 @@ def test_a_target_that_no_noise_reaches_from_below_says_what_it_is(capsys):
     assert "with less noise there is none: the noise reaches 16.3 standard deviations" in text
 
 
-def test_an_overflow_that_decides_the_noise_is_told(capsys):
+def test_accounting_overflow_that_limits_epsilon_is_reported(capsys):
     flags = ["--rows=2000", "--batch_size=100", "--steps=200"]
     text = " ".join(
         run(capsys, *flags, "--target_epsilon=50", "--overflow_probability=1e-15").split()
@@ -117,7 +117,7 @@ def test_an_overflow_that_decides_the_noise_is_told(capsys):
     assert "lower --overflow_probability to 1e-" in text
 
 
-def test_a_person_and_a_plot(capsys, tmp_path):
+def test_accounting_person_level_epsilon_and_plot(capsys, tmp_path):
     path = tmp_path / "plots" / "epsilon.png"
     text = run(
         capsys, *SMALL, "--noise_multiplier=2", "--max_images_per_person=3", f"--plot={path}"
@@ -131,7 +131,7 @@ def test_a_person_and_a_plot(capsys, tmp_path):
     assert f"Plot: {path}" in text
 
 
-def test_shuffled_epochs_say_what_holds(capsys):
+def test_accounting_shuffled_epochs_use_whole_mechanisms(capsys):
     text = run(capsys, *SMALL, "--sampling=shuffled_epochs", "--noise_multiplier=8")
     assert "126 steps" in text and "2 whole Gaussian mechanisms" in text and "zero out" in text
 
@@ -140,8 +140,11 @@ def test_shuffled_epochs_say_what_holds(capsys):
     ("flags", "words"),
     [
         (["--rows=8000", "--batch_size=128", "--epochs=2"], "--target_epsilon: expected one of"),
-        ([*SMALL, "--noise_multiplier=1", "--target_epsilon=1"], "expected not both"),
-        ([*SMALL, "--steps=9", "--noise_multiplier=1"], "--epochs, --steps: expected not both"),
+        ([*SMALL, "--noise_multiplier=1", "--target_epsilon=1"], "expected only one of them"),
+        (
+            [*SMALL, "--steps=9", "--noise_multiplier=1"],
+            "--epochs, --steps: expected only one of them",
+        ),
         (["--rows=9", "--steps=9", "--noise_multiplier=1"], "--sampling_probability: expected one"),
         (
             ["--batch_size=9", "--steps=9", "--noise_multiplier=1"],
@@ -155,19 +158,19 @@ def test_shuffled_epochs_say_what_holds(capsys):
         ([*SMALL, "--noise_multiplier=1", "--run_dir=x"], "--run_dir"),
     ],
 )
-def test_wrong_requests_are_told_in_one_line(flags, words):
+def test_accounting_wrong_request_is_one_line(flags, words):
     with pytest.raises(UsageError) as caught:
         main(parse("accounting", flags))
     assert words in str(caught.value) and "\n" not in str(caught.value)
 
 
-def test_wrong_requests_exit_with_2(python):
+def test_accounting_wrong_request_exits_with_2(python):
     done = python("-m", "tf_mtl_privacy.accounting", *SMALL, "--noise_multiplier=1", "--delta=0.5")
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.count("\n") == 1 and "--delta=0.5" in done.stderr
 
 
-def test_the_library_s_statement(python):
+def test_accounting_statement_agrees_with_tensorflow_privacy(python):
     done = python("-m", "tf_mtl_privacy.accounting", *SMALL, "--noise_multiplier=2", "--statement")
     assert done.returncode == 0, done.stderr
     assert "DP-SGD performed over 8000 examples with 128 examples per iteration" in done.stdout
@@ -177,7 +180,7 @@ def test_the_library_s_statement(python):
     assert theirs == pytest.approx(ours, abs=2e-3)
 
 
-def test_figures_are_rounded_up():
+def test_number_rounds_up():
     assert [number(value) for value in (2.31028, 0.05, 12.3451, 8123.4, 0.0, float("inf"))] == [
         "2.311",
         "0.05000",

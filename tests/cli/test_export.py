@@ -5,15 +5,14 @@ import shutil
 
 import pytest
 
-from tf_mtl_privacy import cli
-from tf_mtl_privacy.export.__main__ import main
+from tf_mtl_privacy.cli.main import execute
 
 
 def run(*arguments):
-    return cli.execute("export", main, list(arguments))
+    return execute("export", list(arguments))
 
 
-def test_a_trained_run_is_exported_and_the_next_one_is_version_2(trained, tmp_path, capsys):
+def test_export_writes_version_1_then_2(trained, tmp_path, capsys):
     run_dir, target = f"--run_dir={trained[0]}", tmp_path / "model"
     assert run(run_dir, f"--export_dir={target}", "--name=tiny") == 0
     said = capsys.readouterr().out
@@ -42,7 +41,7 @@ def test_a_trained_run_is_exported_and_the_next_one_is_version_2(trained, tmp_pa
             assert found["original"]["accuracy"] == results["utility"][task]["accuracy"]
             assert found["device"]["n"] == 40 and least <= found["agreement"] <= 1
     assert "Exported other version 2" in said and "sensitive_regions: images -> map" in said
-    assert "Kept as they were: models.config" in said
+    assert "Left unchanged: models.config" in said
     assert run(*again, "--version=2") == 2
     assert "--version=2" in capsys.readouterr().err
 
@@ -63,7 +62,7 @@ def test_wrong_requests(arguments, said, capsys, tmp_path, monkeypatch):
     assert said in capsys.readouterr().err
 
 
-def test_a_run_without_results_is_told_how_to_get_them(trained, tmp_path, capsys):
+def test_export_without_results_names_the_command(trained, tmp_path, capsys):
     copy = shutil.copytree(trained[0], tmp_path / "run")
     (copy / "results.json").unlink()
     assert run(f"--run_dir={copy}", f"--export_dir={tmp_path / 'out'}") == 2

@@ -1,4 +1,4 @@
-"""Flags and flagfiles: where files are found, what wins, what is refused and how it is said."""
+"""Flags, flagfiles and saved configurations: lookup, precedence, and refusals."""
 
 import dataclasses
 import json
@@ -6,13 +6,31 @@ import re
 
 import pytest
 
-from tests.cli.parsing import in_an_empty_folder, refused, train  # noqa: F401
+from tf_mtl_privacy.cli.commands import COMMANDS
+from tf_mtl_privacy.cli.flags import HelpRequested, parse
 from tf_mtl_privacy.config import Config, section_types
-from tf_mtl_privacy.flags import HelpRequested, parse
-from tf_mtl_privacy.verbs import VERBS
+from tf_mtl_privacy.errors import UsageError
 
 
-def test_without_flags_everything_has_its_default():
+@pytest.fixture(autouse=True)
+def in_an_empty_folder(tmp_path, monkeypatch):
+    folder = tmp_path / "elsewhere"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+
+
+def train(*argv):
+    return parse("train", list(argv))
+
+
+def refused(*argv, verb="train"):
+    with pytest.raises(UsageError) as caught:
+        parse(verb, list(argv))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_parse_without_flags_gives_defaults():
     parsed = train()
     assert parsed.config == Config()
     assert parsed.explicit == frozenset()
@@ -20,7 +38,7 @@ def test_without_flags_everything_has_its_default():
     assert parsed.data is parsed.config.data
 
 
-def test_all_ways_to_write_a_flag():
+def test_parse_accepts_all_forms_of_a_flag():
     argv = ["--alpha=0.5", "--batch_size", "64", "-seed=3", "--noearly_gates", "--freeze_backbone"]
     parsed = train(*argv, "--encoder_weights=w.h5", "--tasks=gender=Male,age=Young")
     config = parsed.config
@@ -31,25 +49,25 @@ def test_all_ways_to_write_a_flag():
     assert "beta" not in parsed.explicit
 
 
-def test_parses_do_not_share_flags():
+def test_parse_calls_do_not_share_flags():
     assert train("--alpha=0.9").config.loss.alpha == 0.9
     assert train().config.loss.alpha == Config().loss.alpha
     assert parse("prepare", ["--force"]).options.force is True
 
 
-def test_shipped_flagfile_from_any_folder():
+def test_flagfile_shipped_one_is_found_from_any_folder():
     for written in (["--flagfile=synthetic_small.cfg"], ["--flagfile", "synthetic_small.cfg"]):
         data = train(*written).config.data
         # synthetic_small.cfg lowers the rows of synthetic.cfg, which it includes.
         assert data.train_rows < train("--flagfile=synthetic.cfg").config.data.train_rows
 
 
-def test_a_file_of_ones_own_comes_before_a_shipped_one(tmp_path):
+def test_flagfile_own_file_precedes_a_shipped_one(tmp_path):
     (tmp_path / "elsewhere" / "demo.cfg").write_text("--alpha=0.77\n")
     assert train("--flagfile=demo.cfg").config.loss.alpha == 0.77
 
 
-def test_nested_flagfiles_are_found_beside_the_including_one(tmp_path):
+def test_flagfile_nested_one_is_found_beside_the_including_one(tmp_path):
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
     (deep / "top.cfg").write_text(
@@ -73,13 +91,13 @@ def test_nested_flagfiles_are_found_beside_the_including_one(tmp_path):
         (["--flagfile=own.cfg", "--flagfile=other.cfg"], 0.7),
     ],
 )
-def test_the_later_flag_wins(tmp_path, argv, alpha):
+def test_parse_later_flag_wins(tmp_path, argv, alpha):
     (tmp_path / "elsewhere" / "own.cfg").write_text("--alpha=0.6\n")
     (tmp_path / "elsewhere" / "other.cfg").write_text("--alpha=0.7")
     assert train(*argv).config.loss.alpha == alpha
 
 
-def test_circle_of_flagfiles(tmp_path):
+def test_flagfile_cycle_is_refused(tmp_path):
     folder = tmp_path / "elsewhere"
     (folder / "one.cfg").write_text("--flagfile=two.cfg\n")
     (folder / "two.cfg").write_text("--flagfile=one.cfg\n")
@@ -89,7 +107,7 @@ def test_circle_of_flagfiles(tmp_path):
     assert train("--flagfile=three.cfg", "--flagfile=three.cfg").config.loss.alpha == 0.3
 
 
-def test_bad_flagfiles(tmp_path):
+def test_flagfile_with_mistakes_is_refused(tmp_path):
     folder = tmp_path / "elsewhere"
     message = refused("--flagfile=nowhere.cfg")
     assert "nowhere.cfg" in message and "celeba.cfg" in message and "demo.cfg" in message
@@ -105,7 +123,7 @@ def test_bad_flagfiles(tmp_path):
     assert "includes.cfg:1" in refused("--flagfile=includes.cfg")
 
 
-def test_unknown_flags_are_named_with_the_closest_one():
+def test_parse_unknown_flag_suggests_the_closest():
     assert "did you mean --batch_size?" in refused("--batchsize=3")
     assert "--zzz" in refused("--zzz")
     assert "--undefok" in refused("--undefok=alpha", "--alpha=1")
@@ -141,7 +159,7 @@ def test_unknown_flags_are_named_with_the_closest_one():
         ("--run_dir=", "a folder"),
     ],
 )
-def test_bad_values_name_flag_value_and_range(flag, words):
+def test_parse_bad_value_names_flag_value_and_range(flag, words):
     message = refused(flag)
     name, _, value = flag.partition("=")
     assert name in message and value.strip("-0.") in message and words in message
@@ -160,11 +178,11 @@ def test_bad_values_name_flag_value_and_range(flag, words):
         ["--image_size=32", "--feature_stride=16", "--encoder=mobilenet_v2"],
     ],
 )
-def test_contradictions_are_refused_before_any_data_is_read(argv):
+def test_parse_contradictory_flags_are_refused(argv):
     assert "--" in refused(*argv)
 
 
-def test_arguments_without_a_flag():
+def test_parse_positional_arguments_are_refused_or_required():
     assert "'celeba'" in refused("celeba")
     assert "--alpha" in refused("--alpha")
     assert "--input" in refused(verb="predict")
@@ -195,7 +213,7 @@ def run_dir(tmp_path):
     return folder
 
 
-def test_evaluate_reads_the_run_s_configuration(run_dir):
+def test_parse_evaluate_reads_the_run_configuration(run_dir):
     parsed = parse("evaluate", [f"--run_dir={run_dir}", "--split=validation"])
     assert parsed.config.data.dataset == "celeba" and parsed.options.split == "validation"
     assert parsed.data == parsed.config.data
@@ -205,7 +223,7 @@ def test_evaluate_reads_the_run_s_configuration(run_dir):
     assert str(run_dir) in refused(f"--run_dir={run_dir}", verb="evaluate")
 
 
-def test_evaluate_on_other_data(run_dir, tmp_path):
+def test_parse_evaluate_other_data(run_dir, tmp_path):
     moved = parse("evaluate", [f"--run_dir={run_dir}", "--data_dir=moved"])
     assert moved.data.data_dir == str(tmp_path / "elsewhere" / "moved")
     assert moved.data.test_rows == 9
@@ -216,13 +234,13 @@ def test_evaluate_on_other_data(run_dir, tmp_path):
     assert "--data_dir" in refused(f"--run_dir={run_dir}", "--dataset=lfw", verb="evaluate")
 
 
-def test_predict_takes_inputs_with_and_without_a_flag(run_dir):
+def test_parse_predict_inputs_with_and_without_a_flag(run_dir):
     argv = ["a.png", f"--run_dir={run_dir}", "--input=b", "--input", "c", "--", "--d.png"]
     options = parse("predict", argv).options
     assert options.input == ("b", "c", "a.png", "--d.png")
 
 
-def test_help_comes_before_errors():
+def test_parse_help_precedes_errors():
     for argv in (["--help"], ["--alhpa=1", "-h"], ["--flagfile=nowhere", "--helpfull"]):
         with pytest.raises(HelpRequested):
             train(*argv)
@@ -234,12 +252,12 @@ def test_help_comes_before_errors():
     assert "one of compact, resnet50, mobilenet_v2" in str(full.value)
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
-def test_help_lists_the_choices_of_every_option_that_has_some(verb):
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
+def test_help_lists_all_choices(verb):
     with pytest.raises(HelpRequested) as shown:
         parse(verb, ["--help"])
     text = str(shown.value)
-    command = VERBS[verb]
+    command = COMMANDS[verb]
     owners = [command.options, *(section_types()[name] for name in command.sections)]
     fields = [field for owner in owners for field in dataclasses.fields(owner)]
     for field in fields:
@@ -251,3 +269,36 @@ def test_help_lists_the_choices_of_every_option_that_has_some(verb):
     with_choices = {field.name for field in fields if field.metadata.get("choices")}
     if verb == "train":
         assert {"model", "encoder", "mask_fill", "probe"} <= with_choices
+
+
+def test_parse_saves_absolute_paths(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "elsewhere" / "w.weights.h5").touch()
+    config = train("--data_dir=faces/", "--cache_dir=~/c", "--encoder_weights=w.weights.h5").config
+    assert config.data.data_dir == str(tmp_path / "elsewhere" / "faces")
+    assert config.data.cache_dir == str(tmp_path / "c")
+    assert config.model.encoder_weights == str(tmp_path / "elsewhere" / "w.weights.h5")
+    # Words stay words.
+    config = train("--cache_dir=", "--encoder_weights=none", "--perceptual_weights=imagenet").config
+    assert (config.data.cache_dir, config.model.encoder_weights) == ("", "none")
+    assert config.loss.perceptual_weights == "imagenet"
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("[]", "expected an object"),
+        ("null", "expected an object"),
+        ('{"data": 3}', "section 'data' is 3: expected an object"),
+        ('{"data": null}', "section 'data' is None: expected an object"),
+        ('{"data": {"dataset": 3}}', "--dataset=3: expected a value of type str"),
+        ('{"data": {"rows": 3}}', "section 'data' has no option 'rows'"),
+    ],
+)
+def test_parse_invalid_saved_configuration_is_refused(tmp_path, content, words):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "config.json").write_text(content)
+    assert words in refused(f"--config={folder / 'config.json'}")
+    line = refused(f"--run_dir={folder}", verb="evaluate")
+    assert words in line and f"--run_dir={folder}" in line

@@ -6,9 +6,9 @@ import pytest
 
 from tests.reporting.report.runs import write_run
 from tests.reporting.table_runs import results, write_table
+from tf_mtl_privacy.cli.flags import parse
+from tf_mtl_privacy.cli.report import main
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.flags import parse
-from tf_mtl_privacy.report import main
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def printed(capsys, *argv):
     return capsys.readouterr().out
 
 
-def test_each_format(runs, capsys):
+def test_report_table_prints_each_format(runs, capsys):
     flags = ("--table", f"--runs={runs}")
     text = printed(capsys, *flags)
     assert "MTL-Adv-DP" in text and "Missing" in text
@@ -33,13 +33,13 @@ def test_each_format(runs, capsys):
     assert len(more["missing"]) == len(table["missing"]) + 5
 
 
-def test_without_a_table_it_says_what_it_needs():
+def test_report_without_arguments_names_what_it_needs():
     with pytest.raises(UsageError, match="--run_dir=RUN, or --table and --runs") as refused:
         main(parse("report", []))
     assert "\n" not in str(refused.value)
 
 
-def test_exit_codes_and_one_line_errors(runs, python):
+def test_report_errors_have_codes_and_one_line(runs, python):
     done = python("-X", "importtime", "-m", "tf_mtl_privacy.report", "--table", f"--runs={runs}")
     assert done.returncode == 0 and "tensorflow" not in done.stderr
     for flag, code in ((f"--runs={runs}/nowhere", 2), ("--format=pdf", 2), ("--seeds=0", 2)):
@@ -55,7 +55,7 @@ def run_dir(tmp_path):
     return write_run(tmp_path / "demo")
 
 
-def test_a_report_lies_in_the_run_folder(run_dir, capsys):
+def test_report_is_written_into_the_run_folder(run_dir, capsys):
     text = printed(capsys, f"--run_dir={run_dir}")
     for name in ("report.html", "report.md", "report"):
         assert (run_dir / name).exists() and str(run_dir / name) in text
@@ -66,7 +66,7 @@ def test_a_report_lies_in_the_run_folder(run_dir, capsys):
     assert (run_dir / "report.html").read_text(encoding="utf-8") != "old"
 
 
-def test_other_runs_and_another_place(run_dir, tmp_path, capsys):
+def test_report_compares_runs_and_writes_elsewhere(run_dir, tmp_path, capsys):
     others = [write_run(tmp_path / name, audit=False, pictures=False) for name in "abc"]
     page = tmp_path / "new" / "page.html"
     flags = [f"--compare={others[0]},{others[1]}", f"--compare={others[2]}", f"--output={page}"]
@@ -82,20 +82,20 @@ def test_other_runs_and_another_place(run_dir, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        (("--seeds=2",), "--seeds: it is for --table"),
-        (("--table", "--compare=x"), "--compare: it is for a report on --run_dir"),
-        (("--table", "--output=x.html"), "--output: it is for a report on --run_dir"),
+        (("--seeds=2",), "--seeds: is for --table"),
+        (("--table", "--compare=x"), "--compare: is for a report on --run_dir"),
+        (("--table", "--output=x.html"), "--output: is for a report on --run_dir"),
         (("--output=x.pdf",), "--output=x.pdf: expected a name that ends with .html"),
         (("--run_dir=nowhere",), "--run_dir=nowhere: no such folder"),
     ],
 )
-def test_flags_that_do_not_go_together_are_refused(flags, words):
+def test_report_incompatible_flags_are_refused(flags, words):
     with pytest.raises(UsageError, match=words) as refused:
         main(parse("report", list(flags)))
     assert "\n" not in str(refused.value)
 
 
-def test_the_report_loads_no_tensorflow(run_dir, python):
+def test_report_loads_no_tensorflow(run_dir, python):
     done = python("-X", "importtime", "-m", "tf_mtl_privacy.report", f"--run_dir={run_dir}")
     assert done.returncode == 0 and "matplotlib" in done.stderr
     loaded = [line.rpartition("|")[2].strip() for line in done.stderr.splitlines()]

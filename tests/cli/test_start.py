@@ -9,13 +9,14 @@ import pytest
 
 from tests.cli import conftest
 from tests.fakes.folders import write_celeba, write_lfw
-from tf_mtl_privacy import cli, evaluate, predict, prepare, train
+from tf_mtl_privacy.cli import evaluate
+from tf_mtl_privacy.cli.commands import COMMANDS
+from tf_mtl_privacy.cli.flags import parse
+from tf_mtl_privacy.cli.main import execute
+from tf_mtl_privacy.data.opening import check_source, prepare_data
 from tf_mtl_privacy.errors import RunError
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.training.run_dir import claim
-from tf_mtl_privacy.verbs import VERBS
 
-MAINS = {"train": train.main, "evaluate": evaluate.main, "predict": predict.main}
 SMALL = ("--image_size=64", *conftest.SMALL)
 
 
@@ -28,7 +29,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("KERAS_HOME", raising=False)
 
     def start(verb, *flags):
-        code = cli.execute(verb, MAINS[verb], list(flags))
+        code = execute(verb, list(flags))
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         return code, captured.out, captured.err
@@ -83,7 +84,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("case", WRONG)
-def test_train_wrong_start_is_one_line_and_leaves_nothing(command, celeba, tmp_path, case):
+def test_train_wrong_start_is_one_line_and_leaves_no_files(command, celeba, tmp_path, case):
     flags, code, *words = WRONG[case]
     (tmp_path / "file").write_text("mine")
     start = ["--dataset=celeba", celeba]
@@ -106,10 +107,8 @@ def test_train_wrong_start_is_refused_before_tensorflow_is_loaded(python, tmp_pa
     assert len(said) == 1 and "no such folder" in said[0]
 
 
-def test_train_compact_encoder_beside_celeba_cfg_asks_for_nothing_else(
-    command, celeba, monkeypatch
-):
-    """The commands of somebody without ImageNet weights; the next test trains one to the end."""
+def test_train_compact_encoder_with_celeba_cfg_needs_no_weights(command, celeba, monkeypatch):
+    """Commands without ImageNet weights; the next test trains one of them to the end."""
 
     def fit(config, **options):
         assert config.model.effective_encoder_weights == "none"
@@ -127,10 +126,10 @@ def test_train_compact_encoder_beside_celeba_cfg_asks_for_nothing_else(
 
 
 @pytest.mark.slow
-def test_train_failed_start_does_not_refuse_the_corrected_command(
+def test_train_after_a_failed_start_accepts_the_corrected_command(
     command, celeba, tmp_path, untraced_here, monkeypatch
 ):
-    """Each place of failure: files, data, networks, first step; the last command is right."""
+    """Failures in files, data, networks and the first step; the last command is correct."""
     cache = f"--cache_dir={tmp_path / 'cache'}"
     flags = ("--flagfile=celeba.cfg", celeba, "--encoder=compact", *SMALL, cache)
     labels = tmp_path / "celeba" / "list_attr_celeba.txt"
@@ -168,7 +167,7 @@ def test_train_failed_start_does_not_refuse_the_corrected_command(
     assert results["config"]["model"]["encoder_weights"] == "auto"
 
 
-def test_the_remedies_for_lfw_work(command, trained, tmp_path, tiny):
+def test_train_on_lfw_names_a_remedy_that_works(command, trained, tmp_path, tiny):
     run_dir = tmp_path / "run"
     shutil.copytree(trained[0], run_dir)
     write_lfw(tmp_path / "lfw", "lfw-deepfunneled")
@@ -181,28 +180,28 @@ def test_the_remedies_for_lfw_work(command, trained, tmp_path, tiny):
     assert code == 0 and "gender" in out, err
 
 
-def test_train_store_in_a_cache_that_cannot_be_written_is_used(tmp_path, monkeypatch):
+def test_check_source_uses_a_store_in_a_read_only_cache(tmp_path, monkeypatch):
     write_celeba(tmp_path / "celeba", count=20)
     flags = ["--dataset=celeba", f"--data_dir={tmp_path / 'celeba'}", "--image_size=32"]
     data = parse("prepare", [*flags, f"--cache_dir={tmp_path / 'cache'}"]).data
-    prepare.prepare_data(data)
+    prepare_data(data)
 
     def read_only(*_, dir, **options):
         raise PermissionError(13, "Permission denied", str(dir))
 
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
-    prepare.check_source(data)
+    check_source(data)
     with pytest.raises(RunError, match="cannot write there: Permission denied; give another"):
-        prepare.check_source(dataclasses.replace(data, image_size=64))
+        check_source(dataclasses.replace(data, image_size=64))
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict", "audit", "export"])
-def test_without_a_run_every_command_says_what_it_needs(capsys, tmp_path, monkeypatch, verb):
+def test_commands_without_a_run_name_what_they_need(capsys, tmp_path, monkeypatch, verb):
     monkeypatch.chdir(tmp_path)
     more = {"predict": ["photo.jpg"], "export": ["--export_dir=e"]}.get(verb, [])
 
     def refused(*flags):
-        assert cli.execute(verb, lambda parsed: None, [*more, *flags]) == 2
+        assert execute(verb, [*more, *flags], lambda parsed: None) == 2
         err = capsys.readouterr().err
         assert err.startswith("error: ") and err.count("\n") == 1
         assert ("--server=http://HOST:PORT" in err) == (verb == "predict")
@@ -217,8 +216,8 @@ def test_without_a_run_every_command_says_what_it_needs(capsys, tmp_path, monkey
     assert "is not a run folder (no config.json)" in refused("--run_dir=folder")
 
 
-def test_evaluate_missing_data_is_told_before_the_run_is_loaded(command, trained, monkeypatch):
-    monkeypatch.setattr(cli, "load_tensorflow", lambda: pytest.fail("too early"))
+def test_evaluate_missing_data_is_refused_before_the_run_is_loaded(command, trained, monkeypatch):
+    monkeypatch.setattr(evaluate, "load_tensorflow", lambda: pytest.fail("too early"))
     flags = (f"--run_dir={trained[0]}", "--dataset=lfw", "--data_dir=nowhere")
     code, _, err = command("evaluate", *flags)
     assert code == 2 and "nowhere: no such folder" in err
@@ -228,25 +227,29 @@ def interrupted(verb, *flags):
     def main(parsed):
         raise KeyboardInterrupt
 
-    assert cli.execute(verb, main, list(flags)) == 130
+    assert execute(verb, list(flags), main) == 130
 
 
 PROMISES = [
-    ("train", (), "there is no checkpoint yet; the same command begins again"),
-    ("prepare", (), "the same command continues with the pictures that are left"),
+    ("train", (), "there is no checkpoint yet; rerun the same command to start again"),
+    ("prepare", (), "rerun the same command to continue with the remaining pictures"),
     (
         "prepare",
         ("--force",),
-        "the same command without --force continues with the pictures that are left",
+        "rerun the same command without --force to continue with the remaining pictures",
     ),
-    ("accounting", ("--rows=9", "--batch_size=3", "--steps=1"), "the same command begins again"),
-    ("report", (), "the same command begins again"),
+    (
+        "accounting",
+        ("--rows=9", "--batch_size=3", "--steps=1"),
+        "rerun the same command to start again",
+    ),
+    ("report", (), "rerun the same command to start again"),
     ("serve", ("--export_dir=e",), "no server was started"),
 ]
 
 
 @pytest.mark.parametrize(("verb", "flags", "promise"), PROMISES)
-def test_interrupted_command_promises_what_is_true(
+def test_interrupted_command_says_how_to_resume(
     capsys, tmp_path, monkeypatch, verb, flags, promise
 ):
     monkeypatch.chdir(tmp_path)
@@ -255,32 +258,32 @@ def test_interrupted_command_promises_what_is_true(
     assert capsys.readouterr().err == f"interrupted; {promise}\n"
 
 
-def test_interrupted_train_promises_by_how_far_the_run_came(capsys, tmp_path, trained):
+def test_interrupted_train_says_how_to_resume(capsys, tmp_path, trained):
     run_dir = tmp_path / "run"
     flag = f"--run_dir={run_dir}"
     shutil.copytree(trained[0] / "checkpoints", run_dir / "checkpoints")
     interrupted("train", flag)
-    assert "continues from the last checkpoint" in capsys.readouterr().err
+    assert "to resume from the last checkpoint" in capsys.readouterr().err
     (run_dir / "training.json").touch()
     interrupted("train", flag, "--probe=none")
-    line = "interrupted; the run is trained; the same command only evaluates it\n"
+    line = "interrupted; training is finished; rerun the same command to evaluate\n"
     assert capsys.readouterr().err == line
     interrupted("train", flag, "--probe=thorough")
-    assert "finished attackers are kept" in capsys.readouterr().err
+    assert "finished attackers are saved; rerun" in capsys.readouterr().err
 
 
-def test_interrupted_readers_promise_what_is_kept(capsys, trained):
+def test_interrupted_command_says_what_is_saved(capsys, trained):
     flag, saw = f"--run_dir={trained[0]}", capsys.readouterr
     for verb, flags, promise in (
-        ("evaluate", (), "the same command begins again"),
-        ("evaluate", ("--probe=thorough",), "finished attackers are kept"),
-        ("predict", ("x.png",), "no table was written; the same command begins again"),
-        ("export", ("--export_dir=e",), "the same command begins again"),
+        ("evaluate", (), "rerun the same command to start again"),
+        ("evaluate", ("--probe=thorough",), "finished attackers are saved"),
+        ("predict", ("x.png",), "no table was written; rerun the same command to start again"),
+        ("export", ("--export_dir=e",), "rerun the same command to start again"),
         ("audit", ("--shadows=4",), "finished shadow models"),
         (
             "audit",
             ("--setting=thorough", "--shadows=0"),
-            "finished attackers of the private label are kept",
+            "finished attackers of the private label are saved",
         ),
         ("audit", ("--setting=thorough",), "finished shadow models and attackers"),
     ):
@@ -288,13 +291,13 @@ def test_interrupted_readers_promise_what_is_kept(capsys, trained):
         assert f"interrupted; {promise}" in saw().err, (verb, flags)
 
 
-def test_every_command_promises_something():
+def test_interrupt_messages_are_tested_for_every_command():
     assert {verb for verb, _, _ in PROMISES} | {"evaluate", "predict", "export", "audit"} == set(
-        VERBS
+        COMMANDS
     )
 
 
-def test_a_run_folder_of_another_run_names_the_option(command, celeba, tmp_path):
+def test_train_run_folder_of_another_run_names_the_option(command, celeba, tmp_path):
     flags = ["--flagfile=celeba.cfg", celeba, "--encoder=compact"]
     with claim("runs/default", parse("train", flags).config) as folder:
         (folder / "training.json").touch()

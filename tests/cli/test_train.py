@@ -17,7 +17,7 @@ from tests.fakes.folders import write_lfw
 
 
 def one_line(done, code):
-    """The single line that a failed command printed last; no traceback anywhere."""
+    """Returns the single error line of a failed command; there must be no traceback."""
     assert done.returncode == code, done.stderr
     assert "Traceback" not in done.stderr
     errors = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
@@ -25,7 +25,7 @@ def one_line(done, code):
     return errors[0]
 
 
-def test_training_ends_with_a_table_and_a_result_file(trained, results):
+def test_train_prints_a_table_and_writes_results(trained, results):
     run_dir, done = trained
     for word in ("gender", "age", "expression", "PSNR", "results.json"):
         assert word in done.stdout
@@ -39,7 +39,7 @@ def test_training_ends_with_a_table_and_a_result_file(trained, results):
     assert (run_dir / "metrics.jsonl").read_text().count("\n") == 4
 
 
-def test_nothing_is_claimed_that_was_not_measured(trained, results):
+def test_train_claims_nothing_that_was_not_measured(trained, results):
     assert results["stop_rule"]["met"] is False
     for part in ("privacy", "membership"):
         assert results["stop_rule"]["parts"][part]["status"] == "not_evaluated"
@@ -51,7 +51,7 @@ def test_nothing_is_claimed_that_was_not_measured(trained, results):
     assert "not evaluated" in trained[1].stdout.lower().replace("_", " ")
 
 
-def test_the_run_folder_is_for_its_owner_only(trained):
+def test_train_run_folder_is_private(trained):
     run_dir = trained[0]
     found = [run_dir, *run_dir.rglob("*")]
     names = {path.name for path in found}
@@ -61,7 +61,7 @@ def test_the_run_folder_is_for_its_owner_only(trained):
     assert not list(run_dir.glob("features*"))
 
 
-def test_a_finished_run_is_shown_again_and_not_trained_again(trained, loaded, tiny):
+def test_train_finished_run_is_not_trained_again(trained, loaded, tiny):
     run_dir, first = trained
     before = (run_dir / "training.json").read_text()
     done = loaded("tf_mtl_privacy.train", *tiny, f"--run_dir={run_dir}")
@@ -88,7 +88,7 @@ def test_a_saved_configuration_starts_the_same_run(trained, loaded, tmp_path):
     assert ours == theirs
 
 
-def test_a_run_folder_of_another_configuration_is_refused(trained, loaded, tiny):
+def test_train_run_folder_of_another_configuration_is_refused(trained, loaded, tiny):
     run_dir, _ = trained
     done = loaded("tf_mtl_privacy.train", *tiny, "--alpha=0.5", f"--run_dir={run_dir}")
     line = one_line(done, 2)
@@ -96,7 +96,7 @@ def test_a_run_folder_of_another_configuration_is_refused(trained, loaded, tiny)
 
 
 @pytest.mark.parametrize("model", ["stl", "mtl_dp"])
-def test_the_other_models_train_as_well(model, loaded, tiny, tmp_path):
+def test_train_other_models(model, loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
     flags = (f"--model={model}", f"--run_dir={run_dir}")
     done = loaded("tf_mtl_privacy.train", *tiny, *flags, untraced=True)
@@ -114,7 +114,7 @@ def test_the_other_models_train_as_well(model, loaded, tiny, tmp_path):
         assert results["training"]["final_beta"] == 0
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(loaded, tiny, tmp_path):
+def test_train_non_finite_loss_stops_and_keeps_the_checkpoint(loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
     done = loaded(
         "tf_mtl_privacy.train",
@@ -138,7 +138,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_checkpoint(loaded
             assert np.isfinite(value).all(), name
 
 
-def test_weights_that_blow_up_in_the_last_step_are_not_called_finished(loaded, tiny, tmp_path):
+def test_train_non_finite_weights_in_the_last_step_fail(loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
     flags = ("--adversarial_learning_rate=1e38", "--batch_size=64", f"--run_dir={run_dir}")
     done = loaded("tf_mtl_privacy.train", *tiny, *flags, untraced=True)
@@ -147,7 +147,7 @@ def test_weights_that_blow_up_in_the_last_step_are_not_called_finished(loaded, t
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupted_run_is_checkpointed_and_goes_on(number, tiny, tmp_path):
+def test_train_interrupted_run_leaves_a_checkpoint(number, tiny, tmp_path):
     run_dir = tmp_path / "run"
     command = [sys.executable, "-m", "tf_mtl_privacy.train", *tiny, f"--run_dir={run_dir}"]
     command += ["--business_epochs=100000", "--gate_business="]
@@ -167,12 +167,12 @@ def test_an_interrupted_run_is_checkpointed_and_goes_on(number, tiny, tmp_path):
     assert (run_dir / "checkpoints" / "checkpoint").exists()
 
 
-def test_a_folder_that_cannot_be_written_is_one_line(loaded, tiny):
+def test_prepare_store_unwritable_folder_is_one_line(loaded, tiny):
     done = loaded("tf_mtl_privacy.train", *tiny, "--run_dir=/proc/nowhere/run")
     assert "/proc/nowhere" in one_line(done, 1)
 
 
-def test_a_full_disk_is_one_line(python, tiny, tmp_path):
+def test_train_full_disk_is_one_line(python, tiny, tmp_path):
     # A bound on file sizes refuses the write as a full disk would.
     def small_files_only():
         resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, 40_000))
@@ -210,7 +210,7 @@ def test_a_full_disk_is_one_line(python, tiny, tmp_path):
         (["--private_label=identity", "--num_identities=1"], ["--num_identities", ">= 2"]),
     ],
 )
-def test_wrong_flags_are_one_line_and_exit_2(arguments, words, loaded, tiny, tmp_path):
+def test_train_wrong_flags_exit_with_2_and_one_line(arguments, words, loaded, tiny, tmp_path):
     run_dir = tmp_path / "run"
     done = loaded("tf_mtl_privacy.train", *tiny, *arguments, f"--run_dir={run_dir}")
     line = one_line(done, 2)
@@ -219,7 +219,7 @@ def test_wrong_flags_are_one_line_and_exit_2(arguments, words, loaded, tiny, tmp
     assert not (run_dir / "checkpoints").exists()
 
 
-def test_weights_that_do_not_fit_are_refused(trained, loaded, tiny, tmp_path):
+def test_train_weights_of_another_network_are_refused(trained, loaded, tiny, tmp_path):
     weights = trained[0] / "models" / "restorer.weights.h5"
     done = loaded(
         "tf_mtl_privacy.train",
@@ -230,7 +230,7 @@ def test_weights_that_do_not_fit_are_refused(trained, loaded, tiny, tmp_path):
     assert "restorer.weights.h5" in one_line(done, 2)
 
 
-def test_training_goes_on_from_the_weights_of_another_run(trained, loaded, tiny, tmp_path):
+def test_train_starts_from_the_weights_of_another_run(trained, loaded, tiny, tmp_path):
     weights = trained[0] / "models" / "encoder.weights.h5"
     done = loaded(
         "tf_mtl_privacy.train",
@@ -243,7 +243,7 @@ def test_training_goes_on_from_the_weights_of_another_run(trained, loaded, tiny,
     assert done.returncode == 0, done.stderr
 
 
-def test_a_run_on_drawn_faces_is_evaluated_on_lfw(trained, python, tiny, tmp_path):
+def test_evaluate_run_on_synthetic_faces_on_lfw(trained, python, tiny, tmp_path):
     run_dir = tmp_path / "run"
     shutil.copytree(trained[0], run_dir)
     write_lfw(tmp_path / "lfw", "lfw-deepfunneled")

@@ -26,7 +26,7 @@ from tf_mtl_privacy.errors import UsageError
 OPTIONS = [(kind, field) for kind in section_types().values() for field in dataclasses.fields(kind)]
 
 
-def test_sections():
+def test_section_types_lists_every_section():
     assert section_types() == {
         "data": DataConfig,
         "model": ModelConfig,
@@ -38,7 +38,7 @@ def test_sections():
     }
 
 
-def test_round_trip_through_json():
+def test_config_round_trip_through_json():
     config = Config(
         data=DataConfig(train_rows=77, tasks="gender=gender"),
         loss=LossConfig(alpha=0.1 + 0.2),
@@ -59,7 +59,7 @@ def test_round_trip_through_json():
         ({"dataset": "synthetic_faces", "private_label": "identity", "train_rows": 50}, 2),
     ],
 )
-def test_from_dict_of_a_run_without_split_version_chooses_rows_as_then(options, version):
+def test_from_dict_without_split_version_chooses_rows_by_version_1(options, version):
     data = DataConfig(**{"dataset": "celeba", "data_dir": "x", **options})
     saved = Config(data=data).to_dict()
     assert saved["data"].pop("split_version") == 2
@@ -70,7 +70,7 @@ def test_from_dict_of_a_run_without_split_version_chooses_rows_as_then(options, 
 
 
 @given(st.floats(0, 1e6), st.floats(0, 0.5), st.integers(1, 10**6), st.booleans())
-def test_round_trip_of_any_numbers(alpha, beta, batch_size, early_gates):
+def test_config_round_trip_of_any_numbers(alpha, beta, batch_size, early_gates):
     config = Config(
         loss=LossConfig(alpha=alpha, beta=beta),
         train=TrainConfig(batch_size=batch_size, early_gates=early_gates),
@@ -82,18 +82,18 @@ def test_round_trip_of_any_numbers(alpha, beta, batch_size, early_gates):
     "sections",
     [[], {"losses": {}}, {"loss": {"alhpa": 1.0}}, {"loss": []}, {"loss": {"alpha": "0.4"}}],
 )
-def test_from_dict_refuses_what_it_does_not_know(sections):
+def test_from_dict_unknown_names_are_refused(sections):
     with pytest.raises(UsageError):
         Config.from_dict(sections)
 
 
-def test_configurations_do_not_change():
+def test_config_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         Config().loss.alpha = 1.0
 
 
 @pytest.mark.parametrize(("kind", "field"), OPTIONS, ids=lambda value: getattr(value, "name", ""))
-def test_every_bound_holds_at_its_edge_and_not_beyond(kind, field):
+def test_option_bounds_are_enforced_at_their_edges(kind, field):
     def accepts(value):
         try:
             kind(**{field.name: value})
@@ -117,7 +117,7 @@ def test_every_bound_holds_at_its_edge_and_not_beyond(kind, field):
 
 
 @pytest.mark.parametrize(("kind", "field"), OPTIONS, ids=lambda value: getattr(value, "name", ""))
-def test_every_type_is_checked(kind, field):
+def test_option_types_are_enforced(kind, field):
     for wrong in ([], None, "text" if not isinstance(field.default, str) else 1):
         with pytest.raises(UsageError, match=f"--{field.name}="):
             kind(**{field.name: wrong})
@@ -163,7 +163,7 @@ def test_parse_thresholds():
         ("lfw", {"gender", "age", "expression"}, "none"),
     ],
 )
-def test_what_a_data_set_s_defaults_are(dataset, tasks, private):
+def test_data_config_defaults_of_each_data_set(dataset, tasks, private):
     data = DataConfig(dataset=dataset, data_dir="x")
     assert set(data.task_attributes) == tasks
     assert data.effective_private_label.startswith(private)
@@ -178,7 +178,7 @@ def test_what_a_data_set_s_defaults_are(dataset, tasks, private):
         ("mtl_adv_dp", True, True, True),
     ],
 )
-def test_the_four_models(model, discriminator, adversarial, private):
+def test_train_config_properties_of_each_model(model, discriminator, adversarial, private):
     train = TrainConfig(model=model)
     assert (train.has_discriminator, train.is_adversarial, train.is_private) == (
         discriminator,
@@ -204,7 +204,7 @@ def test_the_four_models(model, discriminator, adversarial, private):
         ({"noise_multiplier": 0.0}, "zero noise needs --allow_zero_noise"),
     ],
 )
-def test_budgets_and_noise_that_do_not_go_together(options, words):
+def test_privacy_config_contradictory_budgets_are_refused(options, words):
     with pytest.raises(UsageError, match=words):
         PrivacyConfig(**options)
 
@@ -218,7 +218,7 @@ def test_budgets_and_noise_that_do_not_go_together(options, words):
         {"target_epsilon_pretrain": 2.0, "target_epsilon_adversarial": 0.5},
     ],
 )
-def test_budgets_and_noise_that_do(options):
+def test_privacy_config_consistent_budgets_are_accepted(options):
     config = PrivacyConfig(**options)
     assert all(getattr(config, name) == value for name, value in options.items())
 
@@ -234,7 +234,7 @@ def test_budgets_and_noise_that_do(options):
         ({"encoder": "resnet50", "encoder_weights": "w.h5"}, "w.h5", "none"),
     ],
 )
-def test_automatic_weights_follow_the_encoder(options, encoder, perceptual):
+def test_auto_weights_follow_the_encoder(options, encoder, perceptual):
     model = ModelConfig(**{"encoder_weights": "auto", **options})
     config = Config(model=model, loss=LossConfig(perceptual_weights="auto"))
     assert config.model.effective_encoder_weights == encoder
@@ -265,7 +265,7 @@ def test_image_sizes_of_pretrained_encoders(size):
         Config(data=DataConfig(image_size=size), model=ModelConfig(encoder="resnet50"))
 
 
-def test_lfw_is_for_evaluation_only():
+def test_config_lfw_is_for_evaluation_only():
     with pytest.raises(UsageError, match=r"tf_mtl_privacy\.evaluate .*--dataset=lfw") as error:
         Config(data=DataConfig(dataset="lfw", data_dir="x"))
     assert "stl" not in str(error.value)

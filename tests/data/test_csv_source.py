@@ -6,9 +6,8 @@ from tests.fakes.pictures import picture
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import open_dataset, open_store
 from tf_mtl_privacy.data.opening import open_source
-from tf_mtl_privacy.data.sources.base import fingerprint
+from tf_mtl_privacy.data.sources.base import content_hash, fingerprint, images_hash, list_images
 from tf_mtl_privacy.data.sources.csv_folder import encode
-from tf_mtl_privacy.data.sources.image_files import content_hash, images_hash, list_images
 from tf_mtl_privacy.data.splitting import SPLIT_VERSION
 from tf_mtl_privacy.errors import UsageError
 
@@ -32,7 +31,7 @@ def config(tmp_path, **options):
     return DataConfig(**(given | options))
 
 
-def test_classes_are_sorted_and_empty_is_unknown(tmp_path):
+def test_csv_classes_are_sorted_and_empty_cells_unknown(tmp_path):
     write_csv(tmp_path / "faces", ROWS)
     dataset = open_dataset(config(tmp_path))
     assert dataset.task_classes == {"mood": ("glad", "sad"), "years": ("9", "10", "100")}
@@ -50,7 +49,7 @@ def test_classes_are_sorted_and_empty_is_unknown(tmp_path):
         )
 
 
-def test_without_split_people_do_not_straddle(tmp_path):
+def test_csv_without_split_keeps_people_together(tmp_path):
     rows = [{"file": f"{k}.png", "mood": str(k % 2), "identity": str(k % 10)} for k in range(40)]
     write_csv(tmp_path / "faces", rows)
     dataset = open_dataset(config(tmp_path, tasks="mood=mood"))
@@ -59,7 +58,7 @@ def test_without_split_people_do_not_straddle(tmp_path):
     assert sum(map(len, people.values())) == len(set.union(*people.values()))
 
 
-def test_a_row_more_moves_no_other(tmp_path):
+def test_csv_added_row_moves_no_other(tmp_path):
     rows = [{"file": f"{k}.png", "mood": str(k % 2), "identity": str(k % 60)} for k in range(120)]
     before = {}
     for extra in ([], [{"file": "new.png", "mood": "1", "identity": "0new"}]):
@@ -72,7 +71,7 @@ def test_a_row_more_moves_no_other(tmp_path):
     assert len(before) == 121
 
 
-def test_without_validation_rows_some_of_train_are_held_out(tmp_path):
+def test_without_validation_rows_part_of_train_is_held_out(tmp_path):
     rows = [
         {
             "file": f"{k}.png",
@@ -91,7 +90,7 @@ def test_without_validation_rows_some_of_train_are_held_out(tmp_path):
     assert "no validation rows" in dataset.notes[0]
 
 
-def test_a_limit_that_leaves_a_person_without_a_training_row_is_refused(tmp_path):
+def test_csv_limit_that_leaves_a_person_untrained_is_refused(tmp_path):
     rows = [{"file": f"{k}.png", "mood": str(k % 2), "identity": f"p{k % 4}"} for k in range(40)]
     write_csv(tmp_path / "faces", rows)
     given = {"tasks": "mood=mood", "private_label": "identity", "num_identities": 4}
@@ -100,14 +99,14 @@ def test_a_limit_that_leaves_a_person_without_a_training_row_is_refused(tmp_path
         open_dataset(config(tmp_path, **given, train_rows=3))
 
 
-def test_links_in_a_circle_and_to_themselves_are_passed_over(tmp_path):
+def test_csv_circular_links_are_skipped(tmp_path):
     write_csv(tmp_path / "faces", ROWS)
     (tmp_path / "faces" / "sub" / "again").symlink_to(tmp_path / "faces")
     (tmp_path / "faces" / "self.png").symlink_to(tmp_path / "faces" / "self.png")
     assert sorted(open_source(config(tmp_path))._images) == ["a.png", "c.png", "d.png", "sub/b.png"]
 
 
-def test_identity_as_private_label_puts_everybody_on_both_sides(tmp_path):
+def test_csv_identity_puts_everybody_in_train_and_test(tmp_path):
     rows = [{"file": f"{k}.png", "mood": str(k % 2), "identity": f"p{k % 4}"} for k in range(40)]
     write_csv(tmp_path / "faces", rows)
     dataset = open_dataset(
@@ -118,17 +117,17 @@ def test_identity_as_private_label_puts_everybody_on_both_sides(tmp_path):
     assert np.bincount(dataset.labels("test").private).tolist() == [2] * 4
 
 
-def test_the_old_choice_of_rows_is_named_beside_results(tmp_path):
+def test_csv_old_split_version_is_noted(tmp_path):
     rows = [{"file": f"{k}.png", "mood": str(k % 2), "identity": f"p{k % 4}"} for k in range(40)]
     write_csv(tmp_path / "faces", rows)
     given = {"tasks": "mood=mood", "private_label": "identity", "num_identities": 4}
     old, new = (open_dataset(config(tmp_path, **given, split_version=v)) for v in (1, 2))
-    assert "--split_version=1" in old.notes[-1] and "epsilon of a person does not" in old.notes[-1]
+    assert "--split_version=1" in old.notes[-1] and "person-level epsilon does not" in old.notes[-1]
     assert not any("split_version" in note for note in new.notes)
     assert old.rows["test"].tolist() != new.rows["test"].tolist()
 
 
-def test_images_without_a_row_are_counted(tmp_path):
+def test_csv_images_without_a_row_are_counted(tmp_path):
     path = write_csv(tmp_path / "faces", ROWS)
     path.write_text("\n".join(path.read_text().splitlines()[:-1]) + "\n")
     assert open_store(config(tmp_path)).meta["warnings"] == ["1 images have no row in labels.csv"]
@@ -149,7 +148,7 @@ def test_images_without_a_row_are_counted(tmp_path):
         (lambda s: s + '"open', "cannot read"),
     ],
 )
-def test_a_broken_table_is_named_by_line(tmp_path, change, message):
+def test_broken_table_is_named_by_line(tmp_path, change, message):
     path = write_csv(tmp_path / "faces", ROWS)
     before = path.read_text()
     path.write_text(change(before))
@@ -159,7 +158,7 @@ def test_a_broken_table_is_named_by_line(tmp_path, change, message):
     assert "labels.csv" in str(caught.value)
 
 
-def test_missing_table_and_folder(tmp_path):
+def test_csv_missing_table_and_folder_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no folder"):
         open_source(config(tmp_path))
     write_csv(tmp_path / "faces", ROWS).unlink()
@@ -167,7 +166,7 @@ def test_missing_table_and_folder(tmp_path):
         open_source(config(tmp_path))
 
 
-def test_numbers_are_sorted_as_numbers_and_text_as_text():
+def test_encode_sorts_numbers_as_numbers_and_text_as_text():
     assert encode(["10", "9", "", "2.5"])[1] == ("2.5", "9", "10")
     assert encode(["b", "10", "9"])[1] == ("10", "9", "b")
     assert encode(["", ""])[0].tolist() == [-1, -1]
@@ -177,7 +176,7 @@ SPELLINGS = ["./a/0.png", "a//0.png", "a\\0.png", ".\\a\\0.png", "A/0.PNG", "a/.
 
 
 @pytest.mark.parametrize("other", SPELLINGS)
-def test_one_picture_under_two_spellings_is_refused(tmp_path, other):
+def test_csv_picture_under_two_spellings_is_refused(tmp_path, other):
     rows = [{"file": f"a/{k}.png", "mood": "1", "split": "train"} for k in range(3)]
     path = write_csv(tmp_path / "faces", rows)
     with open(path, "a") as file:
@@ -192,7 +191,7 @@ def test_one_picture_under_two_spellings_is_refused(tmp_path, other):
 
 
 @pytest.mark.parametrize("other", SPELLINGS)
-def test_a_picture_is_found_by_another_spelling_and_split_as_by_its_own(tmp_path, other):
+def test_csv_picture_with_another_spelling_keeps_its_split(tmp_path, other):
     rows = [{"file": f"a/{k}.png", "mood": str(k % 2)} for k in range(30)]
     path = write_csv(tmp_path / "faces", rows)
     plain = open_dataset(config(tmp_path, tasks="mood=mood"))
@@ -207,7 +206,7 @@ def test_a_picture_is_found_by_another_spelling_and_split_as_by_its_own(tmp_path
 
 
 @pytest.mark.parametrize("name", ["C:\\faces\\0.png", "\\faces\\0.png", "a\\..\\0.png", "./"])
-def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
+def test_csv_name_outside_the_folder_is_refused(tmp_path, name):
     path = write_csv(tmp_path / "faces", ROWS)
     with open(path, "a") as file:
         file.write(f"{name},glad,10,ann,train\r\n")
@@ -216,7 +215,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(tmp_path, name):
 
 
 @pytest.mark.parametrize("link", ["symlink_to", "hardlink_to"])
-def test_one_picture_under_two_names_by_a_link_is_refused(tmp_path, link):
+def test_csv_picture_linked_under_two_names_is_refused(tmp_path, link):
     path = write_csv(tmp_path / "faces", ROWS)
     folder = tmp_path / "faces"
     (folder / "d.png").unlink()
@@ -226,7 +225,7 @@ def test_one_picture_under_two_names_by_a_link_is_refused(tmp_path, link):
     assert "labels.csv" in path.name
 
 
-def test_letters_that_unicode_writes_in_two_ways_are_one_name(tmp_path):
+def test_csv_unicode_forms_of_a_name_are_equal(tmp_path):
     one, other = "caf\u00e9.png", "cafe\u0301.png"
     path = write_csv(
         tmp_path / "faces", [{"file": one, "mood": "1"}, {"file": "b.png", "mood": "2"}]
@@ -236,8 +235,8 @@ def test_letters_that_unicode_writes_in_two_ways_are_one_name(tmp_path):
     assert store.table.keys.tolist() == [one, "b.png"] and store.meta["damaged"] == []
 
 
-def test_names_that_are_read_as_written_keep_their_store(tmp_path):
-    """A store and a run from before names were normalised are still those of the data."""
+def test_csv_plain_names_keep_their_fingerprint(tmp_path):
+    """Stores and runs from before names were normalised keep their fingerprint."""
     path = write_csv(tmp_path / "faces", ROWS)
     source = open_source(config(tmp_path))
     parts = content_hash(path), images_hash(list_images(path.parent))
@@ -251,7 +250,7 @@ def test_names_that_are_read_as_written_keep_their_store(tmp_path):
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_the_order_of_classes_with_nan_does_not_depend_on_the_process(python, seed):
+def test_encode_order_with_nan_does_not_depend_on_the_process(python, seed):
     code = (
         "from tf_mtl_privacy.data.sources.csv_folder import encode; "
         "print(encode(['10', 'nan', '3', 'inf', '2', '1', '-inf'])[1])"
@@ -260,21 +259,23 @@ def test_the_order_of_classes_with_nan_does_not_depend_on_the_process(python, se
     assert done.stdout.strip() == "('1', '2', '3', '10', '-inf', 'inf', 'nan')", done.stderr
 
 
-def test_an_archive_is_named_where_the_table_is_missing(tmp_path):
+def test_csv_missing_table_names_an_archive(tmp_path):
     path = write_csv(tmp_path / "faces", ROWS)
     packed = path.with_name("labels.csv.zip")
     path.rename(packed)
-    with pytest.raises(UsageError, match=r"no file labels.csv in it; .*labels.csv.zip is there"):
+    with pytest.raises(
+        UsageError, match=r"no file labels.csv in it; unpack .*labels.csv.zip in its"
+    ):
         open_source(config(tmp_path))
 
 
-def test_people_who_are_written_in_several_ways_are_told(tmp_path):
+def test_csv_people_with_several_spellings_are_warned_of(tmp_path):
     names = ["Ann Lee", "ann lee", "bo", "7", "7.0", "nan", ""]
     rows = [{"file": f"{k}.png", "mood": "1", "identity": name} for k, name in enumerate(names)]
     write_csv(tmp_path / "faces", rows)
     store = open_store(config(tmp_path))
     assert store.meta["warnings"] == [
-        "identity: 2 people are written in several ways ('7', '7.0', say) and count as several "
-        "people, who may be in train and test",
+        "identity: 2 people have several spellings (for example '7', '7.0'); each spelling counts "
+        "as another person, who may be in train and test",
         "identity: 'nan' counts as a person; leave these cells empty if unknown",
     ]

@@ -28,7 +28,7 @@ def arrays(**changes):
     return given | changes
 
 
-def test_synthetic_rows_are_the_faces_of_their_stream(config):
+def test_dataset_synthetic_rows_are_the_faces_of_their_stream(config):
     dataset = open_dataset(config)
     assert {k: len(v) for k, v in dataset.rows.items()} == {
         "train": 40,
@@ -46,7 +46,7 @@ def test_synthetic_rows_are_the_faces_of_their_stream(config):
     assert dataset.keys[rows].tolist() == ["test/3", "test/11"]
 
 
-def test_one_store_serves_other_labels_and_another_where_pixels_differ(config):
+def test_store_is_shared_by_labels_and_not_by_pixels(config):
     folder = open_store(config).folder
     for same in ({"private_label": "hair"}, {"tasks": "mood=expression"}, {"max_damaged": 0.5}):
         other = dataclasses.replace(config, **same)
@@ -63,7 +63,7 @@ def test_one_store_serves_other_labels_and_another_where_pixels_differ(config):
             open_store(dataclasses.replace(config, **different), prepare=False)
 
 
-def test_synthetic_identities_are_met_in_every_split(config):
+def test_dataset_synthetic_identities_are_in_every_split(config):
     dataset = open_dataset(
         dataclasses.replace(config, private_label="identity", num_identities=3, test_rows=60)
     )
@@ -73,7 +73,7 @@ def test_synthetic_identities_are_met_in_every_split(config):
     np.testing.assert_array_equal(dataset.person, dataset.all_labels.private)
 
 
-def test_a_batch_is_padded_with_rows_that_say_so():
+def test_batch_padding_is_masked():
     dataset = Dataset.from_arrays(**arrays())
     batch = dataset.batch(np.array([4, 1]), capacity=5)
     assert batch.image.shape == (5, 16, 16, 3) and batch.image.dtype == np.uint8
@@ -86,7 +86,7 @@ def test_a_batch_is_padded_with_rows_that_say_so():
     assert batch.private.dtype == batch.business["mood"].dtype == np.int32
 
 
-def test_rows_of_minus_one_are_padding_too():
+def test_batch_rows_of_minus_one_are_padding():
     dataset = Dataset.from_arrays(**arrays())
     batch = dataset.batch(np.array([2, -1, 0]))
     assert batch.mask.tolist() == [True, False, True]
@@ -96,7 +96,7 @@ def test_rows_of_minus_one_are_padding_too():
     assert not empty.mask.any() and empty.image.shape == (2, 16, 16, 3)
 
 
-def test_batches_refuse_what_does_not_fit():
+def test_batch_too_many_rows_are_refused():
     dataset = Dataset.from_arrays(**arrays())
     with pytest.raises(ValueError, match="3 rows do not fit into capacity=2"):
         dataset.batch(np.array([0, 1, 2]), capacity=2)
@@ -118,7 +118,7 @@ def test_from_arrays_names_classes_and_splits():
     assert Dataset.from_arrays(**arrays(private=None)).private_classes == ()
 
 
-def test_the_fingerprint_of_arrays_covers_all_that_decides_who_is_trained_on():
+def test_from_arrays_fingerprint_covers_pictures_labels_splits_and_people():
     mood, private, split = (np.array(arrays()[n]) for n in ("private", "private", "split"))
     person = np.array([0, 0, 1, 1, 2, 2])
     given = arrays(person=person)
@@ -155,7 +155,7 @@ def test_the_fingerprint_of_arrays_covers_all_that_decides_who_is_trained_on():
         ({"regions": np.zeros((6, 8, 8), bool)}, "regions: expected shape"),
     ],
 )
-def test_from_arrays_refuses_what_does_not_fit(changes, message):
+def test_from_arrays_wrong_shapes_are_refused(changes, message):
     with pytest.raises(UsageError, match=message):
         Dataset.from_arrays(**arrays(**changes))
 

@@ -33,7 +33,7 @@ def test_keyed_is_the_hmac_of_the_digest():
     assert keyed(DIGEST, bytes(32)).partition(".")[2] != key_id
 
 
-def test_the_key_is_random_kept_and_the_owner_s_alone(tmp_path):
+def test_fingerprint_key_is_random_persistent_and_private(tmp_path):
     one, other = (fingerprint_key(tmp_path / name) for name in "ab")
     assert one != other and len(one) == len(other) == 32
     path = tmp_path / "a" / KEY_FILE
@@ -44,7 +44,7 @@ def test_the_key_is_random_kept_and_the_owner_s_alone(tmp_path):
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
 
-def test_a_process_that_comes_second_takes_the_key_of_the_first(tmp_path, monkeypatch):
+def test_fingerprint_key_second_process_uses_the_first_key(tmp_path, monkeypatch):
     first = fingerprint_key(tmp_path)
     # It saw no key before the other made one.
     monkeypatch.setattr(type(tmp_path), "exists", lambda self: self.name != KEY_FILE)
@@ -52,13 +52,13 @@ def test_a_process_that_comes_second_takes_the_key_of_the_first(tmp_path, monkey
     assert [entry.name for entry in os.scandir(tmp_path)] == [KEY_FILE]
 
 
-def test_a_key_that_is_cut_short_is_named(tmp_path):
+def test_fingerprint_key_truncated_file_is_refused(tmp_path):
     (tmp_path / KEY_FILE).write_bytes(b"short")
     with pytest.raises(RunError, match=r"fingerprint.key has 5 bytes, not 32"):
         fingerprint_key(tmp_path)
 
 
-def test_stands_for_knows_keys_from_elsewhere_and_plain_digests_of_older_runs(tmp_path):
+def test_stands_for_accepts_copied_keys_and_plain_digests(tmp_path):
     here, there = tmp_path / "here", tmp_path / "there"
     recorded = keyed(DIGEST, fingerprint_key(there))
     fingerprint_key(here)
@@ -76,7 +76,7 @@ def test_stands_for_knows_keys_from_elsewhere_and_plain_digests_of_older_runs(tm
     assert stands_for("5f" * 32, DIGEST, [here]) is False
 
 
-def test_same_data_compares_only_what_has_one_key():
+def test_same_data_compares_only_equal_keys():
     one, other = bytes(32), bytes(range(32))
     assert same_data([]) is True and same_data([DIGEST, DIGEST]) is True
     assert same_data([DIGEST, "5f" * 32]) is False
@@ -102,7 +102,7 @@ def faces(tmp_path, cache):
     )
 
 
-def test_one_data_set_has_another_fingerprint_under_another_secret(tmp_path):
+def test_fingerprint_depends_on_the_key(tmp_path):
     one, other = faces(tmp_path, "one"), faces(tmp_path, "other")
     assert one.digest == other.digest == one.store.fingerprint
     assert one.fingerprint != other.fingerprint and one.digest not in one.fingerprint
@@ -114,7 +114,7 @@ def test_one_data_set_has_another_fingerprint_under_another_secret(tmp_path):
     assert one.matches("") is False
 
 
-def test_who_guesses_a_row_of_arrays_cannot_check_the_guess(tmp_path):
+def test_fingerprint_does_not_confirm_a_guessed_row(tmp_path):
     generator = np.random.default_rng(0)
     given = {
         "images": generator.integers(0, 256, (6, 16, 16, 3), np.uint8),
@@ -128,7 +128,7 @@ def test_who_guesses_a_row_of_arrays_cannot_check_the_guess(tmp_path):
     assert again.fingerprint == published
 
 
-def test_drawn_faces_are_nobody_s_and_need_no_secret(tmp_path):
+def test_fingerprint_of_synthetic_faces_needs_no_key(tmp_path):
     config = DataConfig(
         image_size=32, train_rows=3, validation_rows=1, test_rows=1, cache_dir=str(tmp_path)
     )

@@ -24,7 +24,7 @@ def config(tmp_path, **options):
 @pytest.mark.parametrize(
     "folder", ["lfw", "lfw-deepfunneled", "lfw-deepfunneled/lfw-deepfunneled", "."]
 )
-def test_scores_become_labels_for_testing_alone(tmp_path, folder):
+def test_lfw_scores_become_test_labels(tmp_path, folder):
     write_lfw(tmp_path / "faces", folder)
     dataset = open_dataset(config(tmp_path))
     assert {k: len(v) for k, v in dataset.rows.items()} == {"train": 0, "validation": 0, "test": 4}
@@ -40,7 +40,7 @@ def test_scores_become_labels_for_testing_alone(tmp_path, folder):
     assert all(image.any() for image in dataset.batch(np.arange(4)).image)
 
 
-def test_age_groups_and_celeba_names_are_attributes(tmp_path):
+def test_lfw_age_groups_and_celeba_names_are_attributes(tmp_path):
     write_lfw(tmp_path / "faces")
     dataset = open_dataset(config(tmp_path, tasks="group=age_group,bags=Bags_Under_Eyes"))
     assert dataset.labels("test").business["group"].tolist() == [1, 0, 2, 3]
@@ -48,7 +48,7 @@ def test_age_groups_and_celeba_names_are_attributes(tmp_path):
     assert dataset.labels("test").business["bags"].tolist() == [1, 0, 1, 0]
 
 
-def test_the_official_table_is_read_whole(tmp_path):
+def test_lfw_official_table_is_read_completely(tmp_path):
     path = write_lfw(tmp_path / "faces")
     people, keys, scores, names = read_scores(path)
     assert scores.shape == (4, 73) and people.tolist()[3] == "Cy_Young_Jr"
@@ -61,7 +61,7 @@ def test_the_official_table_is_read_whole(tmp_path):
     assert set(CELEBA_ATTRIBUTES) - set(names) == {"Attractive", "Young"}
 
 
-def test_an_editor_on_windows_changes_nothing(tmp_path):
+def test_lfw_table_saved_on_windows_is_read(tmp_path):
     path = write_lfw(tmp_path / "faces")
     before = read_scores(path)
     path.write_bytes(b"\xef\xbb\xbf" + path.read_bytes().replace(b"\n", b"\r\n"))
@@ -83,7 +83,7 @@ def test_an_editor_on_windows_changes_nothing(tmp_path):
         (lambda s: "", "expected a header line"),
     ],
 )
-def test_a_broken_table_is_named_by_line(tmp_path, change, message):
+def test_broken_table_is_named_by_line(tmp_path, change, message):
     path = write_lfw(tmp_path / "faces")
     path.write_text(change(path.read_text()))
     with pytest.raises(UsageError, match=message) as caught:
@@ -91,7 +91,7 @@ def test_a_broken_table_is_named_by_line(tmp_path, change, message):
     assert "lfw_attributes.txt" in str(caught.value)
 
 
-def test_missing_folders_and_files(tmp_path):
+def test_lfw_missing_folders_and_files_are_refused(tmp_path):
     with pytest.raises(UsageError, match="no such folder"):
         open_source(config(tmp_path))
     (tmp_path / "faces").mkdir()
@@ -102,7 +102,7 @@ def test_missing_folders_and_files(tmp_path):
         open_source(config(tmp_path))
 
 
-def test_the_usual_crop_is_the_inner_187_pixels(tmp_path):
+def test_lfw_default_crop_is_the_inner_187_pixels(tmp_path):
     write_lfw(tmp_path / "faces")
     usual, center = (open_dataset(config(tmp_path, crop=c)) for c in ("auto", "center"))
     # 250 * 3 // 4 = 187, from pixel 31 on.
@@ -117,7 +117,7 @@ def decoded(row):
 
 
 def changed(tmp_path, kind):
-    """LFW as people have it -> the folder to name."""
+    """Writes LFW in an unofficial layout and returns the folder to name."""
     path = write_lfw(tmp_path / "faces")
     root = path.parent
     if kind == "png":
@@ -147,7 +147,7 @@ def changed(tmp_path, kind):
 @pytest.mark.parametrize(
     "kind", ["as it is", "png", "quoted", "csv", "semicolon", "pictures", "above"]
 )
-def test_people_have_it_otherwise(tmp_path, kind):
+def test_lfw_other_layouts_are_read(tmp_path, kind):
     root = changed(tmp_path, kind)
     dataset = open_dataset(config(tmp_path, data_dir=str(root)))
     labels = dataset.labels("test")
@@ -162,9 +162,9 @@ def test_people_have_it_otherwise(tmp_path, kind):
 
 
 @pytest.mark.parametrize("name", ["lfw.tgz", "lfw-deepfunneled.tgz", "archive.zip"])
-def test_an_archive_that_is_not_unpacked_is_named(tmp_path, name):
+def test_packed_archive_is_named(tmp_path, name):
     (tmp_path / "faces").mkdir()
     (tmp_path / "faces" / name).write_bytes(b"x")
     with pytest.raises(UsageError, match=r"no lfw/Person_Name") as caught:
         open_source(config(tmp_path))
-    assert f"; {tmp_path / 'faces' / name} is there and not unpacked" in str(caught.value)
+    assert f"; unpack {tmp_path / 'faces' / name} in its folder" in str(caught.value)

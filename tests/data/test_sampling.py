@@ -12,7 +12,7 @@ def epoch_rows(order, epoch):
     return np.concatenate([rows[mask] for rows, mask in parts])
 
 
-def test_every_epoch_has_every_row_once_in_another_order():
+def test_shuffled_epochs_have_every_row_once_in_a_new_order():
     rows = np.arange(100, 203)
     order = ShuffledEpochs(rows, 10, seed=4)
     assert order.steps_per_epoch == 11
@@ -23,14 +23,14 @@ def test_every_epoch_has_every_row_once_in_another_order():
     assert (first == second).sum() < 10 and (first == rows).sum() < 10
 
 
-def test_the_last_batch_is_padded():
+def test_shuffled_epochs_pad_the_last_batch():
     rows, mask = ShuffledEpochs(np.arange(7), 4, seed=0).batch(0, 1)
     assert rows.dtype == np.int64 and mask.dtype == np.bool_
     assert mask.tolist() == [True, True, True, False]
     assert rows[3] == -1 and (rows[:3] >= 0).all()
 
 
-def test_a_batch_depends_on_seed_epoch_and_step_alone():
+def test_shuffled_epochs_batch_depends_on_seed_epoch_and_step():
     used, fresh = (ShuffledEpochs(np.arange(50), 8, seed=9) for _ in range(2))
     for epoch in (3, 0, 3, 1):
         for step in (6, 0, 2):
@@ -40,25 +40,25 @@ def test_a_batch_depends_on_seed_epoch_and_step_alone():
     assert (other.batch(5, 4)[0] != fresh.batch(5, 4)[0]).any()
 
 
-def test_pinned_so_that_a_resumed_run_meets_the_same_batches():
+def test_shuffled_epochs_order_is_pinned():
     generator = np.random.Generator(np.random.Philox(key=np.array([3, 2], np.uint64)))
     expected = generator.permutation(np.arange(6))[:4]
     np.testing.assert_array_equal(ShuffledEpochs(np.arange(6), 4, 3).batch(2, 0)[0], expected)
 
 
 @pytest.mark.parametrize(("epoch", "step"), [(0, 2), (0, -1), (-1, 0)])
-def test_a_step_outside_the_epoch_is_refused(epoch, step):
+def test_shuffled_epochs_step_outside_the_epoch_is_refused(epoch, step):
     with pytest.raises(IndexError):
         ShuffledEpochs(np.arange(8), 4, 0).batch(epoch, step)
 
 
 @pytest.mark.parametrize(("rows", "size", "seed"), [(0, 4, 0), (8, 0, 0), (8, 4, -1)])
-def test_empty_rows_and_bad_sizes_are_refused(rows, size, seed):
+def test_shuffled_epochs_bad_arguments_are_refused(rows, size, seed):
     with pytest.raises(ValueError, match="Expected"):
         ShuffledEpochs(np.arange(rows), size, seed)
 
 
-def test_prefetch_keeps_order_and_reads_ahead_no_further_than_asked():
+def test_prefetch_keeps_order_and_depth():
     read = []
 
     def items():
@@ -74,14 +74,14 @@ def test_prefetch_keeps_order_and_reads_ahead_no_further_than_asked():
     assert list(ahead) == list(range(1, 20))
 
 
-def test_prefetch_really_works_in_the_background():
+def test_prefetch_runs_in_the_background():
     def items():
         yield threading.current_thread().name
 
     assert list(prefetch(items())) == ["prefetch"]
 
 
-def test_prefetch_passes_an_exception_on_after_the_items_before_it():
+def test_prefetch_raises_after_the_earlier_items():
     def items():
         yield 1
         raise OSError("disk gone")
@@ -92,7 +92,7 @@ def test_prefetch_passes_an_exception_on_after_the_items_before_it():
         next(ahead)
 
 
-def test_leaving_the_loop_stops_the_thread():
+def test_prefetch_leaving_the_loop_stops_the_thread():
     def items():
         while True:
             yield 0
@@ -109,7 +109,7 @@ def test_leaving_the_loop_stops_the_thread():
     assert threading.active_count() == before
 
 
-def test_without_ragged_batches_an_epoch_has_full_ones_of_different_rows():
+def test_shuffled_epochs_drop_ragged_gives_full_batches():
     sampler = ShuffledEpochs(np.arange(100, 111), 4, 0, drop_ragged=True)
     assert sampler.steps_per_epoch == 2
     seen = set()
@@ -121,7 +121,7 @@ def test_without_ragged_batches_an_epoch_has_full_ones_of_different_rows():
     assert seen == set(range(100, 111)), "no row may be left out for good"
 
 
-def test_fewer_rows_than_a_batch_make_one_batch_of_all():
+def test_shuffled_epochs_drop_ragged_with_few_rows_gives_one_batch():
     sampler = ShuffledEpochs(np.arange(3), 8, 0, drop_ragged=True)
     rows, mask = sampler.batch(0, 0)
     assert sampler.steps_per_epoch == 1 and sorted(rows) == [0, 1, 2] and mask.all()
@@ -139,7 +139,7 @@ def test_fewer_rows_than_a_batch_make_one_batch_of_all():
         (0, 3, 3),
     ],
 )
-def test_spare_places_are_cut_to_the_next_multiple_of_sixteen(real, places, kept):
+def test_without_spare_places_keeps_a_multiple_of_sixteen(real, places, kept):
     rows = np.full(places, -1)
     rows[:real] = 100 + np.arange(real)
     cut, mask = without_spare_places(rows, rows >= 0)
@@ -148,7 +148,7 @@ def test_spare_places_are_cut_to_the_next_multiple_of_sixteen(real, places, kept
     assert (cut[~mask] == -1).all()
 
 
-def test_another_multiple_of_places():
+def test_without_spare_places_other_multiple():
     rows = np.array([5, 3, 4, -1, -1, -1, -1])
     assert len(without_spare_places(rows, rows >= 0, 1)[0]) == 3
     assert len(without_spare_places(rows, rows >= 0, 5)[0]) == 5

@@ -33,7 +33,7 @@ def config(data_dir, tmp_path, **options):
     return DataConfig(**(given | options))
 
 
-def test_rows_are_those_of_the_splits(data_dir, tmp_path, monkeypatch):
+def test_tfds_rows_match_the_splits(data_dir, tmp_path, monkeypatch):
     monkeypatch.setattr(preparing, "_BLOCK_BYTES", 1)  # two blocks, read by two threads
     dataset = open_dataset(config(data_dir, tmp_path))
     assert {k: len(v) for k, v in dataset.rows.items()} == tfds_faces.SIZES
@@ -49,7 +49,7 @@ def test_rows_are_those_of_the_splits(data_dir, tmp_path, monkeypatch):
             np.testing.assert_array_equal(batch.image[k], pixels)
 
 
-def test_without_validation_rows_some_of_train_are_held_out(tmp_path):
+def test_without_validation_rows_part_of_train_is_held_out(tmp_path):
     tfds_faces.write(tmp_path / "tfds", sizes={"train": 30, "test": 5})
     dataset = open_dataset(config(tmp_path / "tfds", tmp_path))
     assert dataset.rows["test"].tolist() == list(range(30, 35))
@@ -58,7 +58,7 @@ def test_without_validation_rows_some_of_train_are_held_out(tmp_path):
     assert "no validation rows" in dataset.notes[0]
 
 
-def test_any_rows_can_be_read(data_dir, tmp_path):
+def test_tfds_reads_any_rows(data_dir, tmp_path):
     source = open_source(config(data_dir, tmp_path))
     found = source.read(np.array([2, 7, 8, 9, 16]))
     seeds = [2, 7, 8, 1000, 2003]
@@ -68,30 +68,30 @@ def test_any_rows_can_be_read(data_dir, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["fake_facs", "celeb_a", "fake_faces/config"])
-def test_a_wrong_name_says_what_is_there(data_dir, tmp_path, name):
+def test_tfds_wrong_name_lists_data_sets(data_dir, tmp_path, name):
     with pytest.raises(UsageError) as caught:
         open_source(config(data_dir, tmp_path, dataset=f"tfds:{name}", private_label="none"))
     text = str(caught.value)
     assert f"--dataset=tfds:{name}" in text and "found: fake_faces" in text and "\n" not in text
 
 
-def test_a_missing_folder_is_named(tmp_path):
+def test_tfds_missing_folder_is_refused(tmp_path):
     with pytest.raises(UsageError, match=r"gone: no such folder"):
         open_source(config(tmp_path / "gone", tmp_path))
 
 
-def test_an_unknown_attribute_lists_what_is_there(data_dir, tmp_path):
+def test_tfds_unknown_attribute_lists_attributes(data_dir, tmp_path):
     with pytest.raises(UsageError, match=r"did you mean Male.*there are: Male, Smiling, mood"):
         open_dataset(config(data_dir, tmp_path, tasks="gender=male", private_label="none"))
 
 
-def test_identities_are_not_there(data_dir, tmp_path):
+def test_tfds_has_no_identities(data_dir, tmp_path):
     with pytest.raises(UsageError, match="has no identities"):
         open_dataset(config(data_dir, tmp_path, private_label="identity"))
 
 
-def test_whole_numbers_are_labels_with_their_values_for_names(tmp_path, monkeypatch):
-    monkeypatch.setattr(tfds, "_MOST_NUMBERS", 8)
+def test_tfds_whole_numbers_are_labels_named_by_value(tmp_path, monkeypatch):
+    monkeypatch.setattr(tfds, "_MAX_NUMBERS", 8)
     tfds_faces.write(tmp_path / "tfds", numbers=True)
     asked = {"tasks": "age=years,place=room", "private_label": "mood"}
     dataset = open_dataset(config(tmp_path / "tfds", tmp_path, **asked))
@@ -103,7 +103,7 @@ def test_whole_numbers_are_labels_with_their_values_for_names(tmp_path, monkeypa
         assert labels["place"].tolist() == [k % 2 for k in range(count)]
     # 3 k of nine rows: a number of the row and no label.
     assert dataset.store.meta["warnings"] == [
-        "row left out: 9 different whole numbers are no label"
+        "row left out: too many distinct whole numbers for a label (9)"
     ]
     with pytest.raises(UsageError, match=r"there are: Male, Smiling, mood, room, years"):
         open_dataset(config(tmp_path / "tfds", tmp_path, tasks="age=row", private_label="mood"))
@@ -111,7 +111,7 @@ def test_whole_numbers_are_labels_with_their_values_for_names(tmp_path, monkeypa
     assert open_dataset(binned).task_classes["age"] == ("below 0", "0 to 25", "25 and above")
 
 
-def test_a_run_that_asks_for_no_whole_number_keeps_its_store(tmp_path):
+def test_tfds_unused_whole_numbers_keep_the_fingerprint(tmp_path):
     tfds_faces.write(tmp_path / "tfds", numbers=True)
     source = open_source(config(tmp_path / "tfds", tmp_path))
     info = source._builder.info

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tests.data.test_bad_pictures import BAD, JPEG
+from tests.data.test_preprocess import BAD, JPEG
 from tests.fakes.pictures import picture
 from tests.serving.runs import single_task_run
 from tf_mtl_privacy.export.signatures import build_signatures, missing_signatures

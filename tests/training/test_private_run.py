@@ -10,8 +10,8 @@ from tests.privacy.reference import reference_epsilon
 from tests.training.game_runs import weights
 from tests.training.tiny_private import STEPS, UPDATES, all_private_config
 from tf_mtl_privacy.data import open_dataset
-from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.privacy.ledger import read_ledger
+from tf_mtl_privacy.reporting.evaluate_run import evaluate_run
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.inference import predict_images
 

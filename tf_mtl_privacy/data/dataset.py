@@ -1,16 +1,25 @@
-"""A data set as training and evaluation see it: rows by split, labels, batches."""
+"""A data set with its labels: rows by split, batches, and counts of classes."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.fingerprints import fingerprint_key, published, stands_for
-from tf_mtl_privacy.data.labels import Labels, make_targets, other_order, reordered
+from tf_mtl_privacy.data.labels import (
+    MISSING,
+    Labels,
+    alike,
+    make_targets,
+    number_of,
+    other_order,
+    reordered,
+)
 from tf_mtl_privacy.data.sources.base import SPLITS, fingerprint
 from tf_mtl_privacy.data.splitting import limit_rows
 from tf_mtl_privacy.data.store import ArrayStore, Pixels, Store, cache_folder
@@ -18,15 +27,20 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.types import Batch
 
 IDENTITY_NOTE = (
-    "With --private_label=identity the business tasks are tested on other pictures of people seen "
-    "in training, not on new people. The choice of these people, by their numbers of images, is "
-    "taken as given: no epsilon covers it."
+    "With --private_label=identity the tasks are tested on other pictures of people seen in "
+    "training, not on new people. No epsilon covers the choice of these people by their number of "
+    "images."
 )
 OLD_SPLIT_NOTE = (
-    "The rows were chosen by --split_version=1, in which one person more or less moves rows of "
-    "others: an epsilon of a person does not hold for this run, and one of a row only for the rows "
-    "as they were chosen."
+    "The rows were chosen by --split_version=1, in which adding or removing a person moves rows of "
+    "others: a person-level epsilon does not hold for this run, and a row-level epsilon holds only "
+    "for the rows as they were chosen."
 )
+
+
+# Number of classes that causes a warning; number of classes that is shown.
+MANY_CLASSES, _SHOWN = 24, 12
+_PERSON = re.compile(r"person\d+")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,19 +49,19 @@ class Dataset:
 
     Attributes:
         name: the data set's name.
-        store: where pictures come from, by row number.
+        store: the pictures, by row number.
         task_classes: task name -> names of its classes.
         private_classes: names of the private label's classes; empty without a private label.
-        rows: split name -> `[n]` int64 row numbers, ascending; train, validation and test are
-            always there, possibly empty.
+        rows: split name -> `[n]` int64 row numbers, ascending; train, validation and test always
+            exist, possibly empty.
         all_labels: labels of every row of the store.
-        person: `[N]` int64 number of the person, -1 where unknown; None where nobody is known.
-        landmarks: `[N, 10]` float32 pixels, see `Table`; None where there are none.
+        person: `[N]` int64 number of the person, -1 if unknown; None without identities.
+        landmarks: `[N, 10]` float32 pixels, see `LabelTable`; None without landmarks.
         keys: `[N]` file name or other name of the row.
-        notes: what must be said beside results on this data.
-        digest: hex text that changes with pixels or raw labels. Not to be published, unless the
-            faces are drawn: who guesses a row could check the guess.
-        key_folder: where the secret lies with which `digest` is published; None for drawn faces,
+        notes: remarks that results on this data must state.
+        digest: hex text that changes with pixels or raw labels. It is published for synthetic faces
+            only: with it, a guess of an unknown row could be checked.
+        key_folder: folder of the secret that keys the published digest; None for synthetic faces,
             whose digest is no secret.
     """
 
@@ -66,7 +80,7 @@ class Dataset:
 
     @property
     def fingerprint(self) -> str:
-        """Fingerprint that may be published in place of `digest`, see `fingerprints`; may be empty.
+        """The fingerprint to publish instead of `digest`, see `fingerprints.py`; may be empty.
 
         Raises:
             RunError: the secret cannot be read or made.
@@ -75,9 +89,9 @@ class Dataset:
 
     @property
     def key(self) -> bytes | None:
-        """Secret that keys every published digest of pixels, labels or row numbers.
+        """The secret that keys every published digest of pixels, labels or row numbers.
 
-        None for drawn faces, which are of nobody.
+        None for synthetic faces, which show no real person.
 
         Raises:
             RunError: the secret cannot be read or made.
@@ -89,10 +103,10 @@ class Dataset:
 
         Args:
             recorded: a `fingerprint`, or a plain digest, as older runs have.
-            folders: where else than in `key_folder` keys may lie.
+            folders: further folders to look for keys, besides `key_folder`.
 
         Returns:
-            Whether it is the same data; None where that takes a key that is not there.
+            Whether it is the same data; None if the key that this takes is missing.
         """
         if self.key_folder is None:
             return recorded == self.digest
@@ -101,14 +115,14 @@ class Dataset:
     def aligned(
         self, task_classes: Mapping[str, Sequence[str]], private_classes: Sequence[str]
     ) -> Dataset:
-        """The data with class numbers as a trained model has them, where the names are the same.
+        """Returns the data with a trained model's class numbers, for classes of the same names.
 
         Args:
-            task_classes: the model's, by task.
-            private_classes: the model's.
+            task_classes: the model's classes, by task.
+            private_classes: the model's classes of the private label.
 
         Returns:
-            The data set itself where nothing is to do.
+            The data set itself if nothing changes.
         """
         labels, names = self.all_labels, dict(self.task_classes)
         business, private = dict(labels.business), labels.private
@@ -135,11 +149,11 @@ class Dataset:
         return self.store.size
 
     def labels(self, split: str) -> Labels:
-        """Labels of the rows of `split`, in the order of `rows[split]`."""
+        """Returns the labels of the rows of `split`, in the order of `rows[split]`."""
         return self.labels_of(self.rows[split])
 
     def labels_of(self, rows: np.ndarray) -> Labels:
-        """Labels of `rows` ([n] int64 in [0, N))."""
+        """Returns the labels of `rows` ([n] int64 in [0, N))."""
         business = {task: values[rows] for task, values in self.all_labels.business.items()}
         return Labels(business, self.all_labels.private[rows])
 
@@ -150,7 +164,7 @@ class Dataset:
 
         Raises:
             ValueError: more rows than `capacity`.
-            IndexError: a row that the store does not have.
+            IndexError: a row that the store lacks.
         """
         size = len(rows) if capacity is None else capacity
         if len(rows) > size:
@@ -191,23 +205,23 @@ class Dataset:
         name: str = "arrays",
         cache_dir: str = "",
     ) -> Dataset:
-        """A data set of pictures that are already in memory.
+        """Makes a data set of pictures in memory.
 
         Args:
             images: `[N, S, S, 3]` uint8, RGB.
             business: task name -> `[N]` int class numbers, -1 where unknown.
             private: `[N]` int class numbers, -1 where unknown; None for no private label.
             split: `[N]` int, index into `SPLITS` (0 train, 1 validation, 2 test), -1 for unused.
-            task_classes: names of the classes; numbers where absent.
-            private_classes: names of the private label's classes; numbers where absent.
+            task_classes: names of the classes; numbers if absent.
+            private_classes: names of the private label's classes; numbers if absent.
             person: `[N]` int number of the person, -1 where unknown.
             regions: `[N, S, S]` bool, the true sensitive region.
-            name: what to call it.
-            cache_dir: folder for the secret that keys its fingerprint; empty means that of the
+            name: the data set's name.
+            cache_dir: folder for the secret that keys its fingerprint; empty means the folder of
                 prepared stores, ~/.cache/tf_mtl_privacy.
 
         Raises:
-            UsageError: shapes, dtypes or class numbers that do not fit.
+            UsageError: wrong shapes, dtypes or class numbers.
         """
         store = ArrayStore(images, regions)
         count = len(store)
@@ -235,17 +249,17 @@ def _array_digest(
     split: np.ndarray,
     person: np.ndarray | None,
 ) -> str:
-    """Pictures, labels, splits and people: whatever decides who is trained on."""
+    """Returns a digest of pictures, labels, splits and people."""
     columns = [hidden, split, *([] if person is None else [person]), *labels.values()]
     parts = [np.asarray(column, np.int64).tobytes() for column in columns]
     return fingerprint(store.fingerprint, list(labels), person is None, *parts)
 
 
 def from_store(store: Store, config: DataConfig) -> Dataset:
-    """The data set that `config` asks for, on top of a prepared store.
+    """Makes the data set that `config` describes from a prepared store.
 
     Raises:
-        UsageError: labels that the store cannot give.
+        UsageError: the store has no such labels.
     """
     table = store.table
     targets = make_targets(table, config)
@@ -257,7 +271,7 @@ def from_store(store: Store, config: DataConfig) -> Dataset:
     }
     by_person = config.effective_private_label == "identity"
     private = targets.labels.private if by_person else np.full(len(store), -1, np.int32)
-    if config.dataset != "synthetic_faces":  # drawn with just the rows asked for
+    if config.dataset != "synthetic_faces":  # already drawn with the requested rows
         for number, (split, limit) in enumerate(limits.items()):
             seed = 3 * config.data_seed + number
             rows[split] = limit_rows(
@@ -321,3 +335,74 @@ def _classes(name: str, values: np.ndarray, given: tuple[str, ...] | None) -> tu
     if highest >= len(classes) or int(values.min(initial=-1)) < -1:
         raise UsageError(f"{name}: class number {highest}, but there are {len(classes)} classes")
     return classes
+
+
+def class_lines(dataset: Dataset) -> list[str]:
+    """Returns a line for each task and the private label, with the rows of each class."""
+    lines = []
+    for name, classes, values in _labels_by_name(dataset):
+        used = np.concatenate([values[rows] for rows in dataset.rows.values()])
+        counts = np.bincount(used[used >= 0], minlength=len(classes))
+        shown = [f"{text} {n}" for text, n in zip(classes, counts, strict=True)]
+        left = len(shown) - _SHOWN
+        unknown = int((used < 0).sum())
+        parts = [*shown[:_SHOWN], *([f"{left} more classes"] if left > 0 else [])]
+        parts += [f"unknown {unknown}"] if unknown else []
+        lines.append(f"{name}: {', '.join(parts)}")
+    return lines
+
+
+def class_warnings(dataset: Dataset) -> list[str]:
+    """Returns a line for each oddity in the classes of the tasks and the private label."""
+    return [
+        f"{name}: {text}"
+        for name, classes, values in _labels_by_name(dataset)
+        for text in _oddities(name, classes, values, dataset.rows)
+    ]
+
+
+def _labels_by_name(dataset: Dataset) -> Iterator[tuple[str, tuple[str, ...], np.ndarray]]:
+    labels = dataset.all_labels
+    for task, classes in dataset.task_classes.items():
+        yield task, classes, labels.business[task]
+    if dataset.private_classes:
+        yield "private label", dataset.private_classes, labels.private
+
+
+def _oddities(
+    name: str, classes: tuple[str, ...], values: np.ndarray, rows: Mapping[str, np.ndarray]
+) -> Iterator[str]:
+    for group in alike(classes):
+        yield f"the classes {_quoted(group)} differ only in spelling and count as {len(group)}"
+    missing = [text for text in classes if text.lower() in MISSING]
+    if missing:
+        yield (
+            f"{_quoted(missing)} counts as a class; leave these cells empty if the value is unknown"
+        )
+    is_people = all(_PERSON.fullmatch(text) for text in classes)
+    if len(classes) >= MANY_CLASSES and not is_people:
+        yield f"{len(classes)} classes{_bins_offer(classes, values)}"
+    training = values[rows["train"]]
+    absent = np.setdiff1d(np.arange(len(classes)), training)
+    if len(training) and len(absent):
+        few = _quoted([classes[number] for number in absent[:3]])
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        yield f"no training row has the class {few}{more}"
+
+
+def _bins_offer(classes: Sequence[str], values: np.ndarray) -> str:
+    """Returns the end of a warning that suggests bins with about equally many rows each."""
+    numbers = [number_of(text) for text in classes]
+    if any(number is None for number in numbers):
+        return ""
+    known = np.array(numbers, np.float64)[values[values >= 0]]
+    if not len(known):
+        return ""
+    digits = 0 if (known == np.round(known)).all() else 2
+    edges = np.unique(np.round(np.quantile(known, (0.25, 0.5, 0.75)), digits))
+    text = ":".join(f"{edge:g}" for edge in edges)
+    return f", all numbers; --bins=ATTRIBUTE={text} makes {len(edges) + 1} classes of them"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)

@@ -1,10 +1,10 @@
 """Fingerprints of data that may be published: SHA-256 digests keyed with a secret.
 
-A plain hash of pixels and labels lets whoever guesses one row, and has the others, check the guess.
-A published fingerprint is an HMAC-SHA256 (RFC 2104) of that hash with a key that lies beside the
-prepared stores, followed by the first digits of a hash of the key, by which two machines see that
-they have different keys: `<64 hex digits>.<8 hex digits>`. Drawn faces are of nobody and anybody
-can draw them: their digest is published as it is, without a key.
+With a plain hash of pixels and labels, anybody who has all rows but one could check a guess of that
+row. A published fingerprint is therefore an HMAC-SHA256 (RFC 2104) of the hash. Its key is stored
+beside the prepared stores. The first digits of a hash of the key follow, to tell keys of different
+machines apart: `<64 hex digits>.<8 hex digits>`. Synthetic faces show no real person and anybody
+can draw them: their digest is published without a key.
 """
 
 from __future__ import annotations
@@ -29,12 +29,12 @@ _KEY_BYTES, _ID_DIGITS = 32, 8
 
 
 def fingerprint_key(folder: Path) -> bytes:
-    """Reads the secret of a folder of prepared stores (32 bytes); makes it where there is none.
+    """Reads the secret of a folder of prepared stores (32 bytes); makes it if it is missing.
 
-    Only the owner may read the file; permissions of others are taken away.
+    Only the owner may read the file; other permissions are removed.
 
     Raises:
-        RunError: it cannot be read or written, or is not such a file.
+        RunError: it cannot be read or written, or has another length.
     """
     path = folder / KEY_FILE
     if not path.exists():
@@ -43,13 +43,13 @@ def fingerprint_key(folder: Path) -> bytes:
 
 
 def keyed(digest: str, key: bytes) -> str:
-    """The text to publish for `digest` (text, not empty)."""
+    """Returns the keyed fingerprint of `digest` (text, not empty)."""
     mac = hmac.new(key, digest.encode(), hashlib.sha256).hexdigest()
     return f"{mac}.{_key_id(key)}"
 
 
 def published(digest: str, key: bytes | None) -> str:
-    """Returns the text to publish for a digest: keyed, or as it is without a key (drawn faces)."""
+    """Returns the text to publish for a digest: keyed, or plain without a key (synthetic faces)."""
     return digest if key is None else keyed(digest, key)
 
 
@@ -57,13 +57,13 @@ def stands_for(recorded: str, digest: str, folders: Iterable[Path]) -> bool | No
     """Compares a recorded fingerprint with the digest of data at hand.
 
     Args:
-        recorded: a text of `keyed`, or a plain digest, as older runs have.
-        digest: of the data at hand.
-        folders: where keys may lie: `fingerprint.key`, and copies from other machines under
+        recorded: a keyed fingerprint, or a plain digest as in older runs.
+        digest: digest of the data at hand.
+        folders: where to look for keys: `fingerprint.key`, and copies from other machines as
             `fingerprint-<anything>.key`.
 
     Returns:
-        Whether they are of the same data; None where the key of `recorded` is in no folder.
+        Whether they are of the same data; None if the key of `recorded` is in no folder.
     """
     _, _, key_id = recorded.partition(".")
     if not key_id:
@@ -79,8 +79,8 @@ def same_data(texts: Iterable[str]) -> bool | None:
     """Compares published fingerprints with each other; True for one or none.
 
     Returns:
-        False where two of them are of different data; None where that cannot be told, because
-        their keys differ or some have none.
+        False if two of them are of different data; None if this cannot be decided because their
+        keys differ or some have none.
     """
     different = set(texts)
     by_key: dict[str, set[str]] = {}
@@ -92,7 +92,7 @@ def same_data(texts: Iterable[str]) -> bool | None:
 
 
 def unknown_key(recorded: str, folder: Path) -> str:
-    """Says what to do where `stands_for` gives None; `folder` is that of the prepared stores."""
+    """Returns what to do if `stands_for` gives None; `folder` is that of the prepared stores."""
     key_id = recorded.partition(".")[2]
     return (
         f"its fingerprint was made with the secret {key_id} of another machine or --cache_dir, "
@@ -121,7 +121,7 @@ def _make_key(folder: Path, path: Path) -> None:
             file.write(secrets.token_bytes(_KEY_BYTES))
             file.flush()
             os.fsync(file.fileno())
-        # A link, unlike a renaming, does not replace the key of a process that came first.
+        # A link, unlike a rename, does not replace the key of a process that was faster.
         with contextlib.suppress(FileExistsError):
             os.link(temporary, path)
     except OSError as error:

@@ -1,4 +1,4 @@
-"""Reads a picture's header: format and size, before anything large is decoded."""
+"""Headers of picture files: format and size, checked before anything large is decoded."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-# Of `preprocess`; bumped when it makes other pixels of the same file.
+# Version of `preprocess`; bumped when it makes other pixels of the same file.
 PREPROCESS_VERSION = 1
-SMALLEST_SIDE = 8
-LARGEST_PIXELS = 50_000_000
-# Each scan of a JPEG passes over the whole picture: some hundred kilobytes of them take minutes.
-# Progressive files of the usual programs have about ten.
-MOST_SCANS = 100
+MIN_SIDE = 8
+MAX_PIXELS = 50_000_000
+# Each scan of a JPEG passes over the whole picture: a few hundred kilobytes of them take minutes.
+# Progressive files of common programs have about ten scans.
+MAX_SCANS = 100
 _MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 JPEG_MAGIC, PNG_MAGIC, BMP_MAGIC = b"\xff\xd8", b"\x89PNG", b"BM"
@@ -22,11 +22,11 @@ _PNM = re.compile(rb"P([56])((?:\s|#[^\n]*\n)+\d+)((?:\s|#[^\n]*\n)+\d+)((?:\s|#
 
 
 class BadPicture(ValueError):  # noqa: N818 (a finding about a file, not a failure)
-    """A picture that cannot be used; the text is the reason, in a few words."""
+    """A picture that cannot be used; the text is the reason."""
 
 
 class Header(NamedTuple):
-    """What a picture's header says: `format` is 'jpeg', 'png', 'bmp' or 'pnm'; sizes in pixels."""
+    """Format ('jpeg', 'png', 'bmp' or 'pnm') and size in pixels of a picture."""
 
     format: str
     height: int
@@ -38,28 +38,28 @@ def read_header(content: bytes, *, with_pnm: bool = True) -> Header:
 
     Args:
         content: the file.
-        with_pnm: whether binary PGM and PPM are taken; exported models decode none.
+        with_pnm: whether binary PGM and PPM are accepted; exported models cannot decode them.
 
     Raises:
-        BadPicture: not a picture, cut short, or of a size that is refused (a side below 8 pixels,
-            more than 50 megapixels), or a JPEG of more than `MOST_SCANS` scans.
+        BadPicture: not a picture, truncated, too small (a side below 8 pixels), too large (more
+            than 50 megapixels), or a JPEG with more than `MAX_SCANS` scans.
     """
     try:
         header = _parse(content, with_pnm)
     except (struct.error, IndexError) as error:
         raise BadPicture("truncated header") from error
-    if min(header.height, header.width) < SMALLEST_SIDE:
+    if min(header.height, header.width) < MIN_SIDE:
         raise BadPicture(f"{header.width}x{header.height} pixels, smaller than 8x8")
-    if header.height * header.width > LARGEST_PIXELS:
+    if header.height * header.width > MAX_PIXELS:
         raise BadPicture(f"{header.width}x{header.height} pixels, more than 50 megapixels")
     return header
 
 
 def decode_pnm(content: bytes) -> tuple[bytes, int, int, int, int]:
-    """The parts of a binary PGM or PPM: (samples, height, width, channels, highest value).
+    """Parses a binary PGM or PPM: (samples, height, width, channels, maximum value).
 
     Raises:
-        BadPicture: not of that form, or cut short.
+        BadPicture: another format, or truncated.
     """
     height, width, channels, highest, start = _parse_pnm(content)
     needed = height * width * channels * (1 if highest < 256 else 2)
@@ -70,10 +70,10 @@ def decode_pnm(content: bytes) -> tuple[bytes, int, int, int, int]:
 
 
 def pnm_pixels(content: bytes) -> np.ndarray:
-    """A binary PGM or PPM file as `[H, W, 3]` uint8; its highest value becomes 255.
+    """Decodes a binary PGM or PPM file to `[H, W, 3]` uint8; its maximum value becomes 255.
 
     Raises:
-        BadPicture: not of that form, or cut short.
+        BadPicture: another format, or truncated.
     """
     samples, height, width, channels, highest = decode_pnm(content)
     values = np.frombuffer(samples, np.uint8 if highest < 256 else ">u2")
@@ -106,11 +106,11 @@ def _parse(content: bytes, with_pnm: bool) -> Header:
 
 
 def _parse_pnm(content: bytes) -> tuple[int, int, int, int, int]:
-    """(height, width, channels, highest value, where the samples start)."""
+    """Returns (height, width, channels, maximum value, offset of the samples)."""
     match = _PNM.match(content)
     if not match:
         raise BadPicture("not a binary PGM or PPM")
-    # A comment may hold digits: the number is what stands last.
+    # A comment may contain digits: the number comes last.
     width, height, highest = (int(re.findall(rb"\d+$", part)[0]) for part in match.groups()[1:])
     if not 0 < highest < 65536:
         raise BadPicture(f"highest value {highest} in its header")
@@ -126,28 +126,28 @@ def _parse_jpeg(content: bytes) -> Header:
         if code == 0xFF:  # fill byte
             position += 1
             continue
-        # Start of frame, in any of its forms; C4, C8 and CC are something else.
+        # Start of frame, in any of its forms; C4, C8 and CC are other segments.
         if 0xC0 <= code <= 0xCF and code not in (0xC4, 0xC8, 0xCC):
             height, width = struct.unpack(">HH", content[position + 5 : position + 9])
             break
         (length,) = struct.unpack(">H", content[position + 2 : position + 4])
         position += 2 + length
-    # Found here first because TensorFlow writes lines to standard error for each of these.
+    # Checked here because TensorFlow writes lines to standard error for each of these.
     if content.rfind(b"\xff\xd9") < position:
         raise BadPicture("truncated JPEG (no end mark)")
-    if _scans(content, position) > MOST_SCANS:
-        raise BadPicture(f"JPEG with more than {MOST_SCANS} scans")
+    if _scans(content, position) > MAX_SCANS:
+        raise BadPicture(f"JPEG with more than {MAX_SCANS} scans")
     return Header("jpeg", height, width)
 
 
 def _scans(content: bytes, position: int) -> int:
-    """How many scans a JPEG has from `position` to its end mark, counted to `MOST_SCANS` + 1.
+    """Counts a JPEG's scans from `position` to its end mark, up to `MAX_SCANS` + 1.
 
-    By the marks that a decoder follows: thumbnails, and what stands behind the end (a film, in
-    some phones' pictures), may hold the same bytes.
+    It follows the markers as a decoder does: thumbnails, and data after the end (a video, in some
+    phones' pictures), may contain the same bytes.
     """
     count = 0
-    while count <= MOST_SCANS:
+    while count <= MAX_SCANS:
         mark = _MARK.search(content, position)
         if mark is None or content[mark.start() + 1] == 0xD9 or mark.end() + 2 > len(content):
             break

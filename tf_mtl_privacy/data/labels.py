@@ -1,8 +1,7 @@
-"""From raw attributes to the labels of the tasks and the private label.
+"""Labels of the tasks and the private label, made from raw attributes.
 
-Classes of an attribute: bins of its numbers, and their order.
-
-Identity as the private label: which people, and which of their images are held out.
+An attribute's classes can be bins of its numbers and can be reordered. Identity as the private
+label chooses people, and splits each person's images.
 """
 
 from __future__ import annotations
@@ -19,20 +18,20 @@ import numpy as np
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.config.data import PERSON_SPLIT_VERSION
 from tf_mtl_privacy.config.options import parse_bins, parse_class_order
-from tf_mtl_privacy.data.sources.base import DAMAGED, TEST, TRAIN, VALIDATION, Table
+from tf_mtl_privacy.data.sources.base import DAMAGED, TEST, TRAIN, VALIDATION, LabelTable
 from tf_mtl_privacy.data.splitting import name_hashes
 from tf_mtl_privacy.errors import UsageError
 
-# Cells that say that nothing is known, where they should be empty.
+# Cells that mean "unknown" and should be empty.
 MISSING = ("nan", "na", "n/a", "null", "none", "?")
 
 
-def with_classes(table: Table, config: DataConfig) -> Table:
-    """The table with `--bins` and `--class_order` in force.
+def with_classes(table: LabelTable, config: DataConfig) -> LabelTable:
+    """Returns the table with `--bins` and `--class_order` applied.
 
     Raises:
-        UsageError: an attribute that is not there, a class that is not a number, or an order that
-            does not have every class once.
+        UsageError: an unknown attribute, a class that is not a number, or an order that does not
+            have each class once.
     """
     attributes, classes = dict(table.attributes), dict(table.attribute_classes)
 
@@ -57,19 +56,19 @@ def with_classes(table: Table, config: DataConfig) -> Table:
 
 
 def bin_names(edges: Sequence[float]) -> tuple[str, ...]:
-    """Names of the classes between rising `edges`: one more than there are edges."""
+    """Returns the names of the classes between increasing `edges`, one more than the edges."""
     text = [f"{edge:g}" for edge in edges]
     between = [f"{low} to {high}" for low, high in itertools.pairwise(text)]
     return (f"below {text[0]}", *between, f"{text[-1]} and above")
 
 
 def reordered(values: np.ndarray, classes: Sequence[str], order: Sequence[str]) -> np.ndarray:
-    """Class numbers in another order of the same classes.
+    """Renumbers classes to another order of the same names.
 
     Args:
-        values: int32 class numbers of any shape; negative ones (unknown) stay.
-        classes: names by number.
-        order: the same names.
+        values: int32 class numbers of any shape; negative ones (unknown) do not change.
+        classes: names by current number.
+        order: the same names, by new number.
     """
     number = np.array([*(list(order).index(name) for name in classes), -1], np.int32)
     return np.where(values >= 0, number[values], values).astype(np.int32)
@@ -83,7 +82,7 @@ def _binned(
         number = math.nan if text.lower() in MISSING else number_of(text)
         if number is None:
             raise UsageError(f"{asked}: its class {text!r} is not a number")
-        # A value of the edge itself belongs to the class above it.
+        # A value equal to an edge belongs to the class above it.
         place = int(np.searchsorted(edges, number, side="right"))
         numbers.append(-1 if math.isnan(number) else place)
     found = np.where(values >= 0, np.array([*numbers, -1], np.int32)[values], -1)
@@ -91,7 +90,7 @@ def _binned(
 
 
 def alike(classes: Sequence[str]) -> list[list[str]]:
-    """Groups of class names that are the same but for case, blanks, or how a number is written."""
+    """Returns groups of class names that differ only in case, blanks or number format."""
     groups: dict[object, list[str]] = {}
     for text in classes:
         value = number_of(text)
@@ -102,7 +101,7 @@ def alike(classes: Sequence[str]) -> list[list[str]]:
 
 
 def number_of(text: str) -> float | None:
-    """Reads a class name as a finite number; None where it is none."""
+    """Reads a class name as a finite number; None if it is not one."""
     try:
         value = float(text)
     except ValueError:
@@ -111,21 +110,21 @@ def number_of(text: str) -> float | None:
 
 
 def other_order(some: Sequence[str], others: Sequence[str]) -> bool:
-    """Says if two data sets have the same classes under other numbers."""
+    """Returns whether two data sets number the same classes in another order."""
     return tuple(some) != tuple(others) and sorted(some) == sorted(others)
 
 
-# One image to learn a person from, one to validate on, one to test on.
-_LEAST_IMAGES = 3
+# One image of a person for training, one for validation, one for testing.
+_MIN_IMAGES = 3
 
 
 def choose_people(person: np.ndarray, split: np.ndarray, count: int) -> np.ndarray:
-    """The `count` people with most undamaged images; ties go to the smaller number.
+    """Chooses the `count` people with most undamaged images; ties go to the smaller number.
 
     Args:
         person: `[N]` int64, -1 unknown.
         split: `[N]` int8; damaged rows do not count.
-        count: how many people, > 0.
+        count: number of people, > 0.
 
     Returns:
         `[count]` int64 numbers of people, ascending.
@@ -134,10 +133,10 @@ def choose_people(person: np.ndarray, split: np.ndarray, count: int) -> np.ndarr
         UsageError: fewer than `count` people have at least three images.
     """
     people, images = np.unique(person[(person >= 0) & (split != DAMAGED)], return_counts=True)
-    people, images = people[images >= _LEAST_IMAGES], images[images >= _LEAST_IMAGES]
+    people, images = people[images >= _MIN_IMAGES], images[images >= _MIN_IMAGES]
     if len(people) < count:
         raise UsageError(
-            f"--num_identities={count}: only {len(people)} people have {_LEAST_IMAGES} or more "
+            f"--num_identities={count}: only {len(people)} people have {_MIN_IMAGES} or more "
             "usable images"
         )
     by_images = np.lexsort((people, -images))
@@ -153,23 +152,23 @@ def split_by_person(
     names: np.ndarray | None = None,
     version: int = PERSON_SPLIT_VERSION,
 ) -> np.ndarray:
-    """Splits each chosen person's images anew, so that all are in train, validation and test.
+    """Splits each chosen person's images so that everybody is in train, validation and test.
 
     Of n images, `round(holdout * n)` (at least 1) are for testing, half as many (at least 1) for
-    validation, the rest (at least 1) for training. They are taken in the order of a hash of the
-    row's name keyed with `seed`, person by person: a person who is added or removed moves no row
-    of anybody else. An image that is added or removed can move others of the same person, so an
-    epsilon compares tables after this choice. Rows of nobody keep their split.
+    validation, and the rest (at least 1) for training. They are taken in the order of a hash of the
+    row's name keyed with `seed`, person by person: adding or removing a person moves no row of
+    anybody else. Adding or removing an image can move other images of the same person, so an
+    epsilon compares tables after this choice. Rows of other people keep their split.
 
     Args:
         private: `[N]` int32 class of the person, -1 for everybody else.
         split: `[N]` int8; damaged rows stay damaged.
         holdout: share for testing, in (0, 0.5].
         seed: >= 0.
-        names: `[N]` what stays the same when other rows come or go (file names); by default the
-            row numbers, which do not where rows are numbered anew.
+        names: `[N]` names that do not depend on other rows (file names); by default the row
+            numbers, which change if rows are renumbered.
         version: 1 orders the rows by a permutation of all row numbers, as runs did before
-            `DataConfig.split_version` was recorded; there one person moves the rows of others.
+            `DataConfig.split_version` was recorded; with it, one person moves the rows of others.
 
     Returns:
         `[N]` int8.
@@ -206,7 +205,7 @@ class Labels(NamedTuple):
 
 
 class Targets(NamedTuple):
-    """Labels of all rows with the names of their classes, and the split that goes with them."""
+    """Labels of all rows, the names of their classes, and the rows' split."""
 
     labels: Labels
     task_classes: dict[str, tuple[str, ...]]
@@ -214,11 +213,11 @@ class Targets(NamedTuple):
     split: np.ndarray
 
 
-def make_targets(table: Table, config: DataConfig) -> Targets:
-    """Picks the tasks and the private label out of the raw attributes.
+def make_targets(table: LabelTable, config: DataConfig) -> Targets:
+    """Makes the labels of the tasks and of the private label from the raw attributes.
 
     Raises:
-        UsageError: an attribute that is not there or cannot serve, or too few people.
+        UsageError: an unknown or unsuitable attribute, or too few people.
     """
     tasks, table = config.task_attributes, with_classes(table, config)
     business = {
@@ -240,8 +239,8 @@ def make_targets(table: Table, config: DataConfig) -> Targets:
     return Targets(Labels(business, private), names, classes, split)
 
 
-def attribute(table: Table, name: str, asked: str) -> np.ndarray:
-    """The labels ([N] int32) of attribute `name`; `asked` is the flag that names it.
+def attribute(table: LabelTable, name: str, asked: str) -> np.ndarray:
+    """Returns the labels ([N] int32) of attribute `name`; `asked` is the flag that names it.
 
     Raises:
         UsageError: there is no such attribute; the message lists close matches and all names.
@@ -257,11 +256,11 @@ def attribute(table: Table, name: str, asked: str) -> np.ndarray:
     )
 
 
-def joint_code(table: Table, names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """One label for a combination of n binary attributes: 2^n classes, the first name leading.
+def joint_code(table: LabelTable, names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Combines n binary attributes into one label with 2^n classes; the first is the highest bit.
 
     Returns:
-        `([N] int32, class names)`; -1 where any of the attributes is unknown.
+        `([N] int32, class names)`; -1 if any of the attributes is unknown.
 
     Raises:
         UsageError: an attribute that is unknown or not binary.
@@ -283,11 +282,13 @@ def joint_code(table: Table, names: list[str]) -> tuple[np.ndarray, tuple[str, .
     return np.where(known, code, -1).astype(np.int32), classes
 
 
-def _identity(table: Table, config: DataConfig) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+def _identity(
+    table: LabelTable, config: DataConfig
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     if table.person is None:
-        raise UsageError(f"--private_label=identity: {config.dataset} has no identities here")
+        raise UsageError(f"--private_label=identity: {config.dataset} has no identities")
     people = choose_people(table.person, table.split, config.num_identities)
-    # Class numbers follow the person's own number, so they do not depend on picture counts.
+    # Class numbers follow the people's numbers, so they do not depend on picture counts.
     position = np.clip(np.searchsorted(people, table.person), 0, len(people) - 1)
     private = np.where(people[position] == table.person, position, -1).astype(np.int32)
     split = table.split

@@ -1,6 +1,6 @@
-"""Makes a store from a source: in parallel, resumable after a kill, atomic.
+"""Makes a store from a source: in parallel, atomically, and resumable after a kill.
 
-What is done of a store in the making, synced to disk block by block.
+A log on disk lists the finished blocks of an unfinished store.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tf_mtl_privacy.data.sources.base import DAMAGED, Source, Table
+from tf_mtl_privacy.data.sources.base import DAMAGED, DataSource, LabelTable
 from tf_mtl_privacy.data.store import (
     FORMAT_VERSION,
     IMAGES,
@@ -46,9 +46,9 @@ class Block(NamedTuple):
 
 
 class PrepareLog:
-    """Appends one line per finished block; a line that a kill cut short is dropped on opening.
+    """Log with one line per finished block; opening it drops a line truncated by a kill.
 
-    Of two lines about the same block the later one counts.
+    The last line about a block counts.
 
     Attributes:
         blocks: first row of the block -> `Block`.
@@ -77,7 +77,7 @@ class PrepareLog:
         self._file.close()
 
     def add(self, start: int, block: Block) -> None:
-        """Writes down that the block from row `start` on is done, and syncs."""
+        """Records that the block from row `start` on is finished, and syncs."""
         entry = {"start": start, "digest": block.digest, "damaged": block.damaged}
         self._file.write(json.dumps(entry).encode() + b"\n")
         self._file.flush()
@@ -85,11 +85,11 @@ class PrepareLog:
         self.blocks[start] = block
 
     def forget_damaged(self) -> None:
-        """Takes blocks with a damaged image as not done: the image may have been mended since."""
+        """Marks blocks with a damaged image as unfinished: the image may have been repaired."""
         self.blocks = {start: block for start, block in self.blocks.items() if not block.damaged}
 
     def damaged(self) -> list[tuple[int, str]]:
-        """`(row, reason)` of all damaged images so far, in order of rows."""
+        """Returns `(row, reason)` of all damaged images so far, in order of rows."""
         return sorted(item for block in self.blocks.values() for item in block.damaged)
 
 
@@ -102,28 +102,27 @@ _BLOCK_BYTES = 8 << 20
 JOURNAL = "journal.jsonl"
 
 
-def store_folder(source: Source, cache: Path) -> Path:
-    """Where the store of `source` lies inside the folder `cache`."""
+def store_folder(source: DataSource, cache: Path) -> Path:
+    """Returns the folder of the store of `source` inside the folder `cache`."""
     name = source.name.replace(":", "_").replace("/", "_")
     return cache / f"{name}-{source.size}px-v{FORMAT_VERSION}-{source.fingerprint()[:16]}"
 
 
 def prepare_store(
-    source: Source, final: Path, *, max_damaged: float, workers: int = 0, force: bool = False
+    source: DataSource, final: Path, *, max_damaged: float, workers: int = 0, force: bool = False
 ) -> None:
-    """Makes the store of `source` in the folder `final` unless it is there.
+    """Makes the store of `source` in the folder `final` unless it exists.
 
-    Finished blocks survive a kill and are not done again, except those with damage. Two processes
-    take turns. A damaged or missing image leaves a black row with split -1 and a line in
+    Finished blocks survive a kill and are not made again, except those with damaged images. Two
+    processes take turns. A damaged or missing image gives a black row with split -1 and a line in
     `damaged.csv`.
 
     Args:
-        source: what to read.
-        final: the store's folder, see `store_folder`; the folder around it is made readable by
-            the owner only.
+        source: the data set.
+        final: the store's folder, see `store_folder`; its parent folder is made private.
         max_damaged: share of damaged or missing images above which it stops, in [0, 1].
         workers: threads that read; 0 means one per core.
-        force: make it again from the start, even if it is there or half done.
+        force: start over, even if the store exists or is unfinished.
 
     Raises:
         RunError: too many damaged images, or the folder cannot be written (full, read-only).
@@ -164,15 +163,15 @@ def _locked(path: Path) -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            _LOG.warning("another process prepares this store; waiting for it")
+            _LOG.warning("another process is preparing this store; waiting for it")
             fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 class _Build:
-    """One store in the making, in its partial folder."""
+    """An unfinished store in its temporary folder."""
 
-    def __init__(self, source: Source, folder: Path, max_damaged: float, workers: int) -> None:
+    def __init__(self, source: DataSource, folder: Path, max_damaged: float, workers: int) -> None:
         self._source, self._folder, self._max_damaged = source, folder, max_damaged
         self._workers = workers
         self._table = source.load()
@@ -182,9 +181,9 @@ class _Build:
         self._block_rows = int(np.clip(_BLOCK_BYTES // self._image_bytes, 16, 512))
 
     def run(self) -> None:
-        """Does the blocks that are not done, then labels and meta.json."""
+        """Makes the unfinished blocks, then labels and meta.json."""
         if not self._count:
-            raise RunError(f"{self._source.name}: there is no image at all")
+            raise RunError(f"{self._source.name}: the data set has no images")
         for warning in self._table.warnings:
             _LOG.warning("%s", warning)
         self._check_space()
@@ -265,7 +264,7 @@ class _Build:
         )
 
     def _finish(self, blocks: list[Block], damaged: list[tuple[int, str]]) -> None:
-        table: Table = self._table
+        table: LabelTable = self._table
         split = table.split.copy()
         split[[row for row, _ in damaged]] = DAMAGED
         save_columns(self._folder, dataclasses.replace(table, split=split))
@@ -290,7 +289,7 @@ class _Build:
         write_json(self._folder / META, meta)
 
     def _twins(self, split: np.ndarray) -> list[str]:
-        """Warns of pictures that are there under several names, and may be on both sides."""
+        """Warns of pictures with several names, which may be in several splits."""
         if self._source.name == "synthetic_faces":
             return []
         shape = (self._count, self._image_bytes)
@@ -308,8 +307,8 @@ class _Build:
         keys = self._table.keys
         one, other = (str(keys[row]) for row in (apart or pairs)[0])
         text = (
-            f"{len(pairs)} pictures are the same as an earlier one under another name, {len(apart)}"
-            f" of them in another split ({other} and {one}, say): they count twice"
+            f"{len(pairs)} pictures repeat an earlier one under another name, {len(apart)} of them "
+            f"in another split (for example {other} and {one}): they count twice"
         )
         _LOG.warning("%s", text)
         return [text]
@@ -320,12 +319,12 @@ def _write_at(descriptor: int, data: np.ndarray, offset: int) -> None:
     while view:
         written = os.pwrite(descriptor, view, offset)
         view, offset = view[written:], offset + written
-    # The journal must never say done before the pictures are safe.
+    # The pictures must be on disk before the log says so.
     os.fdatasync(descriptor)
 
 
 def _bounded_map(pool: ThreadPoolExecutor, function, items: list[int], ahead: int):  # type: ignore
-    """Results of `function` over `items` as they come, with at most `ahead` in flight."""
+    """Yields results of `function` over `items` as they finish, with at most `ahead` running."""
     left, running = iter(items), set[Future]()
     while True:
         while len(running) < ahead and (item := next(left, None)) is not None:

@@ -1,16 +1,12 @@
-"""The one way from a picture file to a prepared picture: prepare, predict and serving all use it.
+"""Turns a picture file into a prepared picture, for prepare, predict and serving alike.
 
-Decode (JPEG with the accurate DCT), turn upright by EXIF, lay transparent pixels on white, crop,
-resize with antialiasing (bilinear, a triangle filter widened by the scale), round to uint8. All of
-it is TensorFlow ops that work inside a SavedModel signature, except for PGM and PPM files, which
-`read_picture` alone decodes.
+Steps: decode (JPEG with the accurate DCT), turn upright by EXIF, blend transparent pixels with
+white, crop, resize with antialiasing (bilinear: a triangle filter widened by the scale), round to
+uint8. All steps are TensorFlow ops that work inside a SavedModel signature; only PGM and PPM files
+need `read_picture`.
 
-EXIF orientation of a JPEG in TensorFlow ops, so that an exported signature applies it too.
-
-Source: Exif 2.3 (JEITA CP-3451C), sections 4.5.4 and 4.6.4, tag 0x0112. Orientation marks inside
-PNG files are not read.
-
-Pixel positions that move with a picture through `preprocess`.
+EXIF orientation: Exif 2.3 (JEITA CP-3451C), sections 4.5.4 and 4.6.4, tag 0x0112. Orientation
+inside PNG files is not read.
 """
 
 from __future__ import annotations
@@ -22,24 +18,24 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.data.headers import (
-    LARGEST_PIXELS,
-    SMALLEST_SIDE,
+    MAX_PIXELS,
+    MIN_SIDE,
     BadPicture,
     pnm_pixels,
     read_header,
 )
 
 _EXIF = b"Exif\x00\x00"
-# Markers follow each other and each is at most 64 KiB; Exif stands first or after JFIF.
+# Segments follow each other and have at most 64 KiB; Exif comes first or after JFIF.
 _SEARCHED_BYTES = 1 << 17
 _ORIENTATION_TAG, _SHORT = 0x0112, 3
 
 
 def exif_orientation(content: tf.Tensor) -> tf.Tensor:
-    """The orientation (int64 scalar in 1..8) that a JPEG file asks for; 1 where it says nothing.
+    """Returns the EXIF orientation (int64 scalar in 1..8) of a JPEG file; 1 without one.
 
     Args:
-        content: string scalar, the whole file. Anything but a JPEG gives 1.
+        content: string scalar, the whole file. Other formats give 1.
     """
     head = tf.strings.substr(content, 0, _SEARCHED_BYTES)
     data = tf.cast(tf.io.decode_raw(head, tf.uint8), tf.int64)
@@ -59,7 +55,7 @@ def orient(image: tf.Tensor, orientation: tf.Tensor) -> tf.Tensor:
 
 
 def _find_exif(head: tf.Tensor, data: tf.Tensor) -> tf.Tensor:
-    """Where the TIFF part of the Exif segment starts in `data`, or 0."""
+    """Returns the offset of the Exif segment's TIFF part in `data`, or 0."""
     length = tf.size(data, tf.int64)
 
     def is_segment(position: tf.Tensor, found: tf.Tensor) -> tf.Tensor:
@@ -98,7 +94,7 @@ def _read_tag(data: tf.Tensor, base: tf.Tensor) -> tf.Tensor:
 
 
 def _at(data: tf.Tensor, position: tf.Tensor) -> tf.Tensor:
-    # Positions come from the file: outside of it reads as 0. One padding byte covers empty data.
+    # Offsets come from the file; those outside of it read as 0. One padding byte covers empty data.
     padded = tf.concat([data, tf.constant([0], tf.int64)], 0)
     inside = (position >= 0) & (position < tf.size(data, tf.int64))
     return tf.gather(padded, tf.where(inside, position, tf.size(data, tf.int64)))
@@ -112,7 +108,7 @@ def _number(data: tf.Tensor, position: tf.Tensor, count: int, little: tf.Tensor)
 
 
 def map_points(points: np.ndarray, height: int, width: int, size: int, crop: str) -> np.ndarray:
-    """Moves pixel positions with the picture through `preprocess.prepare_pixels`.
+    """Maps pixel positions of a picture to its version prepared by `prepare_pixels`.
 
     Args:
         points: `[N, 2 k]` x, y, x, y, ... in a picture of `height` x `width`; the centre of the
@@ -137,11 +133,11 @@ def map_points(points: np.ndarray, height: int, width: int, size: int, crop: str
 
 
 # Byte pairs that begin a scan, anywhere in a JPEG; see `_scan_check`.
-_MOST_MARKS = 1000
+_MAX_MARKS = 1000
 
 
 def to_float(image: tf.Tensor) -> tf.Tensor:
-    """uint8 in [0, 255] -> float32 in [0, 1], any shape."""
+    """Converts uint8 in [0, 255] to float32 in [0, 1], any shape."""
     return tf.cast(image, tf.float32) / 255.0
 
 
@@ -236,21 +232,21 @@ def _pixels_function(size: int, crop: str) -> Callable[[tf.Tensor], tf.Tensor]:
 def _decode_jpeg(content: tf.Tensor) -> tf.Tensor:
     shape = tf.cast(tf.image.extract_jpeg_shape(content), tf.int64)
     with tf.control_dependencies([*size_checks(shape[0], shape[1]), *_scan_check(content)]):
-        # CMYK and greyscale are turned into RGB by the decoder.
+        # The decoder converts CMYK and greyscale to RGB.
         image = tf.io.decode_jpeg(content, channels=3, dct_method="INTEGER_ACCURATE")
     return orient(image, exif_orientation(content))
 
 
 def _scan_check(content: tf.Tensor) -> list:
-    """Operations that fail before a JPEG of very many scans is decoded, which would take minutes.
+    """Returns operations that refuse a JPEG with many scans, which would take minutes to decode.
 
     `read_header` follows the marks; a graph counts their bytes wherever they stand, so it lets more
     pass: 32 MiB of a film behind a picture hold some 500 by chance.
     """
-    # Split no further than is needed to know: a file may hold millions of them.
-    scans = tf.size(tf.strings.split(content, b"\xff\xda", maxsplit=_MOST_MARKS + 1)) - 1
-    message = f"expected a JPEG of at most {_MOST_MARKS} scans"
-    return requiring(scans <= _MOST_MARKS, [message])
+    # Splits only as far as needed: a file may have millions of scans.
+    scans = tf.size(tf.strings.split(content, b"\xff\xda", maxsplit=_MAX_MARKS + 1)) - 1
+    message = f"expected a JPEG of at most {_MAX_MARKS} scans"
+    return requiring(scans <= _MAX_MARKS, [message])
 
 
 def _decode_png(content: tf.Tensor) -> tf.Tensor:
@@ -263,7 +259,7 @@ def _decode_png(content: tf.Tensor) -> tf.Tensor:
 
 
 def _on_white(image: tf.Tensor) -> tf.Tensor:
-    """`[H, W, 4]` uint8 over white: 255 - round((255 - colour) * alpha / 255), never a tie.
+    """Blends `[H, W, 4]` uint8 with white: 255 - round((255 - colour) * alpha / 255), never a tie.
 
     In 16 bits, because as floats a picture of 50 megapixels would take a gigabyte: v / 255 rounded
     is (v + 127) // 255 for whole v up to 255^2, and 255^2 + 127 < 2^16.
@@ -277,7 +273,7 @@ def _on_white(image: tf.Tensor) -> tf.Tensor:
 def _decode_bmp(content: tf.Tensor) -> tf.Tensor:
     head = _bytes(content, 30)
     width, height = (_big_endian(head[k : k + 4][::-1]) for k in (18, 22))
-    # A negative height says that rows go from top to bottom.
+    # A negative height means that rows go from top to bottom.
     height = tf.where(height >= 2**31, 2**32 - height, height)
     true_colour = tf.reduce_any(head[28] == tf.constant([24, 32], tf.int64))
     deep = tf.debugging.Assert(true_colour, ["expected a BMP picture of 24 or 32 bits per pixel"])
@@ -286,19 +282,19 @@ def _decode_bmp(content: tf.Tensor) -> tf.Tensor:
 
 
 def size_checks(height: tf.Tensor, width: tf.Tensor) -> list:
-    """Operations that fail where a picture of that size is refused; see `prepare_content`.
+    """Returns operations that refuse a picture of a wrong size; see `prepare_content`.
 
     Args:
         height: int64 scalar.
         width: int64 scalar.
     """
-    accepted = (tf.minimum(height, width) >= SMALLEST_SIDE) & (height * width <= LARGEST_PIXELS)
+    accepted = (tf.minimum(height, width) >= MIN_SIDE) & (height * width <= MAX_PIXELS)
     message = "expected a picture of at least 8x8 pixels and at most 50 megapixels, not"
     return requiring(accepted, [message, width, height])
 
 
 def requiring(condition: tf.Tensor, message: list) -> list:
-    """Operations to depend on, which fail with `message` where `condition` does not hold."""
+    """Returns operations that fail with `message` unless `condition` holds."""
     check = tf.debugging.Assert(condition, message)
     return [] if check is None else [check]
 
@@ -309,7 +305,7 @@ def _refuse(message: str) -> tf.Tensor:
 
 
 def _bytes(content: tf.Tensor, count: int) -> tf.Tensor:
-    """The first `count` bytes as int64; a shorter file reads as zeros from its end on."""
+    """Returns the first `count` bytes as int64; missing bytes are zeros."""
     data = tf.cast(tf.io.decode_raw(tf.strings.substr(content, 0, count), tf.uint8), tf.int64)
     return tf.concat([data, tf.zeros((count,), tf.int64)], 0)[:count]
 

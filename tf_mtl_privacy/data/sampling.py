@@ -1,4 +1,4 @@
-"""Which rows come in which batch, and reading ahead in the background."""
+"""Sampling of shuffled epochs, and reading batches ahead in the background."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ PADDING = -1
 
 
 class ShuffledEpochs:
-    """Each epoch is a fresh permutation of `rows`, cut into batches; the last one is padded.
+    """Epochs that are permutations of `rows`, cut into batches; the last batch is padded.
 
     A batch is a pure function of (seed, epoch, step), so a resumed run needs no sampler state.
 
@@ -22,9 +22,8 @@ class ShuffledEpochs:
         rows: `[N]` int64 row numbers, N > 0.
         batch_size: rows in a batch, > 0.
         seed: >= 0.
-        drop_ragged: leave an epoch's last rows out instead of padding them; other rows are left
-            out in every epoch. Without effect where there are fewer rows than `batch_size`: then
-            a batch has them all.
+        drop_ragged: leave out an epoch's last rows instead of padding them; each epoch leaves out
+            other rows. With fewer rows than `batch_size`, one batch has them all.
     """
 
     def __init__(
@@ -47,7 +46,7 @@ class ShuffledEpochs:
         return -(-len(self._rows) // self._batch_size)
 
     def batch(self, epoch: int, step: int) -> tuple[np.ndarray, np.ndarray]:
-        """The batch number `step` of epoch `epoch`, both counted from 0.
+        """Returns batch `step` of epoch `epoch`, both counted from 0.
 
         Returns:
             `(rows [batch_size] int64, mask [batch_size] bool)`; padding has row -1, mask False.
@@ -72,26 +71,26 @@ class ShuffledEpochs:
 def without_spare_places(
     rows: np.ndarray, mask: np.ndarray, multiple: int = 16
 ) -> tuple[np.ndarray, np.ndarray]:
-    """The same batch, with its padding cut to what fills up a multiple of `multiple` places.
+    """Shortens a batch's padding so that its length is the next multiple of `multiple`.
 
     Args:
         rows: `[B]` int64, padding at the end.
         mask: `[B]` bool, False for padding.
-        multiple: > 0; few different sizes let a step's kernels be set up once for each. Below 16
-            rows CPU kernels round in another way, so that one row less could change all others.
+        multiple: > 0; with few different sizes, a step's kernels are set up once per size. Below
+            16 rows CPU kernels round differently, so that one row less could change all others.
 
     Returns:
-        `(rows, mask)` of at least `multiple` places, and of at most B.
+        `(rows, mask)` of at least `multiple` and at most B places.
     """
     places = max(-(-int(mask.sum()) // multiple), 1) * multiple
     return rows[:places], mask[:places]
 
 
 def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
-    """Reads `items` in a background thread, up to `depth` ahead, in order.
+    """Yields `items` in order, reading up to `depth` items ahead in a background thread.
 
-    An exception of `items` is raised here, after the items before it. Closing the iterator (or
-    leaving the loop over it) stops the thread.
+    An exception from `items` is raised after the items before it. Closing the iterator (or leaving
+    the loop over it) stops the thread.
     """
     ready: queue.Queue[tuple[bool, Item | BaseException | None]] = queue.Queue(max(depth, 1))
     stopped = threading.Event()
@@ -111,7 +110,7 @@ def prefetch(items: Iterable[Item], depth: int = 2) -> Iterator[Item]:
                 if not put(True, item):
                     return
             put(False, None)
-        except BaseException as error:  # handed over to the reader, whatever it is
+        except BaseException as error:  # raised again in the reader
             put(False, error)
 
     thread = threading.Thread(target=produce, name="prefetch", daemon=True)

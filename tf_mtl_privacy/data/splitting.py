@@ -1,4 +1,4 @@
-"""Splits rows into training, validation and testing where the data set does not say."""
+"""Splits rows into train, validation and test sets, and chooses a limited number of rows."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import numpy as np
 from tf_mtl_privacy.config.data import PERSON_SPLIT_VERSION
 from tf_mtl_privacy.data.sources.base import TEST, TRAIN, VALIDATION
 
-# Bumped when the same names would be split in another way.
+# Bumped when the same names would be split differently.
 SPLIT_VERSION = 2
-# Share of the rows (or people) for testing, and as many again for validation.
+# Share of the rows (or people) for testing, and the same share for validation.
 _HELD_OUT = 0.1
 HOLDOUT_NOTE = (
     "The data has no validation rows: about 10 % of its training rows (whole people where they are "
@@ -21,11 +21,11 @@ HOLDOUT_NOTE = (
 
 
 def split_names(keys: np.ndarray, identity: Sequence[str] | None = None) -> list[str]:
-    """The name by which each row is split, `[N]`: that of its person, or else its own.
+    """Returns the name that decides each row's split: its person's name, or else its own.
 
     Args:
         keys: `[N]` text.
-        identity: `[N]` the people's names, empty where unknown; None where nobody is known.
+        identity: `[N]` names of people, empty if unknown; None without identities.
     """
     people = [""] * len(keys) if identity is None else identity
     return [
@@ -37,10 +37,10 @@ def split_names(keys: np.ndarray, identity: Sequence[str] | None = None) -> list
 def random_split(names: Sequence[str], seed: int) -> np.ndarray:
     """Splits rows about 80/10/10 into train, validation and test, `[N]` int8.
 
-    The side of a name is a keyed hash of it and `seed` alone, so a row that is added or removed
+    The split of a name depends only on its hash keyed with `seed`, so adding or removing a row
     moves no other: below 0.1 it is for testing, below 0.2 for validation. Rows of the same name
-    share a side. Where a side would stay empty and there are at least three names, those whose
-    hash is nearest to it fill it (so in a tiny set a new name may move another).
+    share a split. With at least three names no split stays empty: the names with the nearest hash
+    fill it (so in a tiny set a new name may move another).
     """
     number, value = _hashes(names, seed)
     order = np.argsort(value, kind="stable")
@@ -58,13 +58,13 @@ def random_split(names: Sequence[str], seed: int) -> np.ndarray:
 
 
 def with_validation(split: np.ndarray, names: Sequence[str], seed: int) -> np.ndarray | None:
-    """Holds rows out of train where there are none for validation; None where nothing is to do.
+    """Moves rows from train to validation if there are no validation rows; else returns None.
 
-    About 10 % of the names that train has, by the hash of `random_split`; at least one, where
-    train has two. A name that train shares with another split stays together within train.
+    It moves about 10 % of the names in train, by the hash of `random_split`, and at least one if
+    train has two. The train rows of a name stay together.
 
     Args:
-        split: `[N]` int8, see `Table`.
+        split: `[N]` int8, see `LabelTable`.
         names: `[N]`, see `split_names`.
         seed: >= 0.
 
@@ -85,7 +85,7 @@ def with_validation(split: np.ndarray, names: Sequence[str], seed: int) -> np.nd
 
 
 def name_hashes(names: Sequence[str] | np.ndarray, seed: int) -> np.ndarray:
-    """Hashes each name on its own, by BLAKE2b keyed with the seed: `[N]` float64 in [0, 1)."""
+    """Returns the BLAKE2b hash of each name, keyed with the seed: `[N]` float64 in [0, 1)."""
     key = str(seed).encode()
     digests = (
         hashlib.blake2b(str(name).encode(), key=key, digest_size=8).digest() for name in names
@@ -94,7 +94,7 @@ def name_hashes(names: Sequence[str] | np.ndarray, seed: int) -> np.ndarray:
 
 
 def _hashes(names: Sequence[str], seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """(number of each row's name among the different ones, hash of each of these in [0, 1))."""
+    """Returns (index of each row's name among the unique names, hash of each unique name)."""
     different, number = np.unique(np.asarray(names, dtype=np.str_), return_inverse=True)
     return number, name_hashes(different, seed)
 
@@ -110,18 +110,17 @@ def limit_rows(
 ) -> np.ndarray:
     """Chooses `count` of `rows` ([n] int64), ascending; 0 means all.
 
-    Rows whose private label is known come first, one of each class in turn, so that a small
-    choice still has every class; the others follow. Within a class they come in the order of a
-    hash of the row's name keyed with `seed`, so that a row that goes lets in as many others as it
-    leaves room for, and the rest stays.
+    Rows with a known private label come first, one of each class in turn, so that a small choice
+    still has every class; the other rows follow. Within a class, rows are in the order of a hash of
+    their name keyed with `seed`, so that a removed row is replaced and the rest stays.
 
     Args:
         rows: `[n]` int64 row numbers.
         private: `[N]` int32 class; all -1 for a plain random choice.
-        count: how many, >= 0.
+        count: number of rows, >= 0.
         seed: >= 0.
-        names: `[N]` what stays the same when other rows come or go (file names); by default the
-            row numbers.
+        names: `[N]` names that do not depend on other rows (file names); by default the row
+            numbers.
         version: 1 orders the rows by a permutation of all of them, as runs did before
             `DataConfig.split_version` was recorded.
     """

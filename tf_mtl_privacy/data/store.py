@@ -1,7 +1,4 @@
-"""A prepared data set on disk: memory-mapped pictures and label columns, read by row number.
-
-Pictures in memory, read like a store on disk.
-"""
+"""Prepared data sets: memory-mapped pictures and label columns on disk, or pictures in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +9,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tf_mtl_privacy.data.sources.base import Table
+from tf_mtl_privacy.data.sources.base import LabelTable
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 
@@ -23,12 +20,12 @@ _COLUMNS = ("keys", "split", "attributes", "person", "landmarks")
 
 
 def cache_folder(cache_dir: str) -> Path:
-    """Folder of the prepared stores: `--cache_dir`, or the usual one if that is empty."""
+    """Returns the folder of prepared stores: `--cache_dir`, or the default if that is empty."""
     return Path(cache_dir or os.path.join("~", ".cache", "tf_mtl_privacy")).expanduser()
 
 
 class Pixels(Protocol):
-    """What a `Dataset` reads pictures from: a `Store`, or arrays in memory."""
+    """Pictures of a `Dataset`: a `Store`, or arrays in memory."""
 
     size: int
     has_regions: bool
@@ -36,11 +33,11 @@ class Pixels(Protocol):
     def __len__(self) -> int: ...
 
     def images(self, rows: np.ndarray) -> np.ndarray:
-        """`[n, S, S, 3]` uint8 of `rows` ([n] int64)."""
+        """Returns `[n, S, S, 3]` uint8 for `rows` ([n] int64)."""
         ...
 
     def regions(self, rows: np.ndarray) -> np.ndarray:
-        """`[n, S, S]` bool of `rows` ([n] int64), the true sensitive region."""
+        """Returns `[n, S, S]` bool for `rows` ([n] int64), the true sensitive region."""
         ...
 
 
@@ -48,8 +45,8 @@ class Store:
     """A finished store folder, opened for reading.
 
     Attributes:
-        folder: where it lies.
-        meta: what `meta.json` says: format_version, name, fingerprint, checksum, rows, size,
+        folder: its folder.
+        meta: the content of `meta.json`: format_version, name, fingerprint, checksum, rows, size,
             block_rows, has_regions, classes, damaged (`[row, key, reason]`), notes, warnings.
         table: labels of all rows; damaged rows have split -1.
     """
@@ -58,7 +55,7 @@ class Store:
         """Opens the store.
 
         Raises:
-            RunError: it is not a finished store of this format, or its files do not fit together.
+            RunError: it is not a finished store of this format, or its files are inconsistent.
         """
         self.folder = Path(folder)
         self.meta: dict[str, Any] = read_json(self.folder / META)
@@ -93,22 +90,22 @@ class Store:
         return self._images[check_rows(rows, self._count)]
 
     def regions(self, rows: np.ndarray) -> np.ndarray:
-        """The true sensitive regions of `rows` ([n] int64 in [0, N)): `[n, S, S]` bool.
+        """Returns the true sensitive regions of `rows` ([n] int64 in [0, N)): `[n, S, S]` bool.
 
         Raises:
-            RunError: this store knows no regions.
+            RunError: the store has no regions.
         """
         if self._regions is None:
-            raise RunError(f"store {self.folder} knows no sensitive regions")
+            raise RunError(f"store {self.folder} has no sensitive regions")
         packed = self._regions[check_rows(rows, self._count)]
         bits = np.unpackbits(packed, axis=1, count=self.size * self.size)
         return bits.reshape(len(packed), self.size, self.size).astype(bool)
 
     def verify(self) -> None:
-        """Reads everything and compares with the checksum.
+        """Reads everything and compares it with the checksum.
 
         Raises:
-            RunError: the store is not what was written.
+            RunError: the store differs from what was written.
         """
         step = int(self.meta["block_rows"])
         digests = []
@@ -118,12 +115,12 @@ class Store:
         if store_checksum(digests, self.folder) != self.checksum:
             raise RunError(f"store {self.folder} is damaged (checksum differs); {_AGAIN}")
 
-    def _load_table(self) -> Table:
+    def _load_table(self) -> LabelTable:
         columns = load_columns(self.folder)
         classes = {name: tuple(names) for name, names in self.meta["classes"]}
         if len(columns["split"]) != self._count or len(columns["attributes"]) != len(classes):
             raise ValueError("label columns do not fit meta.json")
-        return Table(
+        return LabelTable(
             keys=columns["keys"],
             split=columns["split"],
             attributes=dict(zip(classes, columns["attributes"], strict=True)),
@@ -137,12 +134,12 @@ class Store:
         path = self.folder / name
         if path.stat().st_size != int(np.prod(shape, dtype=np.int64)):
             raise ValueError(f"{name} has {path.stat().st_size} bytes")
-        # A plain view of the mapping: indexing np.memmap itself costs several microseconds a call.
+        # A plain view: indexing np.memmap itself costs several microseconds per call.
         return np.memmap(path, np.uint8, "r", shape=shape).view(np.ndarray)
 
 
 def check_rows(rows: np.ndarray, count: int) -> np.ndarray:
-    """Returns `rows`; a negative number would silently read from the end.
+    """Returns `rows` after a range check; a negative number would silently read from the end.
 
     Raises:
         IndexError: a row outside [0, count).
@@ -154,11 +151,11 @@ def check_rows(rows: np.ndarray, count: int) -> np.ndarray:
 
 
 def region_bytes(size: int) -> int:
-    """Bytes of one packed region mask."""
+    """Returns the number of bytes of one packed region mask."""
     return (size * size + 7) // 8
 
 
-def save_columns(folder: Path, table: Table) -> None:
+def save_columns(folder: Path, table: LabelTable) -> None:
     """Writes the label columns of `table` as .npy files."""
     np.save(folder / "keys.npy", table.keys.astype(np.str_), allow_pickle=False)
     np.save(folder / "split.npy", table.split.astype(np.int8), allow_pickle=False)
@@ -171,13 +168,13 @@ def save_columns(folder: Path, table: Table) -> None:
 
 
 def load_columns(folder: Path) -> dict[str, np.ndarray]:
-    """Column name -> array, for the columns that are there."""
+    """Returns column name -> array, for the existing columns."""
     paths = {name: folder / f"{name}.npy" for name in _COLUMNS}
     return {name: np.load(path) for name, path in paths.items() if path.exists()}
 
 
 def block_digest(images: np.ndarray, packed_regions: np.ndarray | None) -> str:
-    """SHA-256 (hex) of one block of pictures and their packed regions."""
+    """Returns the SHA-256 (hex) of one block of pictures and their packed regions."""
     digest = hashlib.sha256(np.ascontiguousarray(images).data)
     if packed_regions is not None:
         digest.update(np.ascontiguousarray(packed_regions).data)
@@ -185,7 +182,7 @@ def block_digest(images: np.ndarray, packed_regions: np.ndarray | None) -> str:
 
 
 def store_checksum(block_digests: list[str], folder: Path) -> str:
-    """SHA-256 (hex) over the digests of all blocks, in order, and the label columns."""
+    """Returns the SHA-256 (hex) of all blocks' digests, in order, and the label columns."""
     digest = hashlib.sha256("".join(block_digests).encode())
     for name, column in load_columns(folder).items():
         digest.update(f"/{name}/{column.dtype}/{column.shape}/".encode())
@@ -222,10 +219,10 @@ class ArrayStore:
         return self._images[check_rows(rows, len(self))]
 
     def regions(self, rows: np.ndarray) -> np.ndarray:
-        """The true sensitive regions of `rows`: `[n, S, S]` bool.
+        """Returns the true sensitive regions of `rows`: `[n, S, S]` bool.
 
         Raises:
-            RunError: there are none.
+            RunError: the arrays have no regions.
         """
         if self._regions is None:
             raise RunError("these arrays have no sensitive regions")

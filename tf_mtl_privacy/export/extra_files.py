@@ -17,7 +17,7 @@ from typing import Any
 import tensorflow as tf
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.data.sources.image_files import content_hash
+from tf_mtl_privacy.data.sources.base import content_hash
 from tf_mtl_privacy.files import write_atomic, write_json
 from tf_mtl_privacy.removal.noise import has_noise
 from tf_mtl_privacy.serving_signature import (

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from tf_mtl_privacy.config import Config
+from tf_mtl_privacy.config.renamed import with_new_names
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.evaluation.probes.bounds import FLAT, NOT_MEASURED, OPEN, RISING, marked
 from tf_mtl_privacy.evaluation.train_test_overlap import PLACES
@@ -112,8 +113,10 @@ def audit_is_of(results: Mapping[str, Any], audit: Mapping[str, Any]) -> bool:
     audited = {part["weights"] for part in parts if part.get("weights")}
     if own and audited:
         return own == audited
-    pair = audit.get("config"), results.get("config")
-    return None in pair or pair[0] == pair[1]
+    mine, audited_config = results.get("config"), audit.get("config")
+    if mine is None or audited_config is None:
+        return True
+    return with_new_names(audited_config) == with_new_names(mine)
 
 
 def leakage(

@@ -1,12 +1,11 @@
 """CelebA in its official layout (Liu et al., "Deep Learning Face Attributes in the Wild", 2015).
 
-Also as Kaggle has it: CSV tables, and the folder of the pictures once more inside itself.
+Kaggle's layout is read, too: CSV tables, and the picture folder nested inside itself.
 
-CelebA's tables, as they are published and as people have them.
-
-The official ones are text: a line with the number of rows and one with the names of the columns
-(attributes and landmarks), then a file name and values by blanks. Kaggle's are CSV files of the
-same names with a header line. Editors and spreadsheets add a byte order mark and quotes.
+The official tables are text: a line with the number of rows and one with the names of the columns
+(attributes and landmarks), then file names and values separated by blanks. Kaggle's tables are CSV
+files of the same names with a header line. Editors and spreadsheets add a byte order mark and
+quotes.
 """
 
 from __future__ import annotations
@@ -19,11 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data.preprocess import map_points
-from tf_mtl_privacy.data.sources.base import Pictures, Table, fingerprint
-from tf_mtl_privacy.data.sources.image_files import (
+from tf_mtl_privacy.data.sources.base import (
+    LabelTable,
+    Pictures,
     content_hash,
     find_root,
+    fingerprint,
     images_hash,
     match_names,
     read_files,
@@ -37,7 +37,7 @@ PARTITION_FILE = "list_eval_partition.txt"
 IDENTITY_FILE = "identity_CelebA.txt"
 LANDMARKS_FILE = "list_landmarks_align_celeba.txt"
 
-# What a table may hold, in words and as text -> value; any whole number where it is not named.
+# Allowed values of a table, in words and as text -> value; other tables may have any whole number.
 _VALUES: dict[str, tuple[str, dict[str, int] | None]] = {
     ATTRIBUTES_FILE: ("-1 or 1", {"-1": -1, "1": 1}),
     PARTITION_FILE: ("0, 1 or 2", {"0": 0, "1": 1, "2": 2}),
@@ -52,8 +52,8 @@ class Columns(NamedTuple):
     Attributes:
         keys: `[N]` text, file names.
         values: `[N, columns]` int32.
-        names: of the columns.
-        unknown: how many rows have no value, which is -1; only in a table of identities.
+        names: names of the columns.
+        unknown: number of rows without a value (stored as -1); only in a table of identities.
     """
 
     keys: np.ndarray
@@ -63,7 +63,7 @@ class Columns(NamedTuple):
 
 
 def table_names(name: str) -> tuple[str, str]:
-    """The file names under which table `name` (`....txt`) may lie: official, then Kaggle's."""
+    """Returns the possible file names of table `name` (`....txt`): official, then Kaggle's."""
     return name, name.removesuffix(".txt") + ".csv"
 
 
@@ -72,13 +72,11 @@ def read_table(path: Path | None, *, has_header: bool) -> Columns:
 
     Args:
         path: the file; its name decides which values are allowed.
-        has_header: whether a line with the number of rows and a line of column names come first
-            in the official form (attributes and landmarks), or rows of one value alone (partition
-            and identity).
+        has_header: whether the official form starts with the number of rows and the column names
+            (attributes and landmarks), or has rows of one value only (partition and identity).
 
     Raises:
-        UsageError: naming file and line of a wrong count, header or row, or a name that is there
-            twice.
+        UsageError: a wrong count, header or row, or a repeated name; it names file and line.
     """
     assert path is not None
     lines = _lines(path)
@@ -104,7 +102,7 @@ def read_table(path: Path | None, *, has_header: bool) -> Columns:
                 f"{len(texts) + 1} columns"
             )
         if key in keys:
-            raise UsageError(f"{path}, line {number}: {key} stands here a second time")
+            raise UsageError(f"{path}, line {number}: {key} is repeated")
         keys[key] = number
         try:
             values.extend(_numbers(path, kind, number, texts))
@@ -130,7 +128,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _cells(line: str) -> list[str]:
-    """The cells of a line, by blanks, or by the commas, semicolons or tabs in it; unquoted."""
+    """Splits a line at commas or semicolons if it has some, else at blanks; removes quotes."""
     mark = next((mark for mark in ",;" if mark in line), None)
     if mark is None:
         return [text.strip("\"'") for text in line.split()]
@@ -164,7 +162,7 @@ def _is_number(text: str) -> bool:
 
 def _numbers(path: Path, kind: str, number: int, texts: list[str]) -> list[int]:
     expected, allowed = _VALUES.get(kind, ("a whole number", None))
-    # A spreadsheet or a data frame with an empty cell writes whole numbers so.
+    # Spreadsheets and data frames with empty cells write whole numbers with ".0".
     texts = [text.removesuffix(".0") for text in texts]
     try:
         if allowed is not None:
@@ -175,7 +173,7 @@ def _numbers(path: Path, kind: str, number: int, texts: list[str]) -> list[int]:
         raise UsageError(f"{path}, line {number}: expected {expected}, got {wrong!r}") from None
 
 
-# Height and width of the aligned pictures, which the landmark file refers to.
+# Height and width of the aligned pictures, the coordinate system of the landmark file.
 _ALIGNED = (218, 178)
 _PICTURES = ("img_align_celeba", "img_align_celeba_png")
 _IMAGE_FOLDERS = (*_PICTURES, *(f"Img/{name}" for name in _PICTURES))
@@ -185,11 +183,11 @@ _TABLE_FOLDERS = (".", "Anno", "Eval")
 class CelebASource:
     """Rows in the order of `list_attr_celeba`, `.txt` or `.csv`.
 
-    A row whose image is missing counts as damaged; an image without a row is counted in a warning.
-    An image is found by its name without the ending, so PNG files do as well.
+    A row without an image counts as damaged; images without a row are counted in a warning. Images
+    are found by their name without extension, so PNG files work, too.
 
     Raises:
-        UsageError: a folder or file that is needed is not there.
+        UsageError: a required folder or file is missing.
     """
 
     name, has_regions = "celeba", False
@@ -203,7 +201,7 @@ class CelebASource:
         if not folders:
             hint = unpack_hint(places, _PICTURES)
             raise UsageError(f"{asked}: no folder img_align_celeba in it (CelebA's layout){hint}")
-        # Some archives hold the folder once more inside itself.
+        # Some archives nest the folder inside itself.
         inner = folders[0] / folders[0].name
         self._folder = inner if inner.is_dir() else folders[0]
         self._images = require_images(self._folder, asked)
@@ -222,7 +220,7 @@ class CelebASource:
         self._files: list[str] = []
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
+        """See `DataSource.fingerprint`."""
         tables = {name: path and content_hash(path) for name, path in self._tables.items()}
         return fingerprint(
             self.name,
@@ -232,8 +230,8 @@ class CelebASource:
             images_hash(self._images),
         )
 
-    def load(self) -> Table:
-        """See `Source.load`.
+    def load(self) -> LabelTable:
+        """See `DataSource.load`.
 
         Raises:
             UsageError: a table with a wrong header, count or row, named by file and line.
@@ -249,7 +247,7 @@ class CelebASource:
         landmarks, about_landmarks = self._landmarks()
         extra = len(self._images.keys() - set(self._names()))
         without = f"{extra} images of {self._folder.name} have no row in "
-        return Table(
+        return LabelTable(
             keys=keys,
             split=partition[:, 0].astype(np.int8),
             attributes={name: (columns[:, k] > 0).astype(np.int32) for k, name in enumerate(names)},
@@ -264,12 +262,12 @@ class CelebASource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         names = self._names()
         return read_files(self._folder, [names[row] for row in rows], self.size, self._crop)
 
     def _names(self) -> list[str]:
-        """The file of each row's picture."""
+        """Returns the file of each row's picture."""
         if not self._files:
             self._files = match_names(self._main().keys.tolist(), self._images)
         return self._files
@@ -284,7 +282,7 @@ class CelebASource:
         return name if path is None else path.name
 
     def _people(self) -> tuple[np.ndarray | None, tuple[str, ...]]:
-        """`[N]` int64 person, -1 where the table has no row or no number; and what to warn of."""
+        """Returns `[N]` int64 persons, -1 if unknown, and warnings."""
         if self._tables[IDENTITY_FILE] is None:
             return None, ()
         values, missing = self._aligned(IDENTITY_FILE)
@@ -292,8 +290,8 @@ class CelebASource:
         unknown = int((person < 0).sum())
         if not unknown:
             return person, ()
-        text = f"{self._name(IDENTITY_FILE)} does not say who is in {unknown} of {len(person)} rows"
-        return person, (f"{text}; they are nobody's where people are told apart",)
+        text = f"{self._name(IDENTITY_FILE)} has no person for {unknown} of {len(person)} rows"
+        return person, (f"{text}; these rows have no identity label",)
 
     def _landmarks(self) -> tuple[np.ndarray | None, tuple[str, ...]]:
         if self._tables[LANDMARKS_FILE] is None:
@@ -301,11 +299,14 @@ class CelebASource:
         values, missing = self._aligned(LANDMARKS_FILE)
         if missing.any():
             text = f"{self._name(LANDMARKS_FILE)} has no row for {int(missing.sum())} images"
-            return None, (f"{text}, so that its landmarks are not used",)
+            return None, (f"{text}; its landmarks are ignored",)
+        # Imported here: checking the folder needs no TensorFlow.
+        from tf_mtl_privacy.data.preprocess import map_points
+
         return map_points(values, *_ALIGNED, self.size, self._crop), ()
 
     def _aligned(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Columns of table `name` in the order of the attribute table, and which rows it lacks."""
+        """Returns table `name` in the order of the attribute table, and a mask of missing rows."""
         keys = self._main().keys
         table = read_table(self._tables[name], has_header=name == LANDMARKS_FILE)
         if np.array_equal(table.keys, keys):
@@ -316,7 +317,7 @@ class CelebASource:
 
 
 def _above_pictures(data_dir: str) -> str:
-    """The folder itself, or the one that has the tables where the pictures' own was named."""
+    """Returns the folder with the tables, if `data_dir` is the picture folder below it."""
     root = Path(data_dir).expanduser().absolute()
     for _ in range(2):
         if root.name in _PICTURES and not _find(root, ATTRIBUTES_FILE):

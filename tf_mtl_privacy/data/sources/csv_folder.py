@@ -13,9 +13,12 @@ import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.labels import MISSING, alike
-from tf_mtl_privacy.data.sources.base import SPLITS, Pictures, Table, fingerprint
-from tf_mtl_privacy.data.sources.image_files import (
+from tf_mtl_privacy.data.sources.base import (
+    SPLITS,
+    LabelTable,
+    Pictures,
     content_hash,
+    fingerprint,
     images_hash,
     match_names,
     read_files,
@@ -32,7 +35,7 @@ from tf_mtl_privacy.data.splitting import (
 from tf_mtl_privacy.errors import UsageError
 
 TABLE_FILE = "labels.csv"
-# In the fingerprint of a table whose names are not read as they are written.
+# Part of the fingerprint of a table with names that differ from the files' names.
 _NAMES_VERSION = 2
 _DRIVE = re.compile("[A-Za-z]:/")
 
@@ -41,10 +44,10 @@ class Cells(NamedTuple):
     """Contents of the table.
 
     Attributes:
-        files: `[N]` the picture of each row, with `/` and without `.`, as the folder has it.
-        columns: name -> its cells, without blanks around them; without the column `file`.
-        lines: where in the file each row is.
-        renamed: whether a picture is written in another way in the table.
+        files: `[N]` the picture file of each row, with `/` and without `.`, as in the folder.
+        columns: name -> its stripped cells; without the column `file`.
+        lines: line number of each row.
+        renamed: whether the table spells the name of a picture differently.
     """
 
     files: list[str]
@@ -56,13 +59,13 @@ class Cells(NamedTuple):
 class CsvSource:
     """Rows in the order of `labels.csv`.
 
-    Classes of an attribute are its different values, sorted (by number where all are numbers);
-    an empty cell is unknown. Without a column `split` rows are split 80/10/10 by their names and
-    the data seed: whole people where there is a column `identity`, so that nobody is in two splits.
-    Where it names no validation row, some of train are held out in the same way.
+    Classes of an attribute are its distinct values, sorted (as numbers if all are numbers); an
+    empty cell is unknown. Without a column `split`, rows are split 80/10/10 by their names and the
+    data seed; with a column `identity`, whole people are split, so that nobody is in two splits.
+    If the column `split` has no validation row, a part of train is held out likewise.
 
     Raises:
-        UsageError: the folder, an image or the table is not there.
+        UsageError: the folder, its images or the table are missing.
     """
 
     name, has_regions = "csv", False
@@ -82,16 +85,16 @@ class CsvSource:
         self._cells: Cells | None = None
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
+        """See `DataSource.fingerprint`."""
         table, images = content_hash(self._table), images_hash(self._images)
-        # Tables whose names are read as they are written keep the stores they have.
+        # Tables with the files' own names keep their existing stores.
         names = [_NAMES_VERSION] if self._read().renamed else []
         return fingerprint(
             self.name, self.size, self._crop, table, images, self._seed, SPLIT_VERSION, *names
         )
 
-    def load(self) -> Table:
-        """See `Source.load`.
+    def load(self) -> LabelTable:
+        """See `DataSource.load`.
 
         Raises:
             UsageError: the table has a wrong header or row, named by line, or two rows that are
@@ -119,7 +122,7 @@ class CsvSource:
             held_out = with_validation(sides, names, self._seed)
             if held_out is not None:
                 sides, notes = held_out, (HOLDOUT_NOTE,)
-        return Table(
+        return LabelTable(
             keys=keys,
             split=sides,
             attributes={name: codes for name, (codes, _) in encoded.items()},
@@ -130,7 +133,7 @@ class CsvSource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         files = self._read().files
         return read_files(self._folder, [files[row] for row in rows], self.size, self._crop)
 
@@ -143,16 +146,17 @@ class CsvSource:
 def read_cells(path: Path, images: dict[str, int]) -> Cells:
     """Reads the table.
 
-    A picture may be written with backslashes, `./`, or in another case than the folder has it: it
-    is one picture still, and may be in one row only. Two rows would count it twice for epsilon
-    and could be on both sides of a split.
+    The table may spell a picture's name with backslashes, `./` or another case. It is still one
+    picture and may have only one row: two rows would count it twice for epsilon, and could be in
+    two splits.
 
     Args:
         path: the table.
-        images: names of the pictures there are.
+        images: names of the existing pictures.
 
     Raises:
-        UsageError: no column `file`, no row, a wrong row, or a picture's second row, named by line.
+        UsageError: no column `file`, no row, a wrong row, or a second row of a picture; it names
+            the line.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -189,7 +193,7 @@ def read_cells(path: Path, images: dict[str, int]) -> Cells:
 
 
 def _plain_name(name: str) -> str:
-    """The name with `/` and without `.`; empty where it leads out of the folder."""
+    """Returns the name with `/` and without `.`; empty if it leads out of the folder."""
     name = name.replace("\\", "/")
     parts = [part for part in name.split("/") if part not in ("", ".")]
     if name.startswith("/") or _DRIVE.match(name) or ".." in parts:
@@ -202,7 +206,7 @@ def _once(path: Path, number: int, name: str) -> str:
 
 
 def _refuse_twins(path: Path, files: list[str], written: list[str], lines: list[int]) -> None:
-    """Refuses two rows of one of `files`, which need not be names."""
+    """Raises UsageError if two rows have the same entry of `files`."""
     first: dict[str, int] = {}
     twins = []
     for row, file in enumerate(files):
@@ -219,7 +223,7 @@ def _refuse_twins(path: Path, files: list[str], written: list[str], lines: list[
 
 
 def _refuse_links(folder: Path, path: Path, cells: Cells) -> None:
-    """Refuses two rows whose names lead to one file by a link."""
+    """Raises UsageError if the names of two rows are links to one file."""
     same = []
     for name in cells.files:
         try:
@@ -232,10 +236,10 @@ def _refuse_links(folder: Path, path: Path, cells: Cells) -> None:
 
 
 def encode(values: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
-    """Numbers the different values: `([N] int32, class names)`; an empty value is -1.
+    """Numbers the distinct values: `([N] int32, class names)`; an empty value is -1.
 
-    In the order of numbers where all of them are, with `nan` and `inf`, which have no place in it,
-    at the end; else in the order of text.
+    If all values are numbers, they are sorted as numbers, with `nan` and `inf` at the end; else
+    they are sorted as text.
     """
     different = set(values) - {""}
     try:
@@ -247,15 +251,15 @@ def encode(values: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
 
 
 def _odd_people(identity: list[str]) -> list[str]:
-    """Warns of names of people that are probably no others, or nobody's."""
+    """Returns warnings of names that probably mean the same person, or nobody."""
     names = sorted(set(identity) - {""})
     found = []
     groups = alike(names)
     if groups:
         first = ", ".join(repr(name) for name in groups[0])
         found.append(
-            f"identity: {len(groups)} people are written in several ways ({first}, say) and count "
-            "as several people, who may be in train and test"
+            f"identity: {len(groups)} people have several spellings (for example {first}); each "
+            "spelling counts as another person, who may be in train and test"
         )
     missing = [name for name in names if name.lower() in MISSING]
     if missing:

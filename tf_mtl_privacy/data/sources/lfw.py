@@ -1,12 +1,12 @@
 """LFW in its official layout, with the attribute scores of Kumar et al. (ICCV 2009).
 
-For evaluation only. The labels are the outputs of attribute classifiers, not of people: a score
-above 0 counts as yes. Age: of the scores Child, Youth, Middle Aged and Senior the largest one
-gives `age_group`; Child and Youth are CelebA's Young, Middle Aged and Senior are not.
+For evaluation only. The labels are outputs of attribute classifiers, not human labels: a score
+above 0 counts as yes. The largest of the scores Child, Youth, Middle Aged and Senior gives
+`age_group`; Child and Youth count as CelebA's Young.
 
-The usual crop is 'inner', the centred square of 3/4 of the picture's side (187 of 250 pixels): the
-eyes are about 41 of 250 pixels apart in (deep-)funneled LFW and 39 of 178 in aligned CelebA, whose
-crop is its full width, so 41 * 178 / 39 = 187 pixels show a face at CelebA's scale.
+The default crop is 'inner', the centred square of 3/4 of the picture's side (187 of 250 pixels).
+The eyes are about 41 of 250 pixels apart in (deep-)funneled LFW and 39 of 178 in aligned CelebA,
+whose crop is its full width, so 41 * 178 / 39 = 187 pixels show a face at CelebA's scale.
 """
 
 from __future__ import annotations
@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data.sources.base import TEST, Pictures, Table, fingerprint
-from tf_mtl_privacy.data.sources.image_files import (
+from tf_mtl_privacy.data.sources.base import (
     SUFFIXES,
+    TEST,
+    LabelTable,
+    Pictures,
     content_hash,
     find_root,
+    fingerprint,
     images_hash,
     match_names,
     read_files,
@@ -38,17 +41,17 @@ NOTE = (
     "labels; Young is where Child or Youth is the largest of the four age scores."
 )
 _ARCHIVES = ("lfw", "lfw-deepfunneled", "lfw_funneled", "lfw-funneled")
-# Some archives hold their folder once more inside itself.
+# Some archives nest their folder inside itself.
 _IMAGE_FOLDERS = (*_ARCHIVES, *(f"{name}/{name}" for name in _ARCHIVES), ".")
 
 
 class LFWSource:
-    """Rows in the order of `lfw_attributes.txt` (or `.csv`), all of them for testing.
+    """Rows in the order of `lfw_attributes.txt` (or `.csv`), all for testing.
 
-    An image is found by its name without the ending, so PNG files do as well.
+    Images are found by their name without extension, so PNG files work, too.
 
     Raises:
-        UsageError: a folder or file that is needed is not there.
+        UsageError: a required folder or file is missing.
     """
 
     name, has_regions = "lfw", False
@@ -65,7 +68,7 @@ class LFWSource:
             )
         self._folder = folder
         self._images = require_images(folder, asked)
-        # The pictures' own folder may be the one that was named.
+        # --data_dir may be the picture folder itself.
         places = [root, folder, *([root.absolute().parent] if root == folder else [])]
         paths = [place / name for name in (TABLE_FILE, CSV_TABLE_FILE) for place in places]
         table = next((path for path in paths if path.is_file()), None)
@@ -76,12 +79,12 @@ class LFWSource:
         self._files: list[str] = []
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
+        """See `DataSource.fingerprint`."""
         table, images = content_hash(self._table), images_hash(self._images)
         return fingerprint(self.name, self.size, self._crop, table, images)
 
-    def load(self) -> Table:
-        """See `Source.load`.
+    def load(self) -> LabelTable:
+        """See `DataSource.load`.
 
         Raises:
             UsageError: the table has a wrong header or row, named by line.
@@ -96,7 +99,7 @@ class LFWSource:
             attributes |= {"age_group": group, "Young": (group < 2).astype(np.int32)}
             classes |= {"age_group": AGE_GROUPS, "Young": ("not_Young", "Young")}
         extra = len(self._images.keys() - set(self._files))
-        return Table(
+        return LabelTable(
             keys=keys,
             split=np.full(len(keys), TEST, np.int8),
             attributes=attributes,
@@ -107,7 +110,7 @@ class LFWSource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         if not self._files:
             self._files = match_names(read_scores(self._table)[1].tolist(), self._images)
         names = [self._files[row] for row in rows]
@@ -115,7 +118,7 @@ class LFWSource:
 
 
 def _pictures_in(root: Path) -> Path | None:
-    """The folder in `root` that has a folder of pictures for each person."""
+    """Returns the folder in `root` that has one folder of pictures per person."""
     candidates = [root / name for name in _IMAGE_FOLDERS]
     return next((path for path in candidates if _has_people(path)), None)
 
@@ -125,11 +128,11 @@ def _has_people(folder: Path) -> bool:
 
 
 def read_scores(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[str]]:
-    """Reads `lfw_attributes.txt`, or the same table with commas, without `#`, or quoted.
+    """Reads `lfw_attributes.txt`, or the same table with commas, without `#`, or with quotes.
 
     Returns:
         `(people [N] text, file names [N] text, scores [N, A] float64, attribute names)`; names
-        are written as CelebA writes them ("Middle Aged" -> "Middle_Aged", "5 o' Clock Shadow" ->
+        follow CelebA's spelling ("Middle Aged" -> "Middle_Aged", "5 o' Clock Shadow" ->
         "5_o_Clock_Shadow").
 
     Raises:
@@ -169,7 +172,7 @@ def read_scores(path: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray, list[st
 
 
 def _heads(lines: list[str]) -> Iterator[tuple[int, str, list[str]]]:
-    """(line number, what separates the cells, cells) of the lines that may be the header."""
+    """Yields (line number, separator, cells) of lines that may be the header."""
     for number, line in enumerate(lines, 1):
         for mark in "\t,;":
             cells = _cells(line.lstrip("# \t"), mark)

@@ -1,4 +1,4 @@
-"""Procedural faces as a source: streams train, validation and test of the size asked for."""
+"""Synthetic faces as a source, with the streams train, validation and test."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import synthetic_faces
 from tf_mtl_privacy.data.labels import Labels, make_targets
-from tf_mtl_privacy.data.sources.base import SPLITS, Pictures, Table, fingerprint
+from tf_mtl_privacy.data.sources.base import SPLITS, LabelTable, Pictures, fingerprint
 
 DEFAULT_ROWS = {"train": 12_000, "validation": 2_000, "test": 4_000}
 
@@ -21,8 +21,8 @@ class SyntheticSource:
     Rows are drawn per stream, so streams share no picture; with identities they share people.
 
     Args:
-        config: how many rows, of which kind.
-        train_stream: stream of the training rows, instead of the one that `config` names.
+        config: numbers of rows, and options of the faces.
+        train_stream: stream of the training rows, instead of that of `config`.
     """
 
     has_regions = True
@@ -35,7 +35,7 @@ class SyntheticSource:
             "test": config.test_rows,
         }
         self._rows = {name: asked[name] or DEFAULT_ROWS[name] for name in asked}
-        # Split -> the stream its faces come from.
+        # Split -> stream of its faces.
         self._streams = {name: name for name in asked} | {
             "train": train_stream or config.synthetic_stream
         }
@@ -47,7 +47,7 @@ class SyntheticSource:
         self._shift = config.synthetic_shift
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
+        """See `DataSource.fingerprint`."""
         return fingerprint(
             self.name,
             synthetic_faces.VERSION,
@@ -60,8 +60,8 @@ class SyntheticSource:
             *(["stream", self._streams["train"]] if self._streams["train"] != "train" else []),
         )
 
-    def load(self) -> Table:
-        """See `Source.load`."""
+    def load(self) -> LabelTable:
+        """See `DataSource.load`."""
         parts = [
             synthetic_faces.labels(
                 self._seed,
@@ -78,7 +78,7 @@ class SyntheticSource:
             for i in range(count)
         ]
         person = np.concatenate([part.identity for part in parts]).astype(np.int64)
-        return Table(
+        return LabelTable(
             keys=np.array(keys),
             split=np.concatenate(
                 [np.full(count, SPLITS.index(name), np.int8) for name, count in self._rows.items()]
@@ -92,7 +92,7 @@ class SyntheticSource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         shape = (len(rows), self.size, self.size)
         images, regions = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool)
         for number, split in enumerate(self._rows):
@@ -113,13 +113,13 @@ class SyntheticSource:
 
 
 def attacker_faces(config: DataConfig, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Faces that no encoder is trained on: the stream 'attacker', otherwise as `config` says.
+    """Draws faces that no encoder is trained on: the stream 'attacker', with options of `config`.
 
     With identities they are other pictures of the same people.
 
     Args:
         config: seed, size, shift, correlation and private label of the faces.
-        count: how many, > 0.
+        count: number of faces, > 0.
 
     Returns:
         `[count, S, S, 3]` uint8 pictures and `[count]` int32 private labels, -1 without one.
@@ -131,20 +131,20 @@ def attacker_faces(config: DataConfig, count: int) -> tuple[np.ndarray, np.ndarr
 def fresh_faces(
     config: DataConfig, stream: str, count: int
 ) -> tuple[Callable[[np.ndarray], np.ndarray], Labels]:
-    """Faces of a stream that is none of the data set's, otherwise as `config` says.
+    """Returns faces of a stream that is not part of the data set, with options of `config`.
 
     With identities they are other pictures of the same people.
 
     Args:
         config: seed, size, shift, correlation, tasks and private label of the faces.
-        stream: its name; streams share no picture.
-        count: how many, > 0.
+        stream: name of the stream; streams share no picture.
+        count: number of faces, > 0.
 
     Returns:
         A function that draws faces (`[n]` numbers below `count` -> `[n, S, S, 3]` uint8), and the
         labels of all of them.
     """
-    # A row of each other split, because 0 means the usual number of them; they are not drawn.
+    # One row of each other split, because 0 means the default number; they are not drawn.
     whole = dataclasses.replace(config, train_rows=count, validation_rows=1, test_rows=1)
     source = SyntheticSource(whole, train_stream=stream)
     table = source.load()

@@ -1,4 +1,4 @@
-"""A tensorflow-datasets data set that is already prepared on disk; nothing is downloaded."""
+"""A tensorflow-datasets data set that is prepared on disk; nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.headers import PREPROCESS_VERSION, BadPicture
 from tf_mtl_privacy.data.preprocess import read_picture
-from tf_mtl_privacy.data.sources.base import SPLITS, Pictures, Table, fingerprint
+from tf_mtl_privacy.data.sources.base import SPLITS, LabelTable, Pictures, fingerprint
 from tf_mtl_privacy.data.splitting import (
     HOLDOUT_NOTE,
     SPLIT_VERSION,
@@ -22,22 +22,21 @@ from tf_mtl_privacy.data.splitting import (
 )
 from tf_mtl_privacy.errors import UsageError
 
-# A feature with more different whole numbers than this is no label.
-_MOST_NUMBERS = 256
+# A feature with more distinct whole numbers than this is not used as a label.
+_MAX_NUMBERS = 256
 
 
 class TfdsSource:
-    """Rows of the splits train, validation and test, in the order they lie on disk.
+    """Rows of the splits train, validation and test, in their order on disk.
 
     The picture is the first image feature. Attributes are all class labels, booleans and whole
-    numbers, also those inside a nested feature (`attributes/Male` is `Male`). Classes of whole
-    numbers are their different values; a feature that has too many of them for a label (a number
-    of the row, say) is left out with a warning. Other splits are left out; where
-    there is nothing but train, rows are split 80/10/10 by their names and the data seed, and where
-    only validation is missing, some of train are held out in the same way.
+    numbers, including those of nested features (`attributes/Male` is `Male`). The classes of whole
+    numbers are their distinct values; a feature with too many of them (such as a row number) is
+    left out with a warning. Other splits are left out. With train only, rows are split 80/10/10 by
+    their names and the data seed; without validation only, a part of train is held out likewise.
 
     Raises:
-        UsageError: no such data set in the folder, or it has no image.
+        UsageError: no such data set in the folder, or it has no image feature.
     """
 
     has_regions = False
@@ -68,7 +67,7 @@ class TfdsSource:
         self._starts = np.cumsum([0, *self._splits.values()])
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`; the version and the sizes of all shards stand for the files."""
+        """See `DataSource.fingerprint`; version and shard sizes represent the files."""
         info = self._builder.info
         shards = [
             (name, info.splits[name].num_bytes, list(info.splits[name].shard_lengths))
@@ -80,8 +79,8 @@ class TfdsSource:
             version += ("whole numbers",)
         return fingerprint(info.full_name, self.size, self._crop, version, shards, self._seed)
 
-    def load(self) -> Table:
-        """See `Source.load`."""
+    def load(self) -> LabelTable:
+        """See `DataSource.load`."""
         paths = list(self._attributes.values())
         wanted = _nested(paths)
         values: dict[tuple[str, ...], list[int]] = {path: [] for path in paths}
@@ -109,14 +108,15 @@ class TfdsSource:
                 classes[name] = _class_names(name, _follow(self._builder.info.features, path))
                 continue
             different, codes = np.unique(found, return_inverse=True)
-            if len(different) > _MOST_NUMBERS:
+            if len(different) > _MAX_NUMBERS:
+                count = len(different)
                 warnings.append(
-                    f"{name} left out: {len(different)} different whole numbers are no label"
+                    f"{name} left out: too many distinct whole numbers for a label ({count})"
                 )
                 continue
             attributes[name] = codes.astype(np.int32)
             classes[name] = tuple(str(number) for number in different)
-        return Table(
+        return LabelTable(
             keys=keys,
             split=split,
             attributes=attributes,
@@ -126,7 +126,7 @@ class TfdsSource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         images, reasons = np.zeros((len(rows), self.size, self.size, 3), np.uint8), [""] * len(rows)
         decoders = {self._image: tfds.decode.SkipDecoding()}
         for number, name in enumerate(self._splits):
@@ -154,7 +154,7 @@ class TfdsSource:
         chosen: Any = name
         if part is not None:
             chosen = tfds.core.ReadInstruction(name, from_=part[0], to=part[1], unit="abs")
-        # One shard after the other, so that row numbers mean the same in every call.
+        # Shards in order, so that row numbers mean the same in every call.
         order = tfds.ReadConfig(interleave_cycle_length=1, try_autocache=False)
         dataset = self._builder.as_dataset(
             split=chosen, shuffle_files=False, decoders=decoders, read_config=order
@@ -168,7 +168,7 @@ def _open(config: DataConfig) -> Any:
     if not folder.is_dir():
         raise UsageError(f"{asked}: no such folder")
     try:
-        # Reads the files alone; tfds.builder would look for the data set's code and the network.
+        # Reads only the files; tfds.builder would need the data set's code and the network.
         return tfds.core.read_only_builder.builder_from_files(name, data_dir=str(folder))
     except (tfds.core.DatasetNotFoundError, ValueError, FileNotFoundError) as error:
         there = sorted({path.parents[1].name for path in folder.glob("*/*/dataset_info.json")})
@@ -188,13 +188,13 @@ def _find_attributes(features: Any, path: tuple[str, ...] = ()) -> Iterator[tupl
 
 
 def _is_label(feature: Any) -> bool:
-    """Says if it is one boolean or one whole number."""
+    """Returns whether a feature is a single boolean or whole number."""
     is_bool = feature.shape == () and np.dtype(feature.np_dtype) == np.bool_
     return is_bool or _is_whole(feature)
 
 
 def _is_whole(feature: Any) -> bool:
-    """Says if it is one whole number; text and sequences have other types or shapes."""
+    """Returns whether a feature is a single whole number; text and sequences are not."""
     return feature.shape == () and np.issubdtype(np.dtype(feature.np_dtype), np.integer)
 
 
