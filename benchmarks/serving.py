@@ -1,11 +1,11 @@
-"""What serving costs beside the bare networks: images/s, latency, cold start.
+"""Serving benchmark: latency, images/s and cold start, compared with the Keras networks.
 
 `python benchmarks/serving.py [--run_dir=RUN] [--targets=..] [--batches=1,8,32] [--json=PATH] ..`
-exports a run (without --run_dir an untrained one of demo.cfg, which takes as long), asks every
-target in turns with the same pictures, and prints median and 99th percentile of the latency and
-images/s of each. The bar: `classify` of the exported model in this process, at batch 32, takes at
-most 1.1 times as long as the bare Keras networks in one tf.function. It ends with 1 where that is
-missed. Cold start is a new process that imports TensorFlow, loads the model and answers once.
+exports a run (by default an untrained one of demo.cfg, which takes as long), sends the same
+pictures to every target in turn, and prints each target's median and 99th percentile latency and
+images/s. It exits with 1 if `classify` of the exported model in this process, at batch 32, takes
+more than 1.1 times as long as the Keras networks in one tf.function. Cold start is measured in a
+new process that imports TensorFlow, loads the model and answers twice.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Row = dict[str, Any]
 
 
 def way(name: str, ask: Ask, batch: int) -> Way:
-    """Asks about `batch` pictures at a time, other ones each time."""
+    """Requests `batch` pictures at a time, different ones each time."""
 
     def read(number: int) -> slice:
         first = number * batch % PICTURES
@@ -67,7 +67,7 @@ def way(name: str, ask: Ask, batch: int) -> Way:
 
 
 def measure(setting: Served, options: argparse.Namespace) -> list[Row]:
-    """One row for each batch size and target."""
+    """Measures every batch size and target; returns one row for each."""
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         asks = {name: stack.enter_context(TARGETS[name](setting)) for name in options.targets}
@@ -95,7 +95,7 @@ def show(row: Row, bare: dict[str, float] | None) -> None:
 
 
 def cold_start(setting: Served) -> Row:
-    """Seconds of a new process: importing TensorFlow, loading, the first and the second answer."""
+    """Measures a new process: importing TensorFlow, loading, the first and the second answer."""
     command = [sys.executable, "-c", COLD_START, str(setting.folder), str(setting.images.shape[1])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     first, second, imported, loaded = map(float, done.stdout.split())
@@ -108,7 +108,7 @@ def cold_start(setting: Served) -> Row:
 
 
 def bar(rows: Sequence[Row]) -> float | None:
-    """The ratio that is held to the bar; None where it was not measured."""
+    """Returns the ratio that must not exceed `BAR`; None if it was not measured."""
     medians = {row["target"]: row["median_ms"] for row in rows if row["batch"] == BAR_BATCH}
     return medians[HELD] / medians[BARE] if {HELD, BARE} <= set(medians) else None
 
@@ -121,9 +121,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--batches", type=lambda text: [int(part) for part in text.split(",")], default=[1, 8, 32]
     )
-    parser.add_argument("--rounds", type=int, default=100, help="blocks of each target")
+    parser.add_argument("--rounds", type=int, default=100, help="blocks for each target")
     parser.add_argument("--steps", type=int, default=1, help="requests in a block")
-    parser.add_argument("--warm_up", type=int, default=5, help="requests before that")
+    parser.add_argument("--warm_up", type=int, default=5, help="requests before the measurement")
     options = parser.parse_args(arguments)
     for name in options.targets:
         if name not in TARGETS:

@@ -18,7 +18,7 @@ from tf_mtl_privacy.reporting.predictions import (
     write_picture,
 )
 from tf_mtl_privacy.serving.client import NotFound, Predictor, Refused, connect
-from tf_mtl_privacy.serving.client.pictures import (
+from tf_mtl_privacy.serving.client.picture_files import (
     Probabilities,
     classify_files,
     restore_pixels,

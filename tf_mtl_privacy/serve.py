@@ -47,7 +47,7 @@ def main(parsed: Parsed) -> int:
         grpc_port=options.grpc_port,
         limits=_limits(options),
         poll_seconds=options.poll_seconds,
-        tell=show,
+        report=show,
     ) as server:
         show(_where(server))
         try:
@@ -80,12 +80,12 @@ def _limits(options: ServeOptions) -> Limits:
     from tf_mtl_privacy.serving.server.limits import Limits
 
     return Limits(
-        body_bytes=options.largest_request * 2**20,
-        bytes_in_flight=max(256, options.largest_request) * 2**20,
-        rows=options.largest_batch,
-        queue=options.largest_queue,
-        merge_rows=options.merge_rows,
-        merge_seconds=options.merge_ms / 1000,
+        max_request_bytes=options.largest_request * 2**20,
+        max_bytes_in_flight=max(256, options.largest_request) * 2**20,
+        max_request_rows=options.largest_batch,
+        max_queued_requests=options.largest_queue,
+        max_batch_size=options.merge_rows,
+        batch_timeout_seconds=options.merge_ms / 1000,
         client_seconds=options.client_seconds,
         answer_seconds=options.answer_seconds,
     )

@@ -17,7 +17,7 @@ LABELS_FILE, CHECKSUMS_FILE = "labels.json", "checksums.json"
 WARMUP_FILE = "tf_serving_warmup_requests"
 
 # Pictures in one request; more are refused, so that one request cannot take all memory.
-LARGEST_BATCH = 256
+MAX_REQUEST_ROWS = 256
 
 
 def probabilities_key(task: str) -> str:

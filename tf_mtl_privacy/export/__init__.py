@@ -1,1 +1,1 @@
-"""Exports a run as a SavedModel for TensorFlow Serving, and as files for devices."""
+"""Export of a run as a SavedModel for TensorFlow Serving, and as TensorFlow Lite and ONNX files."""

@@ -1,4 +1,4 @@
-"""Writes a trained run for TensorFlow Serving: `python -m tf_mtl_privacy.export`."""
+"""Exports a trained run for TensorFlow Serving: `python -m tf_mtl_privacy.export`."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from tf_mtl_privacy.reporting.formats import percent, show
 from tf_mtl_privacy.serving_signature import OUTPUTS_OF_TASK
 
 if TYPE_CHECKING:
-    from tf_mtl_privacy.export.device import Made
+    from tf_mtl_privacy.export.device_files import ConvertedRun
     from tf_mtl_privacy.export.exporting import Exported
     from tf_mtl_privacy.training.saved_run import SavedRun
 
 
 def main(parsed: Parsed) -> int:
-    """Exports the run and says what is where."""
+    """Exports the run and prints what was written."""
     options = parsed.options
     card = _card(Path(options.run_dir))
 
-    # Loaded here: wrong flags must be told before.
+    # Loaded here, so that wrong flags are reported at once.
     cli.load_tensorflow()
     from tf_mtl_privacy.export.exporting import export_run
     from tf_mtl_privacy.training.saved_run import load_run
 
     run = load_run(options.run_dir)
     kinds = [options.tflite] * (options.tflite != "none") + ["onnx"] * options.onnx
-    # Before the version is there: whatever cannot be converted is told while nothing is published.
-    made = _made(run, kinds) if kinds else []
+    # Converted first, so that nothing is published if the conversion fails.
+    converted = _converted(run, kinds) if kinds else []
     exported = export_run(
         run,
         options.export_dir,
@@ -42,37 +42,37 @@ def main(parsed: Parsed) -> int:
         with_discriminator=options.include_discriminator,
     )
     show(_summary(exported, card))
-    if made:
-        from tf_mtl_privacy.export.device import write_device
+    if converted:
+        from tf_mtl_privacy.export.device_files import write_device_file
 
         folder, version = Path(options.export_dir), exported.labels["version"]
-        for file in made:
-            show(_device_lines(*write_device(file, folder, version)))
+        for file in converted:
+            show(_device_lines(*write_device_file(file, folder, version)))
     return cli.OK
 
 
-def _made(run: SavedRun, kinds: Sequence[str]) -> list[Made]:
-    """The run's files for devices, with everything checked that they need."""
+def _converted(run: SavedRun, kinds: Sequence[str]) -> list[ConvertedRun]:
+    """Converts the run to device files, after all checks."""
     from tf_mtl_privacy.data.opening import open_dataset
-    from tf_mtl_privacy.export.device import check_device, check_run, make_device
+    from tf_mtl_privacy.export.device_files import check_dataset, check_run, convert_run
 
     for kind in kinds:
         check_run(run, kind)
     dataset = open_dataset(run.config.data)
     for kind in kinds:
-        check_device(run, dataset, kind)
-    return [make_device(run, dataset, kind) for kind in kinds]
+        check_dataset(run, dataset, kind)
+    return [convert_run(run, dataset, kind) for kind in kinds]
 
 
 def _card(run_dir: Path) -> dict[str, Any]:
-    """The run's privacy card, from its results and, where it was audited, its audit."""
+    """Builds the privacy card from the run's results and, if it was audited, its audit."""
     from tf_mtl_privacy.reporting.privacy_card import privacy_card
     from tf_mtl_privacy.reporting.run_figures import read_audit, read_results
 
     path = run_dir / RESULTS_FILE
     if not path.exists():
         raise UsageError(
-            f"--run_dir={run_dir}: has no {RESULTS_FILE}, from which the privacy card is made; run "
+            f"--run_dir={run_dir}: the privacy card needs {RESULTS_FILE}, which is missing; run "
             f"python -m tf_mtl_privacy.evaluate --run_dir={run_dir} first"
         )
     return privacy_card(read_results(path), read_audit(run_dir / AUDIT_FILE))
@@ -84,26 +84,28 @@ def _summary(exported: Exported, card: dict[str, Any]) -> str:
     tasks = [entry["task"] for entry in labels["tasks"]]
     attributes = {key(task) for task in tasks for key in OUTPUTS_OF_TASK}
     for signature, interface in labels["signatures"].items():
-        said = [f"attributes ({', '.join(tasks)})"] if attributes & {*interface["outputs"]} else []
-        said += sorted({*interface["outputs"]} - attributes)
-        lines.append(f"  {signature}: {', '.join(interface['inputs'])} -> {', '.join(said)}")
-    for signature, why in labels["missing_signatures"].items():
-        lines.append(f"  no {signature}: {why}")
+        outputs = {*interface["outputs"]}
+        shown = [f"attributes ({', '.join(tasks)})"] if attributes & outputs else []
+        shown += sorted(outputs - attributes)
+        lines.append(f"  {signature}: {', '.join(interface['inputs'])} -> {', '.join(shown)}")
+    for signature, reason in labels["missing_signatures"].items():
+        lines.append(f"  no {signature}: {reason}")
     if labels["stochastic"]:
-        lines.append("  The features carry noise: answers differ from call to call.")
-    if exported.kept:
-        lines.append(f"  Kept as they were: {', '.join(exported.kept)}")
+        lines.append("  The features carry noise, so answers differ from call to call.")
+    if exported.not_overwritten:
+        names = ", ".join(exported.not_overwritten)
+        lines.append(f"  Not overwritten, because the content differs: {names}")
     lines.append(f"Privacy: {card['summary']}")
     return "\n".join(lines)
 
 
 def _device_lines(path: Path, report: dict[str, Any]) -> str:
-    lines = [f"For devices: {path} ({report['bytes'] / 2**10:,.0f} KiB)"]
-    for task, found in report["tasks"].items():
-        here, there = (percent(found[which]["accuracy"]) for which in ("device", "original"))
+    lines = [f"Device file: {path} ({report['bytes'] / 2**10:,.0f} KiB)"]
+    for task, result in report["tasks"].items():
+        device, run = (percent(result[which]["accuracy"]) for which in ("device", "original"))
         lines.append(
-            f"  {task}: {here} of {report['rows']} test pictures right, {there} by the original; "
-            f"both say the same of {percent(found['agreement'])}"
+            f"  {task}: accuracy {device} on {report['rows']} test pictures, {run} for the run; "
+            f"same prediction for {percent(result['agreement'])}"
         )
     lines.append(f"  {report['privacy']}")
     return "\n".join(lines)

@@ -1,4 +1,4 @@
-"""What docs/serving.md shows does what it says, and its limits are those in force."""
+"""docs/serving.md: its examples run, and its limits are the defaults."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ def page(repo_root):
     return (repo_root / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
-def test_the_examples_run(page, server, tmp_path, monkeypatch, capsys):
+def test_serving_page_examples_run(page, server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photo.jpg").write_bytes(png(pixels(1)[0]))
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -28,27 +28,27 @@ def test_the_examples_run(page, server, tmp_path, monkeypatch, capsys):
     assert names["part"]["gender_probabilities"].shape == (3, 2)
 
 
-def test_the_limits_are_those_in_force(page):
+def test_serving_page_limits_are_the_defaults(page):
     limits, options = Limits(), ServeOptions(export_dir="x")
     defaults = {field.name: field.default for field in dataclasses.fields(ServeOptions)}
-    assert options.largest_request * 2**20 == limits.body_bytes
+    assert options.largest_request * 2**20 == limits.max_request_bytes
     for row, words in (
         ("size of a request", f"{options.largest_request} MiB (`--largest_request`)"),
-        ("all requests that are read", f"{limits.bytes_in_flight // 2**20} MiB"),
+        ("all requests that are read", f"{limits.max_bytes_in_flight // 2**20} MiB"),
         ("pictures in a request", f"{defaults['largest_batch']} (`--largest_batch`)"),
-        ("pixels of all picture files", f"{limits.pixels // 10**6} million"),
+        ("pixels of all picture files", f"{limits.max_pixels // 10**6} million"),
         ("requests that wait for", f"{defaults['largest_queue']} (`--largest_queue`)"),
-        ("connections", f"{limits.connections:,}"),
+        ("connections", f"{limits.max_connections:,}"),
         ("open calls of gRPC", f"{defaults['largest_queue']} (`--largest_queue`)"),
         ("time to send a request", f"{defaults['client_seconds']:g} s (`--client_seconds`)"),
         ("time to take an answer", f"{defaults['client_seconds']:g} s (`--client_seconds`)"),
         ("time that a request waits", f"{defaults['answer_seconds']:g} s (`--answer_seconds`)"),
     ):
         assert any(line.startswith(f"| {row}") and words in line for line in page.splitlines())
-    assert f"(`--merge_rows`) and {limits.merge_bytes // 2**20} MiB" in page
+    assert f"(`--merge_rows`) and {limits.max_batch_bytes // 2**20} MiB" in page
 
 
-def test_the_pages_use_one_example_folder(repo_root):
+def test_pages_use_one_example_folder(repo_root):
     for name in ("README.md", "docs/serving.md", "docs/export.md"):
         text = (repo_root / name).read_text(encoding="utf-8")
         assert set(re.findall(r"--export_dir=(\S+?)[`\s]", text)) == {"exports/demo"}, name
