@@ -193,28 +193,26 @@ SHAPES = [(90, 60), (33, 32), (SIZE, SIZE), (8, 11)]
 
 
 @pytest.mark.parametrize("crop", ["center", "inner", "none"])
-@pytest.mark.parametrize("shape", SHAPES)
-def test_prepare_images_and_files_match_read_picture(crop, shape):
-    images = np.stack([picture(seed, *shape) for seed in range(3)])
-    files = [encoded(image, "PNG") for image in images]
-    expected = [read_picture(file, SIZE, crop) for file in files]
-    prepare = tf.function(
-        prepare_images(SIZE, crop), input_signature=[tf.TensorSpec((None, None, None, 3), tf.uint8)]
+def test_prepare_images_and_files_match_read_picture(crop):
+    images_spec = tf.TensorSpec((None, None, None, 3), tf.uint8)
+    prepare = tf.function(prepare_images(SIZE, crop), input_signature=[images_spec])
+    decode = tf.function(
+        prepare_files(SIZE, crop), input_signature=[tf.TensorSpec((None,), tf.string)]
     )
-    found = prepare(tf.constant(images))
-    assert found.dtype == tf.uint8
-    np.testing.assert_array_equal(found, expected)
-    np.testing.assert_array_equal(
-        tf.function(prepare_files(SIZE, crop))(tf.constant(files)), expected
-    )
-    same = shape == (SIZE, SIZE) and crop != "inner"
-    assert np.array_equal(found, images) == same
-
-
-def test_prepare_files_accepts_different_sizes():
+    for shape in SHAPES:
+        images = np.stack([picture(seed, *shape) for seed in range(3)])
+        files = [encoded(image, "PNG") for image in images]
+        expected = [read_picture(file, SIZE, crop) for file in files]
+        prepared = prepare(tf.constant(images))
+        assert prepared.dtype == tf.uint8
+        np.testing.assert_array_equal(prepared, expected)
+        np.testing.assert_array_equal(decode(tf.constant(files)), expected)
+        unchanged = shape == (SIZE, SIZE) and crop != "inner"
+        assert np.array_equal(prepared, images) == unchanged
+    # Files of one request may differ in size.
     files = [encoded(picture(seed, *shape), "JPEG") for seed, shape in enumerate(SHAPES)]
-    found = tf.function(prepare_files(SIZE, "center"))(tf.constant(files))
-    np.testing.assert_array_equal(found, [read_picture(file, SIZE, "center") for file in files])
+    expected = [read_picture(file, SIZE, crop) for file in files]
+    np.testing.assert_array_equal(decode(tf.constant(files)), expected)
 
 
 IMAGES = np.stack([picture(seed, 32, 32) for seed in range(3)])

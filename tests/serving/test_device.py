@@ -1,5 +1,6 @@
 """Device files: conversion to TensorFlow Lite and ONNX, checks, and measured accuracy."""
 
+import functools
 import types
 
 import numpy as np
@@ -28,9 +29,14 @@ IMAGES = np.stack([picture(seed, 32, 32) for seed in range(12)])
 BEGINNINGS = {"float16": (4, b"TFL3"), "int8": (4, b"TFL3"), "onnx": (0, b"\x08")}
 
 
+@pytest.fixture(scope="module")
+def convert(covered):
+    return functools.cache(lambda kind: DEVICE_FORMATS[kind].convert(covered, IMAGES))
+
+
 @pytest.mark.parametrize(("kind", "tolerance"), [("float16", 0.02), ("int8", 0.5), ("onnx", 1e-5)])
-def test_converted_run_is_close_to_the_run(covered, kind, tolerance):
-    content = DEVICE_FORMATS[kind].convert(covered, IMAGES)
+def test_converted_run_is_close_to_the_run(covered, convert, kind, tolerance):
+    content = convert(kind)
     start, mark = BEGINNINGS[kind]
     assert content[start : start + len(mark)] == mark
     found = DEVICE_FORMATS[kind].reader(content)(IMAGES)
@@ -44,8 +50,8 @@ def test_converted_run_is_close_to_the_run(covered, kind, tolerance):
         assert np.corrcoef(answers[:, 0], values[:, 0])[0, 1] > 0.7
 
 
-def test_onnx_file_is_valid_and_accepts_any_batch_size(covered):
-    content = DEVICE_FORMATS["onnx"].convert(covered, IMAGES)
+def test_onnx_file_is_valid_and_accepts_any_batch_size(convert):
+    content = convert("onnx")
     model = onnx.load_from_string(content)
     onnx.checker.check_model(model, full_check=True)
     assert {entry.domain: entry.version for entry in model.opset_import}[""] == 17
@@ -69,10 +75,10 @@ def test_check_run_missing_package_is_named(covered, monkeypatch):
 
 def test_compare_predictions_matches_hand_computed_values():
     labels = {"gender": np.array([0, 1, 1, -1])}
-    here = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
-    there = np.array([[0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
+    device = np.array([[0.9, 0.1], [0.6, 0.4], [0.2, 0.8], [0.3, 0.7]])
+    original = np.array([[0.8, 0.2], [0.1, 0.9], [0.2, 0.8], [0.3, 0.7]])
     result = compare_predictions(
-        {"gender_probabilities": here}, {"gender": there}, labels, {"gender": ("f", "m")}
+        {"gender_probabilities": device}, {"gender": original}, labels, {"gender": ("f", "m")}
     )["gender"]
     assert result["device"]["accuracy"] == pytest.approx(2 / 3) and result["device"]["n"] == 3
     assert result["original"]["accuracy"] == 1.0
