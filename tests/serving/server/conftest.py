@@ -1,10 +1,9 @@
-import base64
 import time
 
 import grpc
 import httpx
 import pytest
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from tests.serving.server.toy import save_toy
 from tf_mtl_privacy.serving.server.limits import Limits
@@ -58,20 +57,6 @@ def stub(channel):
 
 
 @pytest.fixture(scope="session")
-def model_stub(channel):
-    return model_service_pb2_grpc.ModelServiceStub(channel)
-
-
-@pytest.fixture(scope="session")
 def ask(http):
     """Returns a function that posts an object to `:predict`."""
-
-    def post(request, path="/v1/models/toy:predict"):
-        return http.post(path, json=request)
-
-    return post
-
-
-@pytest.fixture(scope="session")
-def b64():
-    return lambda content: {"b64": base64.b64encode(content).decode()}
+    return lambda request, path="/v1/models/toy:predict": http.post(path, json=request)

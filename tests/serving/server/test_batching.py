@@ -55,6 +55,10 @@ def put(batcher, model, *values, signature="s"):
     return batcher.submit(model, signature, {"x": np.array(values, float)}, len(values))
 
 
+def first_rows(answers):
+    return [float(answer.result(10)["y"].flat[0]) for answer in answers]
+
+
 def test_batcher_waiting_requests_run_together_and_get_their_rows(batcher):
     queue, model = batcher(), Doubling()
     block(queue, model)
@@ -64,23 +68,17 @@ def test_batcher_waiting_requests_run_together_and_get_their_rows(batcher):
     assert model.runs == [("s", 1), ("s", 4)]
 
 
-def test_batcher_other_signatures_and_full_batches_run_separately(batcher):
-    queue, model = batcher(max_batch_size=3), Doubling()
+@pytest.mark.parametrize("limits", [{"max_batch_size": 3}, {"max_batch_bytes": 3 * 8}])
+def test_batcher_other_signatures_shapes_and_full_batches_run_separately(batcher, limits):
+    queue, model = batcher(**limits), Doubling()
     block(queue, model)
     answers = [put(queue, model, 1, 1), put(queue, model, 2, signature="t"), put(queue, model, 3)]
     answers += [put(queue, model, 4), put(queue, model, *[5] * 7)]
+    answers += [queue.submit(model, "s", {"x": np.full((1, 2), 6.0)}, 1)]
     model.gate.set()
-    assert [answer.result(10)["y"][0] for answer in answers] == [2, 4, 6, 8, 10]
-    assert model.runs[1:] == [("s", 3), ("t", 1), ("s", 1), ("s", 7)]
-
-
-def test_batcher_other_row_shapes_run_separately(batcher):
-    queue, model = batcher(), Doubling()
-    block(queue, model)
-    wide = queue.submit(model, "s", {"x": np.ones((2, 5))}, 2)
-    narrow = put(queue, model, 1)
-    model.gate.set()
-    assert wide.result(10)["y"].shape == (2, 5) and narrow.result(10)["y"].shape == (1,)
+    assert first_rows(answers) == [2, 4, 6, 8, 10, 12]
+    assert answers[-1].result()["y"].shape == (1, 2)
+    assert model.runs[1:] == [("s", 3), ("t", 1), ("s", 1), ("s", 7), ("s", 1)]
 
 
 def test_batcher_refused_input_fails_its_own_request(batcher):
@@ -93,13 +91,21 @@ def test_batcher_refused_input_fails_its_own_request(batcher):
         answers[1].result(10)
 
 
-def test_batcher_outputs_without_rows_are_computed_one_by_one(batcher):
-    queue, model = batcher(), Doubling(scalar=True)
+@pytest.mark.parametrize("reason", ["outputs without rows", "no memory for a batch"])
+def test_batcher_batch_that_cannot_run_is_computed_one_by_one(batcher, monkeypatch, reason):
+    no_memory = reason == "no memory for a batch"
+    queue, model = batcher(), Doubling(scalar=not no_memory)
     block(queue, model)
     answers = [put(queue, model, 1), put(queue, model, 2)]
+
+    def fail(arrays):
+        raise MemoryError
+
+    if no_memory:
+        monkeypatch.setattr("tf_mtl_privacy.serving.server.batching.np.concatenate", fail)
     model.gate.set()
-    assert [float(answer.result(10)["y"]) for answer in answers] == [2.0, 2.0]
-    assert [rows for _, rows in model.runs] == [1, 2, 1, 1]
+    assert first_rows(answers) == ([2, 4] if no_memory else [2, 2])
+    assert [rows for _, rows in model.runs] == ([1, 1, 1] if no_memory else [1, 2, 1, 1])
 
 
 def test_batcher_full_queue_refuses_and_recovers(batcher):
@@ -110,7 +116,7 @@ def test_batcher_full_queue_refuses_and_recovers(batcher):
         put(queue, model, 3)
     assert refused.value.code is Code.EXHAUSTED and len(queue) == 2
     model.gate.set()
-    assert [answer.result(10)["y"][0] for answer in answers] == [2, 4]
+    assert first_rows(answers) == [2, 4]
     assert put(queue, model, 3).result(10)["y"] == [6]
 
 
@@ -129,32 +135,8 @@ def test_batcher_timeout_ends_the_wait_for_other_requests(batcher):
     assert put(queue, model, 1).result(10)["y"] == [2]
     assert time.monotonic() - started >= 0.29
     both = [put(queue, model, 1), put(queue, model, 2)]
-    assert [answer.result(10)["y"][0] for answer in both] == [2, 4]
+    assert first_rows(both) == [2, 4]
     assert model.runs == [("s", 1), ("s", 2)]
-
-
-def test_batcher_batches_are_limited_by_bytes(batcher):
-    queue, model = batcher(max_batch_bytes=4 * 8), Doubling()
-    block(queue, model)
-    answers = [put(queue, model, 1, 1), put(queue, model, 2, 2), put(queue, model, 3)]
-    answers += [put(queue, model, *[4] * 7)]
-    model.gate.set()
-    assert [answer.result(10)["y"][0] for answer in answers] == [2, 4, 6, 8]
-    assert [rows for _, rows in model.runs] == [1, 4, 1, 7]
-
-
-def test_batcher_without_memory_for_a_batch_runs_requests_alone(batcher, monkeypatch):
-    queue, model = batcher(), Doubling()
-    block(queue, model)
-    answers = [put(queue, model, 1), put(queue, model, 2)]
-
-    def full(arrays):
-        raise MemoryError
-
-    monkeypatch.setattr("tf_mtl_privacy.serving.server.batching.np.concatenate", full)
-    model.gate.set()
-    assert [answer.result(10)["y"][0] for answer in answers] == [2, 4]
-    assert [rows for _, rows in model.runs] == [1, 1, 1]
 
 
 @pytest.mark.parametrize("requests", [1, 2])

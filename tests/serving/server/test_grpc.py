@@ -10,6 +10,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import (
     get_model_metadata_pb2,
     get_model_status_pb2,
+    model_service_pb2_grpc,
     predict_pb2,
 )
 
@@ -64,7 +65,7 @@ def test_predict_output_filter_selects_outputs(stub):
     assert refused(stub, request)[0] == "INVALID_ARGUMENT"
 
 
-def test_metadata_and_status_match_rest(stub, model_stub, http):
+def test_metadata_and_status_match_rest(stub, channel, http):
     request = get_model_metadata_pb2.GetModelMetadataRequest()
     request.model_spec.name = "toy"
     request.metadata_field.append("signature_def")
@@ -75,6 +76,7 @@ def test_metadata_and_status_match_rest(stub, model_stub, http):
     assert set(found.signature_def) == set(by_rest["signature_def"])
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = "toy"
+    model_stub = model_service_pb2_grpc.ModelServiceStub(channel)
     (status,) = model_stub.GetModelStatus(request, timeout=30).model_version_status
     assert status.version == 1
     assert status.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE

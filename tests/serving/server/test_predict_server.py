@@ -1,7 +1,6 @@
 """`predict --server`: the same table as for a run, from a server's answers."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -91,14 +90,3 @@ def test_predict_server_failures_are_one_line(server, folder, python):
     assert gone.returncode == 1 and "http://127.0.0.1:9 model faces" in gone.stderr
     for failed in (wrong, other, gone):
         assert failed.stderr.count("\n") == 1
-
-
-def test_predict_server_json_has_the_same_probabilities(server, folder, tmp_path):
-    output = tmp_path / "out.json"
-    assert predict(server.url, folder[0], f"--output={output}") == 0
-    rows = json.loads(output.read_text())
-    assert rows[3]["attributes"] is None and rows[0]["error"] is None
-    values = expected(folder[1])["age"][1]
-    found = rows[1]["attributes"]["age"]["probabilities"]
-    assert list(found) == CLASSES["age"]
-    np.testing.assert_allclose(list(found.values()), values, atol=2e-6)

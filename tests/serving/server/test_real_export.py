@@ -52,13 +52,24 @@ def test_warm_up_requests_over_grpc_match_the_saved_model(serving, exported):
     assert sorted(answered) == sorted(loaded.signatures)
 
 
+def predict_file(running, content):
+    body = {"instances": [{"b64": base64.b64encode(content).decode()}]}
+    url = f"{running.url}/v1/models/faces:predict"
+    return httpx.post(url, json=body, trust_env=False, timeout=60)
+
+
+@pytest.mark.parametrize("cut", [0.5, 0.9])
+def test_rest_damaged_file_is_refused_in_one_line(serving, cut):
+    content = encoded(picture(1, 60, 50), "PNG")
+    answer = predict_file(serving[0], content[: int(len(content) * cut)] + content[-12:])
+    text = answer.json()["error"]
+    assert answer.status_code == 400 and "\n" not in text and "{{" not in text and ".py" not in text
+
+
 def test_rest_and_page_match_the_saved_model(serving, exported):
     running, _ = serving
     content = encoded(picture(1, 60, 50), "JPEG")
-    row = {"b64": base64.b64encode(content).decode()}
-    url = f"{running.url}/v1/models/faces:predict"
-    answer = httpx.post(url, json={"instances": [row]}, trust_env=False, timeout=60)
-    (found,) = answer.json()["predictions"]
+    (found,) = predict_file(running, content).json()["predictions"]
     loaded = tf.saved_model.load(str(exported.folder))
     direct = loaded.signatures["serving_default"](image_bytes=tf.constant([content]))
     tasks = [item["task"] for item in exported.labels["tasks"]]
@@ -105,15 +116,3 @@ def test_predict_output_is_the_same_for_run_and_server(
         ]
         assert np.abs(pair[0] - pair[1]).max() <= 1
     assert len(list(other_images.iterdir())) == 3
-
-
-@pytest.mark.parametrize("cut", [0.5, 0.9])
-def test_rest_damaged_file_is_refused_in_one_line(serving, cut):
-    running, _ = serving
-    content = encoded(picture(1, 60, 50), "PNG")
-    damaged = content[: int(len(content) * cut)] + content[-12:]
-    row = {"b64": base64.b64encode(damaged).decode()}
-    url = f"{running.url}/v1/models/faces:predict"
-    answer = httpx.post(url, json={"instances": [row]}, trust_env=False, timeout=60)
-    text = answer.json()["error"]
-    assert answer.status_code == 400 and "\n" not in text and "{{" not in text and ".py" not in text

@@ -53,22 +53,6 @@ def test_versions_without_a_loadable_version_raise(tmp_path):
     assert "\n" not in str(refused.value)
 
 
-def test_poller_calls_until_closed():
-    calls, third = [], threading.Event()
-
-    def count():
-        calls.append(1)
-        if len(calls) == 3:
-            third.set()
-
-    poller = Poller(count, 0.01)
-    assert third.wait(10)
-    poller.close()
-    done = len(calls)
-    time.sleep(0.05)
-    assert len(calls) == done
-
-
 @pytest.mark.parametrize("damage", ["truncated", "no record", "no tensor"])
 def test_versions_damaged_warm_up_file_skips_the_version(folder, damage):
     lines = []
@@ -100,19 +84,24 @@ def without_values():
     return log.SerializeToString()
 
 
-def test_poller_failing_call_is_reported_once_and_repeated():
+@pytest.mark.parametrize("fails", [False, True])
+def test_poller_calls_until_closed_and_reports_the_same_failure_once(fails):
     calls, lines, fourth = [], [], threading.Event()
 
-    def fail():
+    def function():
         calls.append(1)
         if len(calls) == 4:
             fourth.set()
-        raise OSError("the folder\nis away")
+        if fails:
+            raise OSError("the folder\nis away")
 
-    poller = Poller(fail, 0.01, lines.append)
+    poller = Poller(function, 0.01, lines.append)
     assert fourth.wait(10)
     poller.close()
-    assert lines == ["cannot check for a newer version: OSError: the folder is away"]
+    done = len(calls)
+    time.sleep(0.05)
+    assert len(calls) == done
+    assert lines == ["cannot check for a newer version: OSError: the folder is away"] * fails
 
 
 def test_warm_up_runs_one_recorded_request_for_each_signature(server):
