@@ -48,7 +48,7 @@ CASES = (
     Case("synthetic_dp_all.json", 1.9991, 2.0372950443535975, 0.0512, 320),
     Case("photographs_dp_all.json", 1.9984, 6.849883559885697, 128 / 388, 104),
     Case("synthetic_seed0/1/2.json, removal_off", 0.4983, 2.2077834425836635, 128 / 24_000, 3008),
-    Case("demo.json", 0.4996, 1.2669, 0.0064, 471),
+    Case("demo_cut_noise.json", 0.4996, 1.2669, 0.0064, 471),
     Case("model_table.json, dp_scope_all", 0.4997, 1 / 0.090658, 2048 / 8000, 36),
     Case("model_table.json, others (z found)", 0.4996, 3.2320, 128 / 8000, 756),
     Case("ablations.json, game (z found)", 0.4999, 3.5465, 128 / 4000, 224),

@@ -1,4 +1,4 @@
-"""Ablation study: what each way of removing the private label contributes and costs.
+"""Ablation study: contribution and cost of each method that removes the private label.
 
     python -m experiments.ablations [--base=synthetic_small.cfg] [--only=name,..] [--seeds=1]
         [--runs=runs/ablations] [--json=FILE] [--list] [--table_only] [-- FLAGS OF TRAIN]

@@ -26,7 +26,7 @@ _MASK = ("--mask=learned",)
 _NOISE = ("--feature_noise=1",)
 _LEACE = ("--erasure=leace",)
 _PLAIN = ("--model=mtl_adv",)
-# A discriminator that learns to read these features, given enough epochs.
+# A discriminator that learns the label from these features, given enough epochs.
 _READER = (
     "--discriminator=soft",
     "--discriminator_units=96",
@@ -109,7 +109,7 @@ DESCRIPTIONS: dict[str, str] = {
     "noise_game": "the same noise and the game under DP-SGD",
     "leace": "closed-form erasure, no game",
     "leace_game": "erasure and the game under DP-SGD",
-    "plain_reader": "D learns to read; the encoder ignores it",
+    "plain_reader": "D learns the label; the encoder ignores it",
     "plain_reader_game": "the game against that D, without DP-SGD",
     "plain_reader_two_steps": "same, two updates of D per update of the encoder",
     "plain_reader_paper_bounded": "same, with the objective of the paper, bounded",

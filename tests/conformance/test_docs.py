@@ -1,6 +1,8 @@
 """Pages are finished, point at what exists, and build into a site without a warning."""
 
+import inspect
 import re
+import types
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -92,10 +94,43 @@ def test_what_a_browser_would_fetch_is_seen():
     assert FETCHED.findall('<a href="https://a.b"> <img src="x.png"> url(y.svg)') == []
 
 
-def test_the_readme_s_commands_come_after_their_environment():
+def test_readme_commands_come_after_their_environment():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make demo" in text[: text.index(". .venv/bin/activate")]
     assert text.index(". .venv/bin/activate") < text.index("\npython -m tf_mtl_privacy.")
+
+
+def test_readme_python_calls_public_functions(monkeypatch, capsys):
+    """Runs the example with functions that check their arguments and train nothing."""
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    bundle = types.SimpleNamespace(encoder="the encoder")
+    answers = {
+        "fit": None,
+        "evaluate_run": {"privacy": {"leakage": {"worst": "the worst"}}},
+        "audit_run": {"membership": {"verdict": "the verdict"}},
+        "load_run": types.SimpleNamespace(bundle=bundle),
+    }
+    calls = []
+
+    def replacement(name):
+        signature = inspect.signature(getattr(tf_mtl_privacy, name))
+
+        def call(*positional, **named):
+            calls.append((name, signature.bind(*positional, **named).arguments))
+            return answers[name]
+
+        return call
+
+    for name in answers:
+        monkeypatch.setattr(tf_mtl_privacy, name, replacement(name), raising=False)
+    names = {}
+    exec(code, names)
+    assert [name for name, _ in calls] == list(answers)
+    assert isinstance(calls[0][1]["config"], tf_mtl_privacy.Config)
+    assert {str(given["run_dir"]) for _, given in calls} == {"runs/mine"}
+    assert names["encoder"] == "the encoder"
+    assert capsys.readouterr().out == "the worst the verdict\n"
 
 
 def test_each_pitfall_names_tests_that_exist():

@@ -160,8 +160,8 @@ def test_from_arrays_refuses_what_does_not_fit(changes, message):
         Dataset.from_arrays(**arrays(**changes))
 
 
-def test_arrays_as_the_page_hands_them_over(repo_root):
-    text = (repo_root / "docs" / "python.md").read_text(encoding="utf-8")
+def test_from_arrays_example_of_using_md_gives_fit_the_rows_of_each_split(repo_root):
+    text = (repo_root / "docs" / "using.md").read_text(encoding="utf-8")
     (code,) = [
         code for code in re.findall(r"```python\n(.*?)```", text, re.S) if "from_arrays" in code
     ]

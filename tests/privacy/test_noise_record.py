@@ -32,7 +32,7 @@ def figures(value, path=""):
     [
         ("synthetic_dp_all", "epsilon 1.9991"),
         ("photographs_dp_all", "epsilon 1.9983 (of a person 24.509)"),
-        ("demo", "conditional epsilon 0.4996"),
+        ("demo_cut_noise", "conditional epsilon 0.4996"),
         ("photographs", "conditional epsilon 10.443"),
     ],
 )

@@ -13,7 +13,7 @@ RESULTS = Path(__file__).resolve().parents[3] / "docs" / "results"
 GENDER = (0.5, 0.9, 0.95)
 
 
-def kept_results(name="demo", noise=NOISE):
+def kept_results(name="demo_cut_noise", noise=NOISE):
     """A results.json of the project's own pages, with a record of the noise that they lack."""
     found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
     if noise:

@@ -1,0 +1,1 @@
+"""Picture of the README: drawn faces behind the mask, and what attackers read."""
