@@ -73,12 +73,12 @@ def measure(setting: Served, options: argparse.Namespace) -> list[Row]:
         asks = {name: stack.enter_context(TARGETS[name](setting)) for name in options.targets}
         for batch in options.batches:
             ways = [way(name, ask, batch) for name, ask in asks.items()]
-            found = interleaved(
+            results = interleaved(
                 ways, rounds=options.rounds, steps=options.steps, warm_up=options.warm_up
             )
-            for name, values in found.items():
+            for name, values in results.items():
                 rows.append({"target": name, "batch": batch, **values})
-                show(rows[-1], found.get(BARE))
+                show(rows[-1], results.get(BARE))
     return rows
 
 
@@ -99,12 +99,12 @@ def cold_start(setting: Served) -> Row:
     command = [sys.executable, "-c", COLD_START, str(setting.folder), str(setting.images.shape[1])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     first, second, imported, loaded = map(float, done.stdout.split())
-    found = {"import_s": imported, "load_s": loaded, "first_s": first, "second_s": second}
+    row = {"import_s": imported, "load_s": loaded, "first_s": first, "second_s": second}
     print(
         f"cold start: {imported:.2f} s to import TensorFlow, {loaded:.2f} s to load, {first:.3f} s "
         f"for the first answer, {second:.3f} s for the second"
     )
-    return {"target": "cold_start", "batch": 1, **found}
+    return {"target": "cold_start", "batch": 1, **row}
 
 
 def bar(rows: Sequence[Row]) -> float | None:

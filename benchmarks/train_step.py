@@ -58,8 +58,8 @@ def joint(part: str, options: argparse.Namespace, folder: Path) -> list[Row]:
         warm_up = options.resnet_warm_up
         rows = min(rows, 50 * options.resnet_batch)
     ways = adversarial_ways(flags, rows, folder / part)
-    found = interleaved(ways, rounds=rounds, steps=steps, warm_up=warm_up)
-    dp, plain = found["dp"], found["plain"]
+    results = interleaved(ways, rounds=rounds, steps=steps, warm_up=warm_up)
+    dp, plain = results["dp"], results["plain"]
     ratios = {f"{name}_ratio": dp[name] / plain[name] for name in COMPARED}
     return [{"part": part, "way": "dp", **dp, **ratios}, {"part": part, "way": "plain", **plain}]
 
@@ -70,20 +70,20 @@ def pretraining(options: argparse.Namespace, folder: Path) -> list[Row]:
     ways, fill, phases = pretraining_ways(flags, options.rows, folder)
     seconds = fill()
     try:
-        found = interleaved(
+        results = interleaved(
             ways, rounds=options.rounds, steps=options.steps, warm_up=options.warm_up
         )
     finally:
         phases.close()
-    kept, encoded = found[ways[0].name], found[ways[1].name]
-    ratio = kept["rows_per_second"] / encoded["rows_per_second"]
-    best = kept["best_rows_per_second"] / encoded["best_rows_per_second"]
+    cached, encoded = results[ways[0].name], results[ways[1].name]
+    ratio = cached["rows_per_second"] / encoded["rows_per_second"]
+    best = cached["best_rows_per_second"] / encoded["best_rows_per_second"]
     # A whole phase also includes the encoder's pass that fills the cache.
-    each = options.rows / kept["rows_per_second"] * options.epochs + seconds
+    each = options.rows / cached["rows_per_second"] * options.epochs + seconds
     whole = options.rows / encoded["rows_per_second"] * options.epochs / each
-    kept |= {"fill_seconds": seconds, "rows_per_second_ratio": ratio}
-    kept |= {"best_rows_per_second_ratio": best, "whole_phase_ratio": whole}
-    rows = ((ways[0].name, kept), (ways[1].name, encoded))
+    cached |= {"fill_seconds": seconds, "rows_per_second_ratio": ratio}
+    cached |= {"best_rows_per_second_ratio": best, "whole_phase_ratio": whole}
+    rows = ((ways[0].name, cached), (ways[1].name, encoded))
     return [{"part": "pretraining", "way": name, **values} for name, values in rows]
 
 
@@ -92,8 +92,8 @@ def measure(part: str, options: argparse.Namespace, folder: Path) -> list[Row]:
     if part == "ledger":
         inside = folder / part
         inside.mkdir()
-        found = ledger_ms(options.rows, inside, options.ledger_epochs)
-        return [{"part": part, "way": "dp", "median_ms": found}]
+        results = ledger_ms(options.rows, inside, options.ledger_epochs)
+        return [{"part": part, "way": "dp", "median_ms": results}]
     if part == "pretraining":
         return pretraining(options, folder / part)
     return joint(part, options, folder)
@@ -138,12 +138,12 @@ def show(rows: Sequence[Row]) -> None:
 def bars(rows: Sequence[Row]) -> list[tuple[str, float]]:
     """Returns (description, ratio) of parts with a target; the ledger's time counts as DP's."""
     ledger = sum(row["median_ms"] for row in rows if row["part"] == "ledger")
-    found = []
+    results = []
     for dp, plain in itertools.pairwise(rows):
         if dp["part"] in WITH_BAR and (dp["way"], plain["way"]) == ("dp", "plain"):
             ratio = (dp["median_ms"] + ledger) / plain["median_ms"]
-            found.append((f"{dp['part']}: joint step with DP over without, median", ratio))
-    return found
+            results.append((f"{dp['part']}: joint step with DP over without, median", ratio))
+    return results
 
 
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -183,9 +183,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as folder:
         for part in options.parts:
-            found = measure(part, options, Path(folder))
-            show(found)
-            rows += found
+            results = measure(part, options, Path(folder))
+            show(results)
+            rows += results
     if options.json:
         options.json.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     missed = 0

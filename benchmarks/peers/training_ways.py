@@ -105,8 +105,8 @@ def pretraining_ways(
     phase = phases.build("discriminator")
     name = "discriminator"
     read = in_epochs(lambda epoch, number: phase.inputs(epoch, number)[name], phase.steps_per_epoch)
-    kept = Way(
-        "kept features", read, lambda row: phase.step({name: row}), lambda row: counted(row[2])
+    cached = Way(
+        "cached features", read, lambda row: phase.step({name: row}), lambda row: counted(row[2])
     )
 
     def fill() -> float:
@@ -114,7 +114,7 @@ def pretraining_ways(
         phase.inputs(0, 0)
         return time.perf_counter() - begun
 
-    return [kept, _through_encoder(config, dataset, plan, phase)], fill, phases
+    return [cached, _through_encoder(config, dataset, plan, phase)], fill, phases
 
 
 def _through_encoder(
