@@ -227,7 +227,7 @@ def _predictions(
 ) -> tuple[dict[str, Array], dict[str, Array]]:
     """Probabilities of all rows: the file's by output, the run's by task."""
     parts = []
-    with Progress(len(rows), "comparing", "pictures") as progress:
+    with Progress(len(rows), "measuring accuracy", "pictures") as progress:
         for start in range(0, len(rows), _BATCH):
             images = dataset.store.images(rows[start : start + _BATCH])
             original: dict[str, Array] = {}

@@ -25,7 +25,7 @@ from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.serving_signature import EXTRA_FOLDER, WARMUP_FILE
 from tf_mtl_privacy.training.saved_run import SavedRun
 
-_STAGES = 4
+_STEPS = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,7 +69,7 @@ def export_run(
     require_stubs()
     labels: dict[str, Any] = {}
     not_overwritten: list[str] = []
-    with Progress(_STAGES, "exporting", "stages") as progress:
+    with Progress(_STEPS, "exporting", "steps") as progress:
 
         def write(folder: Path, number: int) -> None:
             module, signatures = build_signatures(run, with_discriminator=with_discriminator)
