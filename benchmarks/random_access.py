@@ -19,7 +19,7 @@ from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import Dataset, ShuffledEpochs
 from tf_mtl_privacy.data.dataset import from_store
 from tf_mtl_privacy.data.preparing import prepare_store
-from tf_mtl_privacy.data.sources.base import Pictures, Table
+from tf_mtl_privacy.data.sources.base import LabelTable, Pictures
 from tf_mtl_privacy.data.store import IMAGES, Store
 
 BAR, BATCH, SIZE = 20_000, 128, 64
@@ -36,10 +36,10 @@ class Noise:
     def fingerprint(self) -> str:
         return f"{self._rows:016d}"
 
-    def load(self) -> Table:
+    def load(self) -> LabelTable:
         labels = np.arange(self._rows, dtype=np.int32) % 2
         classes = {name: ("0", "1") for name in ("gender", "age", "expression", "iris")}
-        return Table(
+        return LabelTable(
             keys=labels.astype(str),
             split=np.zeros(self._rows, np.int8),
             attributes=dict.fromkeys(classes, labels),

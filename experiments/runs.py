@@ -16,10 +16,10 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+from tf_mtl_privacy.cli.flagfiles import expand
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.config import RESULTS_FILE, Config
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.flagfiles import expand
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.reporting.model_table import train_command
 from tf_mtl_privacy.reporting.run_figures import read_results
 

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from tests.reporting.table_runs import results
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.files import write_json
-from tf_mtl_privacy.flags import parse
 
 
 class FakeTrainer:

@@ -1,10 +1,13 @@
-"""The two kinds of failure that a user is told about in one line."""
+"""Errors that users see as one line, and the exit codes of commands."""
 
 from __future__ import annotations
 
+# Exit codes: done, failed, wrong request, an audit contradicts a privacy claim, interrupted.
+OK, FAILURE, USAGE, CONTRADICTED, INTERRUPTED = 0, 1, 2, 3, 130
+
 
 class UsageError(ValueError):
-    """The request itself is wrong: a flag, a value, a folder's layout. Exit code 2."""
+    """The request is wrong: a flag, a value, a folder's layout. Exit code 2."""
 
     # AutoGraph re-raises exceptions of a traced function as its own StagingError, with a page of
     # text, unless they have this attribute.
@@ -12,11 +15,11 @@ class UsageError(ValueError):
 
 
 class RunError(RuntimeError):
-    """The request was right and could not be carried out. Exit code 1."""
+    """The request is valid but could not be carried out. Exit code 1."""
 
     ag_pass_through = True
 
 
 def install_command(extra: str) -> str:
-    """Returns what to do where a package of one of setup.py's extras is missing."""
+    """Returns how to install the missing packages of one of setup.py's extras."""
     return f"in the project's folder run pip install '.[{extra}]'"

@@ -18,12 +18,12 @@ import numpy as np
 import tensorflow as tf
 from server_targets import grpc_classify, rest_default
 
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data import synthetic_faces
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.export.exporting import export_run
 from tf_mtl_privacy.export.signatures import prepare_files
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.serving_signature import CLASSIFY, DEFAULT_SIGNATURE, IMAGE_BYTES, IMAGES
 from tf_mtl_privacy.training.inference import predict_images

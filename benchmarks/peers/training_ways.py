@@ -11,11 +11,11 @@ import numpy as np
 import tensorflow as tf
 from interleave import Way
 
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data import synthetic_faces
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.privacy.keys import secret_key
 from tf_mtl_privacy.training import steps

@@ -20,7 +20,7 @@ import numpy as np
 from experiments.runs import one_line_errors
 from tf_mtl_privacy.data.synthetic_faces import rendering
 from tf_mtl_privacy.data.synthetic_faces.attributes import draw_labels
-from tf_mtl_privacy.data.synthetic_faces.painter import Style
+from tf_mtl_privacy.data.synthetic_faces.rendering import Style
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.removal.mask import is_masked, painted

@@ -12,8 +12,7 @@ import sys
 from collections.abc import Sequence
 
 from experiments.runs import INTERRUPTED, Run, Train, exit_code, split_flags, trained
-from tf_mtl_privacy.cli import execute
-from tf_mtl_privacy.report import main as report
+from tf_mtl_privacy.cli.main import execute
 from tf_mtl_privacy.reporting.model_table import table_runs
 
 
@@ -39,7 +38,7 @@ def main(argv: Sequence[str] | None = None, train: Train | None = None) -> int:
     failed = trained(planned(options.runs, options.seeds, extra), train)
     if failed is None:
         return INTERRUPTED
-    code = execute("report", report, ["--table", *(f"--{k}={v}" for k, v in vars(options).items())])
+    code = execute("report", ["--table", *(f"--{k}={v}" for k, v in vars(options).items())])
     return exit_code(failed) or code
 
 

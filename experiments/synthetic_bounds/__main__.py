@@ -16,8 +16,7 @@ import numpy as np
 
 from tf_mtl_privacy.data import synthetic_faces
 from tf_mtl_privacy.data.synthetic_faces import ATTRIBUTES, Faces
-from tf_mtl_privacy.data.synthetic_faces.painter import Style
-from tf_mtl_privacy.data.synthetic_faces.rendering import render_labelled
+from tf_mtl_privacy.data.synthetic_faces.rendering import Style, render_labelled
 
 SIZE = 64
 LOGISTIC_ROWS = 10_000

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from experiments.runs import INTERRUPTED, say
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.opening import open_dataset
@@ -30,7 +31,6 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.train_test_overlap import PLACES
 from tf_mtl_privacy.evaluation.utility import utility
 from tf_mtl_privacy.files import private_dir, write_json
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.models.bundle import Bundle
 from tf_mtl_privacy.reporting.environment import environment
 from tf_mtl_privacy.reporting.model_table_rows import markdown_table

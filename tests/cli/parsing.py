@@ -2,8 +2,8 @@
 
 import pytest
 
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.flags import parse
 
 
 @pytest.fixture(autouse=True)

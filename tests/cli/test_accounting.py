@@ -4,9 +4,9 @@ import time
 import pytest
 
 from tests.training.tiny import tiny_arrays, tiny_config
-from tf_mtl_privacy.accounting import main
+from tf_mtl_privacy.cli.accounting import main
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.privacy.keys import key_for_tests
 from tf_mtl_privacy.reporting.formats import number
 from tf_mtl_privacy.training.private_updates import private_plan
@@ -38,8 +38,8 @@ def test_help_is_fast_and_loads_nothing_heavy(python):
 
 def test_the_calculator_loads_no_tensorflow(python):
     program = (
-        "import sys; from tf_mtl_privacy.accounting import main; from tf_mtl_privacy.flags import "
-        "parse; main(parse('accounting', sys.argv[1:])); "
+        "import sys; from tf_mtl_privacy.cli.accounting import main; "
+        "from tf_mtl_privacy.cli.flags import parse; main(parse('accounting', sys.argv[1:])); "
         "assert 'tensorflow' not in sys.modules and 'matplotlib' not in sys.modules"
     )
     done = python("-c", program, *SMALL, "--noise_multiplier=2")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from tf_mtl_privacy import audit, cli, export
+from tf_mtl_privacy.cli.main import execute
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError
@@ -17,6 +17,7 @@ from tf_mtl_privacy.evaluation.inversion import DecoderSetting
 from tf_mtl_privacy.evaluation.membership import run as membership_run
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
 from tf_mtl_privacy.privacy.noise_record import NOISE
+from tf_mtl_privacy.reporting import audit_run
 from tf_mtl_privacy.training.saved_run import load_run
 
 FIGURES = {
@@ -40,7 +41,7 @@ def run_dir(trained, tmp_path, monkeypatch):
 
 
 def audited(*arguments):
-    return cli.execute("audit", audit.main, list(arguments))
+    return execute("audit", list(arguments))
 
 
 def read(folder):
@@ -94,7 +95,7 @@ def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatc
     status["dp"]["noise"] = noise
     (run_dir / "training.json").write_text(json.dumps(status))
     no_test = {"verdict": "no_claim", "text": "No claim to test."}
-    monkeypatch.setattr(audit, "epsilon_part", lambda audited: no_test)
+    monkeypatch.setattr(audit_run, "epsilon_part", lambda audited: no_test)
 
     def knows_all(outputs, split, *rest):
         return {("business", "planted"): split.member.astype(float)}
@@ -114,7 +115,7 @@ def test_an_attack_that_is_better_than_the_claim_ends_with_3(run_dir, monkeypatc
 def test_a_place_that_cannot_be_written_is_said_before_anything_is_attacked(
     run_dir, monkeypatch, tmp_path, capsys
 ):
-    monkeypatch.setattr(audit, "membership_part", None)
+    monkeypatch.setattr(audit_run, "membership_part", None)
     output = tmp_path / "nowhere" / "audit.json"
     assert audited(f"--run_dir={run_dir}", f"--output={output}") == 1
     assert f"cannot write {output}: No such file" in capsys.readouterr().err
@@ -124,21 +125,21 @@ def test_what_is_finished_is_kept_where_a_later_part_fails(run_dir, monkeypatch)
     def failing(audited):
         raise RunError("the disk is gone")
 
-    monkeypatch.setattr(audit, "inversion_part", failing)
+    monkeypatch.setattr(audit_run, "inversion_part", failing)
     found = {"verdict": "contradicted", "text": "Contradicted: planted."}
-    monkeypatch.setattr(audit, "epsilon_part", lambda audited: found)
+    monkeypatch.setattr(audit_run, "epsilon_part", lambda audited: found)
     assert audited(f"--run_dir={run_dir}", "--rows=24") == 1
     kept = json.loads((run_dir / "audit" / "unfinished.json").read_text())
     assert kept["contradictions"] == ["Contradicted: planted."] and "business" in kept["membership"]
     assert not (run_dir / "audit.json").exists()
-    monkeypatch.setattr(audit, "inversion_part", lambda audited: None)
+    monkeypatch.setattr(audit_run, "inversion_part", lambda audited: None)
     assert audited(f"--run_dir={run_dir}", "--rows=24") == 3
     assert not (run_dir / "audit" / "unfinished.json").exists()
 
 
 def test_canaries_that_contradict_the_claim_end_with_3(run_dir, monkeypatch):
     found = {"verdict": "contradicted", "text": "Contradicted: planted."}
-    monkeypatch.setattr(audit, "epsilon_part", lambda audited: found)
+    monkeypatch.setattr(audit_run, "epsilon_part", lambda audited: found)
     assert audited(f"--run_dir={run_dir}", "--rows=24") == 3
     assert read(run_dir)["contradictions"] == ["Contradicted: planted."]
 
@@ -150,7 +151,7 @@ def test_canaries_that_contradict_the_claim_end_with_3(run_dir, monkeypatch):
         (("--run_dir={empty}/none",), "no such folder"),
         (("--run_dir={run}", "--shadows=3"), "--shadows=3: expected 0 or an even number >= 4"),
         (("--run_dir={run}", "--shadows=2"), "--shadows=2: expected 0 or an even number >= 4"),
-        (("--run_dir={run}", "--power_run={empty}"), "--power_run"),
+        (("--run_dir={run}", "--overfit_reference_run={empty}"), "--overfit_reference_run"),
         (("--run_dir={run}", "--data_seed=5"), "not the data that the run was trained on"),
         (("--run_dir={run}", "--setting=slow"), "slow"),
         (("--saved_model={empty}",), "no saved_model.pb"),
@@ -167,7 +168,7 @@ def test_wrong_requests_are_one_line(trained, tmp_path, capsys, flags, named):
 @pytest.mark.usefixtures("untraced_here")
 def test_shadow_models_are_kept_and_trained_on_as_many_rows(run_dir, monkeypatch):
     trained_on, train = [], parts._train_shadow
-    monkeypatch.setattr(audit, "inversion_part", lambda audited: None)
+    monkeypatch.setattr(audit_run, "inversion_part", lambda audited: None)
 
     def counted(audited, number, rows, place):
         trained_on.append(len(rows.numbers))
@@ -187,7 +188,7 @@ def exported(trained, tmp_path_factory):
     """The tiny run, as `export` writes it: the folder of its versions."""
     folder = tmp_path_factory.mktemp("exported") / "tiny"
     arguments = [f"--run_dir={trained[0]}", f"--export_dir={folder}", "--name=tiny"]
-    assert cli.execute("export", export.main, arguments) == 0
+    assert execute("export", arguments) == 0
     return folder
 
 

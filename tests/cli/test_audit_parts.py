@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from tests.training.tiny import tiny_config
-from tf_mtl_privacy import audit as audit_command
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.evaluation.audit import parts as audit_parts
 from tf_mtl_privacy.evaluation.audit.reference_run import power_part
 from tf_mtl_privacy.evaluation.membership.attacks import halves
 from tf_mtl_privacy.evaluation.membership.run import Membership
+from tf_mtl_privacy.reporting import audit_run as audit_module
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 
 
@@ -31,14 +31,14 @@ def test_audit_raises_the_leakage_that_results_json_states(tmp_path):
         "config": {},
         "attributes": {"setting": "thorough", "features": {"strongest": strongest}},
     }
-    audit_command._raise_leakage(tmp_path, audit | {"weights": "other"})
+    audit_module._raise_leakage(tmp_path, audit | {"weights": "other"})
     assert json.loads(path.read_text()) == results
-    audit_command._raise_leakage(tmp_path, audit)
+    audit_module._raise_leakage(tmp_path, audit)
     found = json.loads(path.read_text())["privacy"]["leakage"]
     assert (found["worst"]["accuracy"], found["worst"]["upper"]) == (0.48, 0.52)
     assert found["worst"]["source"] == "thorough attackers of the audit"
     # Without a result there is nothing to raise.
-    audit_command._raise_leakage(tmp_path / "empty", audit)
+    audit_module._raise_leakage(tmp_path / "empty", audit)
 
 
 def test_where_people_have_several_pictures_a_claim_on_one_is_not_tested_by_membership():

@@ -7,7 +7,7 @@ import pytest
 from tests.fakes import celeba_variants, tfds_faces
 from tests.fakes.folders import CELEBA_ATTRIBUTES, write_celeba, write_csv
 from tests.fakes.pictures import encoded, picture
-from tf_mtl_privacy import cli, predict, prepare, train
+from tf_mtl_privacy.cli.main import execute
 
 
 @pytest.fixture
@@ -15,8 +15,7 @@ def command(tmp_path, capsys):
     """Runs a command in this process -> (exit code, its last line on standard error)."""
 
     def start(verb, *flags):
-        mains = {"prepare": prepare.main, "train": train.main, "predict": predict.main}
-        code = cli.execute(verb, mains[verb], [*flags, f"--cache_dir={tmp_path / 'cache'}"])
+        code = execute(verb, [*flags, f"--cache_dir={tmp_path / 'cache'}"])
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         lines = captured.err.splitlines() or [""]
@@ -160,7 +159,7 @@ def test_classes_are_counted_and_what_looks_wrong_is_told(command, tmp_path):
 def test_an_archive_that_is_not_unpacked(command, celeba, tmp_path):
     path = celeba_variants.as_zip(celeba)
     code, line = command("prepare", *flags(tmp_path))
-    assert code == 2 and f"{path} is there and not unpacked: unpack it" in line
+    assert code == 2 and f"; unpack {path} in its folder" in line
 
 
 @pytest.mark.parametrize("change", [celeba_variants.with_bom, celeba_variants.as_kaggle])

@@ -12,9 +12,10 @@ import zipfile
 
 import pytest
 
-from tf_mtl_privacy import cli
+from tf_mtl_privacy.cli import main as cli
+from tf_mtl_privacy.cli.commands import COMMANDS
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.verbs import VERBS
+from tf_mtl_privacy.tf_loading import load_tensorflow
 
 
 class ResourceExhaustedError(Exception):
@@ -47,7 +48,7 @@ def failing(error):
     ],
 )
 def test_errors_have_a_code_and_one_line(capsys, error, code, line):
-    assert cli.execute("train", failing(error), []) == code
+    assert cli.execute("train", [], failing(error)) == code
     captured = capsys.readouterr()
     assert captured.err.startswith(line) and captured.err.count("\n") == 1
     assert captured.out == ""
@@ -58,7 +59,7 @@ def test_errors_have_a_code_and_one_line(capsys, error, code, line):
     [("--debug", 1), ("--debug=true", 1), ("-debug=1", 1), ("--debug=false", 0), ("--nodebug", 0)],
 )
 def test_debug_shows_the_traceback_however_it_is_written(capsys, flag, shown):
-    assert cli.execute("train", failing(RunError("lost")), [flag]) == 1
+    assert cli.execute("train", [flag], failing(RunError("lost"))) == 1
     assert capsys.readouterr().err.count("Traceback") == shown
 
 
@@ -69,8 +70,8 @@ def test_what_a_command_writes_is_for_its_owner_and_the_process_is_left_as_it_wa
 
     before = os.umask(0o022)
     try:
-        assert cli.execute("train", main, []) == 0
-        assert cli.execute("train", failing(KeyboardInterrupt()), []) == 130
+        assert cli.execute("train", [], main) == 0
+        assert cli.execute("train", [], failing(KeyboardInterrupt())) == 130
         after = os.umask(0o022)
     finally:
         os.umask(before)
@@ -80,55 +81,56 @@ def test_what_a_command_writes_is_for_its_owner_and_the_process_is_left_as_it_wa
 
 
 def test_main_s_own_code_and_none():
-    assert cli.execute("train", lambda parsed: None, []) == 0
-    assert cli.execute("train", lambda parsed: 3, []) == 3
+    assert cli.execute("train", [], lambda parsed: None) == 0
+    assert cli.execute("train", [], lambda parsed: 3) == 3
     with pytest.raises(SystemExit) as caught:
-        cli.run("train", lambda parsed: 3, [])
+        cli.run("train", [], lambda parsed: 3)
     assert caught.value.code == 3
 
 
 def test_wrong_flags_never_reach_main(capsys):
     called = []
-    assert cli.execute("train", called.append, ["--alpha=-1"]) == 2
+    assert cli.execute("train", ["--alpha=-1"], called.append) == 2
     assert called == []
     assert capsys.readouterr().err == "error: --alpha=-1.0: expected >= 0\n"
 
 
 def test_help_never_reaches_main(capsys):
     called = []
-    assert cli.execute("train", called.append, ["--help"]) == 0
+    assert cli.execute("train", ["--help"], called.append) == 0
     assert called == []
     captured = capsys.readouterr()
     assert captured.out.startswith("usage: python -m tf_mtl_privacy.train") and captured.err == ""
 
 
 def test_traceback_only_when_asked(capsys, monkeypatch):
-    cli.execute("train", failing(KeyError("x")), [])
+    cli.execute("train", [], failing(KeyError("x")))
     assert "Traceback" not in capsys.readouterr().err
-    cli.execute("train", failing(KeyError("x")), ["--debug"])
+    cli.execute("train", ["--debug"], failing(KeyError("x")))
     assert "Traceback" in capsys.readouterr().err
     monkeypatch.setenv(cli.DEBUG_VARIABLE, "1")
-    cli.execute("train", failing(KeyError("x")), [])
+    cli.execute("train", [], failing(KeyError("x")))
     assert "Traceback" in capsys.readouterr().err
 
 
 def test_another_keras_backend_is_refused(capsys, monkeypatch):
     monkeypatch.setenv("KERAS_BACKEND", "jax")
-    assert cli.execute("train", lambda parsed: None, []) == 2
+    assert cli.execute("train", [], lambda parsed: None) == 2
     assert "KERAS_BACKEND=jax" in capsys.readouterr().err
 
 
 SETTINGS = """
 import json, sys
-from tf_mtl_privacy import cli
+from tf_mtl_privacy.tf_loading import load_tensorflow
+from tf_mtl_privacy.cli import main as cli
 def main(parsed):
-    cli.load_tensorflow()
+    load_tensorflow()
     import keras
     from tf_mtl_privacy.models.layers import check_keras_settings
     check_keras_settings()
     print(keras.config.floatx(), keras.config.image_data_format(), keras.config.epsilon(),
           keras.layers.Dense(1).dtype_policy.name, keras.layers.Conv2D(1, 1).data_format)
-cli.run("train", main, [])
+cli.run("train", [], main)
 """
 
 
@@ -154,7 +156,7 @@ def test_settings_of_keras_json_do_not_reach_the_networks(python, tmp_path):
 def test_keras_json_that_keras_refuses_is_named(capsys, monkeypatch, tmp_path, content):
     (tmp_path / "keras.json").write_text(content)
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert cli.execute("train", lambda parsed: cli.load_tensorflow(), []) == 2
+    assert cli.execute("train", [], lambda parsed: load_tensorflow()) == 2
     line = capsys.readouterr().err
     assert str(tmp_path / "keras.json") in line and line.count("\n") == 1
 
@@ -163,17 +165,17 @@ def test_threads_are_set_before_tensorflow_is_loaded(monkeypatch):
     for name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
         monkeypatch.setenv(name, "")
     seen = []
-    cli.execute("train", lambda p: seen.append(os.environ["OMP_NUM_THREADS"]), ["--threads=3"])
+    cli.execute("train", ["--threads=3"], lambda p: seen.append(os.environ["OMP_NUM_THREADS"]))
     assert seen == ["3"]
 
 
 WAITING = """
 import sys, time
-from tf_mtl_privacy import cli
+from tf_mtl_privacy.cli import main as cli
 def main(parsed):
     print("ready", flush=True)
     time.sleep(60)
-cli.run("train", main, [])
+cli.run("train", [], main)
 """
 
 
@@ -195,11 +197,11 @@ def test_signals_interrupt(number):
 
 
 TALKING = """
-from tf_mtl_privacy import cli
+from tf_mtl_privacy.cli import main as cli
 def main(parsed):
     for number in range(100000):
         print(number)
-cli.run("train", main, [])
+cli.run("train", [], main)
 """
 
 
@@ -219,7 +221,7 @@ def processor_seconds():
     return used.ru_utime + used.ru_stime
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
 def test_help_and_wrong_flags_answer_fast_and_without_tensorflow(python, verb):
     before = processor_seconds()
     shown = python("-X", "importtime", "-m", f"tf_mtl_privacy.{verb}", "--helpfull")
@@ -273,7 +275,7 @@ def test_wheel_finds_its_configurations_from_any_folder(python, wheel, tmp_path)
     site = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(site)
     code = (
-        "import tf_mtl_privacy.flags as f, tf_mtl_privacy.flagfiles as g;"
+        "import tf_mtl_privacy.cli.flags as f, tf_mtl_privacy.cli.flagfiles as g;"
         "print(f.__file__, g.shipped()['celeba.cfg'],"
         "f.parse('train', ['--flagfile=celeba_stl.cfg', '--data_dir=x']).config.train.model)"
     )

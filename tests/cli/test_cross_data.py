@@ -14,13 +14,13 @@ from tf_mtl_privacy.data import fingerprints
 from tf_mtl_privacy.data.fingerprints import keyed
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError
-from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.evaluation.membership import lira
 from tf_mtl_privacy.evaluation.membership.budget import Effort
 from tf_mtl_privacy.evaluation.membership.saved import Shadows, attack_run
 from tf_mtl_privacy.evaluation.probes import probe_cache, saved
 from tf_mtl_privacy.evaluation.probes.budget import FAST
 from tf_mtl_privacy.evaluation.probes.rows import Labelled
+from tf_mtl_privacy.reporting.evaluate_run import evaluate_run
 from tf_mtl_privacy.training.saved_run import load_run
 
 

@@ -5,12 +5,11 @@ import shutil
 
 import pytest
 
-from tf_mtl_privacy import cli
-from tf_mtl_privacy.export.__main__ import main
+from tf_mtl_privacy.cli.main import execute
 
 
 def run(*arguments):
-    return cli.execute("export", main, list(arguments))
+    return execute("export", list(arguments))
 
 
 def test_a_trained_run_is_exported_and_the_next_one_is_version_2(trained, tmp_path, capsys):
@@ -35,14 +34,14 @@ def test_a_trained_run_is_exported_and_the_next_one_is_version_2(trained, tmp_pa
     for file, dtype, least in (("int8.tflite", "uint8", 0.5), ("attributes.onnx", "float32", 1)):
         written = target / "device" / "2" / file
         report = json.loads(written.with_suffix(".json").read_text())
-        assert f"Device file: {written}" in said and report["bytes"] == written.stat().st_size
+        assert f"For devices: {written}" in said and report["bytes"] == written.stat().st_size
         # The tiny run's 40 test rows; its own accuracy on them is that of its results.
         assert (report["rows"], report["input_dtype"]) == (40, dtype)
         for task, found in report["tasks"].items():
             assert found["original"]["accuracy"] == results["utility"][task]["accuracy"]
             assert found["device"]["n"] == 40 and least <= found["agreement"] <= 1
     assert "Exported other version 2" in said and "sensitive_regions: images -> map" in said
-    assert "Not overwritten, because the content differs: models.config" in said
+    assert "Left unchanged: models.config" in said
     assert run(*again, "--version=2") == 2
     assert "--version=2" in capsys.readouterr().err
 
@@ -68,5 +67,5 @@ def test_a_run_without_results_is_told_how_to_get_them(trained, tmp_path, capsys
     (copy / "results.json").unlink()
     assert run(f"--run_dir={copy}", f"--export_dir={tmp_path / 'out'}") == 2
     error = capsys.readouterr().err
-    assert "needs results.json" in error and f"evaluate --run_dir={copy}" in error
+    assert "no results.json" in error and f"evaluate --run_dir={copy}" in error
     assert not (tmp_path / "out").exists()

@@ -7,9 +7,9 @@ import re
 import pytest
 
 from tests.cli.parsing import in_an_empty_folder, refused, train  # noqa: F401
+from tf_mtl_privacy.cli.commands import COMMANDS
+from tf_mtl_privacy.cli.flags import HelpRequested, parse
 from tf_mtl_privacy.config import Config, section_types
-from tf_mtl_privacy.flags import HelpRequested, parse
-from tf_mtl_privacy.verbs import VERBS
 
 
 def test_without_flags_everything_has_its_default():
@@ -234,12 +234,12 @@ def test_help_comes_before_errors():
     assert "one of compact, resnet50, mobilenet_v2" in str(full.value)
 
 
-@pytest.mark.parametrize("verb", sorted(VERBS))
+@pytest.mark.parametrize("verb", sorted(COMMANDS))
 def test_help_lists_the_choices_of_every_option_that_has_some(verb):
     with pytest.raises(HelpRequested) as shown:
         parse(verb, ["--help"])
     text = str(shown.value)
-    command = VERBS[verb]
+    command = COMMANDS[verb]
     owners = [command.options, *(section_types()[name] for name in command.sections)]
     fields = [field for owner in owners for field in dataclasses.fields(owner)]
     for field in fields:

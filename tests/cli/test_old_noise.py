@@ -7,7 +7,7 @@ import pytest
 
 from tests.privacy.test_noise_record import LINE
 from tests.reporting.report.runs import kept_results
-from tf_mtl_privacy import cli, evaluate, export
+from tf_mtl_privacy.cli.main import execute
 from tf_mtl_privacy.training.saved_run import load_run
 
 STATED = "epsilon 1.9991"
@@ -32,12 +32,12 @@ def test_every_command_withdraws_it(old_run, tmp_path, capsys):
     # Before the run is evaluated again results.json still has the figure.
     target = tmp_path / "model"
     arguments = [f"--run_dir={old_run}", f"--export_dir={target}"]
-    assert cli.execute("export", export.main, arguments) == 0
+    assert execute("export", arguments) == 0
     assert f"Privacy: No privacy at all: {line}" in capsys.readouterr().out
     card = json.loads((target / "1" / "assets.extra" / "privacy_card.json").read_text())
     assert set(card["released"].values()) == {None} and card["void"] == line
 
-    assert cli.execute("evaluate", evaluate.main, [f"--run_dir={old_run}"]) == 0
+    assert execute("evaluate", [f"--run_dir={old_run}"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert f"VOID, nothing is protected: {line}" in shown and "2.000" not in shown
     dp = json.loads((old_run / "results.json").read_text())["dp"]

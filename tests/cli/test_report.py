@@ -6,9 +6,9 @@ import pytest
 
 from tests.reporting.report.runs import write_run
 from tests.reporting.table_runs import results, write_table
+from tf_mtl_privacy.cli.flags import parse
+from tf_mtl_privacy.cli.report import main
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.flags import parse
-from tf_mtl_privacy.report import main
 
 
 @pytest.fixture

@@ -9,13 +9,14 @@ import pytest
 
 from tests.cli import conftest
 from tests.fakes.folders import write_celeba, write_lfw
-from tf_mtl_privacy import cli, evaluate, predict, prepare, train
+from tf_mtl_privacy.cli import evaluate
+from tf_mtl_privacy.cli.commands import COMMANDS
+from tf_mtl_privacy.cli.flags import parse
+from tf_mtl_privacy.cli.main import execute
+from tf_mtl_privacy.data.opening import check_source, prepare_data
 from tf_mtl_privacy.errors import RunError
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.training.run_dir import claim
-from tf_mtl_privacy.verbs import VERBS
 
-MAINS = {"train": train.main, "evaluate": evaluate.main, "predict": predict.main}
 SMALL = ("--image_size=64", *conftest.SMALL)
 
 
@@ -28,7 +29,7 @@ def command(tmp_path, monkeypatch, capsys):
     monkeypatch.delenv("KERAS_HOME", raising=False)
 
     def start(verb, *flags):
-        code = cli.execute(verb, MAINS[verb], list(flags))
+        code = execute(verb, list(flags))
         captured = capsys.readouterr()
         assert "Traceback" not in captured.err
         return code, captured.out, captured.err
@@ -185,15 +186,15 @@ def test_train_store_in_a_cache_that_cannot_be_written_is_used(tmp_path, monkeyp
     write_celeba(tmp_path / "celeba", count=20)
     flags = ["--dataset=celeba", f"--data_dir={tmp_path / 'celeba'}", "--image_size=32"]
     data = parse("prepare", [*flags, f"--cache_dir={tmp_path / 'cache'}"]).data
-    prepare.prepare_data(data)
+    prepare_data(data)
 
     def read_only(*_, dir, **options):
         raise PermissionError(13, "Permission denied", str(dir))
 
     monkeypatch.setattr("tempfile.TemporaryFile", read_only)
-    prepare.check_source(data)
+    check_source(data)
     with pytest.raises(RunError, match="cannot write there: Permission denied; give another"):
-        prepare.check_source(dataclasses.replace(data, image_size=64))
+        check_source(dataclasses.replace(data, image_size=64))
 
 
 @pytest.mark.parametrize("verb", ["evaluate", "predict", "audit", "export"])
@@ -202,7 +203,7 @@ def test_without_a_run_every_command_says_what_it_needs(capsys, tmp_path, monkey
     more = {"predict": ["photo.jpg"], "export": ["--export_dir=e"]}.get(verb, [])
 
     def refused(*flags):
-        assert cli.execute(verb, lambda parsed: None, [*more, *flags]) == 2
+        assert execute(verb, [*more, *flags], lambda parsed: None) == 2
         err = capsys.readouterr().err
         assert err.startswith("error: ") and err.count("\n") == 1
         assert ("--server=http://HOST:PORT" in err) == (verb == "predict")
@@ -218,7 +219,7 @@ def test_without_a_run_every_command_says_what_it_needs(capsys, tmp_path, monkey
 
 
 def test_evaluate_missing_data_is_told_before_the_run_is_loaded(command, trained, monkeypatch):
-    monkeypatch.setattr(cli, "load_tensorflow", lambda: pytest.fail("too early"))
+    monkeypatch.setattr(evaluate, "load_tensorflow", lambda: pytest.fail("too early"))
     flags = (f"--run_dir={trained[0]}", "--dataset=lfw", "--data_dir=nowhere")
     code, _, err = command("evaluate", *flags)
     assert code == 2 and "nowhere: no such folder" in err
@@ -228,7 +229,7 @@ def interrupted(verb, *flags):
     def main(parsed):
         raise KeyboardInterrupt
 
-    assert cli.execute(verb, main, list(flags)) == 130
+    assert execute(verb, list(flags), main) == 130
 
 
 PROMISES = [
@@ -290,7 +291,7 @@ def test_interrupted_readers_promise_what_is_kept(capsys, trained):
 
 def test_every_command_promises_something():
     assert {verb for verb, _, _ in PROMISES} | {"evaluate", "predict", "export", "audit"} == set(
-        VERBS
+        COMMANDS
     )
 
 

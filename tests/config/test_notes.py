@@ -5,10 +5,10 @@ import dataclasses
 import pytest
 
 from tests.training.tiny import EPOCHS, tiny_arrays, tiny_config
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.config import Config, ModelConfig, RemovalConfig, TrainConfig
-from tf_mtl_privacy.config.notes import notes
+from tf_mtl_privacy.config.run import notes
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.training.fit import fit
 
 ALL = {"mask": "learned", "erasure": "leace", "feature_noise": 0.5}
@@ -27,11 +27,11 @@ def of(model, removal=(), pixel_path=False, **train):
 @pytest.mark.parametrize("model", ["mtl_dp", "stl"])
 def test_removal_beside_a_model_without_a_game(model):
     assert of(model, ALL) == [
-        f"note: --model={model} plays no game: --mask=learned, --erasure=leace, "
-        "--feature_noise=0.5 are not used"
+        f"note: --model={model} has no adversarial game, so it ignores --mask=learned, "
+        "--erasure=leace, --feature_noise=0.5"
     ]
     assert of(model, {"mask": "learned"}) == [
-        f"note: --model={model} plays no game: --mask=learned is not used"
+        f"note: --model={model} has no adversarial game, so it ignores --mask=learned"
     ]
     assert of(model) == of("mtl_adv", ALL) == of("mtl_adv_dp", {"mask": "learned"}) == []
 
@@ -49,8 +49,8 @@ def test_an_erasure_that_nothing_would_fit_is_refused():
     with pytest.raises(UsageError) as error:
         of("mtl_adv", {"erasure": "leace"}, adversarial_epochs=0)
     assert str(error.value) == (
-        "--erasure=leace: is fitted in the joint phase, and there is none with "
-        "--adversarial_epochs=0; give at least 1, or --erasure=none"
+        "--erasure=leace: is fitted in the joint phase, which --adversarial_epochs=0 leaves out; "
+        "give at least 1, or --erasure=none"
     )
     of("mtl_adv", {"erasure": "leace"}, adversarial_epochs=1)
     of("mtl_dp", {"erasure": "leace"}, adversarial_epochs=0)

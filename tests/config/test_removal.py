@@ -134,5 +134,5 @@ def test_with_everything_private_labels_are_not_read_without_noise():
     # Nothing would fit an erasure, and it would be said to be there.
     for labels in ("public", "train"):
         erasure = {"erasure": "leace", "erasure_labels": labels}
-        refused("--erasure=leace: nothing refits it", lambda given=erasure: everything(given))
+        refused("--erasure=leace: is not refitted", lambda given=erasure: everything(given))
         everything(erasure, "mtl_dp")

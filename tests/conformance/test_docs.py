@@ -1,4 +1,4 @@
-"""Pages are finished, point at what exists, and build into a site without a warning."""
+"""Pages are complete, their links resolve, and the site builds without warnings."""
 
 import inspect
 import re
@@ -20,19 +20,19 @@ UNFINISHED = re.compile(
     re.IGNORECASE,
 )
 LINK = re.compile(r"!?\[[^\]]*\]\(([^)\s]+)\)")
-# What a browser would fetch from another host to show a page.
+# Resources that a browser would fetch from another host to show a page.
 FETCHED = re.compile(
     r"""(?:\ssrc=["']?|<link[^>]*href=["']?|url\(["']?|@import ["'])((?:https?:)?//[^"')>\s]+)"""
 )
 
 
 def prose(text: str) -> str:
-    """A page without its blocks of code."""
+    """The text of a page without its code blocks."""
     return re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
 
 
 def anchors(page: Path) -> set[str]:
-    """Where links into a page may point: its headings, as GitHub names them."""
+    """Anchors of a page's headings, as GitHub forms them."""
     heads = re.findall(r"^#+ (.+)$", prose(page.read_text(encoding="utf-8")), re.MULTILINE)
     plain = [re.sub(r"[^\w\- ]", "", head.lower()) for head in heads]
     return {head.replace(" ", "-") for head in plain}
@@ -53,7 +53,7 @@ def broken_links(page: Path, text: str) -> list[str]:
 
 
 def headless_rows(text: str) -> list[str]:
-    """First rows of tables without a header, which a blank line inside of a table makes."""
+    """First rows of tables without a header; a blank line inside a table makes one."""
     tables = re.findall(r"(?:^ *\|.*\n?)+", prose(text), re.MULTILINE)
     rows = [table.strip().splitlines() for table in tables]
     ruled = re.compile(r" *\|(?: *:?-+:? *\|)+ *")
@@ -61,14 +61,14 @@ def headless_rows(text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
-def test_a_page_is_finished_and_its_links_resolve(page):
+def test_page_is_complete_and_its_links_resolve(page):
     text = page.read_text(encoding="utf-8")
     assert UNFINISHED.findall(text) == []
     assert broken_links(page, text) == []
     assert headless_rows(text) == []
 
 
-def test_the_checks_of_pages_see_what_they_look_for():
+def test_page_checks_find_planted_mistakes():
     for text in ("TODO: more", "coming soon", "{{ name }}", "${HOME}", "<YOUR FOLDER>", "a ???"):
         assert UNFINISHED.search(text), text
     for text in ("results_lfw_<fingerprint>.json", "config.<section>", '{"a": 1}', "to doubt"):
@@ -81,20 +81,20 @@ def test_the_checks_of_pages_see_what_they_look_for():
     ]
 
 
-def test_a_table_cut_by_a_blank_line_is_seen():
+def test_page_checks_find_a_table_cut_by_a_blank_line():
     whole = "| a | b |\n|---|:-:|\n| 1 | 2 |\n| 3 | 4 |\n"
     assert headless_rows(f"text\n\n{whole}\n```\n| code |\n```\n\n{whole}") == []
     assert headless_rows(whole.replace("| 3", "\n| 3")) == ["| 3 | 4 |"]
     assert headless_rows(whole.replace("| 1", "\n| 1") + "\ntext\n") == ["| 1 | 2 |"]
 
 
-def test_what_a_browser_would_fetch_is_seen():
+def test_page_checks_find_external_resources():
     seen = """<script src="https://a.b/c.js"> <link rel=x href=//a.b/d.css> url(http://a.b/e)"""
     assert len(FETCHED.findall(seen)) == 3
     assert FETCHED.findall('<a href="https://a.b"> <img src="x.png"> url(y.svg)') == []
 
 
-def test_readme_commands_come_after_their_environment():
+def test_readme_sets_up_the_environment_before_commands():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "make demo" in text[: text.index(". .venv/bin/activate")]
     assert text.index(". .venv/bin/activate") < text.index("\npython -m tf_mtl_privacy.")
@@ -133,7 +133,7 @@ def test_readme_python_calls_public_functions(monkeypatch, capsys):
     assert capsys.readouterr().out == "the worst the verdict\n"
 
 
-def test_each_pitfall_names_tests_that_exist():
+def test_pitfalls_name_existing_tests():
     lines = (ROOT / "docs" / "dp-pitfalls.md").read_text(encoding="utf-8").splitlines()
     rows = [line for line in lines if line.startswith("| ") and not line.startswith("| pitfall")]
     sources = [path.read_text(encoding="utf-8") for path in (ROOT / "tests").rglob("test_*.py")]
@@ -143,7 +143,7 @@ def test_each_pitfall_names_tests_that_exist():
     assert [name for names in named for name in names if name not in there] == []
 
 
-def test_the_diagram_has_words_for_who_cannot_see_it_and_colours_for_the_dark():
+def test_diagram_has_alternative_text_and_dark_colours():
     path = ROOT / "docs" / "architecture.svg"
     root = ElementTree.parse(path).getroot()
     words = {child.tag.rpartition("}")[2]: child for child in root}
@@ -155,7 +155,7 @@ def test_the_diagram_has_words_for_who_cannot_see_it_and_colours_for_the_dark():
     assert "(docs/architecture.svg)" in (ROOT / "README.md").read_text(encoding="utf-8")
 
 
-def test_the_citation_is_of_this_version():
+def test_citation_names_this_version():
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     assert cited["version"] == tf_mtl_privacy.__version__
     assert cited["license"] == "Apache-2.0" and cited["authors"] and cited["title"]
@@ -171,7 +171,7 @@ def site(tmp_path_factory, session_python):
     return folder
 
 
-def test_the_site_has_every_page_and_asks_nobody_else(site):
+def test_site_has_every_page_and_no_external_resource(site):
     pages = {path.relative_to(site).with_suffix(".md").as_posix() for path in site.rglob("*.html")}
     assert pages - {"404.md"} == {
         path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")
@@ -184,7 +184,7 @@ def test_the_site_has_every_page_and_asks_nobody_else(site):
     assert fetched == []
 
 
-def test_the_reference_comes_from_docstrings_and_has_every_option(site):
+def test_reference_pages_have_every_option_and_docstring(site):
     options = (site / "api" / "config.html").read_text(encoding="utf-8")
     names = [
         f"{kind.__module__}.{kind.__name__}.{field}"
@@ -207,6 +207,6 @@ def test_the_reference_comes_from_docstrings_and_has_every_option(site):
         assert f'id="tf_mtl_privacy.{name}"' in text, name
 
 
-def test_the_site_is_built_by_make_as_it_is_here():
+def test_make_builds_the_site_as_the_test_does():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     assert re.search(r"^docs:.*\n\t.*-m mkdocs build --strict", makefile, re.MULTILINE)

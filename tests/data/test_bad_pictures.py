@@ -8,7 +8,7 @@ import tensorflow as tf
 from tests.fakes.pictures import encoded, picture
 from tf_mtl_privacy.data.headers import BadPicture, read_header
 from tf_mtl_privacy.data.preprocess import prepare_content, read_picture
-from tf_mtl_privacy.data.sources.image_files import list_images, read_files, require_images
+from tf_mtl_privacy.data.sources.base import list_images, read_files, require_images
 from tf_mtl_privacy.errors import UsageError
 
 FACE = picture(1)

@@ -129,7 +129,7 @@ def test_an_archive_that_is_not_unpacked_is_named(tmp_path, official, name):
     with pytest.raises(UsageError) as caught:
         open_source(config(tmp_path))
     assert "no folder img_align_celeba" in str(caught.value)
-    assert f"{path} is there and not unpacked: unpack it in its folder" in str(caught.value)
+    assert f"; unpack {path} in its folder" in str(caught.value)
 
 
 def test_an_archive_in_the_pictures_folder_of_a_table_or_as_data_dir_is_named_too(tmp_path):
@@ -142,7 +142,7 @@ def test_an_archive_in_the_pictures_folder_of_a_table_or_as_data_dir_is_named_to
     path.rename(inside)
     with pytest.raises(UsageError, match="no picture") as caught:
         open_source(config(tmp_path))
-    assert f"{inside} is there and not unpacked" in str(caught.value)
+    assert f"unpack {inside}" in str(caught.value)
     truth = write_celeba(tmp_path / "celeba")
     table = truth["tables"]["list_eval_partition.txt"]
     # As Kaggle hands out single files.
@@ -150,7 +150,7 @@ def test_an_archive_in_the_pictures_folder_of_a_table_or_as_data_dir_is_named_to
     table.rename(packed)
     with pytest.raises(UsageError, match=r"no file list_eval_partition.txt") as caught:
         open_source(config(tmp_path))
-    assert f"; {packed} is there and not unpacked" in str(caught.value)
+    assert f"; unpack {packed}" in str(caught.value)
 
 
 def lines_without(path, *rows):

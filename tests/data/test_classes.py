@@ -8,16 +8,16 @@ import pytest
 from tests.fakes.folders import write_csv
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import Dataset, open_dataset
-from tf_mtl_privacy.data.class_counts import class_lines, class_warnings
+from tf_mtl_privacy.data.dataset import class_lines, class_warnings
 from tf_mtl_privacy.data.labels import bin_names, reordered, with_classes
-from tf_mtl_privacy.data.sources.base import Table
+from tf_mtl_privacy.data.sources.base import LabelTable
 from tf_mtl_privacy.errors import UsageError
 
 YEARS = ("2", "17.5", "18", "39", "40", "95", "nan")
 
 
 def table():
-    return Table(
+    return LabelTable(
         keys=np.arange(8).astype(str),
         split=np.zeros(8, np.int8),
         attributes={

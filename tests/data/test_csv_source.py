@@ -6,9 +6,8 @@ from tests.fakes.pictures import picture
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import open_dataset, open_store
 from tf_mtl_privacy.data.opening import open_source
-from tf_mtl_privacy.data.sources.base import fingerprint
+from tf_mtl_privacy.data.sources.base import content_hash, fingerprint, images_hash, list_images
 from tf_mtl_privacy.data.sources.csv_folder import encode
-from tf_mtl_privacy.data.sources.image_files import content_hash, images_hash, list_images
 from tf_mtl_privacy.data.splitting import SPLIT_VERSION
 from tf_mtl_privacy.errors import UsageError
 

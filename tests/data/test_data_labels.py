@@ -12,7 +12,7 @@ from tf_mtl_privacy.data.labels import (
     make_targets,
     split_by_person,
 )
-from tf_mtl_privacy.data.sources.base import Table
+from tf_mtl_privacy.data.sources.base import LabelTable
 from tf_mtl_privacy.data.splitting import (
     limit_rows,
     random_split,
@@ -40,7 +40,7 @@ def table(**changes):
             "age": ("child", "young", "middle", "senior"),
         },
     }
-    return Table(**(values | changes))
+    return LabelTable(**(values | changes))
 
 
 def config(**options):

@@ -167,4 +167,4 @@ def test_an_archive_that_is_not_unpacked_is_named(tmp_path, name):
     (tmp_path / "faces" / name).write_bytes(b"x")
     with pytest.raises(UsageError, match=r"no lfw/Person_Name") as caught:
         open_source(config(tmp_path))
-    assert f"; {tmp_path / 'faces' / name} is there and not unpacked" in str(caught.value)
+    assert f"; unpack {tmp_path / 'faces' / name} in its folder" in str(caught.value)

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from tf_mtl_privacy.data import synthetic_faces as sf
-from tf_mtl_privacy.data.synthetic_faces.painter import Style
-from tf_mtl_privacy.data.synthetic_faces.rendering import render_labelled
+from tf_mtl_privacy.data.synthetic_faces.rendering import Style, render_labelled
 
 
 def _equal(first: sf.Faces, second: sf.Faces) -> bool:

@@ -10,9 +10,9 @@ import pytest
 from tf_mtl_privacy.config import Config, DataConfig, TrainConfig
 from tf_mtl_privacy.data import Labels
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluate import evaluate_run, results_path
 from tf_mtl_privacy.evaluation.probes.saved import networks, weights_digest
 from tf_mtl_privacy.models.bundle import Bundle
+from tf_mtl_privacy.reporting.evaluate_run import evaluate_run, results_path
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from experiments.ablations.__main__ import main
 from experiments.ablations.rows import COMMON, DESCRIPTIONS, ROWS, row_flags
 from tests.fake_trainer import FakeTrainer
-from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.cli.flags import parse
 
 
 def test_every_row_has_a_description():

@@ -10,7 +10,7 @@ from PIL import Image
 from experiments.frontier import __main__ as frontier
 from experiments.frontier.plot import _groups, frontier_plot
 from tests.fake_trainer import FakeTrainer
-from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.cli.flags import parse
 
 
 def by_beta(config):

@@ -1,7 +1,7 @@
 """experiments/probe_studies/membership_power.py: its training and the printed line."""
 
 from experiments.probe_studies.membership_power import MEMORISING, line
-from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.cli.flags import parse
 
 
 def test_overfitted_run_has_the_networks_of_the_full_setting_without_privacy():

@@ -2,7 +2,7 @@
 
 from experiments.model_table.__main__ import main
 from tests.fake_trainer import FakeTrainer
-from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.cli.flags import parse
 
 
 def test_model_table_trains_missing_runs_and_prints(tmp_path, capsys):

@@ -5,7 +5,7 @@ import time
 
 import numpy as np
 
-from tf_mtl_privacy.data.sources.base import Pictures, Table
+from tf_mtl_privacy.data.sources.base import LabelTable, Pictures
 
 
 class MemorySource:
@@ -26,7 +26,7 @@ class MemorySource:
 
     def load(self):
         count = len(self.pixels)
-        return Table(
+        return LabelTable(
             keys=np.array([f"{k}.png" for k in range(count)]),
             split=(np.arange(count) % 3).astype(np.int8),
             attributes={"glad": self.labels, "wide": np.arange(count, dtype=np.int32) % 4},

@@ -7,8 +7,8 @@ import pytest
 
 from tests.reporting.audits import make_audit
 from tests.reporting.table_runs import results, write_run, write_table
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.flags import parse
 from tf_mtl_privacy.reporting.formats import WIDTH
 from tf_mtl_privacy.reporting.model_table import (
     MODELS,

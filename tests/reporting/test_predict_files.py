@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tf_mtl_privacy import predict
+from tf_mtl_privacy.cli import predict
 from tf_mtl_privacy.config import Config, DataConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import Bundle

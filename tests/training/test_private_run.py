@@ -16,8 +16,8 @@ from tests.training.tiny_private import (
     train_in_process,
 )
 from tf_mtl_privacy.data import open_dataset
-from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.privacy.ledger import read_ledger
+from tf_mtl_privacy.reporting.evaluate_run import evaluate_run
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.inference import predict_images
 from tf_mtl_privacy.training.saved_run import load_run

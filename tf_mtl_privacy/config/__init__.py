@@ -1,12 +1,10 @@
-"""Everything that decides what a run computes, as frozen, validated dataclasses.
+"""Configuration of a run as frozen, validated dataclasses.
 
-Each option is one field; its name is also the name of its command-line flag. No TensorFlow, no
-absl: a configuration can be read, changed and checked anywhere.
+Each option is one field, and its name is also the name of its command-line flag. The package
+imports neither TensorFlow nor absl.
 """
 
 from tf_mtl_privacy.config.data import DataConfig
-from tf_mtl_privacy.config.game import GameConfig
-from tf_mtl_privacy.config.loss import LossConfig
 from tf_mtl_privacy.config.model import ModelConfig
 from tf_mtl_privacy.config.options import expectation
 from tf_mtl_privacy.config.privacy import PrivacyConfig
@@ -21,7 +19,7 @@ from tf_mtl_privacy.config.run import (
     Config,
     section_types,
 )
-from tf_mtl_privacy.config.train import TrainConfig
+from tf_mtl_privacy.config.train import GameConfig, LossConfig, TrainConfig
 
 __all__ = [
     "AUDIT_FILE",

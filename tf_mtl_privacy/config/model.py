@@ -1,4 +1,4 @@
-"""Shapes of the encoder and its heads."""
+"""Options of the networks."""
 
 from __future__ import annotations
 
@@ -10,23 +10,22 @@ from tf_mtl_privacy.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """Shapes of the encoder and its heads."""
+    """Architecture of the encoder and its heads, and the weights to start from."""
 
     encoder: str = option(
         "compact", "Encoder architecture.", choices=("compact", "resnet50", "mobilenet_v2")
     )
     encoder_weights: str = option(
         "none",
-        "Pre-trained encoder weights: 'none', 'imagenet', a .weights.h5 file, or 'auto'; 'auto' is "
-        "'imagenet' for the encoders that have such weights, 'none' for 'compact' and with "
-        "--backbone.",
+        "Pre-trained encoder weights: 'none', 'imagenet', a .weights.h5 file, or 'auto', which is "
+        "'imagenet' for encoders that have such weights, 'none' for 'compact' and with --backbone.",
     )
     backbone: str = option(
         "",
-        "Run folder of this package whose encoder to start from, instead of --encoder_weights.",
+        "Folder of a finished run; training starts from its encoder instead of --encoder_weights.",
     )
     backbone_heads: bool = option(
-        True, "With --backbone: start the heads from that run's, where their shapes agree."
+        True, "With --backbone: also start from that run's heads if their shapes agree."
     )
     freeze_backbone: bool = option(
         False, "Train only the adapter (1x1 convolution + GroupNorm) on top of the backbone."
@@ -35,29 +34,30 @@ class ModelConfig:
     feature_channels: int = option(16, "Channels of the feature map.", low=1, high=2048)
     pixel_path: bool = option(
         False,
-        "Hand the picture (covered where it is masked) to the adapter beside the backbone's "
-        "features, so that restoration is not limited by the backbone.",
+        "Feed the (masked) picture to the adapter together with the backbone's features, so that "
+        "the backbone does not limit restoration.",
     )
     compact_width: int = option(32, "Channels of the compact encoder's first layer.", low=8)
     discriminator: str = option(
         "conv",
-        "Shape of the discriminator: convolutions down to few cells, one hidden layer on all "
-        "cells, convolutions whose cells are pooled by attention, or two convolutions and a soft "
-        "maximum over cells.",
+        "Architecture of the discriminator: strided convolutions ('conv'), one hidden layer on all "
+        "cells ('dense'), convolutions with attention pooling ('pooled'), or two convolutions with "
+        "a soft maximum over cells ('soft').",
         choices=("conv", "dense", "pooled", "soft"),
     )
     discriminator_units: int = option(
         64,
-        "Width of the dense discriminator's hidden layer; the others have half as many channels, "
-        "'soft' a quarter of them in its first layer.",
+        "Width of the dense discriminator's hidden layer; the others have half as many channels "
+        "('soft': a quarter in its first layer).",
         low=1,
     )
     discriminator_whitening: bool = option(
         False,
-        "Show the discriminator channels of equal size that do not vary together: by the features "
-        "of validation rows before its pre-training, and again only where it starts anew.",
+        "Whiten the discriminator's input: decorrelated channels of equal variance. The transform "
+        "is computed from validation rows before pre-training, and again when a discriminator "
+        "restarts.",
     )
-    business_units: int = option(64, "Width of the business head.", low=4)
+    business_units: int = option(64, "Width of the task heads.", low=4)
     restorer_width: int = option(48, "Channels of the restorer's convolutions.", low=4)
 
     def __post_init__(self) -> None:
@@ -72,12 +72,12 @@ class ModelConfig:
             )
         if self.freeze_backbone and not self.has_start:
             raise UsageError(
-                "--freeze_backbone needs --backbone or --encoder_weights: a random backbone cannot "
-                "be used frozen"
+                "--freeze_backbone needs --backbone or --encoder_weights: frozen random weights "
+                "are of no use"
             )
 
     def _check_compact(self) -> None:
-        """Names all flags at once that were meant for another encoder."""
+        """Raises one UsageError for all flags that the compact encoder does not support."""
         if self.encoder != "compact":
             return
         wrong = []
@@ -96,12 +96,12 @@ class ModelConfig:
 
     @property
     def effective_encoder_weights(self) -> str:
-        """'none', 'imagenet' or a file: the weights as given, or what 'auto' stands for."""
+        """The encoder weights with 'auto' resolved: 'none', 'imagenet' or a file."""
         if self.encoder_weights != "auto":
             return self.encoder_weights
         return "none" if self.encoder == "compact" or self.backbone else "imagenet"
 
     @property
     def has_start(self) -> bool:
-        """Whether the encoder starts from weights that were trained before."""
+        """Whether the encoder starts from pre-trained weights."""
         return bool(self.backbone) or self.effective_encoder_weights != "none"

@@ -1,7 +1,4 @@
-"""Declares and checks one option of a frozen dataclass: default, help text, allowed range.
-
-Reads the small lists that options carry as text.
-"""
+"""Options of frozen dataclasses (default, help, range), and parsers of list values."""
 
 from __future__ import annotations
 
@@ -15,10 +12,10 @@ from tf_mtl_privacy.errors import UsageError
 
 
 def parse_tasks(text: str) -> dict[str, str]:
-    """`'gender=Male,age=Young'` -> `{'gender': 'Male', 'age': 'Young'}`.
+    """Parses `'gender=Male,age=Young'` into `{'gender': 'Male', 'age': 'Young'}`.
 
     Raises:
-        UsageError: not of that form, or a name that stands twice.
+        UsageError: text of another form, or a repeated name.
     """
     tasks: dict[str, str] = {}
     for part in text.split(","):
@@ -32,10 +29,10 @@ def parse_tasks(text: str) -> dict[str, str]:
 
 
 def parse_thresholds(flag: str, text: str) -> dict[str, float]:
-    """`'gender=0.95,age=0.80'` -> `{'gender': 0.95, 'age': 0.8}`; empty text -> `{}`.
+    """Parses `'gender=0.95,age=0.80'` into `{'gender': 0.95, 'age': 0.8}`; empty text gives `{}`.
 
     Raises:
-        UsageError: not of that form, or a value outside [0, 1].
+        UsageError: text of another form, or a value outside [0, 1].
     """
     thresholds: dict[str, float] = {}
     for part in filter(None, text.split(",")):
@@ -51,30 +48,30 @@ def parse_thresholds(flag: str, text: str) -> dict[str, float]:
 
 
 def parse_bins(text: str) -> dict[str, tuple[float, ...]]:
-    """`'years=18:40,height=170'` -> `{'years': (18.0, 40.0), 'height': (170.0,)}`.
+    """Parses `'years=18:40,height=170'` into `{'years': (18.0, 40.0), 'height': (170.0,)}`.
 
     Raises:
-        UsageError: not of that form, an attribute that is there twice, or edges that do not rise.
+        UsageError: text of another form, a repeated attribute, or edges that do not increase.
     """
     bins: dict[str, tuple[float, ...]] = {}
-    for name, parts in _attribute_lists("bins", text, "attribute=EDGE:EDGE, edges rising"):
+    for name, parts in _attribute_lists("bins", text, "attribute=EDGE:EDGE, edges increasing"):
         try:
             edges = tuple(float(part) for part in parts)
         except ValueError:
             edges = (math.nan,)
         if not all(map(math.isfinite, edges)) or any(a >= b for a, b in itertools.pairwise(edges)):
             raise UsageError(
-                f"--bins={text}: {name}: expected rising numbers with colons between them"
+                f"--bins={text}: {name}: expected increasing numbers separated by colons"
             )
         bins[name] = edges
     return bins
 
 
 def parse_class_order(text: str) -> dict[str, tuple[str, ...]]:
-    """`'mood=sad:glad'` -> `{'mood': ('sad', 'glad')}`.
+    """Parses `'mood=sad:glad'` into `{'mood': ('sad', 'glad')}`.
 
     Raises:
-        UsageError: not of that form, or an attribute or a class that is there twice.
+        UsageError: text of another form, or a repeated attribute or class.
     """
     order = dict(_attribute_lists("class_order", text, "attribute=CLASS:CLASS"))
     for name, classes in order.items():
@@ -84,7 +81,7 @@ def parse_class_order(text: str) -> dict[str, tuple[str, ...]]:
 
 
 def _attribute_lists(flag: str, text: str, form: str) -> Iterator[tuple[str, tuple[str, ...]]]:
-    """The parts `attribute=a:b` of `text`, which has commas between them."""
+    """Yields (attribute, values) of the comma-separated parts `attribute=a:b`."""
     seen: set[str] = set()
     for part in text.split(",") if text else ():
         name, equals, values = (piece.strip() for piece in part.partition("="))
@@ -104,13 +101,13 @@ def option(
     above: float | None = None,
     choices: tuple[str, ...] | None = None,
 ) -> Any:
-    """A dataclass field that knows its range: `low <= value <= high`, `value > above`."""
+    """Returns a dataclass field with help and range: `low <= value <= high`, `value > above`."""
     limits = {"help": help, "low": low, "high": high, "above": above, "choices": choices}
     return dataclasses.field(default=default, metadata=limits)
 
 
 def expectation(field: dataclasses.Field[Any]) -> str:
-    """The range of an option in words, or an empty string."""
+    """Returns the range of an option in words, or an empty string."""
     meta = field.metadata
     if meta.get("choices"):
         return "one of " + ", ".join(meta["choices"])
@@ -125,15 +122,15 @@ def expectation(field: dataclasses.Field[Any]) -> str:
 
 
 def check_options(config: Any) -> None:
-    """Checks every option of a dataclass instance against its type and range.
+    """Checks each option of a dataclass instance against its type and range.
 
     Raises:
-        UsageError: naming the option, its value and what was expected.
+        UsageError: names the option, its value and the expected range.
     """
     for field in dataclasses.fields(config):
         value = getattr(config, field.name)
         kind = type(field.default)
-        # An int is a fine float, but True is not a fine int.
+        # An int is accepted as a float; a bool is not accepted as an int.
         accepted = (int, float) if kind is float else (kind,)
         if not isinstance(value, accepted) or (isinstance(value, bool) and kind is not bool):
             raise UsageError(f"--{field.name}={value!r}: expected a value of type {kind.__name__}")

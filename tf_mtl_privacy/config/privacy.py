@@ -1,4 +1,4 @@
-"""Differentially private training: of what, with which noise, for which epsilon."""
+"""Options of differentially private training."""
 
 from __future__ import annotations
 
@@ -10,59 +10,61 @@ from tf_mtl_privacy.errors import UsageError
 
 @dataclasses.dataclass(frozen=True)
 class PrivacyConfig:
-    """Differentially private training: of what, with which noise, for which epsilon."""
+    """Differentially private training: scope, noise and epsilon."""
 
     dp_scope: str = option(
         "discriminator",
-        "What is trained with DP-SGD: the discriminator, as in the paper, which gives no released "
-        "weight an epsilon; or everything that is trained, on a frozen public backbone.",
+        "Scope of DP-SGD: 'discriminator', as in the paper, which gives no released weight an "
+        "epsilon; or 'all' trained weights, on a frozen public backbone.",
         choices=("discriminator", "all"),
     )
-    l2_norm_clip: float = option(1.0, "Bound on each example's gradient norm.", above=0)
+    l2_norm_clip: float = option(
+        1.0, "Clipping norm: bound on the L2 norm of each example's gradient.", above=0
+    )
     noise_multiplier: float = option(
-        1.0, "Noise standard deviation over l2_norm_clip; unused when a target is given.", low=0
+        1.0, "Noise standard deviation over l2_norm_clip; ignored with a target epsilon.", low=0
     )
     target_epsilon: float = option(
-        0.0, "Calibrate the whole run's noise to this epsilon; 0 means not.", low=0
+        0.0, "Calibrate the whole run's noise to this epsilon; 0 means off.", low=0
     )
     target_epsilon_pretrain: float = option(
-        0.0, "Calibrate the pre-training's noise to this epsilon; 0 means not.", low=0
+        0.0, "Calibrate the pre-training's noise to this epsilon; 0 means off.", low=0
     )
     target_epsilon_adversarial: float = option(
-        0.0, "Calibrate the joint phase's noise to this epsilon; 0 means not.", low=0
+        0.0, "Calibrate the joint phase's noise to this epsilon; 0 means off.", low=0
     )
     public_weights: bool = option(
         False,
-        "With --dp_scope=all: say that the files of --encoder_weights and --perceptual_weights "
+        "With --dp_scope=all: confirm that the files of --encoder_weights and --perceptual_weights "
         "were trained on public data only.",
     )
     clipping: str = option(
         "ghost",
-        "How per-example gradients are clipped: the same update at different cost in time and "
+        "Implementation of per-example clipping; all give the same update and differ in time and "
         "memory.",
         choices=("ghost", "vectorized", "per_example"),
     )
     delta: float = option(
         1e-5,
-        "Probability that epsilon does not bound; at most 1/(2 training rows).",
+        "The delta of (epsilon, delta)-DP; at most 1/(2 training rows).",
         above=0,
         high=1,
     )
     sampling: str = option(
         "poisson",
-        "How the batches of private updates are drawn: 'poisson' is what makes epsilon small; for "
-        "'shuffled_epochs' the epsilon is that of unsampled updates.",
+        "How the batches of private updates are drawn: 'poisson' gives privacy amplification by "
+        "sampling; 'shuffled_epochs' is accounted for without amplification.",
         choices=("poisson", "shuffled_epochs"),
     )
     overflow_probability: float = option(
         0.0,
-        "Chance that a Poisson batch of fixed capacity is too small, which is part of delta; 0 "
+        "Probability that a Poisson batch exceeds its fixed capacity, which is added to delta; 0 "
         "chooses one so small that it changes no epsilon.",
         low=0,
         high=1e-6,
     )
     max_images_per_person: int = option(
-        0, "Train on at most this many images of one person; 0 means no bound.", low=0
+        0, "Maximum training images of one person; 0 means no bound.", low=0
     )
     allow_zero_noise: bool = option(
         False, "Allow noise_multiplier=0, which gives no privacy; for tests only."

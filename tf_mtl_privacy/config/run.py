@@ -1,4 +1,4 @@
-"""The whole of a run's configuration."""
+"""Configuration of a run: all sections, the checks across them, and notes on odd choices."""
 
 from __future__ import annotations
 
@@ -6,25 +6,20 @@ import dataclasses
 from typing import Any, get_type_hints
 
 from tf_mtl_privacy.config.data import DataConfig, as_recorded
-from tf_mtl_privacy.config.game import GameConfig
-from tf_mtl_privacy.config.loss import LossConfig
 from tf_mtl_privacy.config.model import ModelConfig
 from tf_mtl_privacy.config.options import parse_thresholds
 from tf_mtl_privacy.config.privacy import PrivacyConfig
 from tf_mtl_privacy.config.removal import RemovalConfig
-from tf_mtl_privacy.config.train import TrainConfig
+from tf_mtl_privacy.config.renamed import with_new_names
+from tf_mtl_privacy.config.train import GameConfig, LossConfig, TrainConfig
 from tf_mtl_privacy.errors import UsageError
 
-FOR_EVALUATION_ONLY = (
-    "--dataset=lfw: is for evaluation only, it has no training rows; train on other data, then run "
-    "python -m tf_mtl_privacy.evaluate --run_dir=RUN_DIR --dataset=lfw --data_dir=FOLDER"
-)
-# Names of files in a run folder, for all who write or read them.
+# Names of files in a run folder.
 CONFIG_FILE, LABELS_FILE = "config.json", "labels.json"
 RESULTS_FILE, AUDIT_FILE, METRICS_FILE = "results.json", "audit.json", "metrics.jsonl"
-# What an audit keeps on its way.
+# Folder of an audit's partial results.
 AUDIT_FOLDER = "audit"
-_OF_DISCRIMINATORS = (
+_DISCRIMINATOR_OPTIONS = (
     "discriminator_steps",
     "discriminators",
     "discriminator_restart_epochs",
@@ -35,7 +30,7 @@ _OF_DISCRIMINATORS = (
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-    """The whole of a run's configuration."""
+    """Configuration of a run, one section per field."""
 
     data: DataConfig = dataclasses.field(default_factory=DataConfig)
     model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
@@ -70,8 +65,8 @@ class Config:
         for flag in ("gate_business", "stop_business"):
             self._check_goals(flag)
         if self.train.has_discriminator and self.data.effective_private_label == "none":
-            if self.data.dataset == "lfw":
-                raise UsageError(FOR_EVALUATION_ONLY)
+            if self.data.is_evaluation_only:
+                raise UsageError(evaluation_only(self.data.dataset))
             raise UsageError(
                 f"--model={self.train.model} needs a private label: give --private_label, or train "
                 "--model=stl"
@@ -80,8 +75,8 @@ class Config:
         erasure = self.removal_in_force.erasure
         if erasure != "none" and not self.train.adversarial_epochs:
             raise UsageError(
-                f"--erasure={erasure}: is fitted in the joint phase, and there is none with "
-                "--adversarial_epochs=0; give at least 1, or --erasure=none"
+                f"--erasure={erasure}: is fitted in the joint phase, which --adversarial_epochs=0 "
+                "leaves out; give at least 1, or --erasure=none"
             )
         self._check_noise()
         self._check_whitening()
@@ -93,28 +88,30 @@ class Config:
         if not noise:
             return
         for flag, used, why in (
-            ("pixel_path", self.model.pixel_path, "hands pixels on whose scale must stay as it is"),
+            ("pixel_path", self.model.pixel_path, "passes on pixels, whose scale must not change"),
             (
                 "dp_scope=all",
                 self.privacy.dp_scope == "all",
-                "clips gradients of networks that draw no random numbers",
+                "cannot clip gradients of networks that draw random numbers",
             ),
         ):
             if used:
-                raise UsageError(f"--feature_noise={noise}: --{flag} {why}; leave out one of them")
+                raise UsageError(
+                    f"--feature_noise={noise}: --{flag} {why}; leave out one of the two"
+                )
 
     def _check_whitening(self) -> None:
         if not (self.model.discriminator_whitening and self.train.has_discriminator):
             return
         if self.privacy.dp_scope == "all":
             raise UsageError(
-                "--discriminator_whitening: would put figures of validation rows into released "
-                "weights, without noise; leave it out with --dp_scope=all"
+                "--discriminator_whitening: would put statistics of validation rows into released "
+                "weights without noise; leave it out with --dp_scope=all"
             )
         if not self.train.discriminator_epochs:
             raise UsageError(
-                "--discriminator_whitening: is set before the discriminator's pre-training, and "
-                "there is none with --discriminator_epochs=0; give at least 1, or leave it out"
+                "--discriminator_whitening: is computed before the discriminator's pre-training, "
+                "which --discriminator_epochs=0 leaves out; give at least 1, or leave the flag out"
             )
 
     def _check_public_faces(self) -> None:
@@ -124,7 +121,7 @@ class Config:
         flag, other = f"{option}=public", f"{option}=train"
         if data.dataset != "synthetic_faces":
             raise UsageError(
-                f"{flag}: there are public faces with a private label for synthetic_faces only; "
+                f"{flag}: public faces with a private label exist for synthetic_faces only; "
                 f"with --dataset={data.dataset} give {other}"
             )
         if data.effective_private_label == "identity":
@@ -133,14 +130,14 @@ class Config:
             )
         if data.synthetic_stream == "backbone":
             raise UsageError(
-                f"{flag}: those faces are the stream 'backbone', on which --synthetic_stream="
+                f"{flag}: the public faces are the stream 'backbone', on which --synthetic_stream="
                 f"backbone trains; give {other}"
             )
 
     def _check_plain_game(self) -> None:
-        """Each update of everything is planned once; the game's further ones are not among them."""
+        """Refuses options of the game: accounting covers one planned update per step only."""
         plain = GameConfig()
-        for flag in _OF_DISCRIMINATORS:
+        for flag in _DISCRIMINATOR_OPTIONS:
             value = getattr(self.game, flag)
             if value != getattr(plain, flag):
                 raise UsageError(
@@ -149,7 +146,7 @@ class Config:
                 )
 
     def _check_choices(self) -> None:
-        # Where faces are drawn the attackers of the checks learn from some that nobody trains on.
+        # On synthetic faces the checks' attackers learn from faces that no run trains on.
         if self.data.dataset != "synthetic_faces":
             refuse_choices(self, f"--dataset={self.data.dataset}")
 
@@ -157,7 +154,7 @@ class Config:
         removal = self.removal_in_force
         if removal.erasure != "none":
             raise UsageError(
-                f"--erasure={removal.erasure}: nothing refits it with --dp_scope=all; leave it out"
+                f"--erasure={removal.erasure}: is not refitted with --dp_scope=all; leave it out"
             )
         if removal.has_mask and removal.region_labels == "train":
             raise UsageError(
@@ -181,18 +178,18 @@ class Config:
         ):
             if value not in ("none", "imagenet", "hed") and not self.privacy.public_weights:
                 raise UsageError(
-                    f"--{flag}={value}: with --dp_scope=all a file needs --public_weights, by "
-                    "which you say that it was trained on public data only"
+                    f"--{flag}={value}: with --dp_scope=all a file needs --public_weights, which "
+                    "confirms that it was trained on public data only"
                 )
 
     @property
     def removal_in_force(self) -> RemovalConfig:
-        """What removes information in this run: a model without the game has none of it."""
+        """The removal that is applied: none for a model without the adversarial game."""
         return self.removal if self.train.is_adversarial else RemovalConfig()
 
     @property
     def effective_perceptual_weights(self) -> str:
-        """'none', 'imagenet', 'hed' or a file; 'none' where nothing uses the perceptual loss."""
+        """The perceptual weights with 'auto' resolved; 'none' if the perceptual loss is unused."""
         loss = self.loss
         if not self.train.has_discriminator or not loss.perceptual_weight:
             return "none"
@@ -202,28 +199,30 @@ class Config:
 
     @property
     def freezes_backbone(self) -> bool:
-        """Whether only the adapter of the encoder is trained."""
+        """Whether only the encoder's adapter is trained."""
         return self.model.freeze_backbone or self.privacy.dp_scope == "all"
 
     def _check_goals(self, flag: str) -> None:
-        """Goals that were given must be for tasks that there are; the usual ones need not be."""
+        """Refuses given goals for unknown tasks; the default goals may name other tasks."""
         text = getattr(self.train, flag)
         if text == getattr(TrainConfig, flag):
             return
         for task in parse_thresholds(flag, text):
             if task not in self.data.task_attributes:
                 raise UsageError(
-                    f"--{flag}={text}: there is no task {task}; the tasks are "
+                    f"--{flag}={text}: no such task: {task}; the tasks are "
                     f"{', '.join(self.data.task_attributes)}"
                 )
 
     def to_dict(self) -> dict[str, dict[str, Any]]:
-        """Section name -> option name -> value, ready for JSON."""
+        """Returns section name -> option name -> value, ready for JSON."""
         return dataclasses.asdict(self)
 
     @classmethod
     def from_dict(cls, sections: Any) -> Config:
-        """The inverse of `to_dict`; options that are absent take their defaults.
+        """Reads what `to_dict` returned, now or in an earlier version.
+
+        Absent options take their defaults; old names of options are accepted.
 
         Raises:
             UsageError: an unknown section or option, or a value out of range.
@@ -235,7 +234,7 @@ class Config:
         if unknown:
             raise UsageError(f"configuration: unknown section {sorted(unknown)[0]!r}")
         parts = {}
-        for name, values in sections.items():
+        for name, values in with_new_names(sections).items():
             names = {field.name for field in dataclasses.fields(kinds[name])}
             if not isinstance(values, dict):
                 raise UsageError(
@@ -250,19 +249,22 @@ class Config:
 
 
 def section_types() -> dict[str, Any]:
-    """Section name -> its dataclass, in order."""
+    """Returns section name -> its dataclass, in order."""
     return get_type_hints(Config)
 
 
 def refuse_choices(config: Config, data: str) -> None:
-    """With everything private, nothing that reads training rows without noise may choose weights.
+    """Refuses options that let an attacker choose the released weights with `--dp_scope=all`.
+
+    A fresh attacker of the checks learns from training rows without noise, so no epsilon covers
+    what it chooses.
 
     Args:
-        config: of a run with `--dp_scope=all`.
-        data: its data in words; a fresh attacker of the checks learns from its training rows.
+        config: configuration of a run with `--dp_scope=all`.
+        data: the data, for the message.
 
     Raises:
-        UsageError: what such an attacker finds would choose which weights are released.
+        UsageError: an attacker's result would choose which weights are released.
     """
     for flag, plain in (("checkpoint_selection", "last"), ("check_epochs", 0)):
         value = getattr(config.game, flag)
@@ -271,3 +273,56 @@ def refuse_choices(config: Config, data: str) -> None:
                 f"--{flag}={value}: with --dp_scope=all and {data} a fresh attacker that reads "
                 f"training rows without noise would choose what is released; give --{flag}={plain}"
             )
+
+
+def evaluation_only(dataset: str) -> str:
+    """Returns the message that refuses to train on a data set without training rows."""
+    return (
+        f"--dataset={dataset}: is for evaluation only, it has no training rows; train on other "
+        "data, then run python -m tf_mtl_privacy.evaluate --run_dir=RUN_DIR "
+        f"--dataset={dataset} --data_dir=FOLDER"
+    )
+
+
+def notes(config: Config) -> list[str]:
+    """Returns notes to print before a run starts, possibly none.
+
+    They are about valid choices that change the meaning of a run's figures: removal options for a
+    model without the adversarial game (models may share a flagfile), features that contain the
+    picture, and step sizes or losses of a flagfile for another encoder.
+    """
+    removal, lines = config.removal, []
+    given = {
+        f"--mask={removal.mask}": removal.has_mask,
+        f"--erasure={removal.erasure}": removal.erasure != "none",
+        f"--feature_noise={removal.feature_noise:g}": removal.feature_noise > 0,
+    }
+    unused = [flag for flag, is_given in given.items() if is_given]
+    if unused and not config.train.is_adversarial:
+        lines.append(
+            f"note: --model={config.train.model} has no adversarial game, so it ignores "
+            f"{', '.join(unused)}"
+        )
+    if config.model.pixel_path and not config.removal_in_force.has_mask:
+        lines.append("note: --pixel_path without a mask: the features contain the picture itself")
+    return lines + _notes_on_encoder(config)
+
+
+def _notes_on_encoder(config: Config) -> list[str]:
+    lines, train, usual = [], config.train, TrainConfig()
+    if not config.model.has_start and train.learning_rate < usual.learning_rate:
+        line = (
+            f"note: the encoder starts from random weights, for which --learning_rate="
+            f"{train.learning_rate:g} is small ({usual.learning_rate:g} is usual)"
+        )
+        compact = config.model.encoder == "compact"
+        hint = "; add --flagfile=compact.cfg after the others for the compact encoder's values"
+        lines.append(line + hint * compact)
+    wanted = train.has_discriminator and config.loss.perceptual_weight > 0
+    is_off = config.effective_perceptual_weights == "none"
+    if wanted and config.loss.perceptual_weights == "auto" and is_off:
+        lines.append(
+            "note: --perceptual_weights=auto: no perceptual loss, because the encoder does not "
+            "start from ImageNet weights"
+        )
+    return lines

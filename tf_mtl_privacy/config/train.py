@@ -1,48 +1,55 @@
-"""Which of the four models, for how long, and when to stop (paper, section 3.2)."""
+"""Options of training: model and phases, losses, and the adversarial game (paper, section 3.2)."""
 
 from __future__ import annotations
 
 import dataclasses
 
 from tf_mtl_privacy.config.options import check_options, option, parse_thresholds
+from tf_mtl_privacy.errors import UsageError
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
-    """Which of the four models, for how long, and when to stop (paper, section 3.2)."""
+    """Model, length of each phase, and the stop rule (paper, section 3.2)."""
 
     model: str = option(
         "mtl_adv_dp",
-        "The model to train: one network per task, or the multi-task model with the adversarial "
-        "game, with DP-SGD for the discriminator, or with both.",
+        "The model to train: one network per task ('stl'), or a multi-task model with the "
+        "adversarial game ('mtl_adv'), with DP-SGD for the discriminator ('mtl_dp'), or with both "
+        "('mtl_adv_dp').",
         choices=("stl", "mtl_adv", "mtl_dp", "mtl_adv_dp"),
     )
     seed: int = option(
         0, "Seed of initial weights and of the order of rows.", low=0, high=2**31 - 1
     )
     batch_size: int = option(128, "Rows per step.", low=1)
-    business_epochs: int = option(10, "Most epochs of pre-training encoder and classifier.", low=0)
-    discriminator_epochs: int = option(10, "Most epochs of pre-training the discriminator.", low=0)
-    restorer_epochs: int = option(10, "Most epochs of pre-training the restorer.", low=0)
-    adversarial_epochs: int = option(20, "Most epochs of the joint phase.", low=0)
-    learning_rate: float = option(1e-3, "Adam's step size for encoder and classifier.", above=0)
+    business_epochs: int = option(
+        10, "Maximum epochs of pre-training the encoder and the task heads.", low=0
+    )
+    discriminator_epochs: int = option(
+        10, "Maximum epochs of pre-training the discriminator.", low=0
+    )
+    restorer_epochs: int = option(10, "Maximum epochs of pre-training the restorer.", low=0)
+    adversarial_epochs: int = option(20, "Maximum epochs of the joint phase.", low=0)
+    learning_rate: float = option(1e-3, "Adam's step size for encoder and task heads.", above=0)
     discriminator_learning_rate: float = option(
         1e-3, "Adam's step size for the discriminator.", above=0
     )
     restorer_learning_rate: float = option(1e-3, "Adam's step size for the restorer.", above=0)
     adversarial_learning_rate: float = option(
-        5e-4, "Adam's step size for encoder, classifier and restorer in the joint phase.", above=0
+        5e-4, "Adam's step size for encoder, task heads and restorer in the joint phase.", above=0
     )
     adversarial_schedule: str = option(
         "cosine",
-        "That step size over the joint phase: kept, or brought down to 0 along half a cosine.",
+        "Schedule of --adversarial_learning_rate over the joint phase: constant, or decaying to 0 "
+        "along half a cosine.",
         choices=("constant", "cosine"),
     )
     early_gates: bool = option(
         True, "End a pre-training phase at the first epoch in which its gate is met."
     )
     gate_business: str = option(
-        "gender=0.90", "Gate of the classifier: task=accuracy on validation rows."
+        "gender=0.90", "Gate of the task heads: task=accuracy on validation rows."
     )
     gate_discriminator: float = option(
         0.8,
@@ -53,25 +60,26 @@ class TrainConfig:
     )
     gate_psnr: float = option(30.0, "Gate of the restorer: PSNR in dB on validation rows.", low=0)
     stop_business: str = option(
-        "gender=0.95,age=0.80", "Stop rule: task=accuracy[,task=accuracy] to be reached."
+        "gender=0.95,age=0.80", "Stop rule: accuracies to reach, task=accuracy[,task=accuracy]."
     )
     stop_change: float = option(
-        0.01, "Stop rule: largest change of those accuracies over stop_epochs.", above=0, high=1
+        0.01, "Stop rule: maximum change of those accuracies over stop_epochs.", above=0, high=1
     )
-    stop_epochs: int = option(5, "Stop rule: epochs over which accuracies must be steady.", low=1)
+    stop_epochs: int = option(5, "Stop rule: epochs over which accuracies must be stable.", low=1)
     stop_privacy: float = option(
         0.15,
-        "Stop rule: highest balanced accuracy of a fresh probe (the upper end of its interval).",
+        "Stop rule: maximum balanced accuracy of a fresh attacker on the private label (upper end "
+        "of its confidence interval).",
         low=0,
         high=1,
     )
     stop_membership: float = option(
         0.10,
-        "Stop rule: highest success rate of membership inference, TPR at 5 % FPR.",
+        "Stop rule: maximum success rate of membership inference (TPR at 5 % FPR).",
         low=0,
         high=1,
     )
-    stop_psnr: float = option(32.0, "Stop rule: lowest PSNR in dB.", low=0)
+    stop_psnr: float = option(32.0, "Stop rule: minimum PSNR in dB.", low=0)
     checkpoint_steps: int = option(200, "Steps between checkpoints within an epoch.", low=1)
 
     def __post_init__(self) -> None:
@@ -81,15 +89,124 @@ class TrainConfig:
 
     @property
     def has_discriminator(self) -> bool:
-        """Whether the model has a discriminator and a restorer at all."""
+        """Whether the model has a discriminator and a restorer."""
         return self.model != "stl"
 
     @property
     def is_adversarial(self) -> bool:
-        """Whether the encoder plays against the discriminator."""
+        """Whether the encoder is trained against the discriminator."""
         return self.model in ("mtl_adv", "mtl_adv_dp")
 
     @property
     def is_private(self) -> bool:
         """Whether the discriminator is trained with DP-SGD."""
         return self.model in ("mtl_dp", "mtl_adv_dp")
+
+
+@dataclasses.dataclass(frozen=True)
+class LossConfig:
+    """Weights of the losses (paper, section 3.2) and the schedule of beta (step 3.4)."""
+
+    alpha: float = option(0.4, "Weight of the task loss.", low=0)
+    gamma: float = option(0.3, "Weight of the restoration loss.", low=0)
+    beta: float = option(0.1, "Weight of the adversarial loss at the start.", low=0)
+    beta_late: float = option(0.3, "Weight of the adversarial loss after beta_switch.", low=0)
+    beta_switch: float = option(
+        0.5, "Share of the adversarial epochs after which beta_late applies.", low=0, high=1
+    )
+    beta_step: float = option(0.1, "Increase of beta after a failed privacy check.", low=0)
+    beta_max: float = option(0.5, "Maximum of beta.", low=0)
+    beta_check_epochs: int = option(10, "Adversarial epochs between privacy checks.", low=1)
+    beta_check_accuracy: float = option(
+        0.6,
+        "Accuracy on the private label at or above which a privacy check fails.",
+        low=0,
+        high=1,
+    )
+    objective: str = option(
+        "confusion",
+        "The encoder's adversarial objective: 'paper' maximises the discriminator's loss, "
+        "'paper_bounded' does so up to the loss of a uniform output, 'confusion' pulls that output "
+        "to uniform, 'entropy' maximises its entropy. Only the first two read the private label.",
+        choices=("paper", "paper_bounded", "confusion", "entropy"),
+    )
+    reconstruction_weight: float = option(
+        1.0, "Weight of the squared error in the restoration loss.", low=0
+    )
+    perceptual_weight: float = option(
+        1.0, "Weight of the perceptual loss in the restoration loss.", low=0
+    )
+    perceptual_weights: str = option(
+        "none",
+        "VGG16 weights of the perceptual loss: 'none' (off), 'imagenet', 'hed', a file, or 'auto': "
+        "'imagenet' if the encoder starts from ImageNet weights, else 'none'.",
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)
+        if max(self.beta, self.beta_late) > self.beta_max:
+            raise UsageError(
+                f"--beta_max={self.beta_max}: expected at least beta={self.beta} and "
+                f"beta_late={self.beta_late}"
+            )
+
+    @property
+    def plays(self) -> bool:
+        """Whether beta is ever above 0; a beta that starts and stays at 0 is never raised."""
+        return max(self.beta, self.beta_late) > 0
+
+    @property
+    def objective_reads_labels(self) -> bool:
+        """Whether the encoder's objective reads the private labels of its rows."""
+        return self.objective in ("paper", "paper_bounded")
+
+
+@dataclasses.dataclass(frozen=True)
+class GameConfig:
+    """The adversarial game: discriminators, checks and the choice of a checkpoint (step 3)."""
+
+    discriminator_steps: int = option(
+        1,
+        "Discriminator updates per encoder update in the joint phase; each update after the first "
+        "draws its own batch.",
+        low=1,
+    )
+    discriminators: int = option(
+        1,
+        "Number of discriminators that the encoder is trained against at once; each draws its own "
+        "batches.",
+        low=1,
+        high=16,
+    )
+    discriminator_restart_epochs: int = option(
+        0,
+        "Joint epochs between restarts: one discriminator, in turn, starts from new weights; 0 "
+        "means never.",
+        low=0,
+    )
+    discriminator_labels: str = option(
+        "private",
+        "Labels that discriminators learn: the private label, or, as an ablation of the game, "
+        "random labels ('shuffled').",
+        choices=("private", "shuffled"),
+    )
+    beta_warmup_epochs: float = option(
+        0.0, "Joint epochs over which beta grows from 0 to its first value.", low=0
+    )
+    check_epochs: int = option(
+        0,
+        "Joint epochs between checks by a fresh attacker on validation rows; 0 means only after "
+        "the last one.",
+        low=0,
+    )
+    checkpoint_selection: str = option(
+        "last",
+        "Networks of the joint phase to keep: the last ones, or those of the checked epoch that is "
+        "closest to the stop rule on validation rows ('best'). Closest is the epoch with the "
+        "fewest unmet parts, then the smallest miss relative to each bound; changes over epochs "
+        "do not count.",
+        choices=("last", "best"),
+    )
+
+    def __post_init__(self) -> None:
+        check_options(self)

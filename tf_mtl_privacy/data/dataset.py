@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.fingerprints import fingerprint_key, published, stands_for
-from tf_mtl_privacy.data.labels import Labels, make_targets, other_order, reordered
+from tf_mtl_privacy.data.labels import (
+    MISSING,
+    Labels,
+    alike,
+    make_targets,
+    number_of,
+    other_order,
+    reordered,
+)
 from tf_mtl_privacy.data.sources.base import SPLITS, fingerprint
 from tf_mtl_privacy.data.splitting import limit_rows
 from tf_mtl_privacy.data.store import ArrayStore, Pixels, Store, cache_folder
@@ -29,6 +38,11 @@ OLD_SPLIT_NOTE = (
 )
 
 
+# From here on classes are counted as dozens; so many are shown.
+MANY_CLASSES, _SHOWN = 24, 12
+_PERSON = re.compile(r"person\d+")
+
+
 @dataclasses.dataclass(frozen=True)
 class Dataset:
     """Rows of a store with the labels of one choice of tasks and private label.
@@ -42,7 +56,7 @@ class Dataset:
             always there, possibly empty.
         all_labels: labels of every row of the store.
         person: `[N]` int64 number of the person, -1 where unknown; None where nobody is known.
-        landmarks: `[N, 10]` float32 pixels, see `Table`; None where there are none.
+        landmarks: `[N, 10]` float32 pixels, see `LabelTable`; None where there are none.
         keys: `[N]` file name or other name of the row.
         notes: what must be said beside results on this data.
         digest: hex text that changes with pixels or raw labels. Not to be published, unless the
@@ -321,3 +335,75 @@ def _classes(name: str, values: np.ndarray, given: tuple[str, ...] | None) -> tu
     if highest >= len(classes) or int(values.min(initial=-1)) < -1:
         raise UsageError(f"{name}: class number {highest}, but there are {len(classes)} classes")
     return classes
+
+
+def class_lines(dataset: Dataset) -> list[str]:
+    """The classes of each task and of the private label with their numbers of rows, a line each."""
+    lines = []
+    for name, classes, values in _labels_by_name(dataset):
+        found = np.concatenate([values[rows] for rows in dataset.rows.values()])
+        counts = np.bincount(found[found >= 0], minlength=len(classes))
+        shown = [f"{text} {n}" for text, n in zip(classes, counts, strict=True)]
+        left = len(shown) - _SHOWN
+        unknown = int((found < 0).sum())
+        parts = [*shown[:_SHOWN], *([f"{left} more classes"] if left > 0 else [])]
+        parts += [f"unknown {unknown}"] if unknown else []
+        lines.append(f"{name}: {', '.join(parts)}")
+    return lines
+
+
+def class_warnings(dataset: Dataset) -> list[str]:
+    """Lists oddities in the classes of the tasks and of the private label, a line each."""
+    return [
+        f"{name}: {text}"
+        for name, classes, values in _labels_by_name(dataset)
+        for text in _oddities(name, classes, values, dataset.rows)
+    ]
+
+
+def _labels_by_name(dataset: Dataset) -> Iterator[tuple[str, tuple[str, ...], np.ndarray]]:
+    labels = dataset.all_labels
+    for task, classes in dataset.task_classes.items():
+        yield task, classes, labels.business[task]
+    if dataset.private_classes:
+        yield "private label", dataset.private_classes, labels.private
+
+
+def _oddities(
+    name: str, classes: tuple[str, ...], values: np.ndarray, rows: Mapping[str, np.ndarray]
+) -> Iterator[str]:
+    for group in alike(classes):
+        yield f"the classes {_quoted(group)} differ in writing only and count as {len(group)}"
+    missing = [text for text in classes if text.lower() in MISSING]
+    if missing:
+        yield (
+            f"{_quoted(missing)} counts as a class; leave these cells empty if nothing is known "
+            "there"
+        )
+    is_people = all(_PERSON.fullmatch(text) for text in classes)
+    if len(classes) >= MANY_CLASSES and not is_people:
+        yield f"{len(classes)} classes{_bins_offer(classes, values)}"
+    training = values[rows["train"]]
+    absent = np.setdiff1d(np.arange(len(classes)), training)
+    if len(training) and len(absent):
+        few = _quoted([classes[number] for number in absent[:3]])
+        more = f" and {len(absent) - 3} more" if len(absent) > 3 else ""
+        yield f"no training row is of the class {few}{more}"
+
+
+def _bins_offer(classes: Sequence[str], values: np.ndarray) -> str:
+    """The end of a warning: how to make four classes of numbers, about equally many rows each."""
+    numbers = [number_of(text) for text in classes]
+    if any(number is None for number in numbers):
+        return ""
+    known = np.array(numbers, np.float64)[values[values >= 0]]
+    if not len(known):
+        return ""
+    digits = 0 if (known == np.round(known)).all() else 2
+    edges = np.unique(np.round(np.quantile(known, (0.25, 0.5, 0.75)), digits))
+    text = ":".join(f"{edge:g}" for edge in edges)
+    return f", all of them numbers; --bins=ATTRIBUTE={text} makes {len(edges) + 1} of them"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return ", ".join(repr(name) for name in names)

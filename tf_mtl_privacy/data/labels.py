@@ -19,7 +19,7 @@ import numpy as np
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.config.data import PERSON_SPLIT_VERSION
 from tf_mtl_privacy.config.options import parse_bins, parse_class_order
-from tf_mtl_privacy.data.sources.base import DAMAGED, TEST, TRAIN, VALIDATION, Table
+from tf_mtl_privacy.data.sources.base import DAMAGED, TEST, TRAIN, VALIDATION, LabelTable
 from tf_mtl_privacy.data.splitting import name_hashes
 from tf_mtl_privacy.errors import UsageError
 
@@ -27,7 +27,7 @@ from tf_mtl_privacy.errors import UsageError
 MISSING = ("nan", "na", "n/a", "null", "none", "?")
 
 
-def with_classes(table: Table, config: DataConfig) -> Table:
+def with_classes(table: LabelTable, config: DataConfig) -> LabelTable:
     """The table with `--bins` and `--class_order` in force.
 
     Raises:
@@ -214,7 +214,7 @@ class Targets(NamedTuple):
     split: np.ndarray
 
 
-def make_targets(table: Table, config: DataConfig) -> Targets:
+def make_targets(table: LabelTable, config: DataConfig) -> Targets:
     """Picks the tasks and the private label out of the raw attributes.
 
     Raises:
@@ -240,7 +240,7 @@ def make_targets(table: Table, config: DataConfig) -> Targets:
     return Targets(Labels(business, private), names, classes, split)
 
 
-def attribute(table: Table, name: str, asked: str) -> np.ndarray:
+def attribute(table: LabelTable, name: str, asked: str) -> np.ndarray:
     """The labels ([N] int32) of attribute `name`; `asked` is the flag that names it.
 
     Raises:
@@ -257,7 +257,7 @@ def attribute(table: Table, name: str, asked: str) -> np.ndarray:
     )
 
 
-def joint_code(table: Table, names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
+def joint_code(table: LabelTable, names: list[str]) -> tuple[np.ndarray, tuple[str, ...]]:
     """One label for a combination of n binary attributes: 2^n classes, the first name leading.
 
     Returns:
@@ -283,7 +283,9 @@ def joint_code(table: Table, names: list[str]) -> tuple[np.ndarray, tuple[str, .
     return np.where(known, code, -1).astype(np.int32), classes
 
 
-def _identity(table: Table, config: DataConfig) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
+def _identity(
+    table: LabelTable, config: DataConfig
+) -> tuple[np.ndarray, tuple[str, ...], np.ndarray]:
     if table.person is None:
         raise UsageError(f"--private_label=identity: {config.dataset} has no identities here")
     people = choose_people(table.person, table.split, config.num_identities)

@@ -22,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tf_mtl_privacy.data.sources.base import DAMAGED, Source, Table
+from tf_mtl_privacy.data.sources.base import DAMAGED, DataSource, LabelTable
 from tf_mtl_privacy.data.store import (
     FORMAT_VERSION,
     IMAGES,
@@ -102,14 +102,14 @@ _BLOCK_BYTES = 8 << 20
 JOURNAL = "journal.jsonl"
 
 
-def store_folder(source: Source, cache: Path) -> Path:
+def store_folder(source: DataSource, cache: Path) -> Path:
     """Where the store of `source` lies inside the folder `cache`."""
     name = source.name.replace(":", "_").replace("/", "_")
     return cache / f"{name}-{source.size}px-v{FORMAT_VERSION}-{source.fingerprint()[:16]}"
 
 
 def prepare_store(
-    source: Source, final: Path, *, max_damaged: float, workers: int = 0, force: bool = False
+    source: DataSource, final: Path, *, max_damaged: float, workers: int = 0, force: bool = False
 ) -> None:
     """Makes the store of `source` in the folder `final` unless it is there.
 
@@ -172,7 +172,7 @@ def _locked(path: Path) -> Iterator[None]:
 class _Build:
     """One store in the making, in its partial folder."""
 
-    def __init__(self, source: Source, folder: Path, max_damaged: float, workers: int) -> None:
+    def __init__(self, source: DataSource, folder: Path, max_damaged: float, workers: int) -> None:
         self._source, self._folder, self._max_damaged = source, folder, max_damaged
         self._workers = workers
         self._table = source.load()
@@ -265,7 +265,7 @@ class _Build:
         )
 
     def _finish(self, blocks: list[Block], damaged: list[tuple[int, str]]) -> None:
-        table: Table = self._table
+        table: LabelTable = self._table
         split = table.split.copy()
         split[[row for row, _ in damaged]] = DAMAGED
         save_columns(self._folder, dataclasses.replace(table, split=split))

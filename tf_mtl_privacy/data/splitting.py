@@ -64,7 +64,7 @@ def with_validation(split: np.ndarray, names: Sequence[str], seed: int) -> np.nd
     train has two. A name that train shares with another split stays together within train.
 
     Args:
-        split: `[N]` int8, see `Table`.
+        split: `[N]` int8, see `LabelTable`.
         names: `[N]`, see `split_names`.
         seed: >= 0.
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from tf_mtl_privacy.data.sources.base import Table
+from tf_mtl_privacy.data.sources.base import LabelTable
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json
 
@@ -118,12 +118,12 @@ class Store:
         if store_checksum(digests, self.folder) != self.checksum:
             raise RunError(f"store {self.folder} is damaged (checksum differs); {_AGAIN}")
 
-    def _load_table(self) -> Table:
+    def _load_table(self) -> LabelTable:
         columns = load_columns(self.folder)
         classes = {name: tuple(names) for name, names in self.meta["classes"]}
         if len(columns["split"]) != self._count or len(columns["attributes"]) != len(classes):
             raise ValueError("label columns do not fit meta.json")
-        return Table(
+        return LabelTable(
             keys=columns["keys"],
             split=columns["split"],
             attributes=dict(zip(classes, columns["attributes"], strict=True)),
@@ -158,7 +158,7 @@ def region_bytes(size: int) -> int:
     return (size * size + 7) // 8
 
 
-def save_columns(folder: Path, table: Table) -> None:
+def save_columns(folder: Path, table: LabelTable) -> None:
     """Writes the label columns of `table` as .npy files."""
     np.save(folder / "keys.npy", table.keys.astype(np.str_), allow_pickle=False)
     np.save(folder / "split.npy", table.split.astype(np.int8), allow_pickle=False)

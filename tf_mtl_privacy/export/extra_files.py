@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.config import Config
-from tf_mtl_privacy.data.sources.image_files import content_hash
+from tf_mtl_privacy.data.sources.base import content_hash
 from tf_mtl_privacy.errors import RunError, install_command
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.removal.noise import has_noise

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 from tf_mtl_privacy.data.headers import BadPicture
-from tf_mtl_privacy.data.sources.image_files import SUFFIXES, list_images
+from tf_mtl_privacy.data.sources.base import SUFFIXES, list_images
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import private_dir, write_atomic
 from tf_mtl_privacy.reporting.formats import count

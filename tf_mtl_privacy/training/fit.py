@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from tf_mtl_privacy.config import LABELS_FILE, Config
-from tf_mtl_privacy.config.notes import notes
-from tf_mtl_privacy.data.class_counts import class_warnings
-from tf_mtl_privacy.data.dataset import Dataset
+from tf_mtl_privacy.config.run import notes
+from tf_mtl_privacy.data.dataset import Dataset, class_warnings
 from tf_mtl_privacy.data.fingerprints import unknown_key
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.data.store import cache_folder

@@ -96,8 +96,8 @@ def write_drawn_celeba(root, rows, size=32):
 def main(folder: str, setting: str, count: str) -> None:
     """Attacks the run in `folder`; SIGKILL in place of the attacker after `count` of them."""
     from tests.evaluation.probes.conftest import TINY
-    from tf_mtl_privacy.evaluate import evaluate_run
     from tf_mtl_privacy.evaluation.probes import attack, saved
+    from tf_mtl_privacy.reporting.evaluate_run import evaluate_run
     from tf_mtl_privacy.training import saved_run
 
     run, make, sent = untrained_run(folder), attack._reading, []

@@ -16,7 +16,6 @@ from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import AUDIT_FOLDER
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluate import evaluate_run
 from tf_mtl_privacy.evaluation.probes import attack as probe_attack
 from tf_mtl_privacy.evaluation.probes import networks, probe_cache, saved, targets
 from tf_mtl_privacy.evaluation.probes.attack import Reading
@@ -27,6 +26,7 @@ from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.removal.mask import switch_mask
 from tf_mtl_privacy.removal.noise import count_draws
+from tf_mtl_privacy.reporting.evaluate_run import evaluate_run
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
 from tf_mtl_privacy.reporting.tables import results_table
 
@@ -485,7 +485,7 @@ def test_without_a_private_label_there_is_nothing_to_attack(run):
 
 
 def test_rows_of_another_split_are_not_attacked():
-    from tf_mtl_privacy.verbs import EvaluateOptions
+    from tf_mtl_privacy.cli.evaluate import EvaluateOptions
 
     with pytest.raises(UsageError, match=r"--split=validation: fresh attackers \(--probe=fast\)"):
         EvaluateOptions(split="validation", probe="fast")
@@ -494,8 +494,8 @@ def test_rows_of_another_split_are_not_attacked():
 
 
 def test_train_asks_for_the_attackers_of_its_flag(monkeypatch, tmp_path):
-    from tf_mtl_privacy import train
-    from tf_mtl_privacy.flags import parse
+    from tf_mtl_privacy.cli import train
+    from tf_mtl_privacy.cli.flags import parse
 
     asked = []
 
@@ -506,7 +506,7 @@ def test_train_asks_for_the_attackers_of_its_flag(monkeypatch, tmp_path):
     status = {"dp": {"scope": None}}
     run = types.SimpleNamespace(status=status, run_dir=tmp_path)
     monkeypatch.setattr("tf_mtl_privacy.training.fit.fit", lambda *a, **k: run)
-    monkeypatch.setattr("tf_mtl_privacy.evaluate.evaluate_run", evaluated)
+    monkeypatch.setattr("tf_mtl_privacy.reporting.evaluate_run.evaluate_run", evaluated)
     for flags in (["--probe=fast"], ["--probe=none"], ["--probe=thorough"]):
         with pytest.raises(UsageError, match="far enough"):
             train.main(parse("train", [f"--run_dir={tmp_path}", *flags]))

@@ -6,8 +6,8 @@ import re
 import pytest
 
 from tests.serving.server.toy import pixels, png
+from tf_mtl_privacy.cli.serve import ServeOptions
 from tf_mtl_privacy.serving.server.limits import Limits
-from tf_mtl_privacy.verbs.serve import ServeOptions
 
 
 @pytest.fixture(scope="module")
@@ -31,21 +31,21 @@ def test_serving_page_examples_run(page, server, tmp_path, monkeypatch, capsys):
 def test_serving_page_limits_are_the_defaults(page):
     limits, options = Limits(), ServeOptions(export_dir="x")
     defaults = {field.name: field.default for field in dataclasses.fields(ServeOptions)}
-    assert options.largest_request * 2**20 == limits.max_request_bytes
+    assert options.max_request_bytes == limits.max_request_bytes
     for row, words in (
-        ("size of a request", f"{options.largest_request} MiB (`--largest_request`)"),
+        ("size of a request", f"{limits.max_request_bytes // 2**20} MiB (`--max_request_bytes`)"),
         ("all requests that are read", f"{limits.max_bytes_in_flight // 2**20} MiB"),
-        ("pictures in a request", f"{defaults['largest_batch']} (`--largest_batch`)"),
+        ("pictures in a request", f"{defaults['max_request_rows']} (`--max_request_rows`)"),
         ("pixels of all picture files", f"{limits.max_pixels // 10**6} million"),
-        ("requests that wait for", f"{defaults['largest_queue']} (`--largest_queue`)"),
+        ("requests that wait for", f"{defaults['max_queued_requests']} (`--max_queued_requests`)"),
         ("connections", f"{limits.max_connections:,}"),
-        ("open calls of gRPC", f"{defaults['largest_queue']} (`--largest_queue`)"),
+        ("open calls of gRPC", f"{defaults['max_queued_requests']} (`--max_queued_requests`)"),
         ("time to send a request", f"{defaults['client_seconds']:g} s (`--client_seconds`)"),
         ("time to take an answer", f"{defaults['client_seconds']:g} s (`--client_seconds`)"),
         ("time that a request waits", f"{defaults['answer_seconds']:g} s (`--answer_seconds`)"),
     ):
         assert any(line.startswith(f"| {row}") and words in line for line in page.splitlines())
-    assert f"(`--merge_rows`) and {limits.max_batch_bytes // 2**20} MiB" in page
+    assert f"(`--max_batch_size`) and {limits.max_batch_bytes // 2**20} MiB" in page
 
 
 def test_pages_use_one_example_folder(repo_root):

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 from tests.serving.server.toy import CLASSES, SIZE, expected, pixels, png
-from tf_mtl_privacy.flags import parse
-from tf_mtl_privacy.predict import main
+from tf_mtl_privacy.cli.flags import parse
+from tf_mtl_privacy.cli.predict import main
 from tf_mtl_privacy.serving.client.picture_files import classify_files
 
 

@@ -14,8 +14,8 @@ from PIL import Image
 from tensorflow_serving.apis import prediction_log_pb2, prediction_service_pb2_grpc
 
 from tests.fakes.pictures import encoded, picture
-from tf_mtl_privacy import predict
-from tf_mtl_privacy.flags import parse
+from tf_mtl_privacy.cli import predict
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.serving.server.running import CheckServer
 
 FIGURE = re.compile(r"\b[01]\.\d+\b")

@@ -11,10 +11,10 @@ import httpx
 import pytest
 
 from tests.serving.server.toy import pixels
-from tf_mtl_privacy import cli
+from tf_mtl_privacy.cli import serve
+from tf_mtl_privacy.cli.flags import HelpRequested, parse
+from tf_mtl_privacy.cli.serve import main
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.flags import HelpRequested, parse
-from tf_mtl_privacy.serve import main
 from tf_mtl_privacy.serving.server.running import CheckServer
 
 
@@ -94,7 +94,7 @@ def test_serve_wrong_flags_are_refused(flags, words):
 
 
 def test_serve_folder_without_version_is_refused_before_tensorflow_loads(tmp_path, monkeypatch):
-    monkeypatch.setattr(cli, "load_tensorflow", lambda: pytest.fail("too early"))
+    monkeypatch.setattr(serve, "load_tensorflow", lambda: pytest.fail("too early"))
     with pytest.raises(
         UsageError, match=r"such as .*/1, as written by python -m tf_mtl_privacy\.export"
     ):

@@ -20,10 +20,12 @@ import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.preprocess import map_points
-from tf_mtl_privacy.data.sources.base import Pictures, Table, fingerprint
-from tf_mtl_privacy.data.sources.image_files import (
+from tf_mtl_privacy.data.sources.base import (
+    LabelTable,
+    Pictures,
     content_hash,
     find_root,
+    fingerprint,
     images_hash,
     match_names,
     read_files,
@@ -222,7 +224,7 @@ class CelebASource:
         self._files: list[str] = []
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
+        """See `DataSource.fingerprint`."""
         tables = {name: path and content_hash(path) for name, path in self._tables.items()}
         return fingerprint(
             self.name,
@@ -232,8 +234,8 @@ class CelebASource:
             images_hash(self._images),
         )
 
-    def load(self) -> Table:
-        """See `Source.load`.
+    def load(self) -> LabelTable:
+        """See `DataSource.load`.
 
         Raises:
             UsageError: a table with a wrong header, count or row, named by file and line.
@@ -249,7 +251,7 @@ class CelebASource:
         landmarks, about_landmarks = self._landmarks()
         extra = len(self._images.keys() - set(self._names()))
         without = f"{extra} images of {self._folder.name} have no row in "
-        return Table(
+        return LabelTable(
             keys=keys,
             split=partition[:, 0].astype(np.int8),
             attributes={name: (columns[:, k] > 0).astype(np.int32) for k, name in enumerate(names)},
@@ -264,7 +266,7 @@ class CelebASource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         names = self._names()
         return read_files(self._folder, [names[row] for row in rows], self.size, self._crop)
 

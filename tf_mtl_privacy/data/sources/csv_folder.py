@@ -13,9 +13,12 @@ import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.labels import MISSING, alike
-from tf_mtl_privacy.data.sources.base import SPLITS, Pictures, Table, fingerprint
-from tf_mtl_privacy.data.sources.image_files import (
+from tf_mtl_privacy.data.sources.base import (
+    SPLITS,
+    LabelTable,
+    Pictures,
     content_hash,
+    fingerprint,
     images_hash,
     match_names,
     read_files,
@@ -82,7 +85,7 @@ class CsvSource:
         self._cells: Cells | None = None
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
+        """See `DataSource.fingerprint`."""
         table, images = content_hash(self._table), images_hash(self._images)
         # Tables whose names are read as they are written keep the stores they have.
         names = [_NAMES_VERSION] if self._read().renamed else []
@@ -90,8 +93,8 @@ class CsvSource:
             self.name, self.size, self._crop, table, images, self._seed, SPLIT_VERSION, *names
         )
 
-    def load(self) -> Table:
-        """See `Source.load`.
+    def load(self) -> LabelTable:
+        """See `DataSource.load`.
 
         Raises:
             UsageError: the table has a wrong header or row, named by line, or two rows that are
@@ -119,7 +122,7 @@ class CsvSource:
             held_out = with_validation(sides, names, self._seed)
             if held_out is not None:
                 sides, notes = held_out, (HOLDOUT_NOTE,)
-        return Table(
+        return LabelTable(
             keys=keys,
             split=sides,
             attributes={name: codes for name, (codes, _) in encoded.items()},
@@ -130,7 +133,7 @@ class CsvSource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         files = self._read().files
         return read_files(self._folder, [files[row] for row in rows], self.size, self._crop)
 

@@ -18,11 +18,14 @@ from pathlib import Path
 import numpy as np
 
 from tf_mtl_privacy.config import DataConfig
-from tf_mtl_privacy.data.sources.base import TEST, Pictures, Table, fingerprint
-from tf_mtl_privacy.data.sources.image_files import (
+from tf_mtl_privacy.data.sources.base import (
     SUFFIXES,
+    TEST,
+    LabelTable,
+    Pictures,
     content_hash,
     find_root,
+    fingerprint,
     images_hash,
     match_names,
     read_files,
@@ -76,12 +79,12 @@ class LFWSource:
         self._files: list[str] = []
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
+        """See `DataSource.fingerprint`."""
         table, images = content_hash(self._table), images_hash(self._images)
         return fingerprint(self.name, self.size, self._crop, table, images)
 
-    def load(self) -> Table:
-        """See `Source.load`.
+    def load(self) -> LabelTable:
+        """See `DataSource.load`.
 
         Raises:
             UsageError: the table has a wrong header or row, named by line.
@@ -96,7 +99,7 @@ class LFWSource:
             attributes |= {"age_group": group, "Young": (group < 2).astype(np.int32)}
             classes |= {"age_group": AGE_GROUPS, "Young": ("not_Young", "Young")}
         extra = len(self._images.keys() - set(self._files))
-        return Table(
+        return LabelTable(
             keys=keys,
             split=np.full(len(keys), TEST, np.int8),
             attributes=attributes,
@@ -107,7 +110,7 @@ class LFWSource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         if not self._files:
             self._files = match_names(read_scores(self._table)[1].tolist(), self._images)
         names = [self._files[row] for row in rows]

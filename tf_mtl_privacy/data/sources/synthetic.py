@@ -10,7 +10,7 @@ import numpy as np
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data import synthetic_faces
 from tf_mtl_privacy.data.labels import Labels, make_targets
-from tf_mtl_privacy.data.sources.base import SPLITS, Pictures, Table, fingerprint
+from tf_mtl_privacy.data.sources.base import SPLITS, LabelTable, Pictures, fingerprint
 
 DEFAULT_ROWS = {"train": 12_000, "validation": 2_000, "test": 4_000}
 
@@ -47,7 +47,7 @@ class SyntheticSource:
         self._shift = config.synthetic_shift
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`."""
+        """See `DataSource.fingerprint`."""
         return fingerprint(
             self.name,
             synthetic_faces.VERSION,
@@ -60,8 +60,8 @@ class SyntheticSource:
             *(["stream", self._streams["train"]] if self._streams["train"] != "train" else []),
         )
 
-    def load(self) -> Table:
-        """See `Source.load`."""
+    def load(self) -> LabelTable:
+        """See `DataSource.load`."""
         parts = [
             synthetic_faces.labels(
                 self._seed,
@@ -78,7 +78,7 @@ class SyntheticSource:
             for i in range(count)
         ]
         person = np.concatenate([part.identity for part in parts]).astype(np.int64)
-        return Table(
+        return LabelTable(
             keys=np.array(keys),
             split=np.concatenate(
                 [np.full(count, SPLITS.index(name), np.int8) for name, count in self._rows.items()]
@@ -92,7 +92,7 @@ class SyntheticSource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         shape = (len(rows), self.size, self.size)
         images, regions = np.zeros((*shape, 3), np.uint8), np.zeros(shape, bool)
         for number, split in enumerate(self._rows):

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from tf_mtl_privacy.config import DataConfig
 from tf_mtl_privacy.data.headers import PREPROCESS_VERSION, BadPicture
 from tf_mtl_privacy.data.preprocess import read_picture
-from tf_mtl_privacy.data.sources.base import SPLITS, Pictures, Table, fingerprint
+from tf_mtl_privacy.data.sources.base import SPLITS, LabelTable, Pictures, fingerprint
 from tf_mtl_privacy.data.splitting import (
     HOLDOUT_NOTE,
     SPLIT_VERSION,
@@ -68,7 +68,7 @@ class TfdsSource:
         self._starts = np.cumsum([0, *self._splits.values()])
 
     def fingerprint(self) -> str:
-        """See `Source.fingerprint`; the version and the sizes of all shards stand for the files."""
+        """See `DataSource.fingerprint`; version and shard sizes represent the files."""
         info = self._builder.info
         shards = [
             (name, info.splits[name].num_bytes, list(info.splits[name].shard_lengths))
@@ -80,8 +80,8 @@ class TfdsSource:
             version += ("whole numbers",)
         return fingerprint(info.full_name, self.size, self._crop, version, shards, self._seed)
 
-    def load(self) -> Table:
-        """See `Source.load`."""
+    def load(self) -> LabelTable:
+        """See `DataSource.load`."""
         paths = list(self._attributes.values())
         wanted = _nested(paths)
         values: dict[tuple[str, ...], list[int]] = {path: [] for path in paths}
@@ -116,7 +116,7 @@ class TfdsSource:
                 continue
             attributes[name] = codes.astype(np.int32)
             classes[name] = tuple(str(number) for number in different)
-        return Table(
+        return LabelTable(
             keys=keys,
             split=split,
             attributes=attributes,
@@ -126,7 +126,7 @@ class TfdsSource:
         )
 
     def read(self, rows: np.ndarray) -> Pictures:
-        """See `Source.read`."""
+        """See `DataSource.read`."""
         images, reasons = np.zeros((len(rows), self.size, self.size, 3), np.uint8), [""] * len(rows)
         decoders = {self._image: tfds.decode.SkipDecoding()}
         for number, name in enumerate(self._splits):

@@ -1,7 +1,4 @@
-"""What a synthetic face can be asked for: names of classes, shifts and limits.
-
-The labels of a face, drawn apart from its picture.
-"""
+"""Labels of synthetic faces, their classes, and the allowed shifts and sizes of pictures."""
 
 from typing import NamedTuple
 
@@ -31,7 +28,7 @@ class Labels(NamedTuple):
       age: [N] int32 in [0, 4).
       expression: [N] int32 in [0, 2).
       iris: [N] int32 in [0, 8), the private label.
-      identity: [N] int64 in [0, num_identities), or -1 where no identities were asked for.
+      identity: [N] int64 in [0, num_identities), or -1 without identities.
     """
 
     gender: np.ndarray
@@ -50,7 +47,7 @@ class Faces(NamedTuple):
       age: [N] int32 in [0, 4).
       expression: [N] int32 in [0, 2).
       iris: [N] int32 in [0, 8), the private label.
-      identity: [N] int64 in [0, num_identities), or -1 where no identities were asked for.
+      identity: [N] int64 in [0, num_identities), or -1 without identities.
       iris_mask: [N, S, S] bool, True on every pixel that the iris label can change.
     """
 
@@ -63,7 +60,7 @@ class Faces(NamedTuple):
     iris_mask: np.ndarray
 
 
-# Seed, stream and counters of a family of numbers, as `draws.bits` takes them.
+# Seed, stream and counters of a group of random numbers, as arguments of `draws.bits`.
 _Source = tuple[int, str, np.ndarray]
 
 
@@ -79,11 +76,11 @@ def draw_labels(
       seed: any int.
       stream: name of the stream.
       indices: [N] int64.
-      num_identities: how many people there are, or 0 for strangers only.
+      num_identities: number of people, or 0 to make every face a different person.
       correlation: in [0, 1].
 
     Returns:
-      `Labels`. Gender, age and iris belong to the person where there are people.
+      `Labels`. With people, gender, age and iris are those of the person.
     """
     image: _Source = (seed, "image:" + stream, indices)
     if num_identities:

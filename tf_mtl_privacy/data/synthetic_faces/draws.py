@@ -1,7 +1,7 @@
-"""Counter-based random numbers: each is a hash of (seed, stream, index, name), nothing else.
+"""Counter-based random numbers: each is a hash of (seed, stream, index, name).
 
-A face therefore does not depend on which other faces are in its batch, and a new parameter with a
-new name leaves all the others as they were.
+A face therefore does not depend on the other faces of its batch, and a new named parameter changes
+no existing one.
 """
 
 import copy
@@ -61,13 +61,12 @@ def _bell(words: np.ndarray) -> np.ndarray:
 class Draws:
     """Named random numbers for n faces, shaped [n, 1, 1] to broadcast over pixels.
 
-    `image` numbers change from picture to picture. `person` numbers belong to the person: where
-    people are given they depend on (seed, person) only, so that the same people can be met again
-    in another stream.
+    `image` numbers change from picture to picture. `person` numbers belong to the person: if people
+    are given they depend on (seed, person) only, so that the same people appear in all streams.
     """
 
     def __init__(self, seed: int, stream: str, indices: np.ndarray, people: np.ndarray | None):
-        """`indices` is [n] int64; `people` is [n] int64, or None where faces are all strangers."""
+        """`indices` and `people` are [n] int64; None means every face is a different person."""
         self._seed = seed
         image = "image:" + stream, splitmix64(indices.astype(np.uint64))
         if people is None:
@@ -79,7 +78,7 @@ class Draws:
         self._known: dict[tuple[str, str], np.ndarray] = {}
 
     def part(self, rows: slice) -> "Draws":
-        """Returns the numbers of some of the faces; hashes are shared, for speed."""
+        """Returns the numbers of some of the faces; they share cached hashes."""
         some = copy.copy(self)
         some._rows = rows
         return some

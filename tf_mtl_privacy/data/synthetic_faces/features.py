@@ -1,25 +1,22 @@
-"""Brows, nose, mouth and glasses.
+"""Layers of a face: background, body, head, hair, wrinkles, beard, eyes, nose, mouth, glasses.
 
-Shoulders, neck, ears and the shaded head.
-
-Hair behind the head and on it, in styles from bald to long and wavy.
-
-Wrinkles, folds and beards: what years and shaving leave on the skin.
-
-What is behind the person: a gradient, stripes and two soft shapes, of any colours.
-
-The eight patterns of the iris: the private label, and nothing else depends on it.
-
-Eyes: opening, sclera, iris, pupil, lids and lashes.
+The eight patterns of the iris are the private label; no other layer depends on it.
 """
 
 import numpy as np
 
 from tf_mtl_privacy.data.synthetic_faces.draws import Draws
+from tf_mtl_privacy.data.synthetic_faces.geometry import (
+    Pose,
+    Region,
+    bump,
+    coverage,
+    pixel_grid,
+    sine,
+    step,
+    stroke,
+)
 from tf_mtl_privacy.data.synthetic_faces.looks import Looks, mix
-from tf_mtl_privacy.data.synthetic_faces.pose import Pose
-from tf_mtl_privacy.data.synthetic_faces.region import Region, pixel_grid
-from tf_mtl_privacy.data.synthetic_faces.shapes import bump, coverage, sine, step, stroke
 
 
 def paint_body(region: Region, pose: Pose, draws: Draws, looks: Looks, strange: bool) -> None:

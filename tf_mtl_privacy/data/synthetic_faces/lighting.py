@@ -1,10 +1,9 @@
-"""Light over the whole picture, and the lens."""
+"""Lighting, colour cast and blur of a whole picture."""
 
 import numpy as np
 
 from tf_mtl_privacy.data.synthetic_faces.draws import Draws
-from tf_mtl_privacy.data.synthetic_faces.region import pixel_grid
-from tf_mtl_privacy.data.synthetic_faces.shapes import bump
+from tf_mtl_privacy.data.synthetic_faces.geometry import bump, pixel_grid
 
 BLUR_REACH = 2
 
@@ -31,7 +30,7 @@ def light(canvas: np.ndarray, draws: Draws, hard: bool, tinted: bool) -> None:
         pixels = canvas[channel]
         pixels *= field * cast
         np.clip(pixels, 0.0, 1.0, out=pixels)
-        # A rise or fall of the middle tones; black and white stay where they are.
+        # Raises or lowers the middle tones; black and white do not change.
         pixels += curve * pixels * (1.0 - pixels) * (2.0 * pixels - 0.6)
 
 

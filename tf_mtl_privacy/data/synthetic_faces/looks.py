@@ -1,4 +1,4 @@
-"""What belongs to the person: the proportions and colours that several layers share."""
+"""Appearance of a person: proportions and colours that several layers share."""
 
 from typing import NamedTuple
 
@@ -67,7 +67,7 @@ def draw_looks(draws: Draws, labels: Labels, strange_colours: bool) -> Looks:
     )
     middle, senior = _flag(labels.age == MIDDLE), _flag(labels.age == SENIOR)
     old = 0.58 * middle + 1.08 * senior + draws.person("old", -0.09, 0.09)
-    # Children's faces differ less by gender than grown-ups' do.
+    # Children's faces differ less by gender than adults' faces.
     manly = 0.5 + (male - 0.5) * (1.0 - 0.25 * child) + draws.person_bell("manly", 0.11)
     return Looks(
         male=male,

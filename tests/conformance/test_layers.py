@@ -1,24 +1,35 @@
-"""The house rules that can be read from the source: floors, circles, heavy imports, pickle."""
+"""Rules checked on the source: layers, import cycles, heavy imports, pickle."""
 
 import ast
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = "tf_mtl_privacy"
-# Every other module directly in the package is a command or its plumbing: floor 5.
-FLOORS = {
+# Every other module directly in the package starts a command: the top layer.
+LAYERS = {
     **dict.fromkeys(
-        ("config", "serving_signature", "types", "errors", "files", "progress", "start_files"), 0
+        (
+            "config",
+            "serving_signature",
+            "types",
+            "errors",
+            "files",
+            "progress",
+            "start_files",
+            "tf_loading",
+        ),
+        0,
     ),
     **dict.fromkeys(("data", "models", "privacy", "removal"), 1),
     "training": 2,
     "evaluation": 3,
     **dict.fromkeys(("export", "reporting", "serving"), 4),
-    "verbs": 5,
+    "cli": 5,
 }
-TOP_FLOOR = 5
+TOP_LAYER = 5
 HEAVY = {"tensorflow", "keras", "tf_keras", "tensorflow_privacy", "tensorflow_datasets"}
 PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
 
@@ -32,16 +43,16 @@ def sources(root: Path) -> dict[str, Path]:
     return found
 
 
-def floor_of(module: str, files: dict[str, Path]) -> int:
+def layer_of(module: str, files: dict[str, Path]) -> int:
     parts = module.split(".")
     if len(parts) == 1 or parts[-1] == "__main__":
-        return TOP_FLOOR
-    if parts[1] in FLOORS:
-        return FLOORS[parts[1]]
+        return TOP_LAYER
+    if parts[1] in LAYERS:
+        return LAYERS[parts[1]]
     assert len(parts) == 2 and files[module].name != "__init__.py", (
-        f"folder {parts[1]} has no floor: add it to FLOORS"
+        f"folder {parts[1]} has no layer: add it to LAYERS"
     )
-    return TOP_FLOOR
+    return TOP_LAYER
 
 
 def imports(module: str, files: dict[str, Path], top_level: bool = False) -> set[str]:
@@ -66,7 +77,7 @@ def _nodes(tree: ast.AST, top_level: bool):
     for child in ast.iter_child_nodes(tree):
         if top_level and isinstance(child, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
             continue
-        # What stands under `if TYPE_CHECKING` is never imported at run time.
+        # Imports under `if TYPE_CHECKING` do not run.
         if top_level and isinstance(child, ast.If) and "TYPE_CHECKING" in ast.unparse(child.test):
             continue
         yield child
@@ -75,16 +86,25 @@ def _nodes(tree: ast.AST, top_level: bool):
 
 def upward_imports(files: dict[str, Path]) -> list[str]:
     return [
-        f"{module} (floor {floor_of(module, files)}) imports {name} (floor {floor_of(name, files)})"
+        f"{module} (layer {layer_of(module, files)}) imports {name} (layer {layer_of(name, files)})"
         for module in files
         for name in sorted(imports(module, files))
-        if name in files and name != PACKAGE and floor_of(name, files) > floor_of(module, files)
+        if name in files and name != PACKAGE and layer_of(name, files) > layer_of(module, files)
     ]
 
 
-def circle(files: dict[str, Path]) -> list[str]:
-    """One circle of imports, or an empty list."""
-    graph = {module: sorted(imports(module, files) & set(files)) for module in files}
+def with_packages(module: str, files: dict[str, Path]) -> set[str]:
+    """Modules that importing `module` runs first, packages around the imported ones included."""
+    names = imports(module, files, top_level=True) & set(files)
+    around = {name[:place] for name in names for place in range(len(name)) if name[place] == "."}
+    # Packages around the module itself are being imported already.
+    own = {package for package in around | names if module.startswith(package + ".")}
+    return (names | around) & set(files) - own - {module}
+
+
+def cycle(files: dict[str, Path], imported: Callable[..., set[str]] = imports) -> list[str]:
+    """One cycle of imports, or an empty list."""
+    graph = {module: sorted(imported(module, files) & set(files)) for module in files}
     done: set[str] = set()
 
     def walk(module: str, path: list[str]) -> list[str]:
@@ -102,7 +122,7 @@ def circle(files: dict[str, Path]) -> list[str]:
 
 
 def loaded_by(module: str, files: dict[str, Path]) -> dict[str, str]:
-    """Everything that importing `module` loads -> who asked for it, parents' __init__ included."""
+    """Modules that importing `module` loads -> their importer, parents' __init__ included."""
     loaded: dict[str, str] = {}
     waiting = [(module, "")]
     while waiting:
@@ -129,21 +149,25 @@ FILES = sources(ROOT)
 LIGHT = [
     module
     for module in FILES
-    if floor_of(module, FILES) in (0, TOP_FLOOR) or "accounting" in module
+    if layer_of(module, FILES) in (0, TOP_LAYER) or "accounting" in module
 ]
 
 
-def test_modules_import_from_their_own_or_a_lower_floor():
+def test_modules_import_from_their_own_or_a_lower_layer():
     assert len(FILES) > 20
     assert upward_imports(FILES) == []
 
 
-def test_imports_have_no_circle():
-    assert circle(FILES) == []
+def test_imports_have_no_cycle():
+    assert cycle(FILES) == []
+
+
+def test_imports_have_no_cycle_through_the_packages_around_modules():
+    assert cycle(FILES, with_packages) == []
 
 
 @pytest.mark.parametrize("module", LIGHT)
-def test_help_and_configuration_and_accounting_load_no_tensorflow(module):
+def test_commands_configuration_and_accounting_import_no_tensorflow(module):
     heavy = {
         name: asker
         for name, asker in loaded_by(module, FILES).items()
@@ -152,7 +176,7 @@ def test_help_and_configuration_and_accounting_load_no_tensorflow(module):
     assert heavy == {}, "import it inside the function that needs it"
 
 
-def test_one_module_imports_tensorflow_privacy():
+def test_tensorflow_privacy_is_imported_by_one_module():
     users = {
         module
         for module in FILES
@@ -161,7 +185,7 @@ def test_one_module_imports_tensorflow_privacy():
     assert users <= {f"{PACKAGE}.privacy.tfp"}
 
 
-def test_flags_are_defined_in_one_module():
+def test_flags_are_defined_by_one_module():
     definers = {
         module
         for module, path in FILES.items()
@@ -169,11 +193,11 @@ def test_flags_are_defined_in_one_module():
         if isinstance(node, (ast.Attribute, ast.Name))
         and str(getattr(node, "attr", getattr(node, "id", ""))).startswith("DEFINE")
     }
-    assert definers == {f"{PACKAGE}.flags"}
+    assert definers == {f"{PACKAGE}.cli.flags"}
 
 
 def pickling(path: Path) -> list[str]:
-    """Uses of pickle, or of a loader's switch that allows it, as `file:line`."""
+    """Uses of pickle, or of a loader's option that allows it, as `file:line`."""
     found = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
@@ -194,7 +218,7 @@ def test_nothing_is_loaded_through_pickle():
     assert [use for path in FILES.values() for use in pickling(path)] == []
 
 
-def test_the_checks_see_what_they_look_for(tmp_path):
+def test_checks_planted_violations_are_found(tmp_path):
     files = plant(
         tmp_path,
         {
@@ -206,12 +230,18 @@ def test_the_checks_see_what_they_look_for(tmp_path):
             "privacy/__init__.py": "from tf_mtl_privacy.privacy import optimizer",
             "privacy/optimizer.py": "import tensorflow as tf",
             "privacy/accounting.py": "import math",
-            "cli.py": "def main():\n    import tensorflow\n",
+            "models/__init__.py": "from tf_mtl_privacy.models.bundle import build",
+            "models/bundle.py": "import tf_mtl_privacy.removal.mask",
+            "models/layers.py": "",
+            "removal/mask.py": "from tf_mtl_privacy.models.layers import cells",
+            "cli/main.py": "def main():\n    import tensorflow\n",
         },
     )
     assert len(upward_imports(files)) == 1 and "types" in upward_imports(files)[0]
-    assert set(circle(files)) == {f"{PACKAGE}.training.loop", f"{PACKAGE}.training.steps"}
+    assert set(cycle(files)) == {f"{PACKAGE}.training.loop", f"{PACKAGE}.training.steps"}
+    through = cycle(files, with_packages)
+    assert f"{PACKAGE}.models" in through and f"{PACKAGE}.removal.mask" in through
     assert len(pickling(files[f"{PACKAGE}.data.store"])) == 2
-    # Through the folder's __init__, not through the module itself.
+    # Imported by the folder's __init__, not by the module itself.
     assert "tensorflow" in loaded_by(f"{PACKAGE}.privacy.accounting", files)
-    assert "tensorflow" not in loaded_by(f"{PACKAGE}.cli", files)
+    assert "tensorflow" not in loaded_by(f"{PACKAGE}.cli.main", files)

@@ -30,7 +30,7 @@ def shipped() -> dict[str, Path]:
     except (ImportError, TypeError, OSError):
         folders = []
     # In a checkout that was not installed the folder is beside the package.
-    folders.append(Path(__file__).resolve().parent.parent / "configs")
+    folders.append(Path(__file__).resolve().parents[2] / "configs")
     for folder in folders:
         found = {path.name: path for path in sorted(folder.glob("*.cfg"))}
         if found:

@@ -1,67 +1,80 @@
-"""Runs a command: quiet logs, one line per error, and the exit codes.
+"""Runs a command: parses flags, reports an error as one line, and returns the exit code.
 
-0 done, 1 failure, 2 the request is wrong, 3 an audit contradicts a claim, 130 interrupted.
+Exit codes: 0 done, 1 failure, 2 wrong request, 3 an audit contradicts a claim, 130 interrupted.
 """
 
 from __future__ import annotations
 
 import contextlib
+import difflib
 import errno
-import importlib
-import json
 import os
 import signal
 import sys
-import tempfile
 import threading
 import traceback
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, NoReturn
+from typing import NoReturn
 
-from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.flags import HelpRequested, Parsed, parse
-from tf_mtl_privacy.start_files import keras_home
+from tf_mtl_privacy.cli.commands import COMMANDS
+from tf_mtl_privacy.cli.flags import HelpRequested, parse
+from tf_mtl_privacy.cli.help import commands_text
+from tf_mtl_privacy.cli.options import Parsed
+from tf_mtl_privacy.errors import FAILURE, INTERRUPTED, OK, USAGE, RunError, UsageError
 
-OK, FAILURE, USAGE, CONTRADICTED, INTERRUPTED = 0, 1, 2, 3, 130
 DEBUG_VARIABLE = "TF_MTL_PRIVACY_DEBUG"
-# Settings of Keras: what is needed here, then what else Keras takes.
-_KERAS: dict[str, tuple[Any, ...]] = {
-    "floatx": ("float32", "float16", "float64"),
-    "image_data_format": ("channels_last", "channels_first"),
-    "epsilon": (1e-7,),
-}
 Main = Callable[[Parsed], int | None]
 
 
-def run(verb: str, main: Main, argv: Sequence[str] | None = None) -> NoReturn:
-    """Runs a command and ends the process with its exit code.
+def main(argv: Sequence[str] | None = None) -> NoReturn:
+    """Runs `tf-mtl-privacy COMMAND ...` and exits.
 
     Args:
-        verb: the command's name, a key of `verbs.VERBS`.
-        main: does the work; its return value is the exit code, None means 0. It (not its module)
-            imports TensorFlow, so that help and wrong flags answer at once.
-        argv: the arguments without the program's name; those of the process by default.
+        argv: command and flags; those of the process by default.
     """
-    code = execute(verb, main, sys.argv[1:] if argv is None else argv)
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    name, rest = (arguments[0], arguments[1:]) if arguments else ("--help", [])
+    if name in COMMANDS:
+        run(name, rest)
+    if name in ("--help", "-help", "--helpfull", "-h", "help"):
+        sys.exit(_flush(_print_help(commands_text())))
+    if name == "--version":
+        from tf_mtl_privacy import __version__
+
+        sys.exit(_flush(_print_help(f"tf-mtl-privacy {__version__}\n")))
+    close = difflib.get_close_matches(name, list(COMMANDS), n=1)
+    hint = f"did you mean {close[0]}?" if close else f"expected one of {', '.join(COMMANDS)}"
+    sys.exit(_report(f"error: {name!r}: unknown command; {hint}", USAGE))
+
+
+def run(command: str, argv: Sequence[str] | None = None, main: Main | None = None) -> NoReturn:
+    """Runs a command and exits with its exit code.
+
+    Args:
+        command: a key of `COMMANDS`.
+        argv: the arguments without the program's name; those of the process by default.
+        main: called instead of the command's own `main`.
+    """
+    code = execute(command, sys.argv[1:] if argv is None else argv, main)
     sys.exit(_flush(code))
 
 
-def execute(verb: str, main: Main, argv: Sequence[str]) -> int:
-    """As `run`, but returns the exit code."""
+def execute(command: str, argv: Sequence[str], main: Main | None = None) -> int:
+    """Runs a command like `run`, and returns the exit code."""
     _quiet()
-    # Read by hand: an error may come before the flags are known.
+    # Read by hand: an error may occur before the flags are parsed.
     debug = _asks_for_debug(argv) or bool(os.environ.get(DEBUG_VARIABLE))
-    # What commands write is about people, also what libraries write for them.
+    # Files that commands and their libraries write are about people.
     umask = os.umask(0o077)
     parsed: Parsed | None = None
     try:
         with _TerminateAsInterrupt():
-            parsed = parse(verb, argv)
+            parsed = parse(command, argv)
             debug = debug or parsed.options.debug
             _check_backend()
             _set_threads(parsed.options.threads)
-            return main(parsed) or OK
+            return (main or COMMANDS[command].main)(parsed) or OK
     except HelpRequested as request:
         return _print_help(str(request))
     except BrokenPipeError:
@@ -79,7 +92,6 @@ def execute(verb: str, main: Main, argv: Sequence[str]) -> int:
 
 
 def _interrupted(parsed: Parsed | None) -> str:
-    """The line after Ctrl-C; what is kept depends on the command and on how far it came."""
     if parsed is None:
         return "interrupted"
     return f"interrupted; {parsed.options.after_interrupt()}"
@@ -93,62 +105,8 @@ def _asks_for_debug(argv: Sequence[str]) -> bool:
     )
 
 
-def load_tensorflow() -> None:
-    """Imports TensorFlow and keeps what its libraries write while they load off the terminal.
-
-    They write straight to the file descriptor, before any log level of theirs is read. If the
-    import fails, all of it is shown. Settings of the user's keras.json that would change the
-    networks are replaced for this process.
-
-    Raises:
-        UsageError: a keras.json that Keras itself refuses.
-    """
-    settings = _foreign_settings()
-    sys.stderr.flush()
-    terminal = os.dup(2)
-    try:
-        with tempfile.TemporaryFile() as kept:
-            os.dup2(kept.fileno(), 2)
-            try:
-                importlib.import_module("tensorflow")
-                if settings:
-                    keras = importlib.import_module("keras")
-                    for name in settings:
-                        getattr(keras.config, f"set_{name}")(_KERAS[name][0])
-            except BaseException:
-                kept.seek(0)
-                os.write(terminal, kept.read())
-                raise
-            finally:
-                os.dup2(terminal, 2)
-    finally:
-        os.close(terminal)
-
-
-def _foreign_settings() -> list[str]:
-    """Names of the settings in keras.json that are not those that the networks are built for."""
-    path = keras_home() / "keras.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        # Keras does without it as well.
-        return []
-    different = []
-    for name, allowed in _KERAS.items():
-        value = found.get(name, allowed[0]) if isinstance(found, dict) else found
-        # Of epsilon Keras takes any float.
-        if value not in allowed and not (name == "epsilon" and isinstance(value, float)):
-            raise UsageError(
-                f"{path}: {name}={value!r:.40}: Keras expects one of {allowed}; correct or remove "
-                "the file"
-            )
-        if value != allowed[0]:
-            different.append(name)
-    return different
-
-
 def _explain(error: Exception) -> tuple[str, int]:
-    """An exception -> its line and the exit code."""
+    """Returns an exception's line and its exit code."""
     text = str(error)
     if isinstance(error, UsageError):
         return text, USAGE
@@ -170,7 +128,7 @@ def _first_line(text: str) -> str:
 
 
 def _report(line: str, code: int) -> int:
-    # Where nobody is listening the exit code still says it.
+    # With nobody reading standard error, the exit code still tells.
     with contextlib.suppress(OSError):
         print(" ".join(line.split("\n")), file=sys.stderr, flush=True)
     return code
@@ -220,7 +178,7 @@ def _set_threads(threads: int) -> None:
 
 
 class _TerminateAsInterrupt:
-    """While inside, SIGTERM does what Ctrl-C does, so that a stopped run leaves a checkpoint."""
+    """Makes SIGTERM act like Ctrl-C, so that a stopped run leaves a checkpoint."""
 
     def __enter__(self) -> None:
         self._previous = None

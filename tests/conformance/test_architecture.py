@@ -1,4 +1,4 @@
-"""What the papers of the house say is true: help, shipped configurations, README, Makefile."""
+"""Consistency of help, shipped configurations, pages, README and Makefile with the code."""
 
 import dataclasses
 import re
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from tf_mtl_privacy.cli.commands import COMMANDS
+from tf_mtl_privacy.cli.flagfiles import shipped
+from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.config import Config, section_types
-from tf_mtl_privacy.flagfiles import shipped
-from tf_mtl_privacy.flags import parse
-from tf_mtl_privacy.verbs import VERBS
 
 ROOT = Path(__file__).resolve().parents[2]
 FOLDERS = (
@@ -22,7 +22,7 @@ FOLDERS = (
     "notebooks",
     ".ci",
 )
-# Flags of other programs that our pages may name.
+# Flags of other programs that the pages may name.
 FOREIGN = {
     "name",
     "help",
@@ -33,7 +33,7 @@ FOREIGN = {
     "quiet",
     "version",
     "logdir",
-    # Of TensorFlow Serving, and of the tools that are used with an exported model.
+    # TensorFlow Serving, and tools for exported models.
     "enable_batching",
     "batching_parameters_file",
     "tag",
@@ -44,7 +44,7 @@ FOREIGN = {
 }
 
 
-def house_files() -> list[Path]:
+def project_files() -> list[Path]:
     inside = [path for folder in FOLDERS for path in (ROOT / folder).rglob("*")]
     top = [path for path in ROOT.iterdir() if path.name not in (".git", ".venv")]
     return [path for path in (*top, *inside) if path.is_file() and "__pycache__" not in path.parts]
@@ -63,8 +63,13 @@ def flags_named(text: str) -> set[str]:
     return set(re.findall(r"(?<![\w-])--([a-z][a-z0-9_]*)(?![\w-])", text))
 
 
-def flags_of(verb: str) -> set[str]:
-    owners = [VERBS[verb].options, *(section_types()[name] for name in VERBS[verb].sections)]
+def option_owners(command: str) -> list[type]:
+    entry = COMMANDS[command]
+    return [entry.options, *(section_types()[name] for name in entry.sections)]
+
+
+def flags_of(command: str) -> set[str]:
+    owners = option_owners(command)
     fields = [field for owner in owners for field in dataclasses.fields(owner)]
     negated = {f"no{field.name}" for field in fields if isinstance(field.default, bool)}
     return {field.name for field in fields} | negated
@@ -92,11 +97,11 @@ def script_of(name: str) -> Path | None:
     return found[0] if found else None
 
 
-ALL_FLAGS = FOREIGN.union(flags_of_experiments(), *(flags_of(verb) for verb in VERBS))
+ALL_FLAGS = FOREIGN.union(flags_of_experiments(), *(flags_of(name) for name in COMMANDS))
 
 
-def test_every_option_has_a_help_that_is_a_sentence():
-    owners = [*section_types().values(), *(verb.options for verb in VERBS.values())]
+def test_options_help_is_a_sentence():
+    owners = [*section_types().values(), *(command.options for command in COMMANDS.values())]
     poor = [
         field.name
         for owner in owners
@@ -106,14 +111,14 @@ def test_every_option_has_a_help_that_is_a_sentence():
     assert poor == []
 
 
-def test_no_two_sections_share_an_option_name():
-    for verb in VERBS.values():
-        owners = [verb.options, *(section_types()[name] for name in verb.sections)]
+def test_option_names_of_a_command_are_unique():
+    for command in COMMANDS:
+        owners = option_owners(command)
         names = [field.name for owner in owners for field in dataclasses.fields(owner)]
         assert len(names) == len(set(names))
 
 
-def test_a_file_of_a_run_folder_is_named_in_one_place():
+def test_file_names_of_run_folders_are_defined_once():
     names = re.compile(r'"(?:results\.json|audit\.json|metrics\.jsonl)"')
     named = {
         path.relative_to(ROOT).as_posix()
@@ -130,12 +135,12 @@ def test_shipped_configurations_parse(name):
     config = parse("train", [f"--flagfile={name}", *data]).config
     assert isinstance(config, Config) and config != Config()
     model = re.search(r"_(stl|mtl_adv_dp|mtl_adv|mtl_dp)\.cfg$", name)
-    # The public encoder is trained without privacy: nobody is on its pictures.
+    # The public encoder is trained without DP: its pictures show no real person.
     usual = "mtl_adv" if name == "backbone.cfg" else "mtl_adv_dp"
     assert config.train.model == (model[1] if model else usual)
 
 
-def test_every_promised_configuration_is_shipped():
+def test_documented_configurations_are_shipped():
     models = ("stl", "mtl_adv", "mtl_dp", "mtl_adv_dp")
     bases = ("synthetic", "synthetic_small", "celeba")
     promised = {"demo.cfg", "celeba_identity.cfg", *(f"{base}.cfg" for base in bases)}
@@ -144,7 +149,7 @@ def test_every_promised_configuration_is_shipped():
     assert promised <= set(shipped())
 
 
-def test_celeba_has_the_paper_s_numbers():
+def test_celeba_configuration_has_the_papers_numbers():
     config = parse("train", ["--flagfile=celeba.cfg", "--data_dir=x"]).config
     loss, privacy, train = config.loss, config.privacy, config.train
     assert (loss.alpha, loss.beta, loss.beta_late, loss.gamma) == (0.4, 0.1, 0.3, 0.3)
@@ -167,8 +172,8 @@ def test_celeba_has_the_paper_s_numbers():
     assert config.data.image_size == 128
 
 
-def test_no_registry_host_and_no_path_of_one_machine():
-    # Put together here so that this file does not name them either.
+def test_project_files_name_no_registry_and_no_machine_path():
+    # Split here so that this file does not contain them.
     hosts = [
         "py" + "pi.org",
         "python" + "hosted",
@@ -179,7 +184,7 @@ def test_no_registry_host_and_no_path_of_one_machine():
     paths = [f"/{name}/" for name in ("ro" + "ot", "ho" + "me", "wo" + "rk", "Us" + "ers")]
     texts = {
         path: path.read_bytes().decode("utf-8", errors="ignore")
-        for path in house_files()
+        for path in project_files()
         if path.suffix not in (".png", ".npz", ".h5")
     }
     assert len(texts) > 40
@@ -192,8 +197,8 @@ def test_no_registry_host_and_no_path_of_one_machine():
     assert found == []
 
 
-def test_extras_are_installed_by_one_command_everywhere():
-    """The package is on no registry: its name there could be anybody's."""
+def test_extras_are_installed_from_the_checkout_everywhere():
+    """The package is on no registry; its name there could belong to anybody."""
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     extras = set(re.findall(r'^        "(\w+)": \[', setup, re.MULTILINE))
     assert {"serving", "onnx", "perceptual", "test"} <= extras
@@ -210,7 +215,7 @@ def test_extras_are_installed_by_one_command_everywhere():
     assert {"serving", "onnx", "perceptual"} <= named <= extras
 
 
-def test_every_flag_that_pages_name_exists():
+def test_flags_named_on_pages_exist():
     unknown = [
         f"{page.name}: --{name}"
         for page in pages()
@@ -219,15 +224,17 @@ def test_every_flag_that_pages_name_exists():
     assert unknown == []
 
 
-def test_commands_on_pages_have_a_module_and_its_flags():
+def test_commands_on_pages_exist_and_have_the_flags():
     checked = 0
     for page in pages():
         text = page.read_text(encoding="utf-8").replace("\\\n", " ")
-        for verb, rest in re.findall(r"python -m tf_mtl_privacy\.(\w+)([^\n`]*)", text):
+        for command, rest in re.findall(
+            r"(?:python -m tf_mtl_privacy\.|tf-mtl-privacy )(\w+)([^\n`]*)", text
+        ):
             package = ROOT / "tf_mtl_privacy"
-            modules = (package / f"{verb}.py", package / verb / "__main__.py")
-            assert any(module.is_file() for module in modules), f"{page.name}: {verb}"
-            assert flags_named(rest) <= flags_of(verb) | FOREIGN, f"{page.name}: {verb}{rest}"
+            modules = (package / f"{command}.py", package / command / "__main__.py")
+            assert any(module.is_file() for module in modules), f"{page.name}: {command}"
+            assert flags_named(rest) <= flags_of(command) | FOREIGN, f"{page.name}: {command}{rest}"
             checked += 1
     assert checked >= 4
 
@@ -238,7 +245,7 @@ def commands_of_experiments(text: str) -> list[tuple[str, str]]:
     return [(name, rest) for name, rest in found if name != "NAME"]
 
 
-def test_commands_of_experiments_on_pages_have_a_script_and_its_flags():
+def test_experiment_commands_on_pages_exist_and_have_the_flags():
     checked = 0
     for page in pages():
         for name, rest in commands_of_experiments(page.read_text(encoding="utf-8")):
@@ -251,7 +258,7 @@ def test_commands_of_experiments_on_pages_have_a_script_and_its_flags():
     assert checked >= 10
 
 
-def test_every_experiment_has_a_readme_and_names_its_own_command():
+def test_experiments_name_their_command_in_readme_and_docstring():
     scripts = [
         path
         for path in (ROOT / "experiments").rglob("*.py")
@@ -267,7 +274,7 @@ def test_every_experiment_has_a_readme_and_names_its_own_command():
         assert re.search(rf"{command}(?![\w.])", readme), f"{parts[1]}: {command}"
 
 
-def test_no_page_names_an_experiment_as_a_benchmark():
+def test_benchmarks_named_on_pages_exist():
     there = {path.stem for path in (ROOT / "benchmarks").rglob("*.py")}
     texts = [*pages(), *(ROOT / "tf_mtl_privacy").rglob("*.py"), ROOT / "Makefile"]
     named = {
@@ -289,7 +296,7 @@ def test_make_targets_on_pages_exist():
     assert "make browser lint test" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
 
 
-def test_the_demo_ends_with_the_report_of_what_it_trained():
+def test_demo_reports_on_the_run_it_trained():
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     recipe = re.search(r"^demo:.*\n((?:\t.*\n)+)", makefile, flags=re.MULTILINE)[1]
     train, report = (
@@ -297,13 +304,13 @@ def test_the_demo_ends_with_the_report_of_what_it_trained():
     )
     assert train.startswith("tf_mtl_privacy.train") and report.startswith("tf_mtl_privacy.report")
     folders = [
-        parse(verb, line.split()[1:]).options.run_dir
-        for verb, line in (("train", train), ("report", report))
+        parse(name, line.split()[1:]).options.run_dir
+        for name, line in (("train", train), ("report", report))
     ]
     assert folders[0] == folders[1]
 
 
-def test_the_checks_see_what_they_look_for():
+def test_checks_planted_mistakes_are_found():
     fence = "python -m experiments.c \\\n  --y\npython -m experiments.d"
     text = f"`python -m experiments.a.b --x` {fence}"
     assert [name for name, _ in commands_of_experiments(text)] == ["a.b", "c", "d"]
@@ -315,8 +322,8 @@ def test_the_checks_see_what_they_look_for():
     assert "noalpha" not in flags_of("train")
 
 
-def test_no_graph_is_made_by_way_of_autograph():
-    """No function branches on a tensor; to translate each for that takes a quarter of tracing."""
+def test_tf_functions_do_not_use_autograph():
+    """No function branches on a tensor, and AutoGraph would take a quarter of the tracing time."""
     made = [
         (path, re.findall(r"tf\.function\((?:[^()]|\((?:[^()]|\([^()]*\))*\))*\)", text), text)
         for path in (ROOT / "tf_mtl_privacy").rglob("*.py")

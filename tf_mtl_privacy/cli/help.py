@@ -1,4 +1,4 @@
-"""The text of `--help` and `--helpfull`."""
+"""Texts of `--help` and `--helpfull`."""
 
 from __future__ import annotations
 
@@ -6,29 +6,45 @@ import dataclasses
 import textwrap
 from typing import Any
 
+from tf_mtl_privacy.cli.commands import COMMANDS
 from tf_mtl_privacy.config import expectation, section_types
-from tf_mtl_privacy.verbs import VERBS
 
 _WIDTH = 96
 _INDENT = 30
 
 
-def help_text(verb: str, full: bool = False) -> str:
-    """The help of a command; `full` adds every option's whole text, range and default."""
-    command = VERBS[verb]
+def commands_text() -> str:
+    """Returns the list of commands, for `tf-mtl-privacy --help`."""
+    lines = [f"  {name:<12}{command.summary}" for name, command in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: tf-mtl-privacy COMMAND [--flagfile=FILE] [--name=value ...]",
+            "",
+            "Commands:",
+            *lines,
+            "",
+            "tf-mtl-privacy COMMAND --help shows the flags of a command.",
+            "",
+        ]
+    )
+
+
+def help_text(name: str, full: bool = False) -> str:
+    """Returns the help of a command; `full` adds each option's whole text, range and default."""
+    command = COMMANDS[name]
     positional = f" [{command.positional.upper()} ...]" if command.positional else ""
     parts = [
-        f"usage: python -m tf_mtl_privacy.{verb} [--flagfile=FILE] [--name=value ...]{positional}",
+        f"usage: python -m tf_mtl_privacy.{name} [--flagfile=FILE] [--name=value ...]{positional}",
         "",
         command.summary,
         "",
-        f"Flags of {verb}:",
+        f"Flags of {name}:",
         _entry("flagfile", "File with one flag per line, your own or a shipped one.", ""),
         *[_describe(field, full) for field in dataclasses.fields(command.options)],
     ]
-    for name in command.sections:
-        section = section_types()[name]
-        title = (section.__doc__ or name).splitlines()[0].rstrip(".")
+    for section_name in command.sections:
+        section = section_types()[section_name]
+        title = (section.__doc__ or section_name).splitlines()[0].rstrip(".")
         parts += ["", f"{title}:"]
         parts += [_describe(field, full) for field in dataclasses.fields(section)]
     if not full:
