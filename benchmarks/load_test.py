@@ -1,9 +1,8 @@
-"""Load on the check server, over loopback only: many clients at once, with faults in the middle.
+"""Load test of the check server: many clients at once, and bad requests in between.
 
-Starts a server of its own on free ports in a process of its own, lets clients ask it for a time,
-sends bad requests by REST and gRPC in the middle of that, and prints errors, times and the server's
-memory. It ends by itself. Exit code 1 where a good request failed or a fault was not refused as it
-should be.
+Starts a server process on free loopback ports, lets clients send requests for some seconds, sends
+bad requests over REST and gRPC in the second third of that time, and prints errors, times and the
+server's memory. It exits with 1 if a good request failed or a bad one got the wrong status.
 
     python benchmarks/load_test.py [--export_dir=FOLDER] [--clients=200] [--seconds=60]
 """
@@ -30,33 +29,33 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE / "peers"), str(HERE.parent)]
 
-import grpc_faults  # noqa: E402
+import bad_grpc_requests  # noqa: E402
 from check_server import Running, running  # noqa: E402
 
 from tf_mtl_privacy.data import synthetic_faces  # noqa: E402
 from tf_mtl_privacy.reporting.pictures import png_bytes  # noqa: E402
 
-MOST_SECONDS, MOST_CLIENTS = 600, 1000
-_LOOKS = 6
-_GRPC_STUCK = 40
+MAX_SECONDS, MAX_CLIENTS = 600, 1000
+_MEMORY_SAMPLES = 6
+_SILENT_GRPC_CALLS = 40
 
 
 def bodies(count: int) -> list[bytes]:
-    """Requests of one drawn face each."""
+    """Returns requests with one synthetic face each."""
     faces = synthetic_faces.render(0, "test", np.arange(count), size=64)[0]
-    return [_file(png_bytes(face)) for face in faces]
+    return [_body(png_bytes(face)) for face in faces]
 
 
-def faults() -> dict[str, tuple[bytes, int]]:
-    """Bad requests -> the status that each must be refused with."""
+def bad_requests() -> dict[str, tuple[bytes, int]]:
+    """Returns bad requests by name, each with the status it must get."""
     picture = png_bytes(np.zeros((64, 64, 3), np.uint8))
     bomb = bytearray(picture)
     bomb[16:24] = (10_000).to_bytes(4, "big") * 2
     many = json.dumps({"signature_name": "classify", "instances": [0] * 10_000}).encode()
     return {
-        "not an image": (_file(b"hello"), 400),
-        "truncated": (_file(picture[:60]), 400),
-        "100 megapixels claimed": (_file(bytes(bomb)), 400),
+        "not an image": (_body(b"hello"), 400),
+        "truncated": (_body(picture[:60]), 400),
+        "100 megapixels claimed": (_body(bytes(bomb)), 400),
         "invalid JSON": (b'{"instances": [', 400),
         "invalid base64": (b'{"instances": [{"b64": "%"}]}', 400),
         "batch of 10,000": (many, 400),
@@ -67,7 +66,7 @@ def faults() -> dict[str, tuple[bytes, int]]:
 
 @contextlib.contextmanager
 def exported(export_dir: str) -> Iterator[str]:
-    """The folder, or where none is named an untrained model of demo.cfg for the time being."""
+    """Yields the folder, or a temporary export of an untrained demo.cfg model if it is empty."""
     if export_dir:
         yield export_dir
         return
@@ -77,8 +76,8 @@ def exported(export_dir: str) -> Iterator[str]:
         yield str(made.folder.parent)
 
 
-class Found(NamedTuple):
-    """Seconds of each good request, what failed, faults not refused rightly, memory in bytes."""
+class LoadResult(NamedTuple):
+    """Seconds of each good request, errors, wrong statuses of bad requests, memory in bytes."""
 
     times: list[float]
     failed: list[str]
@@ -86,15 +85,15 @@ class Found(NamedTuple):
     memory: list[int]
 
 
-async def load(server: Running, clients: int, seconds: float) -> Found:
-    """Lets clients ask for a time, with faults in its second third."""
+async def load(server: Running, clients: int, seconds: float) -> LoadResult:
+    """Lets clients send requests for some seconds, with bad ones in the second third."""
     address, process = f"{server.rest}/v1/models/{server.name}:predict", server.process
     times: list[float] = []
     failed: list[str] = []
     wrong: list[str] = []
     memory = [process.memory_info().rss]
-    ready, bad = bodies(min(clients, 64)), faults()
-    # Each client has a connection of its own; what they share is only slow to make.
+    ready, bad = bodies(min(clients, 64)), bad_requests()
+    # Each client has its own connection; the SSL context is shared because it is slow to create.
     options = {"trust_env": False, "timeout": 120.0, "verify": ssl.create_default_context()}
     end = time.monotonic() + seconds
 
@@ -110,7 +109,7 @@ async def load(server: Running, clients: int, seconds: float) -> Found:
                     failed.append(f"{type(error).__name__} {error} {error.__cause__!r}")
                 times.append(time.monotonic() - started)
 
-    async def disturb() -> None:
+    async def send_bad_requests() -> None:
         await asyncio.sleep(seconds / 3)
         while time.monotonic() < end - seconds / 3:
             for name, (body, status) in bad.items():
@@ -120,12 +119,12 @@ async def load(server: Running, clients: int, seconds: float) -> Found:
                     if answer.status_code != status:
                         wrong.append(f"{name}: {answer.status_code}, expected {status}")
                 except httpx.TransportError as error:
-                    # A server may hang up on a body that it will not read.
+                    # A server may close the connection instead of reading a large body.
                     if status != 413:
                         wrong.append(f"{name}: {type(error).__name__}")
 
-    async def dawdle() -> None:
-        """A client that stops in the middle of its request."""
+    async def stop_in_the_header() -> None:
+        """Sends part of a request's header and waits."""
         host, port = address.split("/")[2].split(":")
         await asyncio.sleep(seconds / 3)
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -133,62 +132,67 @@ async def load(server: Running, clients: int, seconds: float) -> Found:
         await asyncio.wait_for(reader.read(), 60 + seconds)
         writer.close()
 
-    async def disturb_grpc() -> None:
+    async def send_bad_grpc_requests() -> None:
         picture = png_bytes(np.zeros((64, 64, 3), np.uint8))
-        by_grpc = grpc_faults.messages(server.name, picture)
+        messages = bad_grpc_requests.messages(server.name, picture)
         await asyncio.sleep(seconds / 3)
         while time.monotonic() < end - seconds / 3:
-            wrong.extend(await asyncio.to_thread(grpc_faults.wrong, server.grpc, by_grpc))
+            wrong.extend(
+                await asyncio.to_thread(bad_grpc_requests.wrong_statuses, server.grpc, messages)
+            )
 
-    async def dawdle_grpc() -> None:
+    async def open_silent_grpc_calls() -> None:
         await asyncio.sleep(seconds / 3)
-        wrong.extend(await asyncio.to_thread(grpc_faults.stuck, server.grpc, _GRPC_STUCK))
+        wrong.extend(
+            await asyncio.to_thread(bad_grpc_requests.silent_calls, server.grpc, _SILENT_GRPC_CALLS)
+        )
 
-    async def watch() -> None:
-        for _ in range(_LOOKS):
-            await asyncio.sleep(seconds / _LOOKS)
+    async def sample_memory() -> None:
+        for _ in range(_MEMORY_SAMPLES):
+            await asyncio.sleep(seconds / _MEMORY_SAMPLES)
             memory.append(process.memory_info().rss)
 
     tasks = [client(number) for number in range(clients)]
-    tasks += [disturb(), disturb_grpc(), dawdle_grpc(), watch()]
-    await asyncio.gather(*tasks, *(dawdle() for _ in range(5)))
-    return Found(times, failed, wrong, memory)
+    tasks += [send_bad_requests(), send_bad_grpc_requests(), open_silent_grpc_calls()]
+    tasks += [sample_memory(), *(stop_in_the_header() for _ in range(5))]
+    await asyncio.gather(*tasks)
+    return LoadResult(times, failed, wrong, memory)
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
-        "--export_dir", default="", help="what export has written; empty for an untrained model"
+        "--export_dir", default="", help="folder of an exported model; empty for an untrained one"
     )
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=60.0)
     options = parser.parse_args()
-    if not 1 <= options.clients <= MOST_CLIENTS or not 1 <= options.seconds <= MOST_SECONDS:
-        parser.error(f"expected --clients <= {MOST_CLIENTS} and --seconds <= {MOST_SECONDS}")
+    if not 1 <= options.clients <= MAX_CLIENTS or not 1 <= options.seconds <= MAX_SECONDS:
+        parser.error(f"expected --clients <= {MAX_CLIENTS} and --seconds <= {MAX_SECONDS}")
     print(f"load average   {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores", flush=True)
     with exported(options.export_dir) as folder, running(folder) as server:
         process = server.process
-        # What the first requests take is kept by the allocator and is no leak.
+        # The allocator keeps memory of the first requests, which is not a leak.
         asyncio.run(load(server, options.clients, max(1.0, options.seconds / 6)))
         busy = sum(process.cpu_times()[:2])
         started = time.monotonic()
-        found = asyncio.run(load(server, options.clients, options.seconds))
+        result = asyncio.run(load(server, options.clients, options.seconds))
         took = time.monotonic() - started
         busy = sum(process.cpu_times()[:2]) - busy
-    times, failed, wrong, memory = found
-    middle, slow = np.percentile(times, [50, 99]) * 1000
+    times, failed, wrong, memory = result
+    median, p99 = np.percentile(times, [50, 99]) * 1000
     sizes = ", ".join(f"{size / 2**20:.0f}" for size in memory)
     print(f"clients        {options.clients}, for {options.seconds:g} s")
     print(f"requests       {len(times)}, {len(times) / took:.1f} per second")
     print(f"errors         {len(failed)}" + "".join(f"\n  {text}" for text in failed[:5]))
-    print(f"faults wrong   {len(wrong)}" + "".join(f"\n  {text}" for text in wrong[:5]))
-    print(f"p50, p99       {middle:.0f} ms, {slow:.0f} ms")
-    print(f"server's CPU   {busy / len(times) * 1000:.0f} ms per request, faults included")
-    print(f"server memory  {sizes} MiB, before and every {options.seconds / _LOOKS:g} s")
+    print(f"wrong statuses {len(wrong)}" + "".join(f"\n  {text}" for text in wrong[:5]))
+    print(f"p50, p99       {median:.0f} ms, {p99:.0f} ms")
+    print(f"server's CPU   {busy / len(times) * 1000:.0f} ms per request, bad ones included")
+    print(f"server memory  {sizes} MiB, before and every {options.seconds / _MEMORY_SAMPLES:g} s")
     return 1 if failed or wrong else 0
 
 
-def _file(content: bytes) -> bytes:
+def _body(content: bytes) -> bytes:
     row = {"b64": base64.b64encode(content).decode()}
     return json.dumps({"instances": [row]}).encode()
 

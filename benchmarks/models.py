@@ -2,8 +2,8 @@
 
     python benchmarks/models.py [--size=64] [--batch=128] [--encoder=compact] [--repeats=20]
 
-The least time of the repeats is printed: on a machine that does other things it is the one that
-says most about the network. The last row is one joint step of E, B and R from a single tape.
+It prints the minimum time of all repeats, which other processes disturb least. The last row is a
+joint step of the encoder E, the business heads B and the restorer R from a single tape.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ TASKS = {"gender": 2, "age": 4, "expression": 2}
 PRIVATE_CLASSES = 8
 
 
-def least_ms(step: Callable[[], object], repeats: int) -> float:
-    """The shortest of `repeats` calls, in ms, after one call to compile."""
+def min_ms(step: Callable[[], object], repeats: int) -> float:
+    """Returns the minimum time of `repeats` calls in ms, after one call that compiles."""
     step()
     times = []
     for _ in range(repeats):
@@ -36,17 +36,17 @@ def least_ms(step: Callable[[], object], repeats: int) -> float:
 
 
 def mean_square(outputs) -> tf.Tensor:
-    """A loss that reaches every output."""
+    """A loss that depends on every output."""
     return tf.add_n([tf.reduce_mean(tf.square(x)) for x in tf.nest.flatten(outputs)])
 
 
 def forward(model) -> Callable:
-    """A compiled forward pass."""
+    """Compiles a forward pass."""
     return tf.function(lambda x: model(x, training=True))
 
 
 def forward_backward(model, to_input: bool) -> Callable:
-    """A compiled forward and backward pass; `to_input` adds the gradient of the input."""
+    """Compiles a forward and backward pass; `to_input` adds the input's gradient."""
     variables = [v.value for v in model.trainable_variables]
 
     @tf.function
@@ -60,7 +60,7 @@ def forward_backward(model, to_input: bool) -> Callable:
 
 
 def joint(bundle: Bundle) -> Callable:
-    """E, B and R together, as in the adversarial phase without the discriminator."""
+    """Compiles a step of E, B and R, as in the adversarial phase without the discriminator."""
     models = (bundle.encoder, bundle.business, bundle.restorer)
     variables = [v.value for model in models for v in model.trainable_variables]
 
@@ -76,22 +76,22 @@ def joint(bundle: Bundle) -> Callable:
 
 
 def measure(bundle: Bundle, size: int, batch: int, repeats: int) -> list[tuple[str, int, str, str]]:
-    """Rows of the table: name, parameters, forward ms, forward + backward ms."""
+    """Returns rows of the table: name, parameters, forward ms, forward + backward ms."""
     images = tf.random.uniform((batch, size, size, 3))
     features = tf.random.normal((batch, *bundle.encoder.output_shape[1:]))
     counts, rows = parameter_counts(bundle), []
     for name, model in bundle.items():
         x = images if name == "encoder" else features
         run, train = forward(model), forward_backward(model, to_input=name != "encoder")
-        times = [least_ms(lambda f=f, x=x: f(x), repeats) for f in (run, train)]
+        times = [min_ms(lambda f=f, x=x: f(x), repeats) for f in (run, train)]
         rows.append((name, counts[name], *(f"{ms:.1f}" for ms in times)))
     step, total = joint(bundle), sum(counts[n] for n in ("encoder", "business", "restorer"))
-    rows.append(("E+B+R step", total, "", f"{least_ms(lambda: step(images), repeats):.1f}"))
+    rows.append(("E+B+R step", total, "", f"{min_ms(lambda: step(images), repeats):.1f}"))
     return rows
 
 
 def main() -> None:
-    """Measures and prints."""
+    """Measures and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--batch", type=int, default=128)

@@ -1,11 +1,11 @@
-"""What serving costs beside the bare networks: images/s, latency, cold start.
+"""Serving benchmark: latency, images/s and cold start, compared with the Keras networks.
 
 `python benchmarks/serving.py [--run_dir=RUN] [--targets=..] [--batches=1,8,32] [--json=PATH] ..`
-exports a run (without --run_dir an untrained one of demo.cfg, which takes as long), asks every
-target in turns with the same pictures, and prints median and 99th percentile of the latency and
-images/s of each. The bar: `classify` of the exported model in this process, at batch 32, takes at
-most 1.1 times as long as the bare Keras networks in one tf.function. It ends with 1 where that is
-missed. Cold start is a new process that imports TensorFlow, loads the model and answers once.
+exports a run (by default an untrained one of demo.cfg, which takes as long), sends the same
+pictures to every target in turn, and prints each target's median and 99th percentile latency and
+images/s. It exits with 1 if `classify` of the exported model in this process, at batch 32, takes
+more than 1.1 times as long as the Keras networks in one tf.function. Cold start is measured in a
+new process that imports TensorFlow, loads the model and answers twice.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ Row = dict[str, Any]
 
 
 def way(name: str, ask: Ask, batch: int) -> Way:
-    """Asks about `batch` pictures at a time, other ones each time."""
+    """Requests `batch` pictures at a time, different ones each time."""
 
     def read(number: int) -> slice:
         first = number * batch % PICTURES
@@ -67,18 +67,18 @@ def way(name: str, ask: Ask, batch: int) -> Way:
 
 
 def measure(setting: Served, options: argparse.Namespace) -> list[Row]:
-    """One row for each batch size and target."""
+    """Measures every batch size and target; returns one row for each."""
     rows: list[Row] = []
     with contextlib.ExitStack() as stack:
         asks = {name: stack.enter_context(TARGETS[name](setting)) for name in options.targets}
         for batch in options.batches:
             ways = [way(name, ask, batch) for name, ask in asks.items()]
-            found = interleaved(
+            results = interleaved(
                 ways, rounds=options.rounds, steps=options.steps, warm_up=options.warm_up
             )
-            for name, values in found.items():
+            for name, values in results.items():
                 rows.append({"target": name, "batch": batch, **values})
-                show(rows[-1], found.get(BARE))
+                show(rows[-1], results.get(BARE))
     return rows
 
 
@@ -95,20 +95,20 @@ def show(row: Row, bare: dict[str, float] | None) -> None:
 
 
 def cold_start(setting: Served) -> Row:
-    """Seconds of a new process: importing TensorFlow, loading, the first and the second answer."""
+    """Measures a new process: importing TensorFlow, loading, the first and the second answer."""
     command = [sys.executable, "-c", COLD_START, str(setting.folder), str(setting.images.shape[1])]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)
     first, second, imported, loaded = map(float, done.stdout.split())
-    found = {"import_s": imported, "load_s": loaded, "first_s": first, "second_s": second}
+    row = {"import_s": imported, "load_s": loaded, "first_s": first, "second_s": second}
     print(
         f"cold start: {imported:.2f} s to import TensorFlow, {loaded:.2f} s to load, {first:.3f} s "
         f"for the first answer, {second:.3f} s for the second"
     )
-    return {"target": "cold_start", "batch": 1, **found}
+    return {"target": "cold_start", "batch": 1, **row}
 
 
 def bar(rows: Sequence[Row]) -> float | None:
-    """The ratio that is held to the bar; None where it was not measured."""
+    """Returns the ratio that must not exceed `BAR`; None if it was not measured."""
     medians = {row["target"]: row["median_ms"] for row in rows if row["batch"] == BAR_BATCH}
     return medians[HELD] / medians[BARE] if {HELD, BARE} <= set(medians) else None
 
@@ -121,9 +121,9 @@ def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--batches", type=lambda text: [int(part) for part in text.split(",")], default=[1, 8, 32]
     )
-    parser.add_argument("--rounds", type=int, default=100, help="blocks of each target")
+    parser.add_argument("--rounds", type=int, default=100, help="blocks for each target")
     parser.add_argument("--steps", type=int, default=1, help="requests in a block")
-    parser.add_argument("--warm_up", type=int, default=5, help="requests before that")
+    parser.add_argument("--warm_up", type=int, default=5, help="requests before the measurement")
     options = parser.parse_args(arguments)
     for name in options.targets:
         if name not in TARGETS:

@@ -1,4 +1,4 @@
-"""Pages in a real browser: Debian's Chromium, which `make browser` installs."""
+"""Pages in a real browser: Chromium, which `make browser` installs on Debian."""
 
 import contextlib
 import os
@@ -12,7 +12,7 @@ MISSING = "no chromium is installed; `make browser` installs it"
 
 
 class Visit(NamedTuple):
-    """An open page, and what happened on it so far."""
+    """An open page, with its errors and requests so far."""
 
     page: Any
     errors: list[str]
@@ -21,7 +21,7 @@ class Visit(NamedTuple):
 
 @contextlib.contextmanager
 def chromium():
-    """A running browser. Without one the test is skipped, and under CI=true it fails."""
+    """Starts a browser. Without Chromium the test is skipped, or fails if CI=true."""
     path = shutil.which("chromium")
     if path is None:
         absent = pytest.fail if os.environ.get("CI", "").lower() == "true" else pytest.skip
@@ -37,14 +37,14 @@ def chromium():
 
 @pytest.fixture(scope="module")
 def browser():
-    """`chromium` for the tests of a file; no longer, as its event loop runs in this thread."""
+    """`chromium` for the tests of one file, because its event loop occupies this thread."""
     with chromium() as running:
         yield running
 
 
 @contextlib.contextmanager
 def visit(browser, url, size=WIDE, **options):
-    """Opens a page in a context of its own -> `Visit`; the page's own request is not in it."""
+    """Opens a page in a new context; `Visit.requests` omits the request of the page itself."""
     context = browser.new_context(
         viewport=dict(zip(("width", "height"), size, strict=True)), **options
     )
@@ -68,7 +68,7 @@ def visit(browser, url, size=WIDE, **options):
 
 
 def missing_pictures(page):
-    """Sources (their first characters) of pictures that the browser could not show."""
+    """Returns the first characters of the URLs of images that failed to load."""
     return page.evaluate(
         "() => [...document.images].filter(i => !i.complete || i.naturalWidth === 0)"
         ".map(i => i.src.slice(0, 80))"
@@ -76,14 +76,14 @@ def missing_pictures(page):
 
 
 def sideways(page):
-    """By how many pixels the whole page can be scrolled sideways."""
+    """Returns the horizontal overflow of the page, in pixels."""
     return page.evaluate(
         "() => document.documentElement.scrollWidth - document.documentElement.clientWidth"
     )
 
 
 def violations(page):
-    """What axe finds wrong for people who cannot see or point: one line each."""
+    """Returns the accessibility violations that axe finds, one line each."""
     from axe_playwright_python.sync_playwright import Axe
 
     return Axe().run(page).generate_snapshot().splitlines()

@@ -1,4 +1,4 @@
-"""What every test shares: the package on the path, here and in the processes that tests start."""
+"""Fixtures of all tests, and the package on the path of tests and their subprocesses."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests import forks  # noqa: E402 (found only now)
+from tests import forks  # noqa: E402 (needs the path)
 
 os.environ["PYTHONPATH"] = os.pathsep.join(
     [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
@@ -18,12 +18,12 @@ os.environ["PYTHONPATH"] = os.pathsep.join(
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ["KERAS_BACKEND"] = "tensorflow"
 
-# Not imported: it has to be rewritten for its assertions first.
+# Not imported here, because pytest must first rewrite its assertions.
 pytest_plugins = ["tests.browser"]
 
 
 def pytest_collection_modifyitems(items):
-    """Files with slow tests go first: one that comes last would keep a single core busy."""
+    """Runs files with slow tests first: at the end they would occupy only one core."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: item.path not in slow)
 
@@ -35,7 +35,7 @@ def repo_root() -> Path:
 
 @pytest.fixture(scope="session")
 def session_python(tmp_path_factory):
-    """Runs this Python with arguments in an empty folder -> the finished process."""
+    """Returns a function that runs this Python in an empty folder, and its finished process."""
     empty = tmp_path_factory.mktemp("empty")
 
     def start(*arguments, cwd=empty, env=None, timeout=300, **keywords):
@@ -54,7 +54,7 @@ def session_python(tmp_path_factory):
 
 @pytest.fixture
 def python(session_python, tmp_path):
-    """As `session_python`, in a folder of the test's own."""
+    """Like `session_python`, in the test's own folder."""
 
     def start(*arguments, cwd=tmp_path, **keywords):
         return session_python(*arguments, cwd=cwd, **keywords)
@@ -64,7 +64,7 @@ def python(session_python, tmp_path):
 
 @pytest.fixture
 def untraced_here():
-    """As `untraced` of the tests of training, for a single test."""
+    """Runs TensorFlow functions eagerly in one test, like `untraced` of the training tests."""
     import tensorflow as tf
 
     tf.config.run_functions_eagerly(True)
@@ -74,7 +74,7 @@ def untraced_here():
 
 @pytest.fixture(scope="session")
 def session_loaded(tmp_path_factory):
-    """As `session_python` with `-m`, but TensorFlow is loaded already; see forks.py."""
+    """Like `session_python` with `-m`, in a process that has TensorFlow loaded; see forks.py."""
     empty = tmp_path_factory.mktemp("empty_loaded")
 
     def start(module, *arguments, cwd=empty, **keywords):
@@ -85,7 +85,7 @@ def session_loaded(tmp_path_factory):
 
 @pytest.fixture
 def loaded(session_loaded, tmp_path):
-    """As `session_loaded`, in a folder of the test's own."""
+    """Like `session_loaded`, in the test's own folder."""
 
     def start(module, *arguments, cwd=tmp_path, **keywords):
         return session_loaded(module, *arguments, cwd=cwd, **keywords)

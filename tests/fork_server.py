@@ -1,7 +1,7 @@
-"""Imports what a training needs, then forks a process for each line of JSON on its input.
+"""Imports TensorFlow and the training code, then forks a process for each JSON line on stdin.
 
-It answers with two lines: the process' number and, when it has ended, its exit code. No operation
-of TensorFlow runs here: its threads would not be there after a fork. See forks.py.
+It prints two lines for each: the process id and, at the end, the exit code. No TensorFlow operation
+runs here, because its threads would be lost in a fork. See forks.py.
 """
 
 import importlib
@@ -20,7 +20,7 @@ LOADED = (
 
 
 def main():
-    """Serves until its input ends."""
+    """Serves until stdin is closed."""
     for name in LOADED:
         importlib.import_module(name)
     for line in sys.stdin:
@@ -33,7 +33,7 @@ def main():
 
 
 def _become(job):
-    """Goes on as `python -m module arguments`; returns, and ends, as that would."""
+    """Turns this process into `python -m module arguments`."""
     for number, (name, mode) in enumerate(
         ((os.devnull, os.O_RDONLY), (job["stdout"], os.O_WRONLY), (job["stderr"], os.O_WRONLY))
     ):

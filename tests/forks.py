@@ -1,9 +1,8 @@
-"""Processes that begin with TensorFlow loaded, which takes five seconds anywhere else.
+"""Runs modules in processes that start with TensorFlow loaded, which saves five seconds each.
 
-They are forked from a process of this Python that has imported it and has done nothing with it
-(`tests/fork_server.py`). Each is a process of its own, with a folder, an environment and an end of
-its own. What a command loads, and how fast it answers, is for a process that starts from nothing:
-see `session_python` in conftest.py.
+They are forked from a process that has imported TensorFlow but not used it
+(`tests/fork_server.py`); each has its own folder and environment. Tests of a command's imports or
+start-up time need a fresh process instead: see `session_python` in conftest.py.
 """
 
 import atexit
@@ -20,10 +19,9 @@ _servers = []
 
 
 def run_module(module, *arguments, cwd, env=None, timeout=300, untraced=False):
-    """`python -m module arguments` -> the finished process, its output as text.
+    """Runs `python -m module arguments`; returns the finished process with its output as text.
 
-    `untraced`: TensorFlow runs operation by operation, which a run of a few steps takes half the
-    time for; for tests of what a command says and leaves behind.
+    `untraced` runs TensorFlow eagerly, which halves the time of a run of a few steps.
     """
     with tempfile.TemporaryDirectory() as folder:
         output = {name: str(Path(folder) / name) for name in ("stdout", "stderr")}
@@ -41,7 +39,7 @@ def run_module(module, *arguments, cwd, env=None, timeout=300, untraced=False):
 
 
 def _server():
-    """The one of this process, started when it is first asked for."""
+    """Returns the fork server of this process, started on first use."""
     if not _servers:
         command = [sys.executable, "-m", "tests.fork_server"]
         server = subprocess.Popen(
@@ -53,7 +51,7 @@ def _server():
 
 
 def _answer(server, job, timeout):
-    """The exit code, as subprocess has it: minus the signal of a process that was killed."""
+    """Returns the exit code; for a killed process, the negative signal as in subprocess."""
     server.stdin.write(json.dumps(job) + "\n")
     child = int(server.stdout.readline())
     late = not select.select([server.stdout], [], [], timeout)[0]

@@ -1,4 +1,4 @@
-"""Runs the notebooks and keeps their small outputs: `python -m tests.notebooks`."""
+"""Runs the notebooks and saves their outputs: `python -m tests.notebooks`."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ TIMEOUT = 600
 
 
 def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
-    """The notebook, run from top to bottom in an empty folder, without what changes each time.
+    """Runs a notebook from top to bottom; removes outputs that differ between runs.
 
     Args:
-        path: the notebook; it is left as it is.
-        folder: where it runs.
+        path: the notebook, which is not changed.
+        folder: an empty folder to run in.
 
     Raises:
         nbclient.exceptions.CellExecutionError: a cell failed.
     """
     notebook = nbformat.read(path, as_version=4)
-    # The kernel is a process of its own, which must find this checkout first and keep quiet.
+    # The kernel is a separate process, which must find this checkout first and log little.
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     own = {
         "PYTHONPATH": os.pathsep.join(paths),
@@ -35,7 +35,7 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
         "KERAS_BACKEND": "tensorflow",
     }
     with tempfile.TemporaryDirectory() as sockets:
-        # In the file system: no port is opened. Of its own, as a socket's name must be short.
+        # Sockets in the file system open no port; their folder's name must be short.
         transport = {"transport": "ipc", "ip": f"{sockets}/kernel"}
         client = NotebookClient(
             notebook,
@@ -48,7 +48,7 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
         client.execute(env={**os.environ, **own})
     for cell in notebook.cells:
         if cell.cell_type == "code":
-            # Progress bars, and what libraries say of the machine they run on.
+            # Progress bars, and messages of libraries about the machine.
             cell.outputs = [part for part in cell.outputs if part.get("name") != "stderr"]
     notebook.metadata = {
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
@@ -58,7 +58,7 @@ def executed(path: Path, folder: Path) -> nbformat.NotebookNode:
 
 
 def main() -> int:
-    """Runs every notebook, and writes each back with its outputs."""
+    """Runs every notebook and saves it with its outputs."""
     for path in sorted(FOLDER.glob("*.ipynb")):
         with tempfile.TemporaryDirectory() as folder:
             print(f"running {path.name}", flush=True)

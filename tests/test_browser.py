@@ -1,4 +1,4 @@
-"""The browser's own checks: what they look for they find, and a missing browser is not silent."""
+"""The browser checks detect planted faults, and a missing browser is reported."""
 
 import shutil
 
@@ -20,7 +20,7 @@ GOOD = """<!doctype html><html lang="en"><head><title>Good</title></head><body><
 <h1>Good</h1></main></body></html>"""
 
 
-def test_a_bad_page_is_seen_to_be_bad(browser, tmp_path):
+def test_visit_bad_page_reports_every_fault(browser, tmp_path):
     (tmp_path / "bad.html").write_text(BAD)
     with visit(browser, (tmp_path / "bad.html").as_uri(), PHONE) as found:
         assert len(missing_pictures(found.page)) == 2
@@ -33,7 +33,7 @@ def test_a_bad_page_is_seen_to_be_bad(browser, tmp_path):
         }
 
 
-def test_a_good_page_is_left_alone(browser, tmp_path):
+def test_visit_good_page_reports_nothing(browser, tmp_path):
     (tmp_path / "good.html").write_text(GOOD)
     with visit(browser, (tmp_path / "good.html").as_uri(), PHONE) as found:
         assert violations(found.page) == [] and sideways(found.page) == 0
@@ -43,7 +43,7 @@ def test_a_good_page_is_left_alone(browser, tmp_path):
 @pytest.mark.parametrize(
     ("ci", "outcome"), [("true", pytest.fail.Exception), ("", pytest.skip.Exception)]
 )
-def test_without_chromium_tests_are_skipped_and_in_ci_they_fail(monkeypatch, ci, outcome):
+def test_chromium_missing_skips_and_fails_in_ci(monkeypatch, ci, outcome):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     monkeypatch.setenv("CI", ci)
     with pytest.raises(outcome, match="make browser"), chromium():

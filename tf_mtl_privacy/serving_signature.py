@@ -16,8 +16,8 @@ CARD_FILE, CONFIG_FILE = "privacy_card.json", "config.json"
 LABELS_FILE, CHECKSUMS_FILE = "labels.json", "checksums.json"
 WARMUP_FILE = "tf_serving_warmup_requests"
 
-# Maximum pictures in one request, so that one request cannot take all memory.
-LARGEST_BATCH = 256
+# Pictures in one request; more are refused, so that one request cannot take all memory.
+MAX_REQUEST_ROWS = 256
 
 
 def probabilities_key(task: str) -> str:

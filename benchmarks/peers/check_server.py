@@ -1,4 +1,4 @@
-"""The check server in a process of its own, for benchmarks; on loopback only, on free ports."""
+"""Starts the check server in a separate process for benchmarks, on free loopback ports."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import psutil
 
-_LONGEST_STOP = 30
-_LAST_WORDS = "Ctrl-C"
+_STOP_SECONDS = 30
+_LAST_LINE = "Ctrl-C"
 
 
 class Running(NamedTuple):
-    """A server: addresses of REST (up to the port) and gRPC, the model's name, its process."""
+    """A running server: URL for REST, address for gRPC, the model's name, its process."""
 
     rest: str
     grpc: str
@@ -26,26 +26,26 @@ class Running(NamedTuple):
 
 @contextlib.contextmanager
 def running(export_dir: str) -> Iterator[Running]:
-    """Serves a folder that export has written, until it is left."""
+    """Serves an exported model's folder while the context is open."""
     flags = [f"--export_dir={export_dir}", "--host=127.0.0.1", "--port=0", "--grpc_port=0"]
     command = [sys.executable, "-m", "tf_mtl_privacy.serve", *flags]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
-            said: dict[str, str] = {}
+            addresses: dict[str, str] = {}
             for line in process.stdout:
                 first, *_, last = line.split()
-                said[first] = last
-                if first == _LAST_WORDS:
+                addresses[first] = last
+                if first == _LAST_LINE:
                     break
-            if _LAST_WORDS not in said:
-                raise SystemExit("the server did not start; its message stands above")
-            rest, _, path = said["REST"].partition("/v1/models/")
+            if _LAST_LINE not in addresses:
+                raise SystemExit("the server did not start; see its message above")
+            rest, _, path = addresses["REST"].partition("/v1/models/")
             name = path.removesuffix(":predict")
-            yield Running(rest, said["gRPC"], name, psutil.Process(process.pid))
+            yield Running(rest, addresses["gRPC"], name, psutil.Process(process.pid))
         finally:
             process.send_signal(signal.SIGTERM)
             try:
-                process.wait(_LONGEST_STOP)
+                process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()

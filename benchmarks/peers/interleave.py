@@ -1,4 +1,4 @@
-"""Times ways of doing the same work in turns, so that a busy machine hurts all of them alike."""
+"""Measures variants of a step in turn, so that other load on the machine affects all alike."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 
 @dataclasses.dataclass(frozen=True)
 class Way:
-    """One way of doing a step.
+    """A variant of a step.
 
     Attributes:
-        name: for the table.
-        read: number of a step, counted from 0 -> its inputs.
-        step: inputs -> losses, which are read back as the training loop does.
-        rows: inputs -> (rows of data among them, places with padding).
+        name: name in the table.
+        read: number of a step, from 0 -> its inputs.
+        step: inputs -> losses, which are copied back as in the training loop.
+        rows: inputs -> (rows of data, rows including padding).
     """
 
     name: str
@@ -29,7 +29,7 @@ class Way:
 
 @dataclasses.dataclass
 class Times:
-    """What one way took, in blocks of steps: seconds, processor seconds of all threads, rows."""
+    """Times of one variant, by block and step: seconds, CPU seconds of all threads, rows."""
 
     read: list[list[float]] = dataclasses.field(default_factory=list)
     step: list[list[float]] = dataclasses.field(default_factory=list)
@@ -38,12 +38,11 @@ class Times:
     places: list[list[int]] = dataclasses.field(default_factory=list)
 
     def summary(self) -> dict[str, float]:
-        """Times in ms (`_ms`), times by row in microseconds (`_us`), and rows a second.
+        """Summarises times in ms (`_ms`), times per row in microseconds (`_us`), and rows/s.
 
-        `median_`, `p99_` (99 % of steps take at most that) and `least_block_` are of the step
-        alone: over all steps, and the mean of the best block; `cpu_ms` is its processor time,
-        median, which other processes hurt less. Rows a
-        second count the reading of inputs too. An empty batch counts as a row.
+        `median_` and `p99_` are over all steps, without reading; `least_block_` is the mean of the
+        fastest block. `cpu_ms` is the median CPU time, which other processes affect less. Rows/s
+        include reading. An empty batch counts as one row.
         """
         blocks = [sum(max(n, 1) for n in block) for block in self.rows]
         steps, rows = flat(self.step), flat(self.rows)
@@ -67,18 +66,21 @@ class Times:
 
 
 def flat(blocks: Sequence[Sequence[Any]]) -> list[Any]:
-    """The steps of all blocks in one list."""
+    """Concatenates the steps of all blocks."""
     return [value for block in blocks for value in block]
 
 
 def interleaved(
     ways: Sequence[Way], *, rounds: int, steps: int, warm_up: int
 ) -> dict[str, dict[str, float]]:
-    """Name -> `Times.summary`, from `rounds` blocks of `steps` steps of each way, in turns.
+    """Measures `rounds` blocks of `steps` steps of each variant, in turn.
 
-    A block's inputs are read before its steps run, and each part is timed by itself. Every other
-    round goes through the ways backwards. `warm_up` steps of each way come first, not counted: they
-    trace the step and set up kernels for the sizes of batches that there are.
+    A block's inputs are read before its steps run, and both are timed separately. Every other round
+    has the reverse order. `warm_up` uncounted steps of each variant come first; they trace the step
+    and initialise kernels for the usual batch sizes.
+
+    Returns:
+        Name -> `Times.summary`.
     """
     times = {way.name: Times() for way in ways}
     for way in ways:
@@ -88,7 +90,7 @@ def interleaved(
         first = warm_up + number * steps
         for way in ways if number % 2 == 0 else reversed(ways):
             _block(way, range(first, first + steps), times[way.name])
-    return {name: found.summary() for name, found in times.items()}
+    return {name: measured.summary() for name, measured in times.items()}
 
 
 def _block(way: Way, numbers: range, times: Times) -> None:

@@ -1,4 +1,4 @@
-"""Time and memory of a step, with nothing but the standard library: for every framework alike."""
+"""Time and memory of a step, measured with the standard library for every framework alike."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 
 WARM_UP = 3
-LEAST_STEPS = 3
+MIN_STEPS = 3
 MODELS = {
     "512-256-8": (512, 256, 8),
     "2048-512-100": (2048, 512, 100),
@@ -24,15 +24,15 @@ def _status(field: str) -> float:
 
 
 def measure(step: Callable[[], object], seconds: float) -> dict[str, float]:
-    """Least time of a step in ms, and how far the peak memory rose in MB, first step included."""
+    """Returns a step's minimum time in ms and the rise of peak memory in MB, warm-up included."""
     with open("/proc/self/clear_refs", "w", encoding="ascii") as file:
-        file.write("5")  # forgets the peak so far
+        file.write("5")  # resets the peak
     before = _status("VmRSS")
     for _ in range(WARM_UP):
         step()
     times: list[float] = []
     end = time.perf_counter() + seconds
-    while len(times) < LEAST_STEPS or time.perf_counter() < end:
+    while len(times) < MIN_STEPS or time.perf_counter() < end:
         start = time.perf_counter()
         step()
         times.append(time.perf_counter() - start)
@@ -40,7 +40,7 @@ def measure(step: Callable[[], object], seconds: float) -> dict[str, float]:
 
 
 def _multiplications(model: str) -> list[int]:
-    """Per layer and example."""
+    """Multiplications of each layer for one example."""
     sizes = MODELS[model]
     if sizes is not None:
         return [a * b for a, b in itertools.pairwise(sizes)]
@@ -53,7 +53,7 @@ def _multiplications(model: str) -> list[int]:
 
 
 def instantiated_mb(model: str, batch: int) -> float:
-    """About what backends need that hold every example's gradient, in three copies."""
+    """Estimates the memory of backends that hold every example's gradient, in three copies."""
     sizes = MODELS[model]
     weights = sum(_multiplications(model)) if sizes is not None else 100_000
     return 3 * 4 * batch * weights / 2**20
@@ -66,6 +66,6 @@ def available_mb() -> float:
 
 
 def useful_flops(model: str, batch: int) -> float:
-    """Floating-point operations of forward, weight gradients and the gradients between layers."""
+    """Counts floating-point operations of the forward pass, weight and layer gradients."""
     layers = _multiplications(model)
     return 2.0 * batch * (3 * sum(layers) - layers[0])

@@ -1,4 +1,4 @@
-"""One Opacus step, in an environment of its own: `opacus_step.py MODEL BATCH MODE SECONDS`.
+"""Measures an Opacus step, in a separate environment: `opacus_step.py MODEL BATCH MODE SECONDS`.
 
 MODE is `hooks` or `ghost`. Prints one JSON row.
 """
@@ -53,7 +53,7 @@ def main(name: str, batch: int, mode: str, seconds: float) -> None:
         poisson_sampling=False,
         grad_sample_mode=mode,
     )
-    # Ghost mode gives its own loss back, whose backward runs twice.
+    # Ghost mode returns its own loss function, which runs backward twice.
     model, optimizer = made[0], made[1]
     criterion = made[2] if mode == "ghost" else nn.CrossEntropyLoss()
 
@@ -62,13 +62,13 @@ def main(name: str, batch: int, mode: str, seconds: float) -> None:
         criterion(model(x), y).backward()
         optimizer.step()
 
-    # Threads that wait for each other suffer from a busy machine: the faster count is taken.
+    # On a busy machine one thread can be faster than several; the faster count is used.
     rows = []
     for threads in {1, torch.get_num_threads()}:
         torch.set_num_threads(threads)
         rows.append(measure.measure(step, seconds))
-    least = min(row["ms"] for row in rows)
-    print(json.dumps({"ms": least, "peak_mb": max(row["peak_mb"] for row in rows)}))
+    fastest = min(row["ms"] for row in rows)
+    print(json.dumps({"ms": fastest, "peak_mb": max(row["peak_mb"] for row in rows)}))
 
 
 if __name__ == "__main__":

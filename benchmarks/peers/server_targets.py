@@ -1,4 +1,4 @@
-"""Targets of `benchmarks/serving.py` behind the check server, in a process of its own."""
+"""Targets of `benchmarks/serving.py` that use the check server in a separate process."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Ask = Callable[[slice], dict[str, Any]]
 
 @contextlib.contextmanager
 def grpc_classify(served: Served) -> Iterator[Ask]:
-    """`classify` by gRPC: pixels."""
+    """`classify` over gRPC, with pixels."""
     with (
         running(str(served.folder.parent)) as server,
         connect(f"grpc://{server.grpc}", server.name) as client,
@@ -30,7 +30,7 @@ def grpc_classify(served: Served) -> Iterator[Ask]:
 
 @contextlib.contextmanager
 def rest_default(served: Served) -> Iterator[Ask]:
-    """`serving_default` by REST: JPEG files as base64."""
+    """`serving_default` over REST, with JPEG files as base64."""
     with (
         running(str(served.folder.parent)) as server,
         connect(server.rest, server.name) as client,

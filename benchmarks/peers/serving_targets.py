@@ -1,8 +1,8 @@
-"""What `benchmarks/serving.py` asks: each target is one function.
+"""Targets of `benchmarks/serving.py`, one function each.
 
 A target is a context manager that takes a `Served` and yields `ask(rows)`, which sends the pictures
-of these rows and returns when the answer is there, as NumPy arrays by name. It cleans up when it is
-left. To add one, write it and put it into `TARGETS`.
+of these rows, waits for the answer, and returns it as NumPy arrays by name. Add a new target to
+`TARGETS`.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data import synthetic_faces
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.export.exporting import export_run
-from tf_mtl_privacy.export.signatures import files_ready
+from tf_mtl_privacy.export.signatures import prepare_files
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.serving_signature import CLASSIFY, DEFAULT_SIGNATURE, IMAGE_BYTES, IMAGES
 from tf_mtl_privacy.training.inference import predict_images
@@ -36,12 +36,12 @@ Ask = Callable[[Rows], dict[str, Any]]
 
 @dataclasses.dataclass(frozen=True)
 class Served:
-    """A run, its export, and pictures to ask about.
+    """A run, its export, and pictures for requests.
 
     Attributes:
         run: the networks.
         folder: the exported version.
-        images: `[64, S, S, 3]` uint8, of the model's size.
+        images: `[64, S, S, 3]` uint8, with the model's size S.
         files: the same faces as JPEG files of 128x128 pixels.
     """
 
@@ -53,21 +53,21 @@ class Served:
 
 @contextlib.contextmanager
 def served(run_dir: str) -> Iterator[Served]:
-    """A run, or where none is named an untrained one of demo.cfg, exported for the time being."""
+    """Exports a run to a temporary folder; an empty `run_dir` is an untrained run of demo.cfg."""
     run = (
         load_run(run_dir) if run_dir else untrained(parse("train", ["--flagfile=demo.cfg"]).config)
     )
     size, crop = run.config.data.image_size, run.config.data.effective_crop
     faces = synthetic_faces.render(0, "test", np.arange(PICTURES), size=FILE_PIXELS)
     files = [tf.io.encode_jpeg(face, quality=95).numpy() for face in faces.image]
-    images = tf.function(files_ready(size, crop))(tf.constant(files)).numpy()
+    images = tf.function(prepare_files(size, crop))(tf.constant(files)).numpy()
     with tempfile.TemporaryDirectory() as folder:
         version = export_run(run, Path(folder) / "faces", {}, name="faces").folder
         yield Served(run, version, images, files)
 
 
 def untrained(config: Config) -> SavedRun:
-    """Networks with initial weights, which take as long as others."""
+    """Returns networks with initial weights, which take as long as trained ones."""
     names = ("gender", "age", "expression")
     tasks = {name: tuple(synthetic_faces.ATTRIBUTES[name]) for name in names}
     private = tuple(synthetic_faces.ATTRIBUTES["iris"])
@@ -78,7 +78,7 @@ def untrained(config: Config) -> SavedRun:
 
 @contextlib.contextmanager
 def keras_compiled(served: Served) -> Iterator[Ask]:
-    """The bare Keras networks in one `tf.function`, from uint8 to probabilities."""
+    """The Keras networks in one `tf.function`, from uint8 to probabilities."""
     bundle = served.run.bundle
 
     @tf.function(reduce_retracing=True)
@@ -87,7 +87,7 @@ def keras_compiled(served: Served) -> Iterator[Ask]:
         logits = bundle.business(features, training=False)
         return {task: tf.nn.softmax(values) for task, values in logits.items()}
 
-    yield lambda rows: numbers(forward(tf.constant(served.images[rows])))
+    yield lambda rows: as_arrays(forward(tf.constant(served.images[rows])))
 
 
 @contextlib.contextmanager
@@ -98,31 +98,31 @@ def keras_called(served: Served) -> Iterator[Ask]:
 
 @contextlib.contextmanager
 def savedmodel_classify(served: Served) -> Iterator[Ask]:
-    """`classify` of the exported model in this process."""
+    """`classify` of the exported model in this process, with pixels."""
     call = tf.saved_model.load(str(served.folder)).signatures[CLASSIFY]
-    yield lambda rows: numbers(call(**{IMAGES: tf.constant(served.images[rows])}))
+    yield lambda rows: as_arrays(call(**{IMAGES: tf.constant(served.images[rows])}))
 
 
 @contextlib.contextmanager
 def savedmodel_default(served: Served) -> Iterator[Ask]:
-    """`serving_default` of the exported model in this process: JPEG files."""
+    """`serving_default` of the exported model in this process, with JPEG files."""
     call = tf.saved_model.load(str(served.folder)).signatures[DEFAULT_SIGNATURE]
-    yield lambda rows: numbers(call(**{IMAGE_BYTES: tf.constant(served.files[rows])}))
+    yield lambda rows: as_arrays(call(**{IMAGE_BYTES: tf.constant(served.files[rows])}))
 
 
 @contextlib.contextmanager
 def decoding(served: Served) -> Iterator[Ask]:
-    """What `serving_default` does before it classifies: decoding, cropping, resizing."""
+    """The preparation in `serving_default`: decoding, cropping, resizing."""
     data = served.run.config.data
     prepare = tf.function(
-        files_ready(data.image_size, data.effective_crop),
+        prepare_files(data.image_size, data.effective_crop),
         input_signature=[tf.TensorSpec((None,), tf.string)],
     )
     yield lambda rows: {"images": prepare(tf.constant(served.files[rows])).numpy()}
 
 
-def numbers(answer: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
-    """All that was answered, on the side of the client."""
+def as_arrays(answer: dict[str, tf.Tensor]) -> dict[str, np.ndarray]:
+    """Converts an answer to NumPy arrays."""
     return {name: value.numpy() for name, value in answer.items()}
 
 

@@ -1,6 +1,7 @@
-"""One step of a TensorFlow backend: `tensorflow_step.py MODEL BATCH BACKEND SECONDS`.
+"""Measures a step of a TensorFlow backend: `tensorflow_step.py MODEL BATCH BACKEND SECONDS`.
 
-Prints one JSON row. BACKEND `matmul` gives the machine's limit instead: GFLOP/s of a large product.
+Prints one JSON row. The backend `matmul` measures the machine's limit, in GFLOP/s of a large matrix
+product.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Steps of training with and without DP, as a run makes them, on random pictures."""
+"""Training steps with and without DP, as in a run, on random pictures."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ from tf_mtl_privacy.training.private_updates import PrivatePlan, private_adam, p
 from tf_mtl_privacy.types import Phase
 
 VALIDATION_ROWS = 256
-# The noise's size has no part in the time of a step: it is given, which saves the calibration.
+# A fixed noise multiplier saves its calibration and does not affect a step's time.
 GIVEN_NOISE = ("--target_epsilon=0", "--noise_multiplier=1")
 
 
 def configuration(flagfile: str, model: str, flags: Sequence[str] = ()) -> Config:
-    """That of a shipped flagfile, for one of the models, with other flags on top."""
+    """Returns a shipped flagfile's configuration for a model, with further flags."""
     return parse("train", [f"--flagfile={flagfile}", f"--model={model}", *flags]).config
 
 
 def random_faces(config: Config, rows: int) -> Dataset:
-    """`rows` training rows, and a few for validation, of noise, with the synthetic faces' labels.
+    """Returns random pictures with synthetic labels: `rows` for training, a few for validation.
 
-    The content does not matter to the time.
+    The content does not affect the time.
     """
     count, size = rows + VALIDATION_ROWS, config.data.image_size
     generator = np.random.default_rng(0)
@@ -55,26 +55,26 @@ def random_faces(config: Config, rows: int) -> Dataset:
 
 
 def built(config: Config, dataset: Dataset, folder: Path) -> tuple[Phases, PrivatePlan | None]:
-    """A run's optimizers and steps, with networks of their own, and its private updates."""
+    """Builds a run's phases with new networks, and the plan of its private updates."""
     run = new_run(config, dataset, folder, tuple(dataset.task_classes), secret_key())
     run.state.phase = "adversarial"
     return Phases(run), run.plan
 
 
 def in_epochs(read: Callable[[int, int], Any], steps_per_epoch: int) -> Callable[[int], Any]:
-    """`read(epoch, step)` by one number."""
+    """Converts `read(epoch, step)` to a function of one step number."""
     return lambda number: read(*divmod(number, steps_per_epoch))
 
 
 def counted(mask: tf.Tensor) -> tuple[int, int]:
-    """Rows of a batch, and its places."""
+    """Returns the rows of a batch, without and with padding."""
     return int(np.sum(mask)), len(mask)
 
 
 def adversarial_ways(flags: Sequence[str], rows: int, folder: Path) -> list[Way]:
-    """The whole joint step of synthetic.cfg with the other flags: with DP, and without.
+    """Builds the joint step of synthetic.cfg, with further flags, with DP and without.
 
-    With DP: Poisson batches, the discriminator by `DPAdam`. Without: shuffled epochs, plain Adam.
+    With DP: Poisson batches, and `DPAdam` for the discriminator. Without: shuffled epochs and Adam.
     """
     ways, dataset = [], None
     for name, model in (("dp", "mtl_adv_dp"), ("plain", "mtl_adv")):
@@ -90,11 +90,11 @@ def adversarial_ways(flags: Sequence[str], rows: int, folder: Path) -> list[Way]
 def pretraining_ways(
     flags: Sequence[str], rows: int, folder: Path
 ) -> tuple[list[Way], Callable[[], float], Phases]:
-    """The discriminator's private pre-training: on kept features, and through the encoder.
+    """Builds the discriminator's private pre-training: on cached features, and with the encoder.
 
     Returns:
-        The two ways, which draw the same batches; what fills the cache (-> seconds that it took);
-        and the phases, whose `close` deletes it.
+        Both variants, which draw the same batches; a function that fills the cache and returns its
+        seconds; and the phases, to close at the end, which deletes the cache.
     """
     config = configuration("synthetic.cfg", "mtl_adv_dp", (*GIVEN_NOISE, *flags))
     dataset = random_faces(config, rows)
@@ -102,8 +102,8 @@ def pretraining_ways(
     phase = phases.build("discriminator")
     name = "discriminator"
     read = in_epochs(lambda epoch, number: phase.inputs(epoch, number)[name], phase.steps_per_epoch)
-    kept = Way(
-        "kept features", read, lambda row: phase.step({name: row}), lambda row: counted(row[2])
+    cached = Way(
+        "cached features", read, lambda row: phase.step({name: row}), lambda row: counted(row[2])
     )
 
     def fill() -> float:
@@ -111,13 +111,13 @@ def pretraining_ways(
         phase.inputs(0, 0)
         return time.perf_counter() - begun
 
-    return [kept, _through_encoder(config, dataset, plan, phase)], fill, phases
+    return [cached, _through_encoder(config, dataset, plan, phase)], fill, phases
 
 
 def _through_encoder(
     config: Config, dataset: Dataset, plan: PrivatePlan | None, phase: Phase
 ) -> Way:
-    """The same step with the frozen encoder in it, on networks of its own."""
+    """Builds the same step including the frozen encoder, on other networks."""
     name = "discriminator"
     update_plan = plan.updates[name]
     tasks = {task: len(classes) for task, classes in dataset.task_classes.items()}
@@ -140,16 +140,17 @@ def _through_encoder(
 
 
 class _Count:
-    """Stands for an optimizer: the ledger reads how many updates its weights have."""
+    """Replaces an optimizer: the ledger reads its number of updates."""
 
     iterations = 0
 
 
 def ledger_ms(rows: int, folder: Path, epochs: int) -> float:
-    """Mean ms by step for keeping count on disk of the private updates of synthetic.cfg.
+    """Measures the mean time per step, in ms, to count synthetic.cfg's private updates on disk.
 
-    As the loop does: asked before every step, settled at checkpoints and at the end of epochs; for
-    at most `epochs` of each private phase. The calibration, once a run, is not in it.
+    As in the training loop, the ledger is written ahead of steps and settled at checkpoints and at
+    the end of epochs, for at most `epochs` of each private phase. The calibration, once in a run,
+    is not included.
     """
     config = configuration("synthetic.cfg", "mtl_adv_dp", (f"--train_rows={rows}",))
     plan = private_plan(config, _labels_only(rows), secret_key())
@@ -171,7 +172,7 @@ def ledger_ms(rows: int, folder: Path, epochs: int) -> float:
 
 
 def _labels_only(rows: int) -> Dataset:
-    """A data set of which only the private labels are read."""
+    """Returns a data set with private labels and empty pictures."""
     number = np.arange(rows)
     images = np.zeros((rows, 1, 1, 3), np.uint8)
     return Dataset.from_arrays(images, {}, number % 8, split=np.zeros(rows, np.int64))

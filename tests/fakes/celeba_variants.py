@@ -1,4 +1,4 @@
-"""Turns a CelebA folder of `write_celeba` into what people really have."""
+"""Converts a CelebA folder of `write_celeba` to layouts that users have."""
 
 import csv
 import zipfile
@@ -10,13 +10,13 @@ BOM = b"\xef\xbb\xbf"
 
 
 def with_bom(truth: dict) -> None:
-    """Every table as an editor on Windows saves it: a byte order mark, CRLF."""
+    """Saves the tables as a Windows editor does, with a byte order mark and CRLF."""
     for path in truth["tables"].values():
         path.write_bytes(BOM + path.read_bytes().replace(b"\n", b"\r\n"))
 
 
 def quoted(truth: dict) -> None:
-    """Every table with quotes around its names and values, where they are not the header."""
+    """Quotes the names and values of all tables, except the headers."""
     for path in truth["tables"].values():
         lines = path.read_text().splitlines()
         first = 2 if lines[0].strip().isdigit() else 0
@@ -25,7 +25,7 @@ def quoted(truth: dict) -> None:
 
 
 def as_png(truth: dict, folder: str = "img_align_celeba_png") -> Path:
-    """Pictures as PNG files, in a folder of that name; the tables go on saying `.jpg`."""
+    """Converts the pictures to PNG, in the named folder; the tables still contain `.jpg`."""
     new = truth["images"].with_name(folder)
     new.mkdir(exist_ok=True)
     for k, name in enumerate(truth["names"]):
@@ -37,7 +37,7 @@ def as_png(truth: dict, folder: str = "img_align_celeba_png") -> Path:
 
 
 def as_kaggle(truth: dict) -> None:
-    """CSV tables with a header, none of identities; pictures in a folder inside their own."""
+    """Converts to Kaggle's layout: CSV tables, no identities, pictures in a nested folder."""
     for name, path in truth["tables"].items():
         rows = [line.split() for line in path.read_text().splitlines()]
         path.unlink()
@@ -56,7 +56,7 @@ def as_kaggle(truth: dict) -> None:
 
 
 def as_zip(truth: dict, name: str = "img_align_celeba.zip") -> Path:
-    """Pictures in an archive that nobody has unpacked."""
+    """Moves the pictures to a zip archive."""
     path = truth["images"].with_name(name)
     with zipfile.ZipFile(path, "w") as archive:
         for picture_name in truth["names"]:

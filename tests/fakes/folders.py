@@ -20,11 +20,11 @@ LANDMARK_NAMES = [f"{point}_{axis}" for point in _POINTS for axis in "xy"]
 
 
 def write_celeba(root: Path, count: int = 20, people: int = 4, official: bool = False) -> dict:
-    """A CelebA folder; `official` uses the subfolders Img, Anno and Eval.
+    """Writes a CelebA folder; `official` uses the subfolders Img, Anno and Eval.
 
     Returns:
-        The truth: `names`, `attributes` [N, 40] 0 or 1, `partition`, `identity`, `landmarks`,
-        `images` (their folder) and `tables` (name -> path).
+        The ground truth: `names`, `attributes` [N, 40] 0 or 1, `partition`, `identity`,
+        `landmarks`, `images` (their folder) and `tables` (name -> path).
     """
     generator = np.random.default_rng(7)
     names = [f"{k + 1:06d}.jpg" for k in range(count)]
@@ -68,7 +68,7 @@ def write_celeba(root: Path, count: int = 20, people: int = 4, official: bool = 
     return truth
 
 
-# The 73 attributes of lfw_attributes.txt, as its header line has them: with blanks, by tabs.
+# The 73 attributes in the header of lfw_attributes.txt, which separates them by tabs.
 _LFW = """
 Male, Asian, White, Black, Baby, Child, Youth, Middle Aged, Senior, Black Hair, Blond Hair,
 Brown Hair, Bald, No Eyewear, Eyeglasses, Sunglasses, Mustache, Smiling, Frowning, Chubby, Blurry,
@@ -82,7 +82,7 @@ Shiny Skin, Pale Skin, 5 o' Clock Shadow, Strong Nose-Mouth Lines, Wearing Lipst
 High Cheekbones, Brown Eyes, Wearing Earrings, Wearing Necktie, Wearing Necklace
 """
 LFW_ATTRIBUTES = [name.strip() for name in _LFW.replace("\n", " ").split(",")]
-# The scores that tests look at; the others are drawn.
+# Scores that tests check; the others are random.
 LFW_SCORES = {
     "Male": (1.56834639173, -0.3, 2.0, 0.1),
     "Child": (-1.0, 0.9, -2.0, -1.0),
@@ -96,7 +96,7 @@ LFW_ROWS = (("Ann Lee", 1), ("Ann Lee", 2), ("Bo Diaz", 1), ("Cy Young Jr", 1))
 
 
 def write_lfw(root: Path, folder: str = "lfw") -> Path:
-    """An LFW folder of four images of three people; returns the attribute file."""
+    """Writes an LFW folder of four images of three people; returns the attribute file."""
     for k, (person, number) in enumerate(LFW_ROWS):
         name = person.replace(" ", "_")
         path = root / folder / name / f"{name}_{number:04d}.jpg"
@@ -118,7 +118,7 @@ def write_lfw(root: Path, folder: str = "lfw") -> Path:
 
 
 def write_csv(root: Path, rows: list[dict[str, str]], side: int = 40) -> Path:
-    """A folder of PNG files with labels.csv; returns the table's path."""
+    """Writes a folder of PNG files with labels.csv; returns the table's path."""
     root.mkdir(parents=True, exist_ok=True)
     for k, row in enumerate(rows):
         path = root / row["file"]

@@ -1,4 +1,4 @@
-"""Small pictures that no two rows share, and their files."""
+"""Small pictures, different for each seed, and their encoded files."""
 
 import io
 
@@ -7,13 +7,13 @@ from PIL import Image
 
 
 def picture(seed: int, height: int = 218, width: int = 178) -> np.ndarray:
-    """`[height, width, 3]` uint8: soft blobs, so that JPEG hardly changes them."""
+    """Draws `[height, width, 3]` uint8 with soft blobs, which JPEG hardly changes."""
     coarse = np.random.default_rng(seed).integers(0, 256, (5, 4, 3), np.uint8)
     return np.asarray(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
 def encoded(pixels, kind: str, mode: str | None = None, **options) -> bytes:
-    """The file of an array or a Pillow image; `kind` is Pillow's name of the format."""
+    """Encodes an array or a Pillow image; `kind` is Pillow's name of the format."""
     image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
     buffer = io.BytesIO()
     (image.convert(mode) if mode else image).save(buffer, kind, **options)

@@ -1,4 +1,4 @@
-"""A small tensorflow-datasets data set with the kinds of features of celeb_a, on disk."""
+"""A small tensorflow-datasets data set on disk, with the feature types of celeb_a."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ YEARS = (30, 20, 50, -1)
 
 
 def example(split: str, k: int) -> dict:
-    """Example `k` of a split: booleans in a nested feature, and a class label."""
+    """Creates example `k` of a split: booleans in a nested feature, and a class label."""
     seed = 1000 * list(SIZES).index(split) + k
     return {
         "image": picture(seed),
@@ -29,17 +29,17 @@ def write(
     sizes: dict[str, int] | None = None,
     numbers: bool = False,
 ) -> None:
-    """Writes the data set as tensorflow-datasets itself lays it out.
+    """Writes the data set in the layout of tensorflow-datasets.
 
-    `numbers` adds whole numbers: `years` (20, 30, 50 or -1 by row), `info/room` (a byte), `row`.
+    `numbers` adds integers: `years` (20, 30, 50 or -1 by row), `info/room` (a byte), `row`.
     """
-    whole = {"years": np.int64, "info": {"room": np.uint8}, "row": np.int32}
+    integers = {"years": np.int64, "info": {"room": np.uint8}, "row": np.int32}
     features = tfds.features.FeaturesDict(
         {
             "image": tfds.features.Image(shape=(218, 178, 3), encoding_format="png"),
             "attributes": {"Male": np.bool_, "Smiling": np.bool_},
             "mood": tfds.features.ClassLabel(names=MOODS),
-            **(whole if numbers else {}),
+            **(integers if numbers else {}),
         }
     )
 

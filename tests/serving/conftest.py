@@ -1,20 +1,17 @@
-import dataclasses
 import threading
+from typing import NamedTuple
 
 import pytest
 import tensorflow as tf
 
-from tests.serving.runs import CARD, covered_run, noisy_run
-from tests.serving.watching import watch
+from tests.serving.exports import CARD, covered_run, noisy_run, watch
 from tf_mtl_privacy.export.exporting import Exported, export_run
 
 
-@dataclasses.dataclass(frozen=True)
-class Watched:
-    """An export, and what a server that polls the folder has seen of it."""
+class Watched(NamedTuple):
+    """An export, and the versions that a polling server saw during it; see `watch`."""
 
     exported: Exported
-    looks: int
     seen: list[dict[str, bool]]
 
 
@@ -26,20 +23,20 @@ def covered():
 @pytest.fixture(scope="session")
 def watched(covered, tmp_path_factory):
     folder = tmp_path_factory.mktemp("export") / "faces"
-    done, found = threading.Event(), []
-    server = threading.Thread(target=lambda: found.append(watch(folder, done)))
+    done, seen = threading.Event(), []
+    server = threading.Thread(target=lambda: seen.extend(watch(folder, done)))
     server.start()
     try:
         exported = export_run(covered, folder, CARD, name="faces")
     finally:
         done.set()
         server.join()
-    return Watched(exported, *found[0])
+    return Watched(exported, seen)
 
 
 @pytest.fixture(scope="session")
 def exported(watched):
-    """The covered run as version 1 of a model's folder."""
+    """The covered run, exported as version 1."""
     return watched.exported
 
 

@@ -1,7 +1,7 @@
-"""Loads an exported model without this package and writes what it answers into an .npz file.
+"""Loads an exported model without this package and writes its outputs to an .npz file.
 
 `python loading.py MODEL INPUTS.npz OUTPUTS.npz`; inputs are named `<case>|<signature>|<input>`,
-outputs `<case>|<signature>|<output>`. The file imports nothing of the package.
+outputs `<case>|<signature>|<output>`. The file imports nothing from the package.
 """
 
 import sys
@@ -10,12 +10,12 @@ import numpy as np
 
 
 def main(model: str, inputs: str, outputs: str) -> None:
-    # Any import of the package would fail.
+    # Makes any import of the package fail.
     sys.modules["tf_mtl_privacy"] = None
     import tensorflow as tf
 
     loaded = tf.saved_model.load(model)
-    found = {}
+    results = {}
     with np.load(inputs, allow_pickle=False) as given:
         for name in given.files:
             case, signature, key = name.split("|")
@@ -23,25 +23,17 @@ def main(model: str, inputs: str, outputs: str) -> None:
             for output, value in answer.items():
                 value = value.numpy()
                 value = value.astype("S") if value.dtype == object else value
-                found[f"{case}|{signature}|{output}"] = value
-    np.savez(outputs, **found)
+                results[f"{case}|{signature}|{output}"] = value
+    np.savez(outputs, **results)
 
 
 def tensor(tf, values):
-    """Files are kept as rows of bytes with their lengths in front, as `.npz` cuts zeros off."""
-    if values.ndim != 2:
-        return tf.constant(values)
-    lengths = values[:, :8].copy().view(np.int64)[:, 0]
-    return tf.constant([row[8 : 8 + n].tobytes() for row, n in zip(values, lengths, strict=True)])
+    return tf.constant([value[:-1] for value in values] if values.dtype.kind == "S" else values)
 
 
 def packed(files: list[bytes]) -> np.ndarray:
-    """The inverse of `tensor` for files."""
-    rows = np.zeros((len(files), 8 + max(map(len, files))), np.uint8)
-    for row, file in zip(rows, files, strict=True):
-        row[:8] = np.array([len(file)], np.int64).view(np.uint8)
-        row[8 : 8 + len(file)] = np.frombuffer(file, np.uint8)
-    return rows
+    """Files as fixed-width strings, with an end mark, because `.npz` strips trailing zeros."""
+    return np.array([file + b"." for file in files])
 
 
 if __name__ == "__main__":

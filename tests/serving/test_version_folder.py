@@ -1,13 +1,14 @@
-"""Versions appear whole or not at all, and are never overwritten."""
+"""Versions appear completely or not at all, and are never overwritten."""
 
 import multiprocessing
 import os
+import shutil
 import signal
 import time
 
 import pytest
 
-from tests.serving.watching import is_whole
+from tests.serving.exports import is_complete
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.export.version_folder import publish, versions
 
@@ -22,27 +23,26 @@ def visible(folder):
     return sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
 
 
-def mode(path):
-    """What others than the owner may do."""
+def permissions_of_others(path):
+    """Returns the permissions of everyone but the owner."""
     return path.stat().st_mode & 0o077
 
 
-def test_a_server_that_polls_sees_whole_versions_only(watched):
-    assert watched.looks > 50, "it looked while the export ran"
+def test_export_run_polling_server_sees_complete_versions_only(watched):
+    assert len(watched.seen) > 50, "it polled while the export ran"
     assert watched.seen[0] == {} and watched.seen[-1] == {"1": True}
     assert {"1": False} not in watched.seen
 
 
-def test_a_version_that_lacks_a_file_is_not_whole(exported, tmp_path):
-    assert not is_whole(tmp_path)
-    copy = tmp_path / "copy"
-    os.system(f"cp -r {exported.folder} {copy}")
-    assert is_whole(copy)
+def test_is_complete_detects_changed_files(exported, tmp_path):
+    assert not is_complete(tmp_path)
+    copy = shutil.copytree(exported.folder, tmp_path / "copy")
+    assert is_complete(copy)
     (copy / "fingerprint.pb").write_bytes(b"other")
-    assert not is_whole(copy)
+    assert not is_complete(copy)
 
 
-def test_numbers_go_on_from_the_highest(tmp_path):
+def test_publish_default_version_follows_the_highest(tmp_path):
     folder = tmp_path / "model"
     assert versions(folder) == []
     assert publish(folder, 0, write) == folder / "1"
@@ -51,10 +51,14 @@ def test_numbers_go_on_from_the_highest(tmp_path):
     assert publish(folder, 0, write) == folder / "11"
     assert versions(folder) == [1, 9, 10, 11] and len(visible(folder)) == 4
     assert (folder / "11" / "variables" / "data").read_text() == "variables/data of 11"
-    assert not [path for path in (folder, *folder.iterdir()) if path.is_dir() and mode(path)]
+    assert not [
+        path
+        for path in (folder, *folder.iterdir())
+        if path.is_dir() and permissions_of_others(path)
+    ]
 
 
-def test_a_version_is_never_overwritten(tmp_path):
+def test_publish_existing_version_is_refused(tmp_path):
     publish(tmp_path, 3, write)
     with pytest.raises(UsageError, match=r"--version=3: .*never overwritten"):
         publish(tmp_path, 3, lambda folder, number: (folder / "saved_model.pb").write_text("x"))
@@ -64,7 +68,7 @@ def test_a_version_is_never_overwritten(tmp_path):
         publish(tmp_path, 4, write)
 
 
-def test_an_export_that_fails_leaves_nothing(tmp_path):
+def test_publish_failure_leaves_nothing(tmp_path):
     def fail(folder, number):
         write(folder, number)
         raise OSError(28, "No space left on device")
@@ -74,9 +78,9 @@ def test_an_export_that_fails_leaves_nothing(tmp_path):
     assert visible(tmp_path) == [] and not list(tmp_path.glob(".export-*"))
 
 
-def test_two_exports_at_once_are_refused(tmp_path):
+def test_publish_concurrent_export_is_refused(tmp_path):
     def another(folder, number):
-        with pytest.raises(RunError, match="another process exports into"):
+        with pytest.raises(RunError, match="another process is exporting to"):
             publish(tmp_path, 0, write)
         write(folder, number)
 
@@ -91,7 +95,7 @@ def slow(folder, number):
 
 
 @pytest.mark.parametrize("seconds", [0.02, 0.06, 0.12])
-def test_a_killed_export_leaves_no_version_and_the_next_one_clears_up(tmp_path, seconds):
+def test_publish_killed_export_leaves_no_version_and_is_cleaned_up(tmp_path, seconds):
     process = multiprocessing.get_context("fork").Process(
         target=publish, args=(tmp_path, 0, slow), daemon=True
     )
@@ -106,7 +110,7 @@ def test_a_killed_export_leaves_no_version_and_the_next_one_clears_up(tmp_path, 
     assert visible(tmp_path) == ["1"] and not list(tmp_path.glob(".export-*"))
 
 
-def test_all_is_on_disk_before_the_name_is_there(tmp_path, monkeypatch):
+def test_publish_syncs_all_files_before_the_rename(tmp_path, monkeypatch):
     order = []
     names = {}
 

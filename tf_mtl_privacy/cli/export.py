@@ -15,7 +15,7 @@ from tf_mtl_privacy.errors import OK, UsageError
 from tf_mtl_privacy.tf_loading import load_tensorflow
 
 if TYPE_CHECKING:
-    from tf_mtl_privacy.export.device import Made
+    from tf_mtl_privacy.export.device_files import ConvertedRun
     from tf_mtl_privacy.export.exporting import Exported
     from tf_mtl_privacy.training.saved_run import SavedRun
 
@@ -84,25 +84,25 @@ def main(parsed: Parsed) -> int:
     )
     show(_summary(exported, card))
     if made:
-        from tf_mtl_privacy.export.device import write_device
+        from tf_mtl_privacy.export.device_files import write_device_file
 
         folder, version = Path(options.export_dir), exported.labels["version"]
         for file in made:
-            show(_device_lines(*write_device(file, folder, version)))
+            show(_device_lines(*write_device_file(file, folder, version)))
     return OK
 
 
-def _made(run: SavedRun, kinds: Sequence[str]) -> list[Made]:
+def _made(run: SavedRun, kinds: Sequence[str]) -> list[ConvertedRun]:
     """Returns the run's device files; all requirements are checked before the first is made."""
     from tf_mtl_privacy.data.opening import open_dataset
-    from tf_mtl_privacy.export.device import check_device, check_run, make_device
+    from tf_mtl_privacy.export.device_files import check_dataset, check_run, convert_run
 
     for kind in kinds:
         check_run(run, kind)
     dataset = open_dataset(run.config.data)
     for kind in kinds:
-        check_device(run, dataset, kind)
-    return [make_device(run, dataset, kind) for kind in kinds]
+        check_dataset(run, dataset, kind)
+    return [convert_run(run, dataset, kind) for kind in kinds]
 
 
 def _card(run_dir: Path) -> dict[str, Any]:
@@ -135,8 +135,8 @@ def _summary(exported: Exported, card: dict[str, Any]) -> str:
         lines.append(f"  no {signature}: {reason}")
     if labels["stochastic"]:
         lines.append("  The features carry noise: answers differ from call to call.")
-    if exported.kept:
-        lines.append(f"  Left unchanged: {', '.join(exported.kept)}")
+    if exported.not_overwritten:
+        lines.append(f"  Left unchanged: {', '.join(exported.not_overwritten)}")
     lines.append(f"Privacy: {card['summary']}")
     return "\n".join(lines)
 

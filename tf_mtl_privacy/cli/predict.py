@@ -16,7 +16,7 @@ from tf_mtl_privacy.tf_loading import load_tensorflow
 if TYPE_CHECKING:
     from tf_mtl_privacy.reporting.predictions import PictureFile, PicturePrediction
     from tf_mtl_privacy.serving.client import Predictor
-    from tf_mtl_privacy.serving.client.pictures import Probabilities
+    from tf_mtl_privacy.serving.client.picture_files import Probabilities
     from tf_mtl_privacy.training.saved_run import SavedRun
 
 BATCH_SIZE = 64
@@ -222,7 +222,7 @@ def predict_by_server(options: PredictOptions, files: Sequence[PictureFile]) -> 
         write_picture,
     )
     from tf_mtl_privacy.serving.client import connect
-    from tf_mtl_privacy.serving.client.pictures import task_classes
+    from tf_mtl_privacy.serving.client.picture_files import task_classes
 
     folder = private_dir(options.restored_dir) if options.restored_dir else None
     names = restored_names(files)
@@ -257,7 +257,7 @@ def _ask(
     from tf_mtl_privacy.data.headers import BadPicture
     from tf_mtl_privacy.reporting.predictions import read_content
     from tf_mtl_privacy.serving.client import ClientError, NotFound, Unavailable
-    from tf_mtl_privacy.serving.client.pictures import classify_files
+    from tf_mtl_privacy.serving.client.picture_files import classify_files
 
     contents, reasons = [], {}
     for number, file in enumerate(files):
@@ -286,7 +286,7 @@ def _ask(
 def _restored(predictor: Predictor, content: bytes) -> tuple[Any, str]:
     """Returns the restored picture, or None and the reason."""
     from tf_mtl_privacy.serving.client import Refused
-    from tf_mtl_privacy.serving.client.pictures import restore_pixels
+    from tf_mtl_privacy.serving.client.picture_files import restore_pixels
 
     try:
         return restore_pixels(predictor, _pixels(content)), ""

@@ -97,7 +97,7 @@ def main(parsed: Parsed) -> int:
         grpc_port=options.grpc_port,
         limits=_limits(options),
         poll_seconds=options.poll_seconds,
-        tell=show,
+        report=show,
     ) as server:
         show(_addresses(server))
         try:

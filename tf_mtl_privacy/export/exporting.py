@@ -1,4 +1,4 @@
-"""Writes a finished run as a version that TensorFlow Serving loads."""
+"""Exports a finished run as a SavedModel version for TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ import tensorflow as tf
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.export.extra_files import (
     describe,
+    require_stubs,
     write_checksums,
     write_extra,
-    write_server_files,
+    write_warmup,
 )
+from tf_mtl_privacy.export.server_files import write_server_files
 from tf_mtl_privacy.export.signatures import build_signatures, missing_signatures
 from tf_mtl_privacy.export.version_folder import publish
-from tf_mtl_privacy.export.warmup import require_stubs, write_warmup
 from tf_mtl_privacy.progress import Progress
 from tf_mtl_privacy.serving_signature import EXTRA_FOLDER, WARMUP_FILE
 from tf_mtl_privacy.training.saved_run import SavedRun
 
-_STAGES = 4
+_STEPS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Exported:
-    """What an export has written.
+    """An exported version.
 
     Attributes:
-        folder: the version's.
-        labels: see `describe`.
-        kept: names of server files that were there and differ from what would be written.
+        folder: the version's folder.
+        labels: content of `labels.json`, see `describe`.
+        not_overwritten: names of existing server files with other content than the export's.
     """
 
     folder: Path
     labels: dict[str, Any]
-    kept: list[str]
+    not_overwritten: list[str]
 
 
 def export_run(
@@ -51,48 +52,48 @@ def export_run(
     version: int = 0,
     with_discriminator: bool = False,
 ) -> Exported:
-    """Exports a run into `export_dir`/<version>/, and what a server needs beside it.
+    """Exports a run to `export_dir`/<version>/, with the server's files beside it.
 
     Args:
         run: a finished run.
-        export_dir: the model's folder; made where it is missing.
+        export_dir: the model's folder; created if missing.
         card: the run's privacy card.
         name: the model's name; letters, digits, `_` and `-` only.
-        version: its number; 0 for the next free one.
+        version: number of the version; 0 for the next free one.
         with_discriminator: see `build_signatures`.
 
     Raises:
-        UsageError: the version is there already.
-        RunError: the folder cannot be written to, or the stubs of TensorFlow Serving are missing.
+        UsageError: the version exists.
+        RunError: the folder cannot be written, or TensorFlow Serving's stubs are not installed.
     """
     require_stubs()
-    described: dict[str, Any] = {}
-    kept: list[str] = []
-    with Progress(_STAGES, "exporting", "stages") as progress:
+    labels: dict[str, Any] = {}
+    not_overwritten: list[str] = []
+    with Progress(_STEPS, "exporting", "steps") as progress:
 
         def write(folder: Path, number: int) -> None:
             module, signatures = build_signatures(run, with_discriminator=with_discriminator)
             missing = missing_signatures(run, with_discriminator=with_discriminator)
-            described.update(describe(run, signatures, missing, name, number))
+            labels.update(describe(run, signatures, missing, name, number))
             progress.update(note="signatures traced")
             _save(module, folder, signatures)
             progress.update(note="model written")
             extra = folder / EXTRA_FOLDER
             extra.mkdir()
-            write_extra(extra, run, described, card)
-            write_warmup(extra / WARMUP_FILE, name, signatures, described["image_size"])
+            write_extra(extra, run, labels, card)
+            write_warmup(extra / WARMUP_FILE, name, signatures, labels["image_size"])
             write_checksums(folder)
-            # Before the version: who starts a server on it finds them there.
-            kept.extend(write_server_files(folder.parent, name, tf.__version__))
-            progress.update(note="files beside it written")
+            # Written before the version appears, so that a server can start on it at once.
+            not_overwritten.extend(write_server_files(folder.parent, name, tf.__version__))
+            progress.update(note="server files written")
 
         folder = publish(export_dir, version, write)
         progress.update(note="version published")
-    return Exported(folder, described, kept)
+    return Exported(folder, labels, not_overwritten)
 
 
 def _save(module: tf.Module, folder: Path, signatures: Mapping[str, Any]) -> None:
     try:
         tf.saved_model.save(module, str(folder), signatures=dict(signatures))
     except (tf.errors.OpError, OSError) as error:
-        raise RunError(f"cannot write the model into {folder}: {error}") from error
+        raise RunError(f"cannot write the model to {folder}: {error}") from error

@@ -1,32 +1,31 @@
-"""What lies beside the graph in `assets.extra/`: privacy card, configuration, labels, checksums.
-
-Files that run TensorFlow Serving on an exported model: its configuration, and for Docker.
-
-Sources: TensorFlow Serving, "Configuration" (its model_server_config.proto, session_bundle_config
-.proto and monitoring_config.proto) and "TensorFlow Serving with Docker". The image's entry point
-adds `--model_name`, `--port=8500` and `--rest_api_port=8501`.
-"""
+"""Files in `assets.extra/`: privacy card, configuration, labels, warm-up requests, checksums."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+import importlib
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.sources.base import content_hash
-from tf_mtl_privacy.files import write_atomic, write_json
+from tf_mtl_privacy.errors import RunError, install_command
+from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.removal.noise import has_noise
 from tf_mtl_privacy.serving_signature import (
     CARD_FILE,
     CHECKSUMS_FILE,
     CONFIG_FILE,
+    DEFAULT_SIGNATURE,
     EXTRA_FOLDER,
+    IMAGE_BYTES,
+    IMAGES,
     LABELS_FILE,
-    LARGEST_BATCH,
+    MAX_REQUEST_ROWS,
     REGIONS,
 )
 from tf_mtl_privacy.training.region_maps import region_source
@@ -38,38 +37,38 @@ Signatures = Mapping[str, tf.types.experimental.ConcreteFunction]
 def write_extra(
     folder: Path, run: SavedRun, labels: Mapping[str, Any], card: Mapping[str, Any]
 ) -> None:
-    """Writes all but the warm-up requests and the checksums.
+    """Writes the privacy card, the configuration and the labels.
 
     Args:
         folder: `assets.extra`.
-        run: what is exported.
+        run: the exported run.
         labels: see `describe`.
         card: the privacy card.
     """
     write_json(folder / CARD_FILE, dict(card))
-    write_json(folder / CONFIG_FILE, without_places(run.config).to_dict())
+    write_json(folder / CONFIG_FILE, without_paths(run.config).to_dict())
     write_json(folder / LABELS_FILE, dict(labels))
 
 
 def describe(
     run: SavedRun, signatures: Signatures, missing: Mapping[str, str], name: str, version: int
 ) -> dict[str, Any]:
-    """What a client has to know of a model, JSON-ready; the classes that are private are not in it.
+    """Builds `labels.json`, which tells clients about the model; it omits the private classes.
 
     Args:
-        run: what is exported.
+        run: the exported run.
         signatures: by name.
-        missing: signatures that it does not have -> why.
+        missing: signatures that the export lacks, with reasons.
         name: the model's name.
         version: its number.
 
     Returns:
-        `schema_version`, `name`, `version`, `tasks` (a list in order: `task` and its `classes`, in
-        the order of their probabilities), `image_size`,
-        `crop` (how pictures are prepared), `largest_batch`, `stochastic` (whether answers differ
-        from call to call, by the noise on the features), `region_source` (what the map is made of;
-        null without one), `signatures` (name -> inputs and outputs, each with dtype and shape, null
-        for any length) and `missing_signatures`.
+        `schema_version`, `name`, `version`, `tasks` (a list of `task` and its `classes`, in the
+        order of their probabilities), `image_size`, `crop`, `largest_batch` (most pictures in a
+        request), `stochastic` (true if noise on the features makes answers differ from call to
+        call), `region_source` (network that the map comes from; null without a map), `signatures`
+        (name -> inputs and outputs, each with dtype and shape; null is any length) and
+        `missing_signatures`.
     """
     return {
         "schema_version": 1,
@@ -80,7 +79,7 @@ def describe(
         ],
         "image_size": run.config.data.image_size,
         "crop": run.config.data.effective_crop,
-        "largest_batch": LARGEST_BATCH,
+        "largest_batch": MAX_REQUEST_ROWS,
         "stochastic": has_noise(run.bundle.encoder),
         "region_source": region_source(run.bundle) if REGIONS in signatures else None,
         "signatures": {key: _interface(function) for key, function in signatures.items()},
@@ -88,8 +87,60 @@ def describe(
     }
 
 
-def without_places(config: Config) -> Config:
-    """The configuration without the folders of the machine that trained it: their names only."""
+def write_warmup(path: Path, name: str, signatures: Iterable[str], size: int) -> None:
+    """Writes one request for each signature, with a picture of a colour gradient.
+
+    TensorFlow Serving replays them when it loads the model, so that the first user does not wait.
+    Source: TensorFlow Serving, "SavedModel Warmup": a TFRecord file of `PredictionLog`.
+
+    Args:
+        path: the file.
+        name: the model's name.
+        signatures: names of the model's signatures.
+        size: height and width of the picture, in pixels.
+    """
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    picture = _gradient(size)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature in signatures:
+            request = predict_pb2.PredictRequest()
+            request.model_spec.name = name
+            request.model_spec.signature_name = signature
+            if signature == DEFAULT_SIGNATURE:
+                content = tf.io.encode_jpeg(picture).numpy()
+                request.inputs[IMAGE_BYTES].CopyFrom(tf.make_tensor_proto([content]))
+            else:
+                request.inputs[IMAGES].CopyFrom(tf.make_tensor_proto(picture[np.newaxis]))
+            log = prediction_log_pb2.PredictLog(request=request)
+            record = prediction_log_pb2.PredictionLog(predict_log=log)
+            writer.write(record.SerializeToString())
+
+
+def write_checksums(folder: Path) -> None:
+    """Writes the SHA-256 (hex) of every file of a version, by relative path, except its own."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sums = {path.relative_to(folder).as_posix(): content_hash(path) for path in files}
+    write_json(folder / EXTRA_FOLDER / CHECKSUMS_FILE, sums)
+
+
+def require_stubs() -> None:
+    """Checks that TensorFlow Serving's official stubs are installed.
+
+    Raises:
+        RunError: they are not; the message contains the command that installs them.
+    """
+    try:
+        importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
+    except ImportError as error:
+        raise RunError(
+            "the package tensorflow-serving-api is missing; export needs it for the warm-up "
+            f"requests: {install_command('serving')}"
+        ) from error
+
+
+def without_paths(config: Config) -> Config:
+    """Returns the configuration with folder names instead of the training machine's paths."""
     data = dataclasses.replace(config.data, cache_dir="", data_dir=Path(config.data.data_dir).name)
     weights = Path(config.model.encoder_weights).name
     model = dataclasses.replace(
@@ -98,13 +149,6 @@ def without_places(config: Config) -> Config:
     perceptual = Path(config.loss.perceptual_weights).name
     loss = dataclasses.replace(config.loss, perceptual_weights=perceptual)
     return dataclasses.replace(config, data=data, model=model, loss=loss)
-
-
-def write_checksums(folder: Path) -> None:
-    """Writes the SHA-256 (hex) of every file of a version, by its path in it, but for its own."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    sums = {path.relative_to(folder).as_posix(): content_hash(path) for path in files}
-    write_json(folder / EXTRA_FOLDER / CHECKSUMS_FILE, sums)
 
 
 def _interface(function: tf.types.experimental.ConcreteFunction) -> dict[str, Any]:
@@ -122,134 +166,8 @@ def _tensors(named: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-GRPC_PORT, REST_PORT = 8500, 8501
-METRICS_PATH = "/monitoring/prometheus/metrics"
-_BATCH = 32
-
-MODELS_FILE, BATCHING_FILE = "models.config", "batching_parameters.txt"
-MONITORING_FILE, DOCKERFILE = "monitoring.config", "Dockerfile"
-COMPOSE_FILE, IGNORE_FILE = "compose.yaml", ".dockerignore"
-
-
-def server_files(name: str, serving_version: str) -> dict[str, str]:
-    """File name -> content.
-
-    Args:
-        name: the model's name; letters, digits, `_` and `-` only.
-        serving_version: tag of the image tensorflow/serving.
-    """
-    return {
-        MODELS_FILE: _models(name),
-        BATCHING_FILE: _batching(),
-        MONITORING_FILE: f'prometheus_config {{\n  enable: true\n  path: "{METRICS_PATH}"\n}}\n',
-        DOCKERFILE: _dockerfile(name, serving_version),
-        COMPOSE_FILE: _compose(name, serving_version),
-        IGNORE_FILE: f".*\n{DOCKERFILE}\n{COMPOSE_FILE}\ndevice\n",
-    }
-
-
-def write_server_files(folder: Path, name: str, serving_version: str) -> list[str]:
-    """Writes those that are not there; returns the names of those that are there and differ."""
-    kept = []
-    for file, content in server_files(name, serving_version).items():
-        path = folder / file
-        if not path.exists():
-            write_atomic(path, content)
-        elif path.read_bytes() != content.encode():
-            kept.append(file)
-    return kept
-
-
-def health_check(name: str) -> str:
-    """A line of bash that ends with 0 where a version of the model answers.
-
-    The image has neither curl nor Python; bash opens the connection itself.
-    """
-    return (
-        f"exec 3<>/dev/tcp/127.0.0.1/{REST_PORT} && "
-        f"printf 'GET /v1/models/{name} HTTP/1.0\\r\\n\\r\\n' >&3 && grep -qw AVAILABLE <&3"
-    )
-
-
-def _models(name: str) -> str:
-    return f"""model_config_list {{
-  config {{
-    name: "{name}"
-    base_path: "/models/{name}"
-    model_platform: "tensorflow"
-    model_version_policy {{
-      latest {{
-        num_versions: 1
-      }}
-    }}
-  }}
-}}
-"""
-
-
-def _batching() -> str:
-    """Not switched on by the other files: docs/export.md says when it may be."""
-    sizes = [2**power for power in range(_BATCH.bit_length())]
-    allowed = "".join(f"allowed_batch_sizes: {size}\n" for size in sizes)
-    return f"""max_batch_size {{ value: {_BATCH} }}
-batch_timeout_micros {{ value: 2000 }}
-max_enqueued_batches {{ value: 64 }}
-num_batch_threads {{ value: 2 }}
-{allowed}"""
-
-
-def _arguments(name: str) -> list[str]:
-    return [
-        f"--model_config_file=/models/{name}/{MODELS_FILE}",
-        f"--monitoring_config_file=/models/{name}/{MONITORING_FILE}",
-    ]
-
-
-def _dockerfile(name: str, version: str) -> str:
-    arguments = ", ".join(f'"{argument}"' for argument in _arguments(name))
-    check = health_check(name).replace("\\", "\\\\")
-    publish = f"127.0.0.1:{REST_PORT}:{REST_PORT}"
-    return f"""# docker build --tag={name} . && docker run --publish={publish} {name}
-ARG SERVING_VERSION={version}
-FROM tensorflow/serving:${{SERVING_VERSION}}
-ENV MODEL_NAME={name}
-# Only the owner may read the exported files.
-COPY --chown=65534:65534 . /models/{name}
-USER 65534:65534
-EXPOSE {GRPC_PORT} {REST_PORT}
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s --retries=3 \\
-  CMD ["bash", "-c", "{check}"]
-CMD [{arguments}]
-"""
-
-
-def _compose(name: str, version: str) -> str:
-    arguments = "".join(f"      - {argument}\n" for argument in _arguments(name))
-    check = health_check(name)
-    return f"""# docker compose up: serves the versions in this folder, and new ones as they appear.
-services:
-  {name}:
-    image: tensorflow/serving:${{SERVING_VERSION:-{version}}}
-    environment:
-      MODEL_NAME: {name}
-    command:
-{arguments}    ports:
-      - 127.0.0.1:{GRPC_PORT}:{GRPC_PORT}
-      - 127.0.0.1:{REST_PORT}:{REST_PORT}
-    volumes:
-      - ./:/models/{name}:ro
-    read_only: true
-    security_opt:
-      - no-new-privileges:true
-    restart: unless-stopped
-    healthcheck:
-      test:
-        - CMD
-        - bash
-        - -c
-        - {check}
-      interval: 10s
-      timeout: 5s
-      start_period: 60s
-      retries: 3
-"""
+def _gradient(size: int) -> np.ndarray:
+    """`[size, size, 3]` uint8: red increases to the right, green downwards, blue is constant."""
+    steps = np.linspace(0, 255, size).astype(np.uint8)
+    across, down = np.meshgrid(steps, steps)
+    return np.stack([across, down, np.full_like(across, 128)], axis=-1)

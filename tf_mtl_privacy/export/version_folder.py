@@ -1,7 +1,7 @@
-"""A new version of a model appears in its folder at once and whole, or not at all.
+"""Publishes a version of a model atomically: it appears in the model's folder complete, or not.
 
-A server that polls the folder loads whatever has a number for a name. So a version is written into
-a hidden folder without one, synced to disk, and renamed.
+A server that polls the folder loads everything named by a number. So a version is written to a
+hidden folder, synced to disk, and renamed.
 """
 
 from __future__ import annotations
@@ -22,48 +22,48 @@ _LOCK, _UNFINISHED = ".export.lock", ".export-"
 
 
 def versions(export_dir: str | os.PathLike[str]) -> list[int]:
-    """The versions in a folder, in order: what a server finds there."""
+    """Returns the numbers of the versions in a folder, in ascending order."""
     return [int(path.name) for path in numbered(export_dir)]
 
 
 def no_version(export_dir: str | os.PathLike[str]) -> str:
-    """Returns the line about a folder in which a server finds no version."""
+    """Returns the error message for a folder without a version."""
     folder = Path(export_dir)
     return (
         f"--export_dir={folder}: expected a folder with a version in it, such as {folder / '1'}, "
-        "as python -m tf_mtl_privacy.export writes it"
+        "as written by python -m tf_mtl_privacy.export"
     )
 
 
 def publish(
     export_dir: str | os.PathLike[str], version: int, write: Callable[[Path, int], None]
 ) -> Path:
-    """Lets `write` fill a new version's folder; the folder then appears under its number.
+    """Writes a new version with `write`, then makes it visible under its number.
 
-    What earlier exports that were killed have left is removed.
+    Remains of exports that were killed are removed.
 
     Args:
-        export_dir: the model's folder; made where it is missing.
-        version: its number, or 0 for the next free one.
-        write: (empty folder, number) -> writes the version into it.
+        export_dir: the model's folder; created if missing.
+        version: number of the version; 0 for the next free one.
+        write: called with an empty folder and the number; writes the version to the folder.
 
     Returns:
         The version's folder.
 
     Raises:
-        UsageError: the version is there already.
-        RunError: another process exports into the folder, or it cannot be written to.
+        UsageError: the version exists.
+        RunError: another process exports to the folder, or it cannot be written.
     """
     folder = private_dir(export_dir)
     with _locked(folder):
-        for left in folder.glob(f"{_UNFINISHED}*"):
-            shutil.rmtree(left, ignore_errors=True)
+        for remains in folder.glob(f"{_UNFINISHED}*"):
+            shutil.rmtree(remains, ignore_errors=True)
         number = version or max(versions(folder), default=0) + 1
         target = folder / str(number)
         if number in versions(folder):
             raise UsageError(
-                f"--version={number}: {target} is there already and is never overwritten; give "
-                "another number, or leave the flag out for the next free one"
+                f"--version={number}: {target} exists, and a version is never overwritten; give "
+                "another number, or omit the flag for the next free one"
             )
         unfinished = Path(tempfile.mkdtemp(prefix=_UNFINISHED, dir=folder))
         try:
@@ -86,16 +86,18 @@ def _locked(folder: Path) -> Iterator[None]:
         except OSError as error:
             if error.errno not in (errno.EAGAIN, errno.EACCES):
                 raise
-            raise RunError(f"another process exports into {folder}; wait for it") from error
+            raise RunError(
+                f"another process is exporting to {folder}; wait until it has finished"
+            ) from error
         yield
 
 
 def _sync(folder: Path) -> None:
-    """Everything in a folder, and the folder itself, is on disk afterwards."""
-    for here, _, names in os.walk(folder, topdown=False):
+    """Syncs everything in a folder, and the folder itself, to disk."""
+    for parent, _, names in os.walk(folder, topdown=False):
         for name in names:
-            _sync_one(Path(here) / name)
-        _sync_one(Path(here))
+            _sync_one(Path(parent) / name)
+        _sync_one(Path(parent))
 
 
 def _sync_one(path: Path) -> None:

@@ -1,16 +1,17 @@
-import base64
 import time
 
 import grpc
 import httpx
 import pytest
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from tensorflow_serving.apis import prediction_service_pb2_grpc
 
 from tests.serving.server.toy import save_toy
 from tf_mtl_privacy.serving.server.limits import Limits
 from tf_mtl_privacy.serving.server.running import CheckServer
 
-LIMITS = Limits(body_bytes=2**20, rows=64, client_seconds=1.5, answer_seconds=30.0)
+LIMITS = Limits(
+    max_request_bytes=2**20, max_request_rows=64, client_seconds=1.5, answer_seconds=30.0
+)
 
 
 @pytest.fixture(scope="session")
@@ -20,22 +21,22 @@ def toy_dir(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def server(toy_dir):
-    """One server for all tests."""
+    """A server that all tests share."""
     with CheckServer(toy_dir, "toy", limits=LIMITS, poll_seconds=3600) as running:
         yield running
 
 
 @pytest.fixture(scope="session")
-def all_given_back(server):
-    """Whether requests soon hold no memory any more."""
+def all_memory_released(server):
+    """Returns a function that is True once requests hold no memory, within 10 s."""
 
-    def look():
+    def check():
         end = time.monotonic() + 10
         while server.service.budget.used and time.monotonic() < end:
             time.sleep(0.01)
         return server.service.budget.used == 0
 
-    return look
+    return check
 
 
 @pytest.fixture(scope="session")
@@ -56,20 +57,6 @@ def stub(channel):
 
 
 @pytest.fixture(scope="session")
-def model_stub(channel):
-    return model_service_pb2_grpc.ModelServiceStub(channel)
-
-
-@pytest.fixture(scope="session")
 def ask(http):
-    """POSTs an object to `:predict` -> the answer."""
-
-    def post(request, path="/v1/models/toy:predict"):
-        return http.post(path, json=request)
-
-    return post
-
-
-@pytest.fixture(scope="session")
-def b64():
-    return lambda content: {"b64": base64.b64encode(content).decode()}
+    """Returns a function that posts an object to `:predict`."""
+    return lambda request, path="/v1/models/toy:predict": http.post(path, json=request)

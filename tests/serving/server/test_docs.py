@@ -1,4 +1,4 @@
-"""What docs/serving.md shows does what it says, and its limits are those in force."""
+"""docs/serving.md: its examples run, and its limits are the defaults."""
 
 import dataclasses
 import re
@@ -15,7 +15,7 @@ def page(repo_root):
     return (repo_root / "docs" / "serving.md").read_text(encoding="utf-8")
 
 
-def test_the_examples_run(page, server, tmp_path, monkeypatch, capsys):
+def test_serving_page_examples_run(page, server, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photo.jpg").write_bytes(png(pixels(1)[0]))
     blocks = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
@@ -28,7 +28,7 @@ def test_the_examples_run(page, server, tmp_path, monkeypatch, capsys):
     assert names["part"]["gender_probabilities"].shape == (3, 2)
 
 
-def test_the_limits_are_those_in_force(page):
+def test_serving_page_limits_are_the_defaults(page):
     limits, options = Limits(), ServeOptions(export_dir="x")
     defaults = {field.name: field.default for field in dataclasses.fields(ServeOptions)}
     assert options.max_request_bytes == limits.max_request_bytes
@@ -48,7 +48,7 @@ def test_the_limits_are_those_in_force(page):
     assert f"(`--max_batch_size`) and {limits.max_batch_bytes // 2**20} MiB" in page
 
 
-def test_the_pages_use_one_example_folder(repo_root):
+def test_pages_use_one_example_folder(repo_root):
     for name in ("README.md", "docs/serving.md", "docs/export.md"):
         text = (repo_root / name).read_text(encoding="utf-8")
         assert set(re.findall(r"--export_dir=(\S+?)[`\s]", text)) == {"exports/demo"}, name

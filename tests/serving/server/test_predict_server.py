@@ -1,7 +1,6 @@
-"""`predict --server`: the table of local predictions, from a server's answers."""
+"""`predict --server`: the same table as for a run, from a server's answers."""
 
 import csv
-import json
 
 import numpy as np
 import pytest
@@ -10,12 +9,12 @@ from PIL import Image
 from tests.serving.server.toy import CLASSES, SIZE, expected, pixels, png
 from tf_mtl_privacy.cli.flags import parse
 from tf_mtl_privacy.cli.predict import main
-from tf_mtl_privacy.serving.client.pictures import classify_files
+from tf_mtl_privacy.serving.client.picture_files import classify_files
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """Three pictures, of which one is a PPM; one that is none; one that only a decoder refuses."""
+    """Three pictures, one of them a PPM; a text file; a file that only a decoder refuses."""
     images, target = pixels(3), tmp_path / "pictures"
     target.mkdir()
     (target / "a.png").write_bytes(png(images[0]))
@@ -27,17 +26,17 @@ def folder(tmp_path):
     return target, images
 
 
-def asked(address, folder, *flags):
+def predict(address, folder, *flags):
     return main(parse("predict", [f"--server={address}", "--model_name=toy", *flags, str(folder)]))
 
 
 @pytest.mark.parametrize("scheme", ["http", "grpc"])
-def test_the_table_and_restored_images(server, folder, tmp_path, capsys, scheme):
+def test_predict_server_writes_table_and_restored_images(server, folder, tmp_path, capsys, scheme):
     path, images = folder
     address = server.url if scheme == "http" else f"grpc://{server.grpc_address}"
     output, restored = tmp_path / "new" / "out.csv", tmp_path / "restored"
     flags = (f"--output={output}", f"--restored_dir={restored}")
-    assert asked(address, path, *flags) == 0
+    assert predict(address, path, *flags) == 0
     rows = list(csv.DictReader(output.open()))
     assert [row["file"][-5:] for row in rows] == ["a.png", "b.png", "c.ppm", "d.jpg", "e.png"]
     for task, values in expected(images).items():
@@ -56,7 +55,7 @@ def test_the_table_and_restored_images(server, folder, tmp_path, capsys, scheme)
     assert len(list(restored.iterdir())) == 3
 
 
-def test_one_bad_file_does_not_cost_the_others_of_its_request(server, folder):
+def test_classify_files_bad_file_does_not_affect_others(server, folder):
     path, images = folder
     from tf_mtl_privacy.serving.client import connect
 
@@ -69,7 +68,7 @@ def test_one_bad_file_does_not_cost_the_others_of_its_request(server, folder):
     np.testing.assert_allclose(again, np.tile(expected(images)["gender"][:, 1], 15), atol=1e-6)
 
 
-def test_as_a_command_it_needs_neither_a_run_nor_tensorflow(server, folder, tmp_path, python):
+def test_predict_server_command_needs_no_run_and_no_tensorflow(server, folder, tmp_path, python):
     flags = (f"--server={server.url}", "--model_name=toy", folder[0] / "a.png")
     done = python("-X", "importtime", "-m", "tf_mtl_privacy.predict", *flags)
     assert done.returncode == 0 and "tensorflow" not in done.stderr, done.stderr[-500:]
@@ -77,7 +76,7 @@ def test_as_a_command_it_needs_neither_a_run_nor_tensorflow(server, folder, tmp_
     assert (tmp_path / "predictions.csv").stat().st_mode & 0o077 == 0
 
 
-def test_failures_are_one_line(server, folder, python):
+def test_predict_server_failures_are_one_line(server, folder, python):
     path = folder[0] / "a.png"
     wrong = python("-m", "tf_mtl_privacy.predict", "--server=nowhere", path)
     assert wrong.returncode == 2 and wrong.stderr.startswith("error: --server=nowhere: expected")
@@ -91,14 +90,3 @@ def test_failures_are_one_line(server, folder, python):
     assert gone.returncode == 1 and "http://127.0.0.1:9 model faces" in gone.stderr
     for failed in (wrong, other, gone):
         assert failed.stderr.count("\n") == 1
-
-
-def test_json_agrees_with_the_csv(server, folder, tmp_path):
-    output = tmp_path / "out.json"
-    assert asked(server.url, folder[0], f"--output={output}") == 0
-    rows = json.loads(output.read_text())
-    assert rows[3]["attributes"] is None and rows[0]["error"] is None
-    values = expected(folder[1])["age"][1]
-    found = rows[1]["attributes"]["age"]["probabilities"]
-    assert list(found) == CLASSES["age"]
-    np.testing.assert_allclose(list(found.values()), values, atol=2e-6)

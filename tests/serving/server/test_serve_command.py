@@ -1,4 +1,4 @@
-"""`serve` as a command: what it says, how it ends, and what it refuses."""
+"""The `serve` command: its output, its shutdown, and flags that it refuses."""
 
 import os
 import re
@@ -18,31 +18,32 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.serving.server.running import CheckServer
 
 
-def test_it_serves_on_this_machine_until_it_is_told_to_stop(toy_dir, tmp_path):
+def test_serve_answers_on_loopback_until_sigterm(toy_dir, tmp_path):
     flags = [f"--export_dir={toy_dir}", "--port=0", "--grpc_port=0"]
     command = [sys.executable, "-m", "tf_mtl_privacy.serve", *flags]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
-        said = {}
+        addresses = {}
         for line in process.stdout:
             words = line.split()
-            said[words[0]] = words[-1]
+            addresses[words[0]] = words[-1]
             if line.startswith("Ctrl-C"):
                 break
-        assert said["page"].startswith("http://127.0.0.1:") and said["REST"].endswith("toy:predict")
+        assert addresses["page"].startswith("http://127.0.0.1:")
+        assert addresses["REST"].endswith("toy:predict")
         request = {"signature_name": "classify", "instances": pixels(1).tolist()}
-        assert httpx.post(said["REST"], json=request, trust_env=False).status_code == 200
-        refused = httpx.post(said["REST"], content=b"{", trust_env=False)
+        assert httpx.post(addresses["REST"], json=request, trust_env=False).status_code == 200
+        refused = httpx.post(addresses["REST"], content=b"{", trust_env=False)
         assert refused.status_code == 400
         os.kill(process.pid, signal.SIGTERM)
         _, errors = process.communicate(timeout=60)
-    # Neither what was asked nor where it went wrong is logged.
+    # Neither requests nor errors are logged.
     assert process.returncode == 0 and errors == ""
     assert list(tmp_path.iterdir()) == []
 
 
-def test_it_answers_what_it_has_accepted_before_it_stops(toy_dir):
+def test_stop_answers_accepted_requests_first(toy_dir):
     import concurrent.futures
 
     request = {"signature_name": "classify", "instances": pixels(8).tolist()}
@@ -61,11 +62,11 @@ def test_it_answers_what_it_has_accepted_before_it_stops(toy_dir):
                     codes.append(answer.result().status_code)
                 except httpx.TransportError:
                     codes.append(None)
-    # One that had not been accepted finds no server; none is answered by half.
+    # A request that was not accepted finds no server; no answer is cut off.
     assert set(codes) <= {200, 503, None} and codes.count(200) >= 1
 
 
-def test_a_taken_port(toy_dir):
+def test_check_server_taken_port_raises(toy_dir):
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -86,22 +87,24 @@ def test_a_taken_port(toy_dir):
         (["--export_dir=x", "--client_seconds=0"], "--client_seconds=0"),
     ],
 )
-def test_wrong_flags(flags, words):
+def test_serve_wrong_flags_are_refused(flags, words):
     with pytest.raises(UsageError) as refused:
         main(parse("serve", flags))
     assert words in str(refused.value)
 
 
-def test_serve_folder_without_a_version_is_refused_before_tensorflow_is_loaded(
-    tmp_path, monkeypatch
-):
+def test_serve_folder_without_version_is_refused_before_tensorflow_loads(tmp_path, monkeypatch):
     monkeypatch.setattr(serve, "load_tensorflow", lambda: pytest.fail("too early"))
-    with pytest.raises(UsageError, match=r"such as .*/1, as python -m tf_mtl_privacy\.export"):
+    with pytest.raises(
+        UsageError, match=r"such as .*/1, as written by python -m tf_mtl_privacy\.export"
+    ):
         main(parse("serve", [f"--export_dir={tmp_path}"]))
 
 
 @pytest.mark.parametrize("package", ["fastapi", "grpc"])
-def test_serve_missing_package_names_readme_s_command(repo_root, tmp_path, monkeypatch, package):
+def test_serve_missing_package_names_the_documented_command(
+    repo_root, tmp_path, monkeypatch, package
+):
     (tmp_path / "1").mkdir()
     monkeypatch.setitem(sys.modules, package, None)
     with pytest.raises(RunError, match=f"the package {package} is missing") as error:
@@ -111,7 +114,7 @@ def test_serve_missing_package_names_readme_s_command(repo_root, tmp_path, monke
         assert command in (repo_root / page).read_text(), page
 
 
-def test_help_says_what_it_stands_in_for():
+def test_serve_help_names_tensorflow_serving():
     with pytest.raises(HelpRequested) as asked:
         parse("serve", ["--help"])
     assert "standing in for TensorFlow Serving" in str(asked.value)

@@ -1,4 +1,4 @@
-"""The newest version is served, a newer one is picked up, a broken one is left alone."""
+"""Versions: newer ones are picked up, broken ones skipped; recorded requests warm them up."""
 
 import threading
 import time
@@ -9,8 +9,8 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.serving.server.toy import expected, pixels, save_toy
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.serving.server.errors import Code, Refusal
-from tf_mtl_privacy.serving.server.model import recorded, replay
+from tf_mtl_privacy.serving.server.errors import Code, RequestError
+from tf_mtl_privacy.serving.server.model import recorded_requests, warm_up
 from tf_mtl_privacy.serving.server.versions import Poller, Versions
 
 
@@ -19,31 +19,32 @@ def folder(tmp_path):
     return save_toy(tmp_path / "toy", warmup=False)
 
 
-def test_a_newer_version_is_picked_up_and_a_broken_one_left(folder):
-    told = []
-    found = Versions(folder, "toy", tell=told.append)
-    assert found.newest.version == 1
+def test_versions_refresh_loads_newer_and_skips_broken_versions(folder):
+    lines = []
+    served = Versions(folder, "toy", report=lines.append)
+    assert served.newest.version == 1
     save_toy(folder, version=10, shift=0.25, warmup=False)
     (folder / ".export-abc").mkdir()
-    found.look()
+    served.refresh()
     images = pixels(2)
-    outputs = found.newest.run("classify", {"images": images})
-    assert found.newest.version == 10
+    outputs = served.newest.run("classify", {"images": images})
+    assert served.newest.version == 10
     assert outputs["gender_probabilities"] == pytest.approx(
         expected(images, 0.25)["gender"], abs=1e-6
     )
     (folder / "11").mkdir()
     (folder / "11" / "saved_model.pb").write_bytes(b"nothing")
     for _ in range(2):
-        found.look()
-    assert found.find("toy", None).version == 10 == found.find("toy", 10).version
-    with pytest.raises(Refusal) as refused:
-        found.find("toy", 1)
+        served.refresh()
+    assert served.find("toy", None).version == 10 == served.find("toy", 10).version
+    with pytest.raises(RequestError) as refused:
+        served.find("toy", 1)
     assert refused.value.code is Code.NOT_FOUND and "version 10" in str(refused.value)
-    assert len(told) == 3 and told[-1].startswith("kept version 10") and "\n" not in told[-1]
+    assert len(lines) == 3 and lines[-1].startswith("still serving version 10: ")
+    assert "\n" not in lines[-1]
 
 
-def test_a_folder_without_a_version_that_loads(tmp_path):
+def test_versions_without_a_loadable_version_raise(tmp_path):
     with pytest.raises(UsageError, match="a folder with a version in it"):
         Versions(tmp_path, "toy")
     (tmp_path / "3").mkdir()
@@ -52,26 +53,10 @@ def test_a_folder_without_a_version_that_loads(tmp_path):
     assert "\n" not in str(refused.value)
 
 
-def test_a_poller_looks_until_it_is_closed():
-    looks, third = [], threading.Event()
-
-    def look():
-        looks.append(1)
-        if len(looks) == 3:
-            third.set()
-
-    poller = Poller(look, 0.01)
-    assert third.wait(10)
-    poller.close()
-    done = len(looks)
-    time.sleep(0.05)
-    assert len(looks) == done
-
-
 @pytest.mark.parametrize("damage", ["truncated", "no record", "no tensor"])
-def test_a_version_with_damaged_warm_up_requests_is_left_alone(folder, damage):
-    told = []
-    found = Versions(folder, "toy", replay, told.append)
+def test_versions_damaged_warm_up_file_skips_the_version(folder, damage):
+    lines = []
+    served = Versions(folder, "toy", warm_up, lines.append)
     warmup = save_toy(folder, version=2) / "2" / "assets.extra" / "tf_serving_warmup_requests"
     if damage == "truncated":
         warmup.write_bytes(warmup.read_bytes()[:-9])
@@ -79,16 +64,16 @@ def test_a_version_with_damaged_warm_up_requests_is_left_alone(folder, damage):
         with tf.io.TFRecordWriter(str(warmup)) as writer:
             writer.write(b"\xff" if damage == "no record" else without_values())
     for _ in range(2):
-        found.look()
-    assert found.newest.version == 1 and len(told) == 2
-    assert told[1].startswith("kept version 1: ") and "\n" not in told[1]
+        served.refresh()
+    assert served.newest.version == 1 and len(lines) == 2
+    assert lines[1].startswith("still serving version 1: ") and "\n" not in lines[1]
     save_toy(folder, version=3)
-    found.look()
-    assert found.newest.version == 3
+    served.refresh()
+    assert served.newest.version == 3
 
 
 def without_values():
-    """A recorded request whose tensor has no values for its shape."""
+    """A recorded request with a tensor that lacks values for its shape."""
     log = prediction_log_pb2.PredictionLog()
     request = log.predict_log.request
     request.model_spec.signature_name = "classify"
@@ -99,22 +84,27 @@ def without_values():
     return log.SerializeToString()
 
 
-def test_a_poller_survives_a_look_that_fails():
-    looks, told, fourth = [], [], threading.Event()
+@pytest.mark.parametrize("fails", [False, True])
+def test_poller_calls_until_closed_and_reports_the_same_failure_once(fails):
+    calls, lines, fourth = [], [], threading.Event()
 
-    def look():
-        looks.append(1)
-        if len(looks) == 4:
+    def function():
+        calls.append(1)
+        if len(calls) == 4:
             fourth.set()
-        raise OSError("the folder\nis away")
+        if fails:
+            raise OSError("the folder\nis away")
 
-    poller = Poller(look, 0.01, told.append)
+    poller = Poller(function, 0.01, lines.append)
     assert fourth.wait(10)
     poller.close()
-    assert told == ["cannot look for a newer version: OSError: the folder is away"]
+    done = len(calls)
+    time.sleep(0.05)
+    assert len(calls) == done
+    assert lines == ["cannot check for a newer version: OSError: the folder is away"] * fails
 
 
-def test_recorded_requests_are_replayed(server):
+def test_warm_up_runs_one_recorded_request_for_each_signature(server):
     model = server.service.versions.newest
-    assert sorted(name for name, _ in recorded(model)) == sorted(model.inputs)
-    assert replay(model) == len(model.inputs) == 4
+    assert sorted(name for name, _ in recorded_requests(model)) == sorted(model.inputs)
+    assert warm_up(model) == len(model.inputs) == 4

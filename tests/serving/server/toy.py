@@ -1,4 +1,4 @@
-"""A model whose answers can be worked out by hand: it reads the mean colours of a picture."""
+"""A model with answers that can be computed by hand: it uses a picture's mean colours."""
 
 import io
 
@@ -10,7 +10,7 @@ from tf_mtl_privacy.files import write_json
 
 SIZE = 16
 CLASSES = {"gender": ["female", "male"], "age": ["young", "middle", "old"]}
-CARD = {"summary": "Nothing is claimed of a toy.", "not_protected": ["Everything."]}
+CARD = {"summary": "No claim is made for a toy.", "not_protected": ["Everything."]}
 
 
 class Toy(tf.Module):
@@ -20,17 +20,17 @@ class Toy(tf.Module):
         super().__init__()
         self.shift = tf.Variable(shift)
 
-    def _said(self, images):
+    def _predictions(self, images):
         means = tf.reduce_mean(tf.cast(images, tf.float32), (1, 2)) / 255.0 + self.shift
         male = means[:, :1]
-        found = {"gender": tf.concat([1.0 - male, male], 1), "age": tf.nn.softmax(means)}
-        said = {}
-        for task, values in found.items():
+        probabilities = {"gender": tf.concat([1.0 - male, male], 1), "age": tf.nn.softmax(means)}
+        outputs = {}
+        for task, values in probabilities.items():
             names = tf.constant(CLASSES[task])
-            said[f"{task}_probabilities"] = values
-            said[f"{task}_label"] = tf.gather(names, tf.argmax(values, axis=-1))
-            said[f"{task}_classes"] = tf.broadcast_to(names, tf.shape(values))
-        return said
+            outputs[f"{task}_probabilities"] = values
+            outputs[f"{task}_label"] = tf.gather(names, tf.argmax(values, axis=-1))
+            outputs[f"{task}_classes"] = tf.broadcast_to(names, tf.shape(values))
+        return outputs
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, "image_bytes")])
     def serving_default(self, image_bytes):
@@ -40,11 +40,11 @@ class Toy(tf.Module):
             return tf.cast(tf.round(resized), tf.uint8)
 
         spec = tf.TensorSpec((SIZE, SIZE, 3), tf.uint8)
-        return self._said(tf.map_fn(decode, image_bytes, fn_output_signature=spec))
+        return self._predictions(tf.map_fn(decode, image_bytes, fn_output_signature=spec))
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def classify(self, images):
-        return self._said(images)
+        return self._predictions(images)
 
     @tf.function(input_signature=[tf.TensorSpec([None, None, None, 3], tf.uint8, "images")])
     def restore(self, images):
@@ -56,7 +56,7 @@ class Toy(tf.Module):
 
 
 def save_toy(folder, version=1, shift=0.0, warmup=True):
-    """Writes a version of the toy; returns the folder."""
+    """Writes a version of the toy model; returns its folder."""
     toy, target = Toy(shift), folder / str(version)
     names = ("serving_default", "classify", "restore", "sensitive_regions")
     tf.saved_model.save(toy, str(target), signatures={name: getattr(toy, name) for name in names})
@@ -67,14 +67,14 @@ def save_toy(folder, version=1, shift=0.0, warmup=True):
     write_json(extra / "labels.json", labels)
     write_json(extra / "privacy_card.json", CARD)
     if warmup:
-        from tf_mtl_privacy.export.warmup import write_warmup
+        from tf_mtl_privacy.export.extra_files import write_warmup
 
         write_warmup(extra / "tf_serving_warmup_requests", "toy", names, SIZE)
     return folder
 
 
 def expected(images, shift=0.0):
-    """Probabilities of `[N, H, W, 3]` uint8, by NumPy."""
+    """Computes the probabilities for `[N, H, W, 3]` uint8 with NumPy."""
     means = images.astype(np.float64).mean((1, 2)) / 255.0 + shift
     powers = np.exp(means)
     return {
@@ -84,14 +84,14 @@ def expected(images, shift=0.0):
 
 
 def pixels(count=2, seed=0):
-    """`[count, SIZE, SIZE, 3]` uint8 of different even colours with a little noise."""
+    """Draws `[count, SIZE, SIZE, 3]` uint8: one colour for each picture, with a little noise."""
     rng = np.random.default_rng(seed)
     even = rng.integers(20, 230, (count, 1, 1, 3))
     return (even + rng.integers(-9, 10, (count, SIZE, SIZE, 3))).astype(np.uint8)
 
 
 def png(image):
-    """The PNG file of a picture."""
+    """Encodes a picture as PNG."""
     buffer = io.BytesIO()
     Image.fromarray(image).save(buffer, "PNG")
     return buffer.getvalue()

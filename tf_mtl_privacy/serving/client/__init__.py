@@ -1,4 +1,4 @@
-"""Clients of a server with TensorFlow Serving's interfaces, by REST and by gRPC."""
+"""REST and gRPC clients for servers with TensorFlow Serving's interfaces."""
 
 from tf_mtl_privacy.serving.client.connecting import connect
 from tf_mtl_privacy.serving.client.predictor import (

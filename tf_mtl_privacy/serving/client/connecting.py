@@ -1,4 +1,4 @@
-"""From an address to a client."""
+"""Creates the client for a server's address."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from tf_mtl_privacy.serving.client.predictor import Predictor, check_server
 
 
 def connect(server: str, model_name: str, version: int | None = None, **options: Any) -> Predictor:
-    """A client for a server; nothing is sent yet.
+    """Creates a client; nothing is sent yet.
 
     Args:
-        server: `http://HOST:PORT` (or `https://`) for REST, `grpc://HOST:PORT` for gRPC. For REST
-            `NAME:PASSWORD@` may stand before the host, for a proxy that asks for them.
-        model_name: the model.
+        server: `http://HOST:PORT` (or `https://`) for REST, `grpc://HOST:PORT` for gRPC. A REST
+            address may contain `NAME:PASSWORD@` before the host, for a proxy with a password.
+        model_name: name of the model.
         version: its version; None for the newest.
         options: `seconds` and `retries`, as for `Predictor`.
 
     Raises:
-        UsageError: not such an address or name.
+        UsageError: the address or the name is invalid.
         RunError: a package is missing.
     """
     check_server(server, model_name)
     try:
         if server.startswith("grpc://"):
-            from tf_mtl_privacy.serving.client.by_grpc import GrpcPredictor
+            from tf_mtl_privacy.serving.client.grpc_client import GrpcPredictor
 
             return GrpcPredictor(urlsplit(server).netloc, model_name, version, **options)
-        from tf_mtl_privacy.serving.client.by_rest import RestPredictor
+        from tf_mtl_privacy.serving.client.rest_client import RestPredictor
 
         return RestPredictor(server, model_name, version, **options)
     except ImportError as error:

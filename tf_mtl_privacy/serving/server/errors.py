@@ -1,7 +1,4 @@
-"""Says what a client probably meant where a picture was sent in a way that is not taken.
-
-What a request is refused with: one line, and its code in HTTP and in gRPC.
-"""
+"""Request errors: a one-line message, its HTTP and gRPC codes, and hints for common mistakes."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from typing import Any
 
 
 class Code(enum.Enum):
-    """Why a request is refused: (status of HTTP, name of the status of gRPC)."""
+    """Reasons for an error: (HTTP status, name of the gRPC status)."""
 
     INVALID = (400, "INVALID_ARGUMENT")
     NOT_FOUND = (404, "NOT_FOUND")
@@ -26,7 +23,7 @@ class Code(enum.Enum):
 
     @property
     def http(self) -> int:
-        """Status of HTTP."""
+        """HTTP status."""
         return self.value[0]
 
     @property
@@ -35,26 +32,42 @@ class Code(enum.Enum):
         return self.value[1]
 
 
-class Refusal(Exception):  # noqa: N818 (an answer, not a failure)
-    """A request that gets no prediction; the text is what the client is told."""
+class RequestError(Exception):
+    """A request that gets no prediction; its text is sent to the client."""
 
     def __init__(self, code: Code, text: str) -> None:
         super().__init__(text)
         self.code = code
 
 
-def invalid(text: str) -> Refusal:
-    """A refusal of what the request holds."""
-    return Refusal(Code.INVALID, text)
+def invalid(text: str, hint: str = "") -> RequestError:
+    """Returns the error for a request with invalid content.
+
+    Args:
+        text: one line.
+        hint: remedy, added after a colon if not empty.
+    """
+    return RequestError(Code.INVALID, f"{text}: {hint}" if hint else text)
+
+
+def as_request_error(error: BaseException) -> RequestError:
+    """Converts any exception to the error that the client sees; internals are not revealed."""
+    if isinstance(error, RequestError):
+        return error
+    if isinstance(error, TimeoutError):
+        return RequestError(Code.TIMEOUT, "the answer took too long; try again later")
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return RequestError(Code.EXHAUSTED, "not enough memory for this request; send less at once")
+    return RequestError(Code.INTERNAL, f"internal error ({type(error).__name__})")
 
 
 def quoted(value: object) -> str:
-    """What a client sent, for a message about it: at most 60 characters, without line breaks."""
+    """Quotes a client's value for a message: at most 60 characters, no line breaks."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
 
-# What a picture is in a request over REST.
+# A picture in a REST request.
 AS_JSON = '{"b64": "<base64 of the file>"}'
 _BODY = '{"instances": [' + AS_JSON + "]}"
 _STARTS = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"GIF8", b"RIFF")
@@ -64,34 +77,34 @@ _NAME = re.compile(rb"(https?|file)://\S+|[^\x00-\x1f]{1,250}\.(jpe?g|png|bmp)",
 
 
 def picture_hint(content: bytes) -> str:
-    """Returns what to send instead of bytes that are no picture, or an empty string.
+    """Returns the remedy for bytes that are not a picture, or an empty string.
 
     Args:
-        content: what was sent as a picture file.
+        content: the bytes sent as a picture file.
     """
     if _DATA_URL.match(content):
-        return f"it is a data: URL; in JSON send {AS_JSON} with the part after the comma only"
+        return f"it is a data: URL; in JSON send {AS_JSON} with only the part after the comma"
     start = content[:64]
     if _BASE64.fullmatch(start.rstrip()) and _decoded(start).startswith(_STARTS):
         return f"it is base64 text; in JSON send {AS_JSON}, over gRPC the file's bytes"
     if len(content) < 300 and _NAME.fullmatch(content):
-        return "it is a name; send the file's content, the server opens no files and no addresses"
+        return "it is a name; send the file's content, the server opens no files and no URLs"
     return ""
 
 
 def base64_hint(text: str) -> str:
-    """Returns why a text is not the base64 that is taken, where the reason is a usual one."""
+    """Returns the remedy for a common kind of invalid base64, or an empty string."""
     if _DATA_URL.match(text[:100].encode("ascii", "replace")):
-        return "leave out what stands before the comma of a data: URL"
+        return "leave out everything up to the comma of a data: URL"
     if any(character.isspace() for character in text):
-        return "send it without line breaks and blanks"
+        return "send it without line breaks and spaces"
     if "-" in text or "_" in text:
-        return "send the usual alphabet with + and /, not the one for URLs"
+        return "use the standard alphabet with + and /, not the URL-safe one"
     return ""
 
 
 def body_hint(body: bytes) -> str:
-    """Returns what to send instead of a body that is not JSON, or an empty string."""
+    """Returns the remedy for a body that is not JSON, or an empty string."""
     if body.startswith(_STARTS):
         return f"it is a picture; send {_BODY}"
     if body.startswith(b"--") and b"form-data" in body[:500].lower():
@@ -100,18 +113,13 @@ def body_hint(body: bytes) -> str:
 
 
 def number_hint(value: Any) -> str:
-    """Returns what to do with a picture file that was sent where pixels are expected."""
+    """Returns the remedy for a picture file sent instead of pixels, or an empty string."""
     while isinstance(value, list) and value:
         value = value[0]
     is_file = isinstance(value, dict) and set(value) == {"b64"}
     if is_file or (isinstance(value, str) and len(value) > 100):
-        return "picture files go to the signature serving_default"
+        return "send picture files to the signature serving_default"
     return ""
-
-
-def with_hint(text: str, hint: str) -> str:
-    """Returns the text, followed by the hint where there is one."""
-    return f"{text}: {hint}" if hint else text
 
 
 def _decoded(start: bytes) -> bytes:

@@ -1,7 +1,4 @@
-"""How much of everything one client may take, so that none takes the machine.
-
-The memory that requests of both interfaces share, counted in bytes.
-"""
+"""Limits on what clients may use, and the memory budget that all requests share."""
 
 from __future__ import annotations
 
@@ -10,64 +7,48 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tf_mtl_privacy.serving.server.errors import Code, Refusal
+from tf_mtl_privacy.serving.server.errors import Code, RequestError
 
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """Bounds of the check server; what exceeds one is refused before any work.
+    """Limits of the check server; a request over a limit is refused before any work.
 
     Attributes:
-        body_bytes: size of a request.
-        bytes_in_flight: size of all requests of HTTP and gRPC that are being read or wait,
-            together, and of the pixels that the page decodes. A message of gRPC counts from when it
-            has come in whole; before that it is in gRPC's own memory.
-        rows: pictures in a request.
-        pixels: pixels of all encoded pictures in a request, together.
-        queue: requests that wait for the model, and open calls of gRPC.
-        connections: open connections of HTTP.
-        client_seconds: time that a client has to send a request, and over HTTP to take the answer.
-        answer_seconds: time that a request may wait for its answer.
-        merge_rows: pictures that requests are merged up to, for one run of the model.
-        merge_bytes: size of the inputs that requests are merged up to; merging copies them.
-        merge_seconds: how long a request waits for others to be merged with.
+        max_request_bytes: size of a request.
+        max_bytes_in_flight: total size of all HTTP and gRPC requests that are being read or are
+            waiting, plus the pixels that the demo page decodes. A gRPC message counts once it has
+            arrived in full; until then it is in gRPC's own memory.
+        max_request_rows: pictures in a request.
+        max_pixels: total pixels of all encoded pictures in a request.
+        max_queued_requests: requests waiting for the model; also open gRPC calls.
+        max_connections: open HTTP connections.
+        client_seconds: time for a client to send a request and, over HTTP, to read the answer.
+        answer_seconds: time a request may wait for its answer.
+        max_batch_size: rows in one run of the model when requests are batched together.
+        max_batch_bytes: size of the inputs of such a batch; batching copies them.
+        batch_timeout_seconds: time a request waits for others to batch with.
     """
 
-    body_bytes: int = 32 * 2**20
-    bytes_in_flight: int = 256 * 2**20
-    rows: int = 256
-    pixels: int = 200_000_000
-    queue: int = 512
-    connections: int = 1024
+    max_request_bytes: int = 32 * 2**20
+    max_bytes_in_flight: int = 256 * 2**20
+    max_request_rows: int = 256
+    max_pixels: int = 200_000_000
+    max_queued_requests: int = 512
+    max_connections: int = 1024
     client_seconds: float = 20.0
     answer_seconds: float = 60.0
-    merge_rows: int = 32
-    merge_bytes: int = 16 * 2**20
-    merge_seconds: float = 0.002
+    max_batch_size: int = 32
+    max_batch_bytes: int = 16 * 2**20
+    batch_timeout_seconds: float = 0.002
 
 
-class Share:
-    """Bytes that one request holds of a budget; used from one thread at a time."""
+class MemoryBudget:
+    """Counts the bytes that all requests hold together; thread-safe.
 
-    def __init__(self, budget: Budget) -> None:
-        self._budget, self.held = budget, 0
-
-    def take(self, count: int) -> None:
-        """Holds `count` bytes more.
-
-        Raises:
-            Refusal: the budget has not as many left.
-        """
-        if not self._budget.add(count):
-            raise Refusal(
-                Code.EXHAUSTED,
-                "other requests fill the memory for requests; try again a little later",
-            )
-        self.held += count
-
-
-class Budget:
-    """Bytes of all requests together; used from any thread."""
+    Args:
+        total: bytes available.
+    """
 
     def __init__(self, total: int) -> None:
         self.total, self._used, self._lock = total, 0, threading.Lock()
@@ -78,7 +59,7 @@ class Budget:
         return self._used
 
     def add(self, count: int) -> bool:
-        """Counts `count` bytes more, or fewer; whether they fit, and otherwise nothing changes."""
+        """Adds `count` bytes, negative to release; returns False if they do not fit."""
         with self._lock:
             if self._used + count > self.total:
                 return False
@@ -86,10 +67,29 @@ class Budget:
             return True
 
     @contextmanager
-    def share(self) -> Iterator[Share]:
-        """A share that is given back at the end."""
-        share = Share(self)
+    def share(self) -> Iterator[MemoryShare]:
+        """Opens an empty share, which is released at the end."""
+        share = MemoryShare(self)
         try:
             yield share
         finally:
             self.add(-share.held)
+
+
+class MemoryShare:
+    """The bytes that one request holds of a budget; for one thread at a time."""
+
+    def __init__(self, budget: MemoryBudget) -> None:
+        self._budget, self.held = budget, 0
+
+    def take(self, count: int) -> None:
+        """Takes `count` more bytes.
+
+        Raises:
+            RequestError: the budget does not have that many left.
+        """
+        if not self._budget.add(count):
+            raise RequestError(
+                Code.EXHAUSTED, "other requests use all memory for requests; try again later"
+            )
+        self.held += count

@@ -1,11 +1,4 @@
-"""One loaded version of a SavedModel: its signatures, what they take, and running them.
-
-Replays a version's recorded requests before it is served, as TensorFlow Serving does.
-
-What a served version is and takes, as TensorFlow Serving tells it: protocol buffers and JSON.
-
-Checks that a request holds what the signature takes, before the model sees any of it.
-"""
+"""A loaded SavedModel version: signatures, status and metadata, warm-up, and input checks."""
 
 from __future__ import annotations
 
@@ -28,20 +21,26 @@ from tf_mtl_privacy.data.headers import BadPicture, read_header
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.serving.server.errors import (
     AS_JSON,
-    Refusal,
+    RequestError,
     invalid,
     picture_hint,
     quoted,
-    with_hint,
 )
 from tf_mtl_privacy.serving.server.limits import Limits
-from tf_mtl_privacy.serving_signature import EXTRA_FOLDER, IMAGE_BYTES, WARMUP_FILE
+from tf_mtl_privacy.serving_signature import (
+    DEFAULT_SIGNATURE,
+    EXTRA_FOLDER,
+    IMAGE_BYTES,
+    WARMUP_FILE,
+)
 
 Array = np.ndarray[Any, Any]
+# Input or output name -> array.
+Arrays = dict[str, Array]
 
 
-class Tensor(NamedTuple):
-    """An input or output of a signature; `shape` has None for any length."""
+class InputSpec(NamedTuple):
+    """TensorFlow dtype and shape of a signature's input; `shape` has None for any length."""
 
     dtype: Any
     shape: tuple[int | None, ...]
@@ -51,16 +50,20 @@ class Model:
     """A version of a model.
 
     Args:
-        folder: the version's folder, with `saved_model.pb`; its name is the version's number.
+        folder: the version's folder, named by its number, with `saved_model.pb`.
+
+    Attributes:
+        inputs: signature -> input name -> `InputSpec`.
+        definitions: signature -> `SignatureDef`.
 
     Raises:
-        RunError: it cannot be loaded, or has no signature.
+        RunError: the model cannot be loaded, or has no signature.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.version = folder, int(folder.name)
         try:
-            # Held: its variables live as long as it does.
+            # Kept, because its variables live only as long as it does.
             self._loaded = tf.saved_model.load(str(folder))
             self.definitions = _definitions(folder)
         except (OSError, ValueError, KeyError, tf.errors.OpError) as error:
@@ -72,17 +75,17 @@ class Model:
             raise RunError(f"{folder} has no signature to serve")
 
     def signature(self, name: str) -> str:
-        """`name`, or the default one where it is empty.
+        """Returns `name`, or the default signature's name if it is empty.
 
         Raises:
-            Refusal: there is none of that name.
+            RequestError: the model has no such signature.
         """
-        name = name or "serving_default"
+        name = name or DEFAULT_SIGNATURE
         if name not in self._functions:
             known = ", ".join(sorted(self._functions))
             raise invalid(
-                f"Serving signature name: {quoted(name)} not found in signature def; there are "
-                f"{known}"
+                f"Serving signature name: {quoted(name)} not found in signature def; expected one "
+                f"of {known}"
             )
         return name
 
@@ -90,30 +93,30 @@ class Model:
         """Names of a signature's outputs."""
         return set(self._functions[signature].structured_outputs)
 
-    def run(self, signature: str, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def run(self, signature: str, inputs: Mapping[str, Array]) -> Arrays:
         """Runs a signature.
 
         Raises:
-            Refusal: the model refuses what the inputs hold.
+            RequestError: the model refuses the inputs.
         """
         try:
-            found = self._functions[signature](
+            outputs = self._functions[signature](
                 **{name: tf.constant(value) for name, value in inputs.items()}
             )
         except tf.errors.InvalidArgumentError as error:
-            raise invalid(model_words(error.message)) from None
-        return {name: value.numpy() for name, value in found.items()}
+            raise invalid(model_message(error.message)) from None
+        return {name: value.numpy() for name, value in outputs.items()}
 
     def extra(self, name: str) -> Any:
-        """A JSON file of `assets.extra`, or None where there is none that can be read."""
+        """Reads a JSON file of `assets.extra`; None if it is missing or unreadable."""
         try:
             return json.loads((self.folder / EXTRA_FOLDER / name).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return None
 
 
-def model_words(message: str) -> str:
-    """What TensorFlow says of a refused input, without the names of nodes and where they stand."""
+def model_message(message: str) -> str:
+    """Shortens TensorFlow's message about a refused input to one line without node names."""
     text = re.sub(r"\{\{[^}]*\}\}\s*|\[\[.*?\]\]|\[Op:\w*\].*", " ", message)
     text = re.sub(r"^.*?assertion failed:\s*\[?|\bDetected at node.*", "", text, flags=re.DOTALL)
     first = next((line.strip(" []:") for line in text.split("\n") if line.strip(" []:")), "")
@@ -121,10 +124,10 @@ def model_words(message: str) -> str:
     return words[:200] or "the model refuses this input"
 
 
-def _inputs(function: Any) -> dict[str, Tensor]:
+def _inputs(function: Any) -> dict[str, InputSpec]:
     _, named = function.structured_input_signature
     return {
-        name: Tensor(
+        name: InputSpec(
             spec.dtype, (None,) if spec.shape.rank is None else tuple(spec.shape.as_list())
         )
         for name, spec in named.items()
@@ -132,7 +135,7 @@ def _inputs(function: Any) -> dict[str, Tensor]:
 
 
 def _definitions(folder: Path) -> dict[str, Any]:
-    """Signature -> `SignatureDef`, as the file has them."""
+    """Reads signature -> `SignatureDef` from the file."""
     from tensorflow.core.protobuf import saved_model_pb2
 
     parsed = saved_model_pb2.SavedModel.FromString((folder / "saved_model.pb").read_bytes())
@@ -144,47 +147,21 @@ def _definitions(folder: Path) -> dict[str, Any]:
     }
 
 
-def recorded(model: Model) -> Iterator[tuple[str, dict[str, Array]]]:
-    """(signature, inputs) of each recorded Predict request; none where there is no such file."""
-    path = model.folder / EXTRA_FOLDER / WARMUP_FILE
-    if not path.is_file():
-        return
-    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
-        log = prediction_log_pb2.PredictionLog.FromString(record)
-        if log.WhichOneof("log_type") != "predict_log":
-            continue
-        request = log.predict_log.request
-        inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
-        yield request.model_spec.signature_name, inputs
-
-
-def replay(model: Model) -> int:
-    """Runs the recorded requests; returns how many ran. One that is refused is passed over."""
-    ran = 0
-    for signature, inputs in recorded(model):
-        try:
-            model.run(model.signature(signature), inputs)
-            ran += 1
-        except Refusal:
-            continue
-    return ran
-
-
 SIGNATURES_FIELD = "signature_def"
 
 
 def status(model: Model) -> Any:
-    """`GetModelStatusResponse` of the version that is served."""
+    """Returns the `GetModelStatusResponse` of a served version."""
     answer = get_model_status_pb2.GetModelStatusResponse()
-    found = answer.model_version_status.add()
-    found.version = model.version
-    found.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-    found.status.SetInParent()
+    served = answer.model_version_status.add()
+    served.version = model.version
+    served.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
+    served.status.SetInParent()
     return answer
 
 
 def metadata(model: Model, name: str) -> Any:
-    """`GetModelMetadataResponse` with the signatures."""
+    """Returns the `GetModelMetadataResponse` with the signatures."""
     answer = get_model_metadata_pb2.GetModelMetadataResponse()
     answer.model_spec.name = name
     answer.model_spec.version.value = model.version
@@ -193,7 +170,7 @@ def metadata(model: Model, name: str) -> Any:
 
 
 def status_json(model: Model) -> dict[str, Any]:
-    """`status` as the REST API has it."""
+    """Returns `status` as JSON of the REST API."""
     return {
         "model_version_status": [
             {
@@ -206,7 +183,7 @@ def status_json(model: Model) -> dict[str, Any]:
 
 
 def metadata_json(model: Model, name: str) -> dict[str, Any]:
-    """`metadata` as the REST API has it."""
+    """Returns `metadata` as JSON of the REST API."""
     signatures = json_format.MessageToDict(
         _signatures(model),
         preserving_proto_field_name=True,
@@ -219,50 +196,80 @@ def metadata_json(model: Model, name: str) -> dict[str, Any]:
 
 
 def _signatures(model: Model) -> Any:
-    found = get_model_metadata_pb2.SignatureDefMap()
+    signatures = get_model_metadata_pb2.SignatureDefMap()
     for name, definition in model.definitions.items():
-        found.signature_def[name].CopyFrom(definition)
-    return found
+        signatures.signature_def[name].CopyFrom(definition)
+    return signatures
 
 
-def check_keys(given: set[str], wanted: Mapping[str, Tensor]) -> None:
-    """Checks that exactly the wanted inputs are there.
+def warm_up(model: Model) -> int:
+    """Runs the recorded requests, as TensorFlow Serving does before it serves a version.
+
+    Returns:
+        How many ran; refused requests are skipped.
+    """
+    ran = 0
+    for signature, inputs in recorded_requests(model):
+        try:
+            model.run(model.signature(signature), inputs)
+            ran += 1
+        except RequestError:
+            continue
+    return ran
+
+
+def recorded_requests(model: Model) -> Iterator[tuple[str, Arrays]]:
+    """Yields (signature, inputs) of each recorded Predict request; none without a warm-up file."""
+    path = model.folder / EXTRA_FOLDER / WARMUP_FILE
+    if not path.is_file():
+        return
+    for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        if log.WhichOneof("log_type") != "predict_log":
+            continue
+        request = log.predict_log.request
+        inputs = {name: tf.make_ndarray(proto) for name, proto in request.inputs.items()}
+        yield request.model_spec.signature_name, inputs
+
+
+def check_keys(given: set[str], wanted: Mapping[str, InputSpec]) -> None:
+    """Checks that a request has exactly the signature's inputs.
 
     Raises:
-        Refusal: one is missing, or there is one too many.
+        RequestError: an input is missing or unknown.
     """
     if given != set(wanted):
         text = (
             f"expected the inputs {', '.join(sorted(wanted))}, not "
             f"{', '.join(quoted(name) for name in sorted(given)[:8]) or 'none'}"
         )
-        # Such as {"base64": ..} for {"b64": ..}.
+        # For example {"base64": ..} instead of {"b64": ..}.
         is_file = set(wanted) == {IMAGE_BYTES} and len(given) == 1
-        raise invalid(with_hint(text, f"a picture in JSON is {AS_JSON}" if is_file else ""))
+        raise invalid(text, f"a picture in JSON is {AS_JSON}" if is_file else "")
 
 
-def check_shape(name: str, shape: tuple[int, ...], wanted: Tensor) -> None:
-    """Checks that a shape is one that the signature takes.
+def check_shape(name: str, shape: tuple[int, ...], wanted: InputSpec) -> None:
+    """Checks that a shape matches the signature.
 
     Raises:
-        Refusal: it is not.
+        RequestError: it does not.
     """
     fits = len(shape) == len(wanted.shape) and all(
-        size is None or size == found for found, size in zip(shape, wanted.shape, strict=True)
+        size is None or size == given for given, size in zip(shape, wanted.shape, strict=True)
     )
     if not fits:
         expected = ", ".join("any" if size is None else str(size) for size in wanted.shape)
         raise invalid(f"{name}: expected shape [{expected}], not {list(shape)[:8]}")
 
 
-def check_range(name: str, least: int, most: int, kind: Any) -> None:
-    """Checks that whole numbers from `least` to `most` fit into the NumPy integer type `kind`.
+def check_range(name: str, smallest: int, largest: int, dtype: Any) -> None:
+    """Checks that integers from `smallest` to `largest` fit into the NumPy integer type `dtype`.
 
     Raises:
-        Refusal: they do not.
+        RequestError: they do not.
     """
-    bounds = np.iinfo(kind)
-    if least < bounds.min or most > bounds.max:
+    bounds = np.iinfo(dtype)
+    if smallest < bounds.min or largest > bounds.max:
         raise invalid(f"{name}: expected values in [{bounds.min}, {bounds.max}]")
 
 
@@ -270,23 +277,23 @@ def check_rows(inputs: Mapping[str, Array], limits: Limits) -> int:
     """Returns the number of rows that all inputs share.
 
     Raises:
-        Refusal: they differ, there is none, or there are too many.
+        RequestError: the inputs differ in length, are empty, or have too many rows.
     """
     counts = {name: value.shape[0] if value.ndim else 1 for name, value in inputs.items()}
     rows = next(iter(counts.values()))
     if set(counts.values()) != {rows}:
-        raise invalid(f"inputs of different length: {counts}")
-    if not 1 <= rows <= limits.rows:
-        raise invalid(f"expected 1 to {limits.rows} pictures in a request, not {rows}")
+        raise invalid(f"expected inputs of the same length, not {counts}")
+    if not 1 <= rows <= limits.max_request_rows:
+        raise invalid(f"expected 1 to {limits.max_request_rows} pictures in a request, not {rows}")
     return rows
 
 
 def check_pictures(inputs: Mapping[str, Array], limits: Limits) -> None:
-    """Checks by their headers that encoded pictures may be decoded.
+    """Checks the headers of encoded pictures before anything is decoded.
 
     Raises:
-        Refusal: one is not a JPEG, PNG or BMP, is cut short, too small or too large, or all of
-            them together have too many pixels.
+        RequestError: one is not a JPEG, PNG or BMP, is truncated, too small or too large, or all
+            together have too many pixels.
     """
     contents = inputs.get(IMAGE_BYTES)
     if contents is None:
@@ -296,16 +303,15 @@ def check_pictures(inputs: Mapping[str, Array], limits: Limits) -> None:
         try:
             header = read_header(content, with_pnm=False)
         except BadPicture as error:
-            text = with_hint(f"picture {row}: {error}", picture_hint(content))
-            raise invalid(text) from None
+            raise invalid(f"picture {row}: {error}", picture_hint(content)) from None
         pixels += header.height * header.width
-    if pixels > limits.pixels:
+    if pixels > limits.max_pixels:
         raise invalid(
             f"the pictures have {pixels / 1e6:.0f} megapixels together, more than "
-            f"{limits.pixels / 1e6:.0f}; send fewer at once"
+            f"{limits.max_pixels / 1e6:.0f}; send fewer at once"
         )
 
 
-def is_string(tensor: Tensor) -> bool:
-    """Returns True if a tensor holds bytes."""
-    return tensor.dtype == tf.string
+def is_string(spec: InputSpec) -> bool:
+    """Returns True if an input holds bytes."""
+    return spec.dtype == tf.string

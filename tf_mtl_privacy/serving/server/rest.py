@@ -1,14 +1,8 @@
-"""TensorFlow Serving's REST API.
-
-Source: TensorFlow Serving, "RESTful API". There is no `:classify` and no `:regress`, which need
-signatures over `tf.Example`.
-
-Reads the body of a request within bounds of size and time.
-
-JSON of TensorFlow Serving's REST API <-> arrays.
+"""TensorFlow Serving's REST API: routes, request bodies, and JSON to and from arrays.
 
 Source: TensorFlow Serving, "RESTful API": row format (`instances` -> `predictions`), column format
-(`inputs` -> `outputs`), binary values as `{"b64": ..}`, outputs with names that end in `_bytes`.
+(`inputs` -> `outputs`), binary values as `{"b64": ..}`, outputs with names ending in `_bytes`.
+There is no `:classify` and no `:regress`, which need signatures over `tf.Example`.
 """
 
 from __future__ import annotations
@@ -27,91 +21,172 @@ from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.requests import ClientDisconnect
 
-from tf_mtl_privacy.serving.server.batching import Outputs
 from tf_mtl_privacy.serving.server.errors import (
     Code,
-    Refusal,
+    RequestError,
     base64_hint,
     body_hint,
     invalid,
     number_hint,
     quoted,
-    with_hint,
 )
-from tf_mtl_privacy.serving.server.limits import Limits, Share
+from tf_mtl_privacy.serving.server.limits import Limits, MemoryShare
 from tf_mtl_privacy.serving.server.model import (
     Array,
+    Arrays,
+    InputSpec,
     Model,
-    Tensor,
     check_keys,
     check_range,
     is_string,
     metadata_json,
     status_json,
 )
-from tf_mtl_privacy.serving.server.service import CONTENT_TYPE, Measured, Service
+from tf_mtl_privacy.serving.server.service import CONTENT_TYPE, RequestTimer, Service
+
+_MODEL, _VERSION = "/v1/models/{name}", "/v1/models/{name}/versions/{version}"
 
 
-async def read_body(request: Request, limits: Limits, share: Share) -> bytes:
-    """The whole body.
+class Rest:
+    """The routes of the API.
+
+    Args:
+        service: handles the requests.
+    """
+
+    def __init__(self, service: Service) -> None:
+        self._service, self._limits = service, service.limits
+        # One at a time: JSON takes many times its size while it is parsed or written.
+        self._reader, self._writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
+
+    def add_to(self, app: FastAPI) -> None:
+        """Adds the routes to an application."""
+        for path in (_MODEL, _VERSION):
+            app.add_api_route(f"{path}:predict", self.predict, methods=["POST"])
+            app.add_api_route(f"{path}/metadata", self.metadata, methods=["GET"])
+            app.add_api_route(path, self.status, methods=["GET"])
+        for path in ("/monitoring/prometheus/metrics", "/metrics"):
+            app.add_api_route(path, self.metrics, methods=["GET"])
+
+    async def predict(self, request: Request) -> Response:
+        """Answers `:predict`, in row or column format."""
+        service = self._service
+        with RequestTimer(service.metrics, "rest") as timer, service.budget.share() as share:
+            model = self._model(request.path_params)
+            body = await read_body(request, self._limits, share)
+            signature, inputs, row_format = await self.in_reader(self._read, model, body)
+            timer.signature = signature
+            outputs = await self.answer(service.submit(model, signature, inputs))
+            text = await self.in_writer(write_outputs, outputs, row_format)
+        return Response(text, media_type="application/json")
+
+    async def status(self, request: Request) -> Response:
+        """Returns the status of the served version."""
+        return JSONResponse(status_json(self._model(request.path_params)))
+
+    async def metadata(self, request: Request) -> Response:
+        """Returns the model's signatures."""
+        path = request.path_params
+        return JSONResponse(metadata_json(self._model(path), path["name"]))
+
+    async def metrics(self) -> Response:
+        """Returns the Prometheus metrics."""
+        return Response(self._service.metrics.text(), headers={"content-type": CONTENT_TYPE})
+
+    async def answer(self, future: Future[Arrays]) -> Arrays:
+        """Waits for an answer, for at most `answer_seconds`."""
+        async with asyncio.timeout(self._limits.answer_seconds):
+            return await asyncio.wrap_future(future)
+
+    async def in_reader(self, function: Any, *arguments: Any) -> Any:
+        """Runs a function in the thread that parses requests."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._reader, function, *arguments)
+
+    async def in_writer(self, function: Any, *arguments: Any) -> Any:
+        """Runs a function in the thread that writes answers."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._writer, function, *arguments)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self._reader.shutdown()
+        self._writer.shutdown()
+
+    def _model(self, path: Mapping[str, str]) -> Model:
+        given = path.get("version")
+        if given is not None and not (given.isascii() and given.isdecimal() and len(given) < 20):
+            raise RequestError(Code.NOT_FOUND, f"version {given[:60]!r}: expected a number")
+        version = None if given is None else int(given)
+        return self._service.versions.find(path["name"], version)
+
+    def _read(self, model: Model, body: bytes) -> tuple[str, Arrays, bool]:
+        request = parse(body)
+        signature = model.signature(signature_name(request))
+        return signature, *read_inputs(request, model.inputs[signature], self._limits)
+
+
+async def read_body(request: Request, limits: Limits, share: MemoryShare) -> bytes:
+    """Reads the whole body.
 
     Raises:
-        Refusal: it is too large, comes too slowly, or the memory for requests is full.
+        RequestError: it is too large or too slow, or the memory for requests is full.
     """
     declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limits.body_bytes:
+    if declared.isdecimal() and int(declared) > limits.max_request_bytes:
         raise _too_large(limits)
     parts: list[bytes] = []
     try:
         async with asyncio.timeout(limits.client_seconds):
             async for part in request.stream():
-                if share.held + len(part) > limits.body_bytes:
+                if share.held + len(part) > limits.max_request_bytes:
                     raise _too_large(limits)
                 share.take(len(part))
                 parts.append(part)
     except TimeoutError:
-        raise Refusal(
-            Code.SLOW_CLIENT, f"the request took more than {limits.client_seconds:g} s to come in"
+        raise RequestError(
+            Code.SLOW_CLIENT, f"the request took more than {limits.client_seconds:g} s to arrive"
         ) from None
     except ClientDisconnect:
-        raise Refusal(Code.INVALID, "the client has gone") from None
-    except Refusal:
-        # Its traceback keeps this frame, and the bytes with it, until the answer has gone.
+        raise RequestError(Code.INVALID, "the client has disconnected") from None
+    except RequestError:
+        # The traceback keeps this frame, and with it the bytes, until the answer is sent.
         parts.clear()
         raise
     return b"".join(parts)
 
 
-def _too_large(limits: Limits) -> Refusal:
-    size = f"{limits.body_bytes / 2**20:g} MiB"
-    return Refusal(Code.TOO_LARGE, f"the request is larger than {size}; send fewer pictures")
+def _too_large(limits: Limits) -> RequestError:
+    size = f"{limits.max_request_bytes / 2**20:g} MiB"
+    text = f"the request is larger than {size}; send fewer pictures"
+    return RequestError(Code.TOO_LARGE, text)
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """A request's body as an object.
+    """Parses a request's body.
 
     Raises:
-        Refusal: it is not JSON, or not an object.
+        RequestError: it is not JSON, or not an object.
     """
     try:
-        found = json.loads(body)
+        parsed = json.loads(body)
     except json.JSONDecodeError as error:
         place = f"line {error.lineno} column {error.colno}"
         text = f"JSON Parse error: the body is not JSON ({place})"
-        raise invalid(with_hint(text, body_hint(body))) from None
+        raise invalid(text, body_hint(body)) from None
     except (ValueError, RecursionError):
-        text = "JSON Parse error: the body is not JSON that can be read"
-        raise invalid(with_hint(text, body_hint(body))) from None
-    if not isinstance(found, dict):
-        raise invalid(f"JSON Parse error: expected an object, not {quoted(found)}")
-    return found
+        text = "JSON Parse error: the body is not JSON that can be parsed"
+        raise invalid(text, body_hint(body)) from None
+    if not isinstance(parsed, dict):
+        raise invalid(f"JSON Parse error: expected an object, not {quoted(parsed)}")
+    return parsed
 
 
 def signature_name(request: Mapping[str, Any]) -> str:
-    """The signature that a request names; empty for the default one.
+    """Returns the name of the requested signature; empty for the default one.
 
     Raises:
-        Refusal: it is not a string.
+        RequestError: it is not a string.
     """
     name = request.get("signature_name", "")
     if not isinstance(name, str):
@@ -120,17 +195,20 @@ def signature_name(request: Mapping[str, Any]) -> str:
 
 
 def read_inputs(
-    request: Mapping[str, Any], wanted: Mapping[str, Tensor], limits: Limits
-) -> tuple[dict[str, Array], bool]:
-    """The inputs of a request, and whether it is in row format.
+    request: Mapping[str, Any], wanted: Mapping[str, InputSpec], limits: Limits
+) -> tuple[Arrays, bool]:
+    """Converts the inputs of a request.
 
     Args:
-        request: the body.
+        request: the parsed body.
         wanted: the signature's inputs.
         limits: bounds.
 
+    Returns:
+        The inputs, and True if the request is in row format.
+
     Raises:
-        Refusal: the values are not what the signature takes.
+        RequestError: the values do not match the signature.
     """
     rows: Any = request.get("instances")
     columns: Any = request.get("inputs")
@@ -139,66 +217,61 @@ def read_inputs(
     if rows is not None:
         if not isinstance(rows, list):
             raise invalid(f"instances: expected a list, not {quoted(rows)}")
-        if not 1 <= len(rows) <= limits.rows:
-            raise invalid(f"instances: expected 1 to {limits.rows} of them, not {len(rows)}")
+        if not 1 <= len(rows) <= limits.max_request_rows:
+            raise invalid(f"instances: expected 1 to {limits.max_request_rows}, not {len(rows)}")
         columns = _columns(rows, wanted)
     elif not _named(columns):
         columns = {_only(wanted): columns}
     check_keys(set(columns), wanted)
-    found = {name: _array(name, columns[name], wanted[name]) for name in wanted}
-    return found, rows is not None
+    inputs = {name: _array(name, columns[name], wanted[name]) for name in wanted}
+    return inputs, rows is not None
 
 
-def write_outputs(outputs: Mapping[str, Array], rows: bool) -> bytes:
-    """The body of an answer.
-
-    Args:
-        outputs: of the signature.
-        rows: whether in row format.
-    """
-    values = {name: _plain(name, value) for name, value in outputs.items()}
+def write_outputs(outputs: Mapping[str, Array], row_format: bool) -> bytes:
+    """Converts a signature's outputs to the body of an answer, in row or column format."""
+    values = {name: _to_json(name, value) for name, value in outputs.items()}
     answer: Any = next(iter(values.values())) if len(values) == 1 else values
-    if rows and len(values) > 1:
+    if row_format and len(values) > 1:
         names = list(values)
         answer = [dict(zip(names, row, strict=True)) for row in zip(*values.values(), strict=True)]
-    return json.dumps({"predictions" if rows else "outputs": answer}).encode()
+    return json.dumps({"predictions" if row_format else "outputs": answer}).encode()
 
 
-def _columns(rows: list[Any], wanted: Mapping[str, Tensor]) -> dict[str, list[Any]]:
+def _columns(rows: list[Any], wanted: Mapping[str, InputSpec]) -> dict[str, list[Any]]:
     if not any(_named(row) for row in rows):
         return {_only(wanted): rows}
     names = set(rows[0]) if isinstance(rows[0], dict) else set()
     if not all(_named(row) and set(row) == names for row in rows):
-        raise invalid("instances: expected the same keys in all of them")
+        raise invalid("instances: expected the same keys in every instance")
     check_keys(names, wanted)
     return {name: [row[name] for row in rows] for name in names}
 
 
-def _only(wanted: Mapping[str, Tensor]) -> str:
+def _only(wanted: Mapping[str, InputSpec]) -> str:
     if len(wanted) != 1:
         raise invalid(f"expected values by name: {', '.join(sorted(wanted))}")
     return next(iter(wanted))
 
 
 def _named(value: Any) -> bool:
-    """Whether it is an object of named values, and not one that stands for bytes."""
+    """Returns True for an object of named values, False for encoded bytes."""
     return isinstance(value, dict) and set(value) != {"b64"}
 
 
-def _array(name: str, value: Any, wanted: Tensor) -> Array:
+def _array(name: str, value: Any, wanted: InputSpec) -> Array:
     try:
         if is_string(wanted):
-            found = np.array(_strings(name, value), dtype=object)
-            if not all(isinstance(item, bytes) for item in found.reshape(-1)):
+            strings = np.array(_strings(name, value), dtype=object)
+            if not all(isinstance(item, bytes) for item in strings.reshape(-1)):
                 raise ValueError
-            return found
-        return _numbers(name, _plain_numbers(name, value, wanted), wanted.dtype.as_numpy_dtype)
+            return strings
+        return _numbers(name, _nested_numbers(name, value, wanted), wanted.dtype.as_numpy_dtype)
     except (ValueError, RecursionError):
         raise invalid(f"{name}: expected lists of equal length") from None
 
 
-def _plain_numbers(name: str, value: Any, wanted: Tensor) -> Array:
-    """Numbers of nested lists. Of one long text among them NumPy would make all as long."""
+def _nested_numbers(name: str, value: Any, wanted: InputSpec) -> Array:
+    """Converts nested lists. Strings are refused first: NumPy pads all items to the longest."""
     level = [value]
     while level and isinstance(level[0], list):
         if not all(isinstance(item, list) for item in level):
@@ -207,8 +280,7 @@ def _plain_numbers(name: str, value: Any, wanted: Tensor) -> Array:
     if not set(map(type, level)) <= {int, float, bool}:
         if any(isinstance(item, list) for item in level):
             raise ValueError
-        text = f"{name}: expected values of type {wanted.dtype.name}"
-        raise invalid(with_hint(text, number_hint(value)))
+        raise invalid(f"{name}: expected values of type {wanted.dtype.name}", number_hint(value))
     return np.array(value)
 
 
@@ -222,21 +294,20 @@ def _strings(name: str, value: Any) -> Any:
     try:
         return base64.b64decode(value["b64"], validate=True)
     except (binascii.Error, ValueError) as error:
-        text = f"{name}: invalid base64 ({error})"
-        raise invalid(with_hint(text, base64_hint(value["b64"]))) from None
+        raise invalid(f"{name}: invalid base64 ({error})", base64_hint(value["b64"])) from None
 
 
-def _numbers(name: str, found: Array, kind: Any) -> Array:
-    kind = np.dtype(kind)
-    fits = "iu" if kind.kind in "iu" else "iuf" if kind.kind == "f" else "b"
-    if found.size and found.dtype.kind not in fits:
-        raise invalid(f"{name}: expected values of type {kind.name}")
-    if found.size and kind.kind in "iu":
-        check_range(name, found.min(), found.max(), kind)
-    return found.astype(kind)
+def _numbers(name: str, values: Array, dtype: Any) -> Array:
+    dtype = np.dtype(dtype)
+    accepted = "iu" if dtype.kind in "iu" else "iuf" if dtype.kind == "f" else "b"
+    if values.size and values.dtype.kind not in accepted:
+        raise invalid(f"{name}: expected values of type {dtype.name}")
+    if values.size and dtype.kind in "iu":
+        check_range(name, values.min(), values.max(), dtype)
+    return values.astype(dtype)
 
 
-def _plain(name: str, value: Array) -> Any:
+def _to_json(name: str, value: Array) -> Any:
     plain = value.tolist()
     return _texts(plain, name.endswith("_bytes")) if value.dtype == object else plain
 
@@ -247,89 +318,3 @@ def _texts(value: Any, binary: bool) -> Any:
     if binary:
         return {"b64": base64.b64encode(value).decode()}
     return value.decode("utf-8", "replace")
-
-
-_MODEL, _VERSION = "/v1/models/{name}", "/v1/models/{name}/versions/{version}"
-
-
-class Rest:
-    """The routes, over a service.
-
-    Args:
-        service: what answers.
-    """
-
-    def __init__(self, service: Service) -> None:
-        self._service, self._limits = service, service.limits
-        # One at a time each: a body of JSON takes many times its size while it is read.
-        self._reader, self._writer = ThreadPoolExecutor(1, "read"), ThreadPoolExecutor(1, "write")
-
-    def add_to(self, app: FastAPI) -> None:
-        """Adds the routes to an application."""
-        for path in (_MODEL, _VERSION):
-            app.add_api_route(f"{path}:predict", self.predict, methods=["POST"])
-            app.add_api_route(f"{path}/metadata", self.metadata, methods=["GET"])
-            app.add_api_route(path, self.status, methods=["GET"])
-        for path in ("/monitoring/prometheus/metrics", "/metrics"):
-            app.add_api_route(path, self.metrics, methods=["GET"])
-
-    async def predict(self, request: Request) -> Response:
-        """`:predict`, in row and column format."""
-        service = self._service
-        with Measured(service.metrics, "rest") as measured, service.budget.share() as share:
-            model = self._model(request.path_params)
-            body = await read_body(request, self._limits, share)
-            signature, inputs, rows = await self.in_reader(self._read, model, body)
-            measured.signature = signature
-            outputs = await self.answer(service.submit(model, signature, inputs))
-            text = await self.in_writer(write_outputs, outputs, rows)
-        return Response(text, media_type="application/json")
-
-    async def status(self, request: Request) -> Response:
-        """Which version is served."""
-        return JSONResponse(status_json(self._model(request.path_params)))
-
-    async def metadata(self, request: Request) -> Response:
-        """The signatures of the model."""
-        return JSONResponse(metadata_json(self._model(request.path_params), _name(request)))
-
-    async def metrics(self) -> Response:
-        """Counters for Prometheus."""
-        return Response(self._service.metrics.text(), headers={"content-type": CONTENT_TYPE})
-
-    async def answer(self, future: Future[Outputs]) -> Outputs:
-        """Waits for an answer, no longer than the limit."""
-        async with asyncio.timeout(self._limits.answer_seconds):
-            return await asyncio.wrap_future(future)
-
-    async def in_reader(self, function: Any, *arguments: Any) -> Any:
-        """Runs what reads a request in a thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._reader, function, *arguments)
-
-    async def in_writer(self, function: Any, *arguments: Any) -> Any:
-        """Runs what writes an answer in a thread."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._writer, function, *arguments)
-
-    def close(self) -> None:
-        """Ends the threads."""
-        self._reader.shutdown()
-        self._writer.shutdown()
-
-    def _model(self, path: Mapping[str, str]) -> Model:
-        given = path.get("version")
-        if given is not None and not (given.isascii() and given.isdecimal() and len(given) < 20):
-            raise Refusal(Code.NOT_FOUND, f"version {given[:60]!r}: expected a number")
-        version = None if given is None else int(given)
-        return self._service.versions.find(path["name"], version)
-
-    def _read(self, model: Model, body: bytes) -> tuple[str, dict[str, Array], bool]:
-        request = parse(body)
-        signature = model.signature(signature_name(request))
-        inputs, rows = read_inputs(request, model.inputs[signature], self._limits)
-        return signature, inputs, rows
-
-
-def _name(request: Request) -> str:
-    return request.path_params["name"]

@@ -14,15 +14,15 @@ function percent(value) {
   return `${(100 * value).toFixed(1)}\u00a0%`;
 }
 
-function attribute(found) {
+function attribute({ task, label, probabilities }) {
   const box = element("section", "", { class: "attribute" });
-  box.append(element("h3", `${found.task}: ${found.label}`));
+  box.append(element("h3", `${task}: ${label}`));
   const table = element("table");
-  found.probabilities.forEach(({ name, probability }) => {
-    const row = element("tr", "", name === found.label ? { class: "likeliest" } : {});
+  probabilities.forEach(({ name, probability }) => {
+    const row = element("tr", "", name === label ? { class: "likeliest" } : {});
     const bar = element("td", "", { class: "bar" });
-    const label = `${found.task} ${name}`;
-    bar.append(element("progress", "", { max: "1", value: probability, "aria-label": label }));
+    const described = { max: "1", value: probability, "aria-label": `${task} ${name}` };
+    bar.append(element("progress", "", described));
     row.append(
       element("th", name, { scope: "row" }),
       bar,
@@ -44,11 +44,11 @@ function show(answer) {
   byId("attributes").replaceChildren(...answer.attributes.map(attribute));
   byId("pictures").replaceChildren(...answer.pictures.map(picture));
   byId("result").hidden = false;
-  const words = answer.attributes.map(({ task, label, probabilities }) => {
+  const predictions = answer.attributes.map(({ task, label, probabilities }) => {
     const likeliest = probabilities.find(({ name }) => name === label);
     return `${task} ${label}${likeliest ? ` (${percent(likeliest.probability)})` : ""}`;
   });
-  byId("status").textContent = `Read from the photo: ${words.join(", ")}.`;
+  byId("status").textContent = `Predictions: ${predictions.join(", ")}.`;
 }
 
 function fail(text) {
@@ -57,10 +57,10 @@ function fail(text) {
   byId("error").textContent = text;
 }
 
-async function read(file) {
+async function predict(file) {
   const turn = ++latest;
   byId("error").textContent = "";
-  byId("status").textContent = `Reading ${file.name}…`;
+  byId("status").textContent = `Sending ${file.name}…`;
   try {
     const reply = await fetch("/page/picture", {
       method: "POST",
@@ -70,7 +70,7 @@ async function read(file) {
     const answer = await reply.json();
     if (turn !== latest) return;
     if (reply.ok) show(answer);
-    else fail(`The photo could not be read: ${answer.error}.`);
+    else fail(`No prediction for this photo: ${answer.error}.`);
   } catch {
     if (turn === latest) fail("The server did not answer. Is it still running?");
   }
@@ -80,8 +80,8 @@ function listen() {
   const drop = byId("drop");
   const input = byId("file");
   byId("form").addEventListener("submit", (event) => event.preventDefault());
-  input.addEventListener("change", () => input.files.length && read(input.files[0]));
-  // A photo that is dropped beside the box must not replace the page.
+  input.addEventListener("change", () => input.files.length && predict(input.files[0]));
+  // A photo dropped outside the box must not replace the page.
   for (const name of ["dragover", "drop"]) {
     document.addEventListener(name, (event) => event.preventDefault());
   }
@@ -91,20 +91,20 @@ function listen() {
   }
   drop.addEventListener("drop", (event) => {
     const [file] = event.dataTransfer.files;
-    if (file) read(file);
-    else fail("That was not a file. Drop a photo, or choose one.");
+    if (file) predict(file);
+    else fail("That was not a file. Drop a photo file, or choose one.");
   });
 }
 
 async function card() {
   try {
-    const found = await (await fetch("/page/card")).json();
-    byId("summary").textContent = found.summary || "This model has no privacy card.";
-    byId("model").textContent = `Model ${found.model}, version ${found.version}. `;
+    const model = await (await fetch("/page/card")).json();
+    byId("summary").textContent = model.summary || "This model has no privacy card.";
+    byId("model").textContent = `Model ${model.model}, version ${model.version}. `;
     byId("not-protected").replaceChildren(
-      ...found.not_protected.map((line) => element("li", line)),
+      ...model.not_protected.map((line) => element("li", line)),
     );
-    byId("more").hidden = found.not_protected.length === 0;
+    byId("more").hidden = model.not_protected.length === 0;
   } catch {
     byId("summary").textContent = "The privacy card could not be loaded.";
   }

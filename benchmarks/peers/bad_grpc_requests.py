@@ -1,4 +1,4 @@
-"""Bad requests by gRPC for the load test, each with the status that it must end with."""
+"""Bad gRPC requests for the load test, each with the status it must get."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ _SECONDS = 120
 
 
 def messages(name: str, picture: bytes) -> dict[str, tuple[bytes, str]]:
-    """Messages -> the status that each must end with; the last is a good one.
+    """Returns messages by name, each with the status it must get; the last one is good.
 
     Args:
         name: the model's name.
-        picture: a picture file that is good.
+        picture: a valid picture file.
     """
 
     def message(content: bytes, signature: str = "") -> bytes:
@@ -31,26 +31,26 @@ def messages(name: str, picture: bytes) -> dict[str, tuple[bytes, str]]:
         "not an image": (message(b"hello"), "INVALID_ARGUMENT"),
         "truncated": (message(picture[:60]), "INVALID_ARGUMENT"),
         "unknown signature": (message(picture, "x"), "INVALID_ARGUMENT"),
-        "no such message": (b"\xff", "INVALID_ARGUMENT"),
+        "no message": (b"\xff", "INVALID_ARGUMENT"),
         "40 MiB": (b"x" * (40 * 2**20), "RESOURCE_EXHAUSTED"),
         "a good picture": (message(picture), "OK"),
     }
 
 
-def wrong(address: str, requests: dict[str, tuple[bytes, str]]) -> list[str]:
-    """Sends each request once; a line for each that did not end with its status."""
-    found = []
+def wrong_statuses(address: str, requests: dict[str, tuple[bytes, str]]) -> list[str]:
+    """Sends each request once; returns a line for each wrong status."""
+    wrong = []
     with grpc.insecure_channel(address) as channel:
         ask = channel.unary_unary(_PREDICT)
         for name, (content, status) in requests.items():
             given = _status(ask.future(content, timeout=_SECONDS))
             if given != status:
-                found.append(f"{name} by gRPC: {given}, expected {status}")
-    return found
+                wrong.append(f"{name} over gRPC: {given}, expected {status}")
+    return wrong
 
 
-def stuck(address: str, calls: int) -> list[str]:
-    """Opens calls that send nothing; a line for each that the server did not give up."""
+def silent_calls(address: str, calls: int) -> list[str]:
+    """Opens calls that send nothing; returns a line for each that the server did not end."""
     end = threading.Event()
 
     def nothing() -> Iterator[bytes]:
@@ -61,11 +61,11 @@ def stuck(address: str, calls: int) -> list[str]:
         ask = channel.stream_unary(_PREDICT)
         opened = [ask.future(nothing(), timeout=_SECONDS) for _ in range(calls)]
         try:
-            # The client's own deadline has the same name, and other words.
-            told = [call.details() or "" for call in opened]
+            # The client's own deadline has the same status but another message.
+            messages = [call.details() or "" for call in opened]
         finally:
             end.set()
-    return [f"stuck by gRPC: {text!r}" for text in told if "to come in" not in text]
+    return [f"silent gRPC call: {text!r}" for text in messages if "to arrive" not in text]
 
 
 def _status(call: grpc.Future) -> str:

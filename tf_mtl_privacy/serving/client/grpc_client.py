@@ -1,4 +1,4 @@
-"""A client of TensorFlow Serving's PredictionService, by the official stubs."""
+"""gRPC client of TensorFlow Serving's PredictionService, with its official stubs."""
 
 from __future__ import annotations
 
@@ -20,9 +20,10 @@ from tf_mtl_privacy.serving.client.predictor import (
     Predictor,
     Refused,
     Unavailable,
+    one_line,
 )
 
-_KINDS: dict[grpc.StatusCode, type[ClientError]] = {
+_ERRORS: dict[grpc.StatusCode, type[ClientError]] = {
     grpc.StatusCode.UNAVAILABLE: Unavailable,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
@@ -34,7 +35,7 @@ _KINDS: dict[grpc.StatusCode, type[ClientError]] = {
 
 
 class GrpcPredictor(Predictor):
-    """Asks by gRPC, without encryption.
+    """Sends requests over gRPC, without encryption.
 
     Args:
         target: `HOST:PORT`.
@@ -44,8 +45,8 @@ class GrpcPredictor(Predictor):
     def __init__(self, target: str, *options: Any, **more: Any) -> None:
         super().__init__(*options, **more)
         self._target = target
-        # Answers with pictures are larger than gRPC's 4 MiB; a server that was named is trusted.
-        # Its own retries are switched off: those here have a deadline for all of them.
+        # Answers with pictures exceed gRPC's default of 4 MiB; the user trusts the named server.
+        # gRPC's own retries are off, because `Retries` sets one deadline for all of them.
         channel_options = [
             ("grpc.max_receive_message_length", -1),
             ("grpc.max_send_message_length", -1),
@@ -57,14 +58,14 @@ class GrpcPredictor(Predictor):
 
     @property
     def address(self) -> str:
-        """The server's address."""
+        """The server's URL."""
         return f"grpc://{self._target}"
 
     def close(self) -> None:
-        """Ends the connection."""
+        """Closes the connection."""
         self._channel.close()
 
-    def _ask(self, inputs: Mapping[str, Array], signature: str, left: float) -> dict[str, Array]:
+    def _send(self, inputs: Mapping[str, Array], signature: str, left: float) -> dict[str, Array]:
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self.model_name
         request.model_spec.signature_name = signature
@@ -73,25 +74,25 @@ class GrpcPredictor(Predictor):
         for name, value in inputs.items():
             request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
         try:
-            answer = self._stub.Predict(request, timeout=left)
+            response = self._stub.Predict(request, timeout=left)
         except grpc.RpcError as error:
             raise self._failure(error) from error
         try:
-            return {name: _array(proto) for name, proto in answer.outputs.items()}
+            return {name: _array(proto) for name, proto in response.outputs.items()}
         except (ValueError, TypeError) as error:
-            raise BadAnswer(f"{self}: the answer's tensors cannot be read") from error
+            raise BadAnswer(f"{self}: the answer's tensors cannot be parsed") from error
 
     def _failure(self, error: Any) -> ClientError:
-        code, told = error.code(), " ".join((error.details() or "no reason given").split())[:300]
-        kind = _KINDS.get(code, BadAnswer)
-        if kind is Overloaded and "message larger than max" in told:
+        code, reason = error.code(), one_line(error.details())
+        kind = _ERRORS.get(code, BadAnswer)
+        if kind is Overloaded and "message larger than max" in reason:
             kind = Refused
-        return kind(f"{self}: {code.name}: {told}")
+        return kind(f"{self}: {code.name}: {reason}")
 
 
 def _array(proto: Any) -> Array:
-    found = tf.make_ndarray(proto)
-    if found.dtype != object:
-        return found
-    texts = [value.decode("utf-8", "replace") for value in found.reshape(-1)]
-    return np.array(texts, dtype=object).reshape(found.shape)
+    array = tf.make_ndarray(proto)
+    if array.dtype != object:
+        return array
+    texts = [value.decode("utf-8", "replace") for value in array.reshape(-1)]
+    return np.array(texts, dtype=object).reshape(array.shape)

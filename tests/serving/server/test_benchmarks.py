@@ -1,9 +1,11 @@
-"""benchmarks/serving.py: its bar, its checks, and a run of it in small."""
+"""benchmarks/serving.py and benchmarks/load_test.py: their checks, and short runs of both."""
 
 import contextlib
 import json
 import math
+import re
 import runpy
+import types
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,6 +13,7 @@ import numpy as np
 import pytest
 
 from tests.fakes.pictures import encoded, picture
+from tests.serving.server.toy import expected, pixels, png
 
 
 class Setting(NamedTuple):
@@ -29,7 +32,7 @@ def row(target, batch, median):
     return {"target": target, "batch": batch, "median_ms": median}
 
 
-def test_the_bar_is_on_the_exported_model_at_batch_32(bench):
+def test_bar_compares_the_exported_model_at_batch_32(bench):
     rows = [row("keras_compiled", 32, 100.0), row("savedmodel_classify", 32, 109.0)]
     assert bench["bar"](rows) == pytest.approx(1.09)
     other = [row("keras_compiled", 1, 1.0), row("savedmodel_classify", 1, 9.0)]
@@ -37,16 +40,16 @@ def test_the_bar_is_on_the_exported_model_at_batch_32(bench):
     assert bench["bar"](rows[:1]) is None
 
 
-def test_a_target_that_does_not_answer_for_every_picture_is_noticed(bench):
-    asked = []
+def test_way_missing_answers_raise(bench):
+    requests = []
 
     def ask(rows):
-        asked.append(rows)
-        return {"label": np.zeros(rows.stop - rows.start - len(asked) // 3)}
+        requests.append(rows)
+        return {"label": np.zeros(rows.stop - rows.start - len(requests) // 3)}
 
     way = bench["way"]("some", ask, 24)
     batches = [way.read(number) for number in range(4)]
-    # 64 pictures: the third request would run over their end.
+    # There are 64 pictures, so the third request starts again at the first one.
     assert batches == [slice(0, 24), slice(24, 48), slice(0, 24), slice(8, 32)]
     assert way.step(batches[0]) == {} and way.rows(batches[0]) == (24, 24)
     way.step(batches[1])
@@ -54,14 +57,16 @@ def test_a_target_that_does_not_answer_for_every_picture_is_noticed(bench):
         way.step(batches[2])
 
 
-def test_wrong_requests(bench, capsys):
-    for arguments, said in (["--targets=nothing"], "nothing"), (["--batches=65"], "1 to 64"):
+def test_serving_benchmark_wrong_flags_are_refused(bench, capsys):
+    for arguments, words in (["--targets=nothing"], "nothing"), (["--batches=65"], "1 to 64"):
         with pytest.raises(SystemExit) as stop:
             bench["main"](arguments)
-        assert stop.value.code == 2 and said in capsys.readouterr().err
+        assert stop.value.code == 2 and words in capsys.readouterr().err
 
 
-def test_a_run_in_small(bench, covered, exported, tmp_path, capsys, monkeypatch):
+def test_serving_benchmark_short_run_measures_every_target(
+    bench, covered, exported, tmp_path, capsys, monkeypatch
+):
     images = np.stack([picture(seed, 32, 32) for seed in range(64)])
     files = [encoded(image, "PNG") for image in images]
     setting = Setting(covered, exported.folder, images, files)
@@ -81,3 +86,36 @@ def test_a_run_in_small(bench, covered, exported, tmp_path, capsys, monkeypatch)
     assert cold["first_s"] > 0 and cold["load_s"] > 0
     printed = capsys.readouterr().out
     assert ("MISSED" in printed) == (code == 1) and f"{bench['bar'](rows):.3f}" in printed
+
+
+@pytest.fixture
+def peers(repo_root, monkeypatch):
+    monkeypatch.syspath_prepend(str(repo_root / "benchmarks" / "peers"))
+
+
+def test_load_test_short_run_has_no_errors(toy_dir, repo_root, python):
+    script = repo_root / "benchmarks" / "load_test.py"
+    done = python(script, f"--export_dir={toy_dir}", "--clients=8", "--seconds=2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"requests +\d+, ", done.stdout) and "errors         0\n" in done.stdout
+    assert "wrong statuses 0\n" in done.stdout
+    assert re.search(r"server memory +(\d+, ){6}\d+ MiB", done.stdout)
+
+
+def test_server_targets_return_the_model_s_answers(server, toy_dir, peers, monkeypatch):
+    import server_targets
+    from check_server import Running
+
+    # Starting a server is covered by the load test.
+    here = Running(server.url, server.grpc_address, "toy", None)
+    monkeypatch.setattr(server_targets, "running", lambda folder: contextlib.nullcontext(here))
+    images = pixels(3)
+    served = types.SimpleNamespace(
+        folder=toy_dir / "1", images=images, files=[png(image) for image in images]
+    )
+    for target in (server_targets.grpc_classify, server_targets.rest_default):
+        with target(served) as ask:
+            found = ask(slice(1, 3))
+        np.testing.assert_allclose(
+            found["gender_probabilities"], expected(images[1:])["gender"], atol=1e-6
+        )

@@ -1,6 +1,9 @@
-"""Finished runs with random networks, in which everything that a release can have is in force."""
+"""Runs to export, with random networks and every removal method, and a polling observer."""
 
 import dataclasses
+import hashlib
+import json
+import time
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +17,18 @@ from tf_mtl_privacy.training.saved_run import SavedRun
 
 TASKS = {"gender": ("female", "male"), "age": ("young", "middle", "old")}
 PRIVATE = ("blue", "green", "grey")
-CARD = {"summary": "Nothing is claimed.", "released": {"encoder": None}}
+CARD = {"summary": "No claim is made.", "released": {"encoder": None}}
 MASK = {"mask": "learned", "mask_fill": "colour", "mask_cell": 2, "mask_margin": 1, "mask_width": 4}
 
 
 def covered_run():
-    """Mask with its fill of a colour less, erasure and the path of pixels."""
+    """A run with a mask whose fill removes a colour, erasure, and the pixel path."""
     removal = MASK | {"erasure": "leace", "erasure_rank": 2}
     return saved_run(tiny_config(removal=removal), pixel_path=True)
 
 
 def noisy_run():
-    """Noise on the features; no mask, so that the map is the discriminator's."""
+    """A run with noise on the features and no mask, so that its map needs the discriminator."""
     return saved_run(tiny_config(removal={"feature_noise": 0.5}))
 
 
@@ -48,7 +51,7 @@ def _run(config, bundle, single):
 
 
 def _networks(config, tasks, private):
-    """Networks whose every weight is drawn, as no layer may be one that changes nothing."""
+    """Builds networks with random weights only, so that every layer has an effect."""
     bundle, rng = build_bundle(config, tasks, private), np.random.default_rng(3)
     for _, model in bundle.items():
         for weight in model.trainable_weights:
@@ -66,3 +69,30 @@ def _networks(config, tasks, private):
         for weight in erasure.weights:
             weight.assign(rng.normal(0, 0.03, weight.shape))
     return bundle
+
+
+def watch(folder, done):
+    """Polls a model's folder as a server does, until `done` and once more.
+
+    Returns a dictionary for each look: version -> True if it was complete.
+    """
+    seen, last = [], False
+    while not last:
+        last = done.is_set()
+        numbered = [path for path in folder.glob("*") if path.name.isdecimal()]
+        seen.append({path.name: is_complete(path) for path in numbered})
+        time.sleep(0.01)
+    return seen
+
+
+def is_complete(version):
+    """Returns True if a version has exactly the files in its checksums, unchanged."""
+    sums = version / "assets.extra" / "checksums.json"
+    if not sums.exists():
+        return False
+    files = {
+        path.relative_to(version).as_posix(): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in version.rglob("*")
+        if path.is_file() and path != sums
+    }
+    return files == json.loads(sums.read_text()) and "saved_model.pb" in files

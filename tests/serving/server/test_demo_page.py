@@ -1,4 +1,4 @@
-"""The page in a real browser: a photo is dropped or chosen, and what it says is shown."""
+"""The demo page in a real browser: predictions for dropped and chosen photos, and errors."""
 
 import base64
 import io
@@ -10,8 +10,8 @@ from PIL import Image
 
 from tests.browser import PHONE, WIDE, missing_pictures, sideways, violations, visit
 from tests.serving.server.toy import CARD, CLASSES, SIZE, expected, pixels, png
-from tf_mtl_privacy.export.signatures import pixels_ready
-from tf_mtl_privacy.serving.server.demo_page import framed, reduced
+from tf_mtl_privacy.export.signatures import prepare_images
+from tf_mtl_privacy.serving.server.demo_page import model_input, prepare_photo
 from tf_mtl_privacy.serving.server.limits import Limits
 from tf_mtl_privacy.serving.server.running import CheckServer
 
@@ -34,7 +34,7 @@ def shown(page):
 
 
 @pytest.mark.parametrize("size", [WIDE, PHONE])
-def test_a_dropped_photo_is_read_and_shown(browser, server, size):
+def test_page_dropped_photo_shows_predictions_and_pictures(browser, server, size):
     image = pixels(1)
     with visit(browser, f"{server.url}/", size) as found:
         page = found.page
@@ -58,12 +58,12 @@ def test_a_dropped_photo_is_read_and_shown(browser, server, size):
         assert all(address.startswith(server.url) for address in found.requests)
 
 
-def test_what_is_shown_are_the_model_s_pictures(http):
+def test_page_pictures_are_the_model_s_outputs(http):
     image = pixels(1)[0]
     answer = http.post("/page/picture", content=png(image)).json()
-    seen, restored, marked = [decoded(item["source"]) for item in answer["pictures"]]
-    assert (seen == image).all() and (restored == image).all()
-    # Grey where the map is lowest against its maximum, more yellow where green is strongest.
+    cropped, restored, marked = [decoded(item["source"]) for item in answer["pictures"]]
+    assert (cropped == image).all() and (restored == image).all()
+    # The map is the green channel: grey where it is lowest, yellow where it is highest.
     assert marked.shape == image.shape and not (marked == image).all()
     strongest = np.unravel_index(image[..., 1].argmax(), image.shape[:2])
     red, _, blue = marked[strongest].astype(int)
@@ -74,20 +74,20 @@ def decoded(address):
     return np.asarray(Image.open(io.BytesIO(base64.b64decode(address.partition(",")[2]))))
 
 
-NOTE_WHAT_IS_CLICKED = """() => document.addEventListener("click", event => {
+RECORD_CLICK = """() => document.addEventListener("click", event => {
     event.preventDefault();
     document.body.dataset.clicked = event.target.id;
 }, {once: true})"""
 
 
-def test_the_keyboard_is_enough(browser, server, tmp_path):
+def test_page_keyboard_reaches_every_control(browser, server, tmp_path):
     (tmp_path / "photo.png").write_bytes(png(pixels(1)[0]))
     with visit(browser, f"{server.url}/") as found:
         page = found.page
         page.keyboard.press("Tab")
         assert page.evaluate("() => document.activeElement.id") == "file"
-        # The dialog itself is the browser's and the desktop's; headless builds differ in it.
-        page.evaluate(NOTE_WHAT_IS_CLICKED)
+        # Only the click is checked: headless builds differ in the file dialog.
+        page.evaluate(RECORD_CLICK)
         page.keyboard.press("Space")
         page.wait_for_selector("body[data-clicked=file]")
         page.set_input_files("#file", tmp_path / "photo.png")
@@ -97,7 +97,7 @@ def test_the_keyboard_is_enough(browser, server, tmp_path):
         assert page.locator("#not-protected").is_visible()
 
 
-def test_what_is_no_photo_is_said_and_the_next_one_works(browser, server):
+def test_page_bad_file_shows_error_and_next_photo_works(browser, server):
     with visit(browser, f"{server.url}/", PHONE) as found:
         page = found.page
         drop(page, b"hello")
@@ -108,7 +108,7 @@ def test_what_is_no_photo_is_said_and_the_next_one_works(browser, server):
         assert "gender" in shown(page) and page.inner_text("[role=alert]") == ""
 
 
-def test_a_server_that_has_gone_is_said(browser, toy_dir):
+def test_page_stopped_server_shows_error(browser, toy_dir):
     running = CheckServer(toy_dir, "toy", limits=Limits(), poll_seconds=3600)
     with visit(browser, f"{running.url}/") as found:
         running.stop()
@@ -120,7 +120,7 @@ def test_a_server_that_has_gone_is_said(browser, toy_dir):
 @pytest.mark.parametrize(
     ("content", "words"), [(b"", "empty file"), (png(pixels(1)[0])[:80], "truncated")]
 )
-def test_bad_photos_have_a_reason(http, content, words):
+def test_page_route_bad_photo_returns_reason(http, content, words):
     answer = http.post("/page/picture", content=content)
     assert answer.status_code == 400 and words in answer.json()["error"]
 
@@ -128,44 +128,44 @@ def test_bad_photos_have_a_reason(http, content, words):
 LARGE = np.full((900, 1000, 3), 77, np.uint8)
 
 
-def test_a_large_photo_goes_to_the_model_in_the_model_s_size(http, server, monkeypatch):
+def test_page_route_large_photo_is_queued_in_the_model_s_size(http, server, monkeypatch):
     batcher, sizes = server.service.batcher, {}
     submit = batcher.submit
 
-    def watched(model, signature, inputs, rows):
+    def record_size(model, signature, inputs, rows):
         sizes[signature] = sum(value.nbytes for value in inputs.values())
         return submit(model, signature, inputs, rows)
 
-    monkeypatch.setattr(batcher, "submit", watched)
+    monkeypatch.setattr(batcher, "submit", record_size)
     answer = http.post("/page/picture", content=png(LARGE)).json()
     assert (decoded(answer["pictures"][1]["source"]) == 77).all()
     assert sizes["restore"] == sizes["sensitive_regions"] == SIZE * SIZE * 3
 
 
-def test_the_pixels_of_a_photo_count_as_memory_while_they_are_there(http, server, all_given_back):
+def test_page_route_decoded_pixels_count_as_memory(http, server, all_memory_released):
     budget = server.service.budget
-    assert all_given_back()
+    assert all_memory_released()
     with budget.share() as others:
         others.take(budget.total - LARGE.nbytes)
         answer = http.post("/page/picture", content=png(LARGE))
-        assert answer.status_code == 429 and "fill the memory" in answer.json()["error"]
+        assert answer.status_code == 429 and "use all memory" in answer.json()["error"]
     assert http.post("/page/picture", content=png(LARGE)).status_code == 200
-    assert all_given_back()
+    assert all_memory_released()
 
 
 @pytest.mark.parametrize("size", [8, 16, 33, 50, 64, 112, 128])
 @pytest.mark.parametrize("crop", ["inner", "center", "none"])
-def test_what_is_sent_is_prepared_to_what_is_shown(size, crop):
+def test_model_input_is_prepared_to_the_shown_photo(size, crop):
     labels = {"image_size": size, "crop": crop}
     model = types.SimpleNamespace(extra=lambda name: labels)
     photo = np.random.default_rng(0).integers(0, 256, (61, 83, 3), dtype=np.uint8)
-    seen = reduced(model, png(photo))
-    prepare = pixels_ready(size, crop)
-    assert (prepare(framed(model, seen)).numpy()[0] == seen).all()
-    assert (prepare(photo[np.newaxis]).numpy()[0] == seen).all()
+    prepared = prepare_photo(model, png(photo))
+    prepare = prepare_images(size, crop)
+    assert (prepare(model_input(model, prepared)).numpy()[0] == prepared).all()
+    assert (prepare(photo[np.newaxis]).numpy()[0] == prepared).all()
 
 
-def test_nothing_of_a_photo_is_stored(http):
+def test_page_route_answer_is_not_cached(http):
     answer = http.post("/page/picture", content=png(pixels(1)[0]))
     assert answer.headers["cache-control"] == "no-store"
     assert http.get("/page/picture").status_code == 405

@@ -1,4 +1,4 @@
-"""A client of TensorFlow Serving's REST API; needs no TensorFlow."""
+"""Client of TensorFlow Serving's REST API; it does not need TensorFlow."""
 
 from __future__ import annotations
 
@@ -22,17 +22,18 @@ from tf_mtl_privacy.serving.client.predictor import (
     Refused,
     Unavailable,
     address_and_user,
+    one_line,
 )
 
-_LONGEST_WAIT_ASKED = 60.0
+_MAX_RETRY_AFTER = 60.0
 
 
 class RestPredictor(Predictor):
-    """Asks by HTTP, in column format.
+    """Sends requests over HTTP, in column format.
 
     Args:
-        url: of the server, `http://HOST:PORT` or `https://..`, with a path before `/v1` or none.
-            A name and password before the host are sent as HTTP's basic authentication.
+        url: the server's URL, `http://HOST:PORT` or `https://..`, optionally with a path before
+            `/v1`. A name and password before the host are sent as HTTP basic authentication.
         options: as for `Predictor`.
         transport: for tests.
     """
@@ -41,22 +42,22 @@ class RestPredictor(Predictor):
         self, url: str, *options: Any, transport: httpx.BaseTransport | None = None, **more: Any
     ) -> None:
         super().__init__(*options, **more)
-        # Kept apart from the address, which messages and logs hold.
+        # The password is kept out of the address, which appears in messages and logs.
         self._url, auth = address_and_user(url)
-        # The environment's proxies are for the world outside, not for a server that was named.
+        # Proxies of the environment are not used for a server that the user names.
         self._http = httpx.Client(transport=transport, trust_env=False, auth=auth)
 
     @property
     def address(self) -> str:
-        """The server's address, without a password."""
+        """The server's URL, without a password."""
         return self._url
 
     def close(self) -> None:
-        """Ends the connections."""
+        """Closes the connections."""
         self._http.close()
 
-    def _ask(self, inputs: Mapping[str, Array], signature: str, left: float) -> dict[str, Array]:
-        body: dict[str, Any] = {"inputs": {name: _plain(value) for name, value in inputs.items()}}
+    def _send(self, inputs: Mapping[str, Array], signature: str, left: float) -> dict[str, Array]:
+        body: dict[str, Any] = {"inputs": {name: _to_json(value) for name, value in inputs.items()}}
         if signature:
             body["signature_name"] = signature
         version = "" if self.version is None else f"/versions/{self.version}"
@@ -69,10 +70,10 @@ class RestPredictor(Predictor):
             raise Unavailable(f"{self}: {error or type(error).__name__}") from error
         if status != 200:
             raise self._failure(status, headers, content)
-        return self._outputs(content, inputs)
+        return self._outputs(content)
 
     def _post(self, path: str, body: bytes, left: float) -> tuple[int, httpx.Headers, bytes]:
-        """Status, headers and body; httpx bounds each step, this all of them together."""
+        """Returns status, headers and body; httpx limits each step, `left` all steps together."""
         end = time.monotonic() + left
         headers = {"content-type": "application/json"}
         with self._http.stream(
@@ -82,11 +83,11 @@ class RestPredictor(Predictor):
             for part in response.iter_bytes():
                 parts.append(part)
                 if time.monotonic() > end:
-                    raise httpx.ReadTimeout("the answer comes too slowly")
+                    raise httpx.ReadTimeout("the answer is too slow")
             return response.status_code, response.headers, b"".join(parts)
 
     def _failure(self, status: int, headers: httpx.Headers, content: bytes) -> ClientError:
-        text = f"{self}: HTTP {status}: {_told(content)}"
+        text = f"{self}: HTTP {status}: {_reason(content)}"
         if status == 429:
             return Overloaded(text, _seconds(headers.get("retry-after", "")))
         if status in (502, 503):
@@ -97,39 +98,39 @@ class RestPredictor(Predictor):
             return NotFound(text)
         return Refused(text) if 400 <= status < 500 else BadAnswer(text)
 
-    def _outputs(self, content: bytes, inputs: Mapping[str, Array]) -> dict[str, Array]:
+    def _outputs(self, content: bytes) -> dict[str, Array]:
         try:
-            found = json.loads(content)["outputs"]
-            # With one output only, the API leaves its name out.
-            named = found if isinstance(found, dict) else {"": found}
+            outputs = json.loads(content)["outputs"]
+            # The API leaves out the name of a single output.
+            named = outputs if isinstance(outputs, dict) else {"": outputs}
             return {name: _array(value) for name, value in named.items()}
         except (ValueError, KeyError, TypeError) as error:
-            raise BadAnswer(f"{self}: the answer is not what the REST API promises") from error
+            raise BadAnswer(f"{self}: the answer does not follow the REST API") from error
 
 
-def _plain(value: Array) -> Any:
+def _to_json(value: Array) -> Any:
     if value.dtype != object:
         return value.tolist()
     return [{"b64": base64.b64encode(content).decode()} for content in value]
 
 
 def _array(value: Any) -> Array:
-    found = np.array(value)
-    if found.dtype.kind == "U":
-        return found.astype(object)
-    if found.dtype.kind not in "iufb":
+    array = np.array(value)
+    if array.dtype.kind == "U":
+        return array.astype(object)
+    if array.dtype.kind not in "iufb":
         raise ValueError("neither numbers nor strings")
-    return found.astype(np.float32) if found.dtype.kind == "f" else found
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
-def _told(content: bytes) -> str:
-    """What the server says, in one line of at most 300 characters."""
+def _reason(content: bytes) -> str:
+    """Returns the server's error message as one line."""
     try:
         text = json.loads(content)["error"]
     except (ValueError, KeyError, TypeError):
         text = content[:300].decode("utf-8", "replace")
-    return " ".join(str(text).split())[:300] or "no reason given"
+    return one_line(text)
 
 
 def _seconds(text: str) -> float:
-    return min(float(text), _LONGEST_WAIT_ASKED) if text.isdecimal() else 0.0
+    return min(float(text), _MAX_RETRY_AFTER) if text.isdecimal() else 0.0

@@ -1,4 +1,4 @@
-"""Predictions for picture files by a server, in the form of those by a run."""
+"""Predictions and restored images for picture files, from a server."""
 
 from __future__ import annotations
 
@@ -26,73 +26,76 @@ from tf_mtl_privacy.serving_signature import (
     probabilities_key,
 )
 
+# Task -> class -> probability.
 Probabilities = Mapping[str, Mapping[str, float]]
-_END = probabilities_key("")
-# Of files in one request: servers refuse large ones.
-_MOST_ROWS, _MOST_BYTES = 32, 8 * 2**20
+# The prediction and None, or nothing and the reason.
+Prediction = tuple[Probabilities, str | None]
+_PROBABILITIES = probabilities_key("")
+# Bounds of one request, because servers refuse large ones.
+_MAX_ROWS, _MAX_BYTES = 32, 8 * 2**20
 
 
-def classify_files(
-    predictor: Predictor, contents: Sequence[bytes]
-) -> list[tuple[Probabilities, str | None]]:
-    """Task -> class -> probability, and None, of each file; or nothing, and why.
+def classify_files(predictor: Predictor, contents: Sequence[bytes]) -> list[Prediction]:
+    """Returns the prediction for each file, or the reason why there is none.
 
-    A file that is no picture is not sent. Where the server refuses a batch, its files are sent one
-    by one, so that the others are read.
+    A file that is not a picture is not sent. If the server refuses a batch, its files are sent one
+    by one, so that one bad file does not affect the others.
 
     Args:
         predictor: the server's model.
         contents: whole files.
 
     Raises:
-        ClientError: the server does not answer, or not in the promised form.
+        ClientError: the server gives no valid answer.
     """
-    found: list[tuple[Probabilities, str | None]] = [({}, None)] * len(contents)
-    good: dict[int, bytes] = {}
+    predictions: list[Prediction] = [({}, None)] * len(contents)
+    pictures: dict[int, bytes] = {}
     for number, content in enumerate(contents):
         try:
-            good[number] = _sendable(content)
+            pictures[number] = _supported(content)
         except BadPicture as error:
-            found[number] = ({}, str(error))
+            predictions[number] = ({}, str(error))
     answers = [
-        answer for some in _chunks(list(good.values())) for answer in _classify(predictor, some)
+        answer
+        for chunk in _chunks(list(pictures.values()))
+        for answer in _classify(predictor, chunk)
     ]
-    for number, answer in zip(good, answers, strict=True):
-        found[number] = answer
-    return found
+    for number, answer in zip(pictures, answers, strict=True):
+        predictions[number] = answer
+    return predictions
 
 
 def restore_pixels(predictor: Predictor, pixels: Array) -> Array:
-    """What the server restores of a picture `[H, W, 3]` uint8: `[S, S, 3]` uint8.
+    """Returns the server's restored image, `[S, S, 3]` uint8, for a picture `[H, W, 3]` uint8.
 
     Raises:
-        ClientError: the server does not answer, refuses, or has no such signature.
+        ClientError: the server gives no valid answer, or has no such signature.
     """
     outputs = predictor.predict({IMAGES: pixels[np.newaxis]}, RESTORE)
     values = only(outputs, RESTORED)[0]
     return np.rint(values * 255.0).clip(0, 255).astype(np.uint8)
 
 
-def task_classes(found: Sequence[tuple[Probabilities, str | None]]) -> dict[str, list[str]]:
-    """Tasks and their classes, as the answers name them; empty where there is no answer."""
-    for probabilities, error in found:
+def task_classes(predictions: Sequence[Prediction]) -> dict[str, list[str]]:
+    """Returns task -> class names, from the first prediction; empty if there is none."""
+    for probabilities, error in predictions:
         if error is None:
             return {task: list(classes) for task, classes in probabilities.items()}
     return {}
 
 
-def _sendable(content: bytes) -> bytes:
-    """A file as the server takes it: PGM and PPM as PNG, without loss."""
+def _supported(content: bytes) -> bytes:
+    """Converts PGM and PPM files, which servers do not decode, to PNG without loss."""
     header = read_header(content)
     return png_bytes(pnm_pixels(content)) if header.format == "pnm" else content
 
 
 def _chunks(contents: Sequence[bytes]) -> Iterator[list[bytes]]:
-    """Files in order, as many as go into one request."""
+    """Splits files, in order, into requests."""
     chunk: list[bytes] = []
     for content in contents:
         size = sum(map(len, chunk)) + len(content)
-        if chunk and (len(chunk) == _MOST_ROWS or size > _MOST_BYTES):
+        if chunk and (len(chunk) == _MAX_ROWS or size > _MAX_BYTES):
             yield chunk
             chunk = []
         chunk.append(content)
@@ -100,9 +103,7 @@ def _chunks(contents: Sequence[bytes]) -> Iterator[list[bytes]]:
         yield chunk
 
 
-def _classify(
-    predictor: Predictor, contents: list[bytes]
-) -> list[tuple[Probabilities, str | None]]:
+def _classify(predictor: Predictor, contents: list[bytes]) -> list[Prediction]:
     try:
         outputs = predictor.predict({IMAGE_BYTES: files(contents)})
     except Refused as error:
@@ -113,11 +114,13 @@ def _classify(
 
 
 def _rows(predictor: Predictor, outputs: Mapping[str, Array]) -> list[dict[str, Any]]:
-    tasks = sorted(name.removesuffix(_END) for name in outputs if name.endswith(_END))
+    tasks = sorted(
+        name.removesuffix(_PROBABILITIES) for name in outputs if name.endswith(_PROBABILITIES)
+    )
     if not tasks or not all(classes_key(task) in outputs for task in tasks):
         raise BadAnswer(
-            f"{predictor}: the answer has no probabilities with names of classes; expected a model "
-            "that python -m tf_mtl_privacy.export has written"
+            f"{predictor}: the answer has no probabilities with class names; expected a model "
+            "written by python -m tf_mtl_privacy.export"
         )
     named = {task: (outputs[classes_key(task)], outputs[probabilities_key(task)]) for task in tasks}
     rows = len(outputs[probabilities_key(tasks[0])])
