@@ -15,6 +15,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+# Loaded before `removal`, which imports a module of it.
+import tf_mtl_privacy.models  # noqa: F401
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.evaluation.probes.data import AttackRows, ProbeData
 from tf_mtl_privacy.removal.mask import mask_map, painted
