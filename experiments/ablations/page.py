@@ -22,10 +22,9 @@ from experiments.runs import one_line_errors, say
 from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.files import read_json, write_atomic
 from tf_mtl_privacy.privacy.noise_record import NOISE
-from tf_mtl_privacy.reporting.model_table import MODELS
-from tf_mtl_privacy.reporting.model_table_rows import markdown_table
-from tf_mtl_privacy.reporting.risk_reduction import PAPER
-from tf_mtl_privacy.reporting.run_figures import DECIBEL, RATE, figure_text
+from tf_mtl_privacy.reporting.model_table import MODELS, PAPER
+from tf_mtl_privacy.reporting.render_markdown import markdown_table
+from tf_mtl_privacy.reporting.runs import DECIBEL, RATE, figure_text
 
 ROOT = Path(__file__).resolve().parents[2]
 # A marker at the end of a line, and the table that follows if there is one.

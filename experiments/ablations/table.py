@@ -7,8 +7,8 @@ from typing import Any
 
 from experiments.ablations.rows import COMMON, ROWS
 from experiments.runs import Run, finished
-from tf_mtl_privacy.reporting.model_table_rows import markdown_table
-from tf_mtl_privacy.reporting.run_figures import SOURCES, figure_text, run_figures, spread
+from tf_mtl_privacy.reporting.render_markdown import markdown_table
+from tf_mtl_privacy.reporting.runs import SOURCES, figure_text, run_figures, spread
 
 COLUMNS = {
     "gender": "gender",

@@ -36,7 +36,7 @@ from experiments.runs import (
 from tf_mtl_privacy.config import LossConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_atomic, write_json
-from tf_mtl_privacy.reporting.run_figures import run_figures
+from tf_mtl_privacy.reporting.runs import run_figures
 
 MASKS = {"none": False, "learned": True}
 OBJECTIVES: tuple[str, ...] = LossConfig.__dataclass_fields__["objective"].metadata["choices"]

@@ -30,7 +30,7 @@ from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.models.losses import psnr
 from tf_mtl_privacy.removal.mask import Cover, WithoutAxis
 from tf_mtl_privacy.removal.mask_training import colour_axis
-from tf_mtl_privacy.reporting.model_table_rows import markdown_table
+from tf_mtl_privacy.reporting.render_markdown import markdown_table
 from tf_mtl_privacy.types import Array
 
 SIZE, CHUNK = 64, 1000

@@ -24,7 +24,7 @@ from tf_mtl_privacy.data.synthetic_faces.rendering import Style
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_json
 from tf_mtl_privacy.removal.mask import is_masked, painted
-from tf_mtl_privacy.reporting.model_table_rows import markdown_table
+from tf_mtl_privacy.reporting.render_markdown import markdown_table
 from tf_mtl_privacy.training.saved_run import load_run
 from tf_mtl_privacy.types import Array
 

@@ -30,8 +30,8 @@ from tf_mtl_privacy.evaluation.probes.data import ProbeData
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.summary import PIXELS_BAR
 from tf_mtl_privacy.files import write_json
-from tf_mtl_privacy.reporting.environment import commit, hardware, versions
-from tf_mtl_privacy.reporting.model_table_rows import markdown_table
+from tf_mtl_privacy.reporting.render_markdown import markdown_table
+from tf_mtl_privacy.reporting.results import commit, hardware, versions
 
 ATTACKER = "softmax_pool_cnn_standardised"
 COLUMNS = ("start", "validation", "test", "processor_seconds")

@@ -89,7 +89,7 @@ def attacked(folder: str, rows: int) -> dict[str, Any]:
     from tf_mtl_privacy.data.opening import open_dataset
     from tf_mtl_privacy.evaluation.membership.run import MEMBERSHIP_BUDGETS
     from tf_mtl_privacy.evaluation.membership.saved import attack_run
-    from tf_mtl_privacy.reporting.environment import environment
+    from tf_mtl_privacy.reporting.results import environment
     from tf_mtl_privacy.training.saved_run import load_run
 
     started = time.monotonic()

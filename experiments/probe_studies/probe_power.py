@@ -33,7 +33,7 @@ from tf_mtl_privacy.evaluation.probes.data import AttackRows, Labelled, own_rows
 from tf_mtl_privacy.evaluation.probes.families import attackers
 from tf_mtl_privacy.evaluation.probes.summary import KINDS, UNSEEN
 from tf_mtl_privacy.files import write_json
-from tf_mtl_privacy.reporting.model_table_rows import markdown_table
+from tf_mtl_privacy.reporting.render_markdown import markdown_table
 from tf_mtl_privacy.training.saved_run import SavedRun, load_run
 
 # Attackers that need the discriminator of the run.

@@ -32,8 +32,8 @@ from tf_mtl_privacy.evaluation.train_test_overlap import PLACES
 from tf_mtl_privacy.evaluation.utility import utility
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.models.bundle import Bundle
-from tf_mtl_privacy.reporting.environment import environment
-from tf_mtl_privacy.reporting.model_table_rows import markdown_table
+from tf_mtl_privacy.reporting.render_markdown import markdown_table
+from tf_mtl_privacy.reporting.results import environment
 from tf_mtl_privacy.training.fit import fit
 from tf_mtl_privacy.training.inference import business_logits
 from tf_mtl_privacy.types import Array

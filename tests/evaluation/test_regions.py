@@ -28,7 +28,7 @@ from tf_mtl_privacy.evaluation.regions import (
 )
 from tf_mtl_privacy.models.bundle import build_bundle
 from tf_mtl_privacy.removal.mask import region_finder, switch_mask
-from tf_mtl_privacy.reporting.run_pictures import write_pictures
+from tf_mtl_privacy.reporting.pictures import write_pictures
 from tf_mtl_privacy.training.region_maps import region_maps
 
 RNG = np.random.default_rng(0)

@@ -91,8 +91,8 @@ def main(parsed: Parsed) -> int:
 
     from tf_mtl_privacy.privacy.accounting.statements import summarize
     from tf_mtl_privacy.progress import Progress
-    from tf_mtl_privacy.reporting.epsilon_lines import epsilon_text
     from tf_mtl_privacy.reporting.formats import show
+    from tf_mtl_privacy.reporting.sections.privacy import epsilon_text
 
     with Progress(_POINTS, "accounting", "values") as progress:
         summary = summarize(updates, delta, options.max_images_per_person, _POINTS, progress.update)

@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 from tf_mtl_privacy.cli.options import DEFAULT_RUN_DIR, CommonOptions, Parsed, verbose_option
+from tf_mtl_privacy.config import AUDIT_FILE
 from tf_mtl_privacy.config.options import option
 from tf_mtl_privacy.errors import CONTRADICTED, OK, UsageError
 from tf_mtl_privacy.evaluation.audit import DEFAULT_SHADOWS
@@ -90,9 +91,9 @@ def main(parsed: Parsed) -> int:
     options: AuditOptions = parsed.options
     check_source(parsed.data)
     load_tensorflow()
-    from tf_mtl_privacy.reporting.audit_lines import audit_table
     from tf_mtl_privacy.reporting.audit_run import audit_exported, audit_run, results_of
     from tf_mtl_privacy.reporting.formats import show
+    from tf_mtl_privacy.reporting.sections.audit import audit_screen
 
     results = None
     if options.saved_model:
@@ -114,5 +115,7 @@ def main(parsed: Parsed) -> int:
             output=options.output,
         )
         results = results_of(Path(options.run_dir), audit)
-    show(audit_table(audit, results))
+    folder = Path(options.saved_model or options.run_dir)
+    written = options.output or str(folder / AUDIT_FILE)
+    show(audit_screen(audit, results, {written: "all results"}, verbose=options.verbose))
     return CONTRADICTED if audit["contradictions"] else OK

@@ -56,8 +56,8 @@ def main(parsed: Parsed) -> int:
     load_tensorflow()
     from tf_mtl_privacy.reporting.evaluate_run import evaluate_and_write
     from tf_mtl_privacy.reporting.formats import show
-    from tf_mtl_privacy.reporting.run_files import run_files
-    from tf_mtl_privacy.reporting.tables import results_table
+    from tf_mtl_privacy.reporting.runs import run_files
+    from tf_mtl_privacy.reporting.sections.summary import results_screen
 
     options: EvaluateOptions = parsed.options
     results, path = evaluate_and_write(
@@ -67,5 +67,6 @@ def main(parsed: Parsed) -> int:
         probe=options.probe,
         baseline_run=options.baseline_run,
     )
-    show(results_table(results, run_files(options.run_dir, path.name)))
+    files = run_files(options.run_dir, path.name)
+    show(results_screen(results, files, verbose=options.verbose))
     return OK

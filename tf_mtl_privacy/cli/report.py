@@ -6,7 +6,13 @@ import dataclasses
 import json
 from pathlib import Path
 
-from tf_mtl_privacy.cli.options import DEFAULT_RUN_DIR, DEFAULT_TABLE_DIR, CommonOptions, Parsed
+from tf_mtl_privacy.cli.options import (
+    DEFAULT_RUN_DIR,
+    DEFAULT_TABLE_DIR,
+    CommonOptions,
+    Parsed,
+    verbose_option,
+)
 from tf_mtl_privacy.config.options import option
 from tf_mtl_privacy.errors import OK, UsageError
 from tf_mtl_privacy.files import private_dir
@@ -36,6 +42,7 @@ class ReportOptions(CommonOptions):
         DEFAULT_TABLE_DIR, "With --table: folder of the runs, each in <model>-seed<number>."
     )
     seeds: int = option(1, "With --table: expected number of seeds (0, 1, ..) per model.", low=1)
+    verbose: bool = verbose_option()
     format: str = option(
         "text", "With --table: format to print.", choices=("text", "markdown", "json")
     )
@@ -64,28 +71,33 @@ def main(parsed: Parsed) -> int:
         raise UsageError(f"--{min(given)}: is for --table; leave it out or add --table")
     if "run_dir" not in parsed.explicit and not Path(options.run_dir).exists():
         raise UsageError("report: expected --run_dir=RUN, or --table and --runs=FOLDER")
-    from tf_mtl_privacy.reporting.build import build_report
-    from tf_mtl_privacy.reporting.card_text import privacy_card_text
+    from tf_mtl_privacy.reporting.build import build_report, write_report
+    from tf_mtl_privacy.reporting.document import Paragraph
     from tf_mtl_privacy.reporting.formats import show
     from tf_mtl_privacy.reporting.privacy_card import privacy_card
-    from tf_mtl_privacy.reporting.run_folder import read_run
-    from tf_mtl_privacy.reporting.tables import file_lines
-    from tf_mtl_privacy.reporting.write import write_report
+    from tf_mtl_privacy.reporting.render_text import render_text, terminal_width
+    from tf_mtl_privacy.reporting.runs import read_run
+    from tf_mtl_privacy.reporting.sections.privacy import card_text
+    from tf_mtl_privacy.reporting.sections.summary import files_lines
 
     run = read_run(options.run_dir)
     report = build_report(run, [read_run(name, "compare") for name in options.others])
     page = Path(options.output) if options.output else run.folder / PAGE
     private_dir(page.parent)
     written = write_report(report, page)
-    show(privacy_card_text(privacy_card(run.results, run.audit, run.quoted)))
-    show("\n".join(file_lines(written)))
+    card, width = privacy_card(run.results, run.audit, run.quoted), terminal_width()
+    if options.verbose:
+        show(card_text(card, width))
+    else:
+        show(render_text([Paragraph(card["summary"])], width))
+    show("\n".join(files_lines(written)))
     return OK
 
 
 def _table(options: ReportOptions) -> int:
     from tf_mtl_privacy.reporting.formats import show
     from tf_mtl_privacy.reporting.model_table import model_table
-    from tf_mtl_privacy.reporting.model_table_rows import model_table_markdown, model_table_text
+    from tf_mtl_privacy.reporting.sections.comparison import model_table_markdown, model_table_text
 
     table = model_table(options.runs, options.seeds)
     if options.format == "json":

@@ -54,9 +54,9 @@ def main(parsed: Parsed) -> int:
     load_tensorflow()
     from tf_mtl_privacy.reporting.evaluate_run import evaluate_run, results_path
     from tf_mtl_privacy.reporting.formats import show
-    from tf_mtl_privacy.reporting.privacy_text import STATEMENT_FILE, privacy_text
-    from tf_mtl_privacy.reporting.run_files import run_files
-    from tf_mtl_privacy.reporting.tables import results_table
+    from tf_mtl_privacy.reporting.runs import STATEMENT_FILE, run_files
+    from tf_mtl_privacy.reporting.sections.privacy import privacy_text
+    from tf_mtl_privacy.reporting.sections.summary import results_screen
     from tf_mtl_privacy.training.fit import fit
 
     run_dir, data = parsed.options.run_dir, parsed.config.data
@@ -81,7 +81,8 @@ def main(parsed: Parsed) -> int:
     results = evaluate_run(
         run_dir, pictures=parsed.options.log_images or None, probe=parsed.options.probe
     )
-    show(results_table(results, run_files(run_dir, results_path(run_dir, data, data).name)))
+    files = run_files(run_dir, results_path(run_dir, data, data).name)
+    show(results_screen(results, files, verbose=parsed.options.verbose))
     return OK
 
 

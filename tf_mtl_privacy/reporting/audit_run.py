@@ -170,7 +170,7 @@ def audit_exported(
 
 
 def _about(config: dict[str, Any], seed: int | None, setting: str, name: str) -> dict[str, Any]:
-    from tf_mtl_privacy.reporting.environment import environment
+    from tf_mtl_privacy.reporting.results import environment
 
     about = {"schema_version": AUDIT_VERSION, "setting": setting, "run_dir": name}
     return {**about, "seed": seed, "config": config, **environment()}

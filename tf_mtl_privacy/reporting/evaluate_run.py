@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from tf_mtl_privacy.config import AUDIT_FILE, CONFIG_FILE, DataConfig
 from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.evaluation.schema import Results, read_audit, write_results
-from tf_mtl_privacy.files import private_dir, read_json, write_atomic
+from tf_mtl_privacy.evaluation.schema import Results, read_audit, read_results, write_results
+from tf_mtl_privacy.files import private_dir, write_atomic
 
 if TYPE_CHECKING:
     from tf_mtl_privacy.data.dataset import Dataset
@@ -91,10 +91,9 @@ def evaluate_and_write(
     )
     from tf_mtl_privacy.evaluation.regions import marked_regions
     from tf_mtl_privacy.evaluation.train_test_overlap import asks_alike
-    from tf_mtl_privacy.reporting.environment import environment
+    from tf_mtl_privacy.reporting.pictures import write_pictures
     from tf_mtl_privacy.reporting.reconcile_probes import carried
-    from tf_mtl_privacy.reporting.results import build_results
-    from tf_mtl_privacy.reporting.run_pictures import write_pictures
+    from tf_mtl_privacy.reporting.results import build_results, environment
     from tf_mtl_privacy.training.saved_run import load_run
 
     run = load_run(run_dir)
@@ -138,20 +137,20 @@ def evaluate_and_write(
 
 def _withdraw(run_dir: Path, dp: Mapping[str, Any]) -> None:
     """Replaces the privacy statement of a run if its epsilon is void."""
-    from tf_mtl_privacy.reporting.privacy_text import STATEMENT_FILE, privacy_text
+    from tf_mtl_privacy.reporting.runs import STATEMENT_FILE
+    from tf_mtl_privacy.reporting.sections.privacy import privacy_text
 
     path = run_dir / STATEMENT_FILE
     if dp.get("void") and path.exists():
         write_atomic(path, privacy_text(dp), private=True)
 
 
-def _earlier(path: Path) -> dict[str, Any] | None:
+def _earlier(path: Path) -> Results | None:
     """Reads the result that is about to be replaced; None if it is missing or damaged."""
     try:
-        result = read_json(path)
+        return read_results(path)
     except RunError:
         return None
-    return result if isinstance(result, dict) else None
 
 
 def results_path(

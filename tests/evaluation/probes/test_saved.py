@@ -30,7 +30,7 @@ from tf_mtl_privacy.removal.mask import switch_mask
 from tf_mtl_privacy.removal.noise import count_draws
 from tf_mtl_privacy.reporting.evaluate_run import evaluate_run
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
-from tf_mtl_privacy.reporting.tables import results_table
+from tf_mtl_privacy.reporting.sections.summary import results_text as results_table
 
 TARGETS = ("features", "restored", "pixels", "untrained", "logits", "planted")
 OF_RUN = ("features", "restored", "logits")

@@ -39,7 +39,7 @@ from tf_mtl_privacy.reporting.document import (
 )
 from tf_mtl_privacy.reporting.formats import MISSING, count, percent, sentence
 from tf_mtl_privacy.reporting.reconcile_probes import headline_text, leakage
-from tf_mtl_privacy.reporting.render_text import WIDTH, cut, render_text
+from tf_mtl_privacy.reporting.render_text import WIDTH, cut, render_text, terminal_width
 from tf_mtl_privacy.reporting.runs import command
 from tf_mtl_privacy.reporting.sections.attackers import claim_sentences
 
@@ -101,6 +101,23 @@ def audit_text(audit: Audit, results: Results | None = None, width: int = WIDTH)
     """
     blocks = audit_blocks(audit, str(audit["run_dir"]), results, chart=False)
     return render_text([Paragraph(_title(audit)), *blocks], width)
+
+
+def audit_screen(
+    audit: Audit, results: Results | None, files: Mapping[str, str], *, verbose: bool
+) -> str:
+    """Text that ends the command `audit`, as wide as the terminal.
+
+    Args:
+        audit: content of audit.json.
+        results: content of results.json of the same weights, or None.
+        files: path -> description of the files written.
+        verbose: everything instead of the summary.
+    """
+    width = terminal_width()
+    if verbose:
+        return audit_text(audit, results, width)
+    return render_text(audit_summary(audit, results, files, width), width)
 
 
 def audit_summary(

@@ -32,7 +32,7 @@ from tf_mtl_privacy.reporting.formats import (
 )
 from tf_mtl_privacy.reporting.privacy_card import epsilon, epsilon_statement, private_name
 from tf_mtl_privacy.reporting.reconcile_probes import TARGETS, entry, leakage
-from tf_mtl_privacy.reporting.render_text import WIDTH, cut, render_text, whole
+from tf_mtl_privacy.reporting.render_text import WIDTH, cut, render_text, terminal_width, whole
 from tf_mtl_privacy.reporting.runs import (
     BLIND,
     MODELS,
@@ -100,6 +100,20 @@ def results_text(
     if files:
         sections.append(Section("files", "Files", (files_block(files),)))
     return render_text(sections, width)
+
+
+def results_screen(results: Results, files: Mapping[str, str], *, verbose: bool) -> str:
+    """Text that ends `train` and `evaluate`, as wide as the terminal.
+
+    Args:
+        results: content of results.json.
+        files: path -> description, the result file first.
+        verbose: everything instead of the summary.
+    """
+    width = terminal_width()
+    if verbose:
+        return results_text(results, files, width)
+    return render_text(results_summary(results, files, width), width)
 
 
 def files_block(files: Mapping[str, str]) -> Block:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from tf_mtl_privacy.config import METRICS_FILE, Config
+from tf_mtl_privacy.config.renamed import with_new_names
 from tf_mtl_privacy.evaluation.schema import Results
 from tf_mtl_privacy.reporting.charts import Curve, Goal, Panel, Span, curves_chart, figure_2_chart
 from tf_mtl_privacy.reporting.document import Block, Missing, Paragraph, Picture, Row, Table
@@ -178,7 +179,7 @@ def provenance_blocks(run: ReportRun) -> Iterator[Block]:
     defaults = Config().to_dict()
     options = tuple(
         Row((f"--{name}", str(value)))
-        for section, values in (results.get("config") or {}).items()
+        for section, values in with_new_names(results.get("config") or {}).items()
         for name, value in values.items()
         if value != (defaults.get(section) or {}).get(name)
     )
