@@ -485,7 +485,7 @@ def test_colour_axis_is_that_of_class_means_not_of_variance():
 def test_colour_axis_of_too_few_images_is_refused():
     images, labels = planted(8)
     for part in (slice(0, 1), labels == labels[0]):
-        with pytest.raises(ValueError, match="two classes and more pictures"):
+        with pytest.raises(ValueError, match="two classes and more images"):
             colour_axis([(images[part], labels[part])], COLOUR_CLASSES)
 
 

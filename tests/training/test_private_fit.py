@@ -12,7 +12,7 @@ from tf_mtl_privacy.data.store import ArrayStore
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.bundle import Bundle, build_bundle
 from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, read_ledger
-from tf_mtl_privacy.training import fit as fitting
+from tf_mtl_privacy.training import context
 from tf_mtl_privacy.training.fit import fit
 
 pytestmark = pytest.mark.usefixtures("untraced")
@@ -181,7 +181,7 @@ def test_encoder_that_mixes_rows_is_refused(tmp_path, monkeypatch):
         mixed = keras.Model(encoder.inputs, MinusMean()(encoder.output))
         return Bundle(mixed, bundle.business, bundle.discriminator, bundle.restorer)
 
-    monkeypatch.setattr(fitting, "build_bundle", mixing)
+    monkeypatch.setattr(context, "build_bundle", mixing)
     with pytest.raises(UsageError, match="influence each other"):
         trained(tmp_path)
     assert not list(tmp_path.rglob(LEDGER_FILE)), "nothing was spent"

@@ -115,7 +115,9 @@ def main(parsed: Parsed) -> int:
             output=options.output,
         )
         results = results_of(Path(options.run_dir), audit)
-    folder = Path(options.saved_model or options.run_dir)
-    written = options.output or str(folder / AUDIT_FILE)
-    show(audit_screen(audit, results, {written: "all results"}, verbose=options.verbose))
+    path = options.output or (
+        "" if options.saved_model else str(Path(options.run_dir) / AUDIT_FILE)
+    )
+    files = {path: "all results"} if path else {}
+    show(audit_screen(audit, results, files, verbose=options.verbose))
     return CONTRADICTED if audit["contradictions"] else OK
