@@ -1,4 +1,4 @@
-# make demo | table | test | lint | docs | notebooks | bench | browser | clean; each sets up .venv first where it needs it.
+# make demo | table | test | coverage | lint | docs | notebooks | bench | browser | clean; each sets up .venv first where it needs it.
 
 # The interpreter that makes .venv; it must be Python 3.11 (tensorflow-privacy needs < 3.12).
 PYTHON ?= $(shell command -v python3.11 || command -v python3 || echo python3)
@@ -7,12 +7,13 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 SUDO := $(shell test "$$(id -u)" = 0 || echo sudo)
 
-.PHONY: demo table test lint docs notebooks bench bench-peers browser clean help
+.PHONY: demo table test coverage lint docs notebooks bench bench-peers browser clean help
 
 help:
 	@echo "make demo     train on embedded synthetic faces, write a report (minutes on two cores)"
 	@echo "make table    train the four models and a fifth (SEEDS=1 of each), what is missing; print them"
 	@echo "make test     run the tests"
+	@echo "make coverage  run the tests and print the share of lines that they run"
 	@echo "make lint     check format, lint and types"
 	@echo "make docs     build the pages of docs/ into build/site/"
 	@echo "make notebooks  run the notebooks again and keep their outputs"
@@ -45,6 +46,11 @@ table: $(STAMP)
 test: $(STAMP)
 	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
 		--no-loadscope-reorder --durations=20
+
+# Without the processes that tests kill or start from nothing.
+coverage: $(STAMP)
+	$(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile \
+		--no-loadscope-reorder --cov=tf_mtl_privacy --cov-report=term:skip-covered
 
 lint: $(STAMP)
 	$(BIN)/ruff format --check

