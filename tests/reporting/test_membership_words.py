@@ -35,7 +35,7 @@ def test_members_that_differ_without_a_model_void_the_figures(results, check, wo
             "not shown: why; {command}",
         ),
         ({"verdict": "no_power", "verdict_reason": "few rows"}, "not shown: few rows"),
-        ({"verdict": "no_power"}, "not shown: too little was detected in overfitted either"),
+        ({"verdict": "no_power"}, "not shown: the attacks also detected too little in overfitted"),
     ],
 )
 def test_membership_without_power_check_is_reported_as_a_gap(results, changes, why):

@@ -78,7 +78,7 @@ def test_card_names_label_access_outside_the_accounting(results):
     results["dp"]["unaccounted_label_access"] = ["erasure: labels of all training rows"]
     card = privacy_card(results)
     assert "Outside the accounting: erasure: labels of all training rows." in card["readers"]
-    assert "used outside every epsilon by: erasure: labels" in sentences(card)
+    assert "uses of the private labels of training rows: erasure: labels" in sentences(card)
 
 
 def test_card_has_the_attackers_figures(results):

@@ -136,7 +136,7 @@ def test_leakage_of_a_higher_check_is_the_headline_everywhere(planted):
     for name, text in texts.items():
         assert "41.0 %" in text and "43.7 %" in text, name
     claim = " ".join(texts["table"].split())
-    assert "right on at most 43.7 % of images, from features (highest accuracy 41.0 %)" in claim
+    assert "at most 43.7 % (from features; highest measured accuracy 41.0 %)" in claim
     # Not by attackers who learned from those rows.
     assert "images, by" not in claim
     # The lower reading stands nowhere but beside the higher one, in the line that names both.
@@ -437,7 +437,7 @@ def test_upper_ends_are_rounded_up():
     results["privacy"]["majority"] = 0.14
     found = leakage(results)
     text = _attackers(results, found)
-    assert "right on at most 22.4 % of images" in text and "22.3 %" not in text
+    assert "accuracy of these attackers is at most 22.4 %" in text and "22.3 %" not in text
     assert headline_text(found) == "20.0 % from features (upper bound 22.4 %)"
     # Not by the rounding of a product: 1000 * 0.57 is not 570, nor 1000 * 0.289 289.
     for rate, shown in ((0.57, "57.0 %"), (0.289, "28.9 %"), (1.0, "100.0 %"), (0.0, "0.0 %")):

@@ -60,7 +60,7 @@ def test_summary_of_a_stored_result_fits_one_screen(name, width):
         assert percent(found["worst"]["accuracy"]) in told
         assert f"upper bound {at_most(found['worst']['upper'])}" in told
         assert f"chance {percent(results['privacy']['chance'])}" in told
-        assert line_of(text, "compared with")
+        assert line_of(text, "Leakage baselines")
         refused = "no bound on the leakage is claimed" in told
         assert refused is (found["claim"] is None)
         if found["before_game"] is not None:
@@ -78,7 +78,7 @@ def test_summary_of_a_stored_result_fits_one_screen(name, width):
 def test_summary_states_epsilon_in_two_lines_with_its_condition():
     text = screen(kept_results())
     lines = text.splitlines()
-    first = next(k for k, line in enumerate(lines) if line.startswith("Privacy"))
+    first = next(k for k, line in enumerate(lines) if line.startswith("Epsilon"))
     assert lines[first].endswith("No released weights have an epsilon.")
     assert re.search(r"0\.4996 \(delta 1e-05\), conditional on known encoder weights\.", text)
     assert not lines[first + 2].startswith(" ")
@@ -89,10 +89,10 @@ def test_summary_states_epsilon_in_two_lines_with_its_condition():
 
 def test_summary_compares_with_the_baseline_run_where_there_is_one(results):
     assert "without removal 78.7 %" in screen(results)
-    assert "no baseline run" not in screen(results)
+    assert "without removal not measured" not in flat(screen(results))
     results["privacy"]["probe"]["removal_off"] = {"strongest": None}
     results["privacy"]["leakage"] = None
-    assert "no baseline run (--baseline_run)" in screen(results)
+    assert "without removal not measured (--baseline_run)" in flat(screen(results))
 
 
 def test_summary_of_a_run_with_many_tasks_still_fits(results):
@@ -184,7 +184,9 @@ def test_claim_is_of_the_higher_upper_bound(results):
     best = results["privacy"]["probe"]["restored"]["strongest"]
     # Uneven classes: the rare ones are recognised, which plain accuracy hardly shows.
     best["balanced_ci95"] = [0.9, 0.933]
-    words = "Claim: these attackers are right on at most 93.3 % of images, from restored images"
+    words = (
+        "Claim: the accuracy of these attackers is at most 93.3 % (from restored images; highest"
+    )
     assert words in flat(results_text(results))
     best["balanced_ci95"] = [0.0, 0.01]
     assert results_text(results) == plain
@@ -193,7 +195,9 @@ def test_claim_is_of_the_higher_upper_bound(results):
 def test_weak_attackers_claim_nothing(results):
     results["privacy"] |= {"probe": whole_probe(pixels=400), "leakage": None}
     text = flat(results_text(results))
-    assert "NO BOUND CLAIMED (underpowered attackers): the strongest attacker reads 40.0 %" in text
+    assert (
+        "NO BOUND CLAIMED (underpowered attackers): the strongest attacker reaches 40.0 %" in text
+    )
     assert "no bound on the leakage is claimed: underpowered attackers" in flat(screen(results))
     results["privacy"]["probe"] = None
     assert "Not available: fresh attackers (no claim is made without" in flat(results_text(results))
@@ -202,7 +206,7 @@ def test_weak_attackers_claim_nothing(results):
 def test_targets_without_attack_give_the_reason(bare_results):
     text = flat(results_text(bare_results))
     assert "restored images (there are no rows)" in text
-    words = "Power of the attackers not checked on pixels, a planted leak, a run without removal"
+    words = "Power checks not run: pixels; a planted leak; a run without removal"
     assert words in text
 
 
@@ -264,7 +268,7 @@ def test_an_epsilon_is_printed_with_what_it_covers(results):
     assert "No released weights have an epsilon" in found
     assert "the encoder's weights at every step are known before any batch is sampled" in found
     assert "Adversarial stopped 12 steps early: privacy budget exhausted." in found
-    assert "gates and the schedule of beta read the labels" in found
+    assert "gates and the beta schedule use the labels" in found
     results["dp"] |= {"void": True, "void_reason": "the noise multiplier is zero"}
     found = _privacy(results)
     assert "2.072" not in found and "VOID, no privacy guarantee holds: the noise mult" in found

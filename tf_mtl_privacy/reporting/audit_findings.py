@@ -16,7 +16,7 @@ from tf_mtl_privacy.evaluation.membership.verdict import (
     shows_power,
 )
 from tf_mtl_privacy.evaluation.schema import Audit
-from tf_mtl_privacy.reporting.formats import MISSING, decibel, interval, percent
+from tf_mtl_privacy.reporting.formats import MISSING, decibel, interval, percent, reworded
 
 TARGETS = {
     "business": "the classifier's outputs",
@@ -27,15 +27,15 @@ TARGETS = {
 FALSE_POSITIVES = "0.05"
 # From this PSNR on an image counts as recovered: the paper's gate of its restorer.
 _RECOVERED_DB = 30.0
-# So does one that is recognised almost as often as the original itself.
+# Also one whose retrieval rate is almost that of the original.
 _RECOVERED_SHARE = 0.9
-# Whose images the inversion attacker learned from (`inversion.attacker_people`).
+# Training data of the inversion attacker (`inversion.attacker_people`).
 _ATTACKER = {
     "other": "features of other people",
     "same": "features of other images of the same people",
     "unknown": "features of other images (people unknown)",
 }
-# What counts as a match (`inversion.retrieval`); older audits do not say.
+# Definition of a match (`inversion.retrieval`), which older audits lack.
 _NEAREST = {
     "same_person": "the nearest other image shows the same person",
     "own_picture": "the nearest of all images is the original",
@@ -125,7 +125,7 @@ def _attack_figures(figures: Mapping[str, Any]) -> str:
 
 
 def power_name(figures: Mapping[str, Any]) -> str:
-    """Names the run on which the attacks must succeed."""
+    """Names the reference run, on which attacks with power succeed."""
     return f"power check on the overfitted reference run {figures['run_dir']}"
 
 
@@ -171,7 +171,7 @@ def _retrieval(found: Mapping[str, Any]) -> str:
     ceiling = (
         f"the originals themselves reach {percent(best)}, the ceiling of this measure"
         if best is not None
-        else "the ceiling, which the originals reach, is unknown, so a low figure proves nothing"
+        else "the rate of the originals, its ceiling, is unknown, so a low figure proves nothing"
     )
     return (
         f"{_NEAREST[found.get('retrieval') or 'unknown']} for "
@@ -223,9 +223,9 @@ def membership_gap(audit: Audit, command: str) -> tuple[str, str] | None:
         return None
     if verdict == INVALID:
         return "membership in the training set", same_people_note(audit).rstrip(".")
-    reason = membership.get("verdict_reason")
+    reason = reworded(membership.get("verdict_reason") or "")
     if not reason and other:
-        reason = f"too little was detected in {other['run_dir']} either"
+        reason = f"the attacks also detected too little in {other['run_dir']}"
     # Another reference run helps only if there was none.
     hint = "" if other else f"{command} --overfit_reference_run=OVERFITTED_RUN_DIR"
     told = f"not shown: {reason}" if reason else "not shown"
@@ -256,7 +256,7 @@ def is_evidence(figures: Mapping[str, Any]) -> bool:
 def unshown(audit: Audit) -> str:
     """A clause on what the strongest attack leaves open without a power check; else empty.
 
-    Only a low figure needs a power check: what an attack did find stands by itself.
+    Only a low figure needs a power check; a successful attack is evidence by itself.
     """
     worst = worst_attack(audit)
     if not worst or membership_verdict(audit) != NO_POWER:
@@ -290,7 +290,7 @@ def told_apart(audit: Audit) -> str:
     _, target, attack, figures = max(above, key=lambda part: part[0])
     named = attack_name({"target": target, "attack": attack})
     few = (
-        "; too few rows to show that they do not differ anyway"
+        "; there are too few rows to rule out other differences"
         if _same_distribution_state(audit) == NOT_SHOWN
         else ""
     )

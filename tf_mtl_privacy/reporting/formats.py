@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -81,7 +82,41 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-_PLAIN = str.maketrans({"─": "-", "–": "-", "≥": ">=", "≤": "<=", "·": "-", "→": "->"})
+# Wording of stored reasons -> its plain form; result files keep the former.
+_REWORDED = (
+    (
+        r"\breads? ([\d.]+ %) from (.+?), where ([\d.]+ %) is asked for",
+        r"reaches \1 on \2 (required: \3)",
+    ),
+    (
+        r"\blearned from ([\d,]+) rows, where ([\d,]+) are asked for",
+        r"were trained on \1 rows (required: \2)",
+    ),
+    (
+        r"\battackers with more (\w+) would read more",
+        r"attackers with more \1 would be more accurate",
+    ),
+    (r"\bread nearly everything without more updates", "are nearly perfect without more updates"),
+    (r"\bdrawn faces of nobody", "synthetic faces, which show no real person"),
+    (r"\bwhich are drawn and of nobody", "which show no real person"),
+    (
+        r"\bgates and the schedule of beta read the labels of validation rows",
+        "gates and the beta schedule use the labels of validation rows",
+    ),
+    (r"\btoo little was found in (.+) either", r"the attacks also found too little in \1"),
+    (r"\bkept readings of", "cached results of"),
+    (r"\bare told apart without any model", "can be distinguished without any model"),
+)
+
+
+def reworded(text: str) -> str:
+    """Replaces stilted wording of reasons that result files store."""
+    for pattern, plain in _REWORDED:
+        text = re.sub(pattern, plain, text)
+    return text
+
+
+_ASCII = str.maketrans({"─": "-", "–": "-", "≥": ">=", "≤": "<=", "·": "-", "→": "->"})
 
 
 def show(text: str, stream: TextIO | None = None) -> None:
@@ -91,5 +126,5 @@ def show(text: str, stream: TextIO | None = None) -> None:
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+        text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
     print(text, file=out, flush=True)

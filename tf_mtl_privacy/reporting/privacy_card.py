@@ -21,7 +21,15 @@ from tf_mtl_privacy.reporting.audit_findings import (
     same_people_note,
     told_apart,
 )
-from tf_mtl_privacy.reporting.formats import MISSING, count, listed, number, percent, sentence
+from tf_mtl_privacy.reporting.formats import (
+    MISSING,
+    count,
+    listed,
+    number,
+    percent,
+    reworded,
+    sentence,
+)
 from tf_mtl_privacy.reporting.reconcile_probes import (
     audit_is_of,
     given_away,
@@ -39,7 +47,7 @@ NOT_COVERED = (
     "a copied or rolled-back run folder: it is not detected, and two continuations of a run count "
     "as two releases",
     "what training reveals besides the weights: exact losses of training batches in logs, in "
-    "checkpoints and on the terminal; the fact that a non-finite loss ended it; after a kill, the "
+    "checkpoints and on the terminal; that a non-finite loss ended training; after a kill, the "
     "folder features/ until the next start",
     "attacks on floating-point noise",
 )
@@ -180,9 +188,9 @@ def label_access(dp: Mapping[str, Any]) -> list[str]:
         *(dp.get("validation_label_access") or ()),
     ]
     return [
-        *(f"Outside the accounting: {what}." for what in outside),
+        *(f"Outside the accounting: {reworded(what)}." for what in outside),
         *(
-            f"Public data in place of private labels: {what}."
+            f"Public data instead of private labels: {reworded(what)}."
             for what in dp.get("public_label_access") or ()
         ),
     ]
@@ -224,7 +232,7 @@ def _guarantee(dp: Mapping[str, Any]) -> list[str]:
         return [
             f"The released weights of {listed(list(released))} together have {value}.",
             sentence(WEIGHTS_ONLY),
-            f"Public data: {dp['public_backbone']}.",
+            f"Public data: {reworded(dp['public_backbone'])}.",
         ]
     return [
         f"No released weights have an epsilon: {dp['reason']}.",
@@ -375,8 +383,8 @@ def _weights(dp: Mapping[str, Any]) -> Iterator[str]:
         )
     if dp.get("unaccounted_label_access"):
         yield (
-            "Private labels of training rows are used outside every epsilon by: "
-            f"{'; '.join(dp['unaccounted_label_access'])}."
+            "No epsilon covers these uses of the private labels of training rows: "
+            f"{reworded('; '.join(dp['unaccounted_label_access']))}."
         )
 
 
@@ -404,7 +412,7 @@ def _attackers(found: Mapping[str, Any] | None) -> Iterator[str]:
     if not found or not found["worst"]:
         return
     if not found["claim"]:
-        yield f"No bound on attacker accuracy is claimed: {'; '.join(found['refused'])}."
+        yield f"No bound on attacker accuracy is claimed: {reworded('; '.join(found['refused']))}."
         return
     rows = found["features"].get("rows")
     learned = f" (these had {count(rows)} training images)" if rows else ""

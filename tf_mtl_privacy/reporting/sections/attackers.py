@@ -18,7 +18,15 @@ from tf_mtl_privacy.reporting.document import (
     Row,
     Table,
 )
-from tf_mtl_privacy.reporting.formats import MISSING, at_most, count, interval, percent, sentence
+from tf_mtl_privacy.reporting.formats import (
+    MISSING,
+    at_most,
+    count,
+    interval,
+    percent,
+    reworded,
+    sentence,
+)
 from tf_mtl_privacy.reporting.privacy_card import private_name
 from tf_mtl_privacy.reporting.reconcile_probes import (
     GIVEN_AWAY,
@@ -43,7 +51,7 @@ _NOT_CHECKED = {
     "pixels": "pixels",
     "planted": "a planted leak",
     "removal_off": "a run without removal (--baseline_run)",
-    "patience": "attackers with more effort (--probe=thorough)",
+    "patience": "longer training of the attackers (--probe=thorough)",
 }
 
 
@@ -85,7 +93,7 @@ def attacker_blocks(
         yield table if table.rows else Items("", table.notes)
     if measured and entry(found, "removal_off")["accuracy"] is None:
         yield Missing(
-            "the baseline run without removal, which shows that the attackers are strong enough",
+            "the comparison with a baseline run without removal, which shows the attackers' power",
             f"{evaluate} --baseline_run=OTHER_RUN_DIR",
         )
     yield Items("", (_discriminator(privacy),))
@@ -101,17 +109,17 @@ def claim_sentences(found: Mapping[str, Any]) -> list[str]:
             else "is the largest of the attackers' own intervals, not corrected for their number"
         )
         return [
-            f"Claim: these attackers are right on at most {at_most(claim['upper'])} of images, "
-            f"from {TARGETS[claim['target']]} (highest accuracy {percent(worst['accuracy'])}). The "
-            f"bound {covers}, at {percent(claim['level'], 0)} confidence."
+            f"Claim: the accuracy of these attackers is at most {at_most(claim['upper'])} (from "
+            f"{TARGETS[claim['target']]}; highest measured accuracy {percent(worst['accuracy'])}). "
+            f"The bound {covers}, at {percent(claim['level'], 0)} confidence."
         ]
     if not found["refused"]:
         return []
     first, *others = found["refused"]
     weak = " (underpowered attackers)" if found["underpowered"] else ""
     return [
-        f"NO BOUND CLAIMED{weak}: {first.rstrip('.')}.",
-        *(f"Also: {reason.rstrip('.')}." for reason in others),
+        f"NO BOUND CLAIMED{weak}: {reworded(first).rstrip('.')}.",
+        *(f"Also: {reworded(reason).rstrip('.')}." for reason in others),
     ]
 
 
@@ -121,8 +129,8 @@ def unchecked(found: Mapping[str, Any]) -> list[str]:
     if missing == ["removal_off"]:
         # Pixels and the planted leak have shown the power; this one needs a second run.
         return ["Not compared with a baseline run without removal (--baseline_run=OTHER_RUN_DIR)."]
-    names = ", ".join(_NOT_CHECKED.get(name, name) for name in missing)
-    return [f"Power of the attackers not checked on {names}."] if names else []
+    names = "; ".join(_NOT_CHECKED.get(name, name) for name in missing)
+    return [f"Power checks not run: {names}."] if names else []
 
 
 def leakage_line(results: Results, found: Mapping[str, Any]) -> str:
@@ -197,7 +205,7 @@ def _table(results: Results, found: Mapping[str, Any]) -> Table:
             if before is not None
             else []
         ),
-        *map(sentence, (*found["told"], *trends)),
+        *(sentence(reworded(text)) for text in (*found["told"], *trends)),
         *_power(found),
         *([f"Not measured: {'; '.join(absent)}."] if absent else []),
     ]
@@ -210,7 +218,7 @@ def before_game_text(before: float) -> str:
 
 
 def _power(found: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences on what the attackers find where there is something to find."""
+    """Sentences on the power of the attackers: their accuracy on targets that contain the label."""
     shown = [
         f"{_NOT_CHECKED[name]} ({percent(entry(found, name)['accuracy'])})"
         for name in ("pixels", "planted")
@@ -250,7 +258,7 @@ def _cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
         percent(figures["balanced_accuracy"]),
         figures["attacker"].replace("_", " "),
         _images(figures, figures.get("trained_on")),
-        figures["source"] + also,
+        reworded(figures["source"] + also),
     )
 
 

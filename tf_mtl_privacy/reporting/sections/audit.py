@@ -37,7 +37,7 @@ from tf_mtl_privacy.reporting.document import (
     Row,
     Table,
 )
-from tf_mtl_privacy.reporting.formats import MISSING, count, percent, sentence
+from tf_mtl_privacy.reporting.formats import MISSING, count, percent, reworded, sentence
 from tf_mtl_privacy.reporting.reconcile_probes import headline_text, leakage
 from tf_mtl_privacy.reporting.render_text import WIDTH, cut, render_text, terminal_width
 from tf_mtl_privacy.reporting.runs import command
@@ -181,7 +181,9 @@ def _private_label(audit: Audit, results: Results | None) -> list[Finding]:
         return [Finding(what, "not measured", -1.0, "Private label")]
     chance = known["privacy"].get("chance")
     text = headline_text(found) + (f"; chance {percent(chance)}" if chance is not None else "")
-    text = ". ".join(["; ".join([text, *found["told"]]), " ".join(claim_sentences(found))])
+    text = ". ".join(
+        ["; ".join([text, *map(reworded, found["told"])]), " ".join(claim_sentences(found))]
+    )
     severity = beyond_chance(found["worst"]["upper"], chance or 0.0)
     return [Finding(what, text, severity, "Private label")]
 
@@ -204,15 +206,15 @@ def _membership(run_dir: str, membership: Mapping[str, Any], *, chart: bool) -> 
     if data:
         check = data.get("same_distribution")
         alike = (
-            f" Without any model, members are told from non-members with AUC {auc_text(check)} "
-            "(chance 0.5)."
+            f" Without any model, a classifier separates them with AUC {auc_text(check)} (chance "
+            "0.5)."
             if check
             else ""
         )
         yield Paragraph(
             f"The attacks separate {count(data.get('members'))} training images (members) from "
-            f"{count(data.get('non_members'))} others (non-members). One half of the rows chooses "
-            f"an attack; all figures are of the other half.{alike}"
+            f"{count(data.get('non_members'))} others (non-members). The attack is "
+            f"chosen on one half of the rows; all figures are of the other half.{alike}"
         )
     yield _table(membership)
     if not membership.get("power"):
