@@ -241,7 +241,7 @@ class Remembers(tf.Module):
         return {"features": tf.image.resize(tf.cast(images, tf.float32) / 255, [8, 8])}
 
 
-def test_audit_of_a_memorising_model_from_outside_finds_it(tmp_path, cache_dir, capsys):
+def test_audit_of_an_exported_overfitted_model_detects_members(tmp_path, cache_dir, capsys):
     data = DataConfig(
         image_size=32, train_rows=64, validation_rows=24, test_rows=40, cache_dir=str(cache_dir)
     )

@@ -107,7 +107,7 @@ SURE = {"0.01": {"value": 0.02, "ci95": [0.012, 0.03]}, "0.001": {"value": None,
         (GUESSED | {"tpr_at_fpr": SURE}, "not_shown", "training need not be the cause"),
     ],
 )
-def test_only_a_low_figure_needs_the_attacks_power(results, figures, state, words):
+def test_unshown_power_qualifies_low_figures_only(results, figures, state, words):
     audit = make_audit(results)
     audit["membership"] |= {"verdict": "no_power", "verdict_reason": "why"}
     for found in (audit["membership"]["strongest"], *attack_figures(audit)):
@@ -122,7 +122,7 @@ def test_only_a_low_figure_needs_the_attacks_power(results, figures, state, word
     assert words in " ".join(audit_table(audit | {"attributes": None}).split())
 
 
-def test_the_verdict_on_membership_follows_where_an_audit_has_none():
+def test_membership_verdict_of_an_audit_without_one_is_derived():
     audit = make_audit()
     assert membership_verdict(audit) == "ok"
     power = audit["membership"]["power"]

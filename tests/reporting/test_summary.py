@@ -133,7 +133,7 @@ def test_text_has_the_figures_of_a_task_in_one_row(results):
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_text_is_not_wider_than_asked(results, bare_results, width):
+def test_text_is_not_wider_than_requested(results, bare_results, width):
     results["utility"]["a_task_with_a_very_long_name_indeed"] = results["utility"]["age"]
     results["evaluated_on"]["label_note"] = "labels are the scores of a classifier " * 5
     results["dp"]["reason"] = "because of this and that " * 20
@@ -142,7 +142,7 @@ def test_text_is_not_wider_than_asked(results, bare_results, width):
         assert max(len(line) for line in lines if "python -m" not in line) <= width
 
 
-def test_text_does_not_call_the_discriminator_leakage(results):
+def test_text_keeps_discriminator_and_leakage_apart(results):
     text = flat(results_text(results))
     assert "In-loop discriminator (not the leakage; fresh attackers may do far better)" in text
     assert "chance 12.5 %" in text and "majority" in text
@@ -192,7 +192,7 @@ def test_claim_is_of_the_higher_upper_bound(results):
     assert results_text(results) == plain
 
 
-def test_weak_attackers_claim_nothing(results):
+def test_weak_attackers_claim_no_bound(results):
     results["privacy"] |= {"probe": whole_probe(pixels=400), "leakage": None}
     text = flat(results_text(results))
     assert (
@@ -222,7 +222,7 @@ def test_gates_and_stop_rule_are_all_named(results):
     assert re.search(r"PSNR +≥ 32.0 dB +27.3 dB +NOT MET", text)
 
 
-def test_rule_that_a_short_run_cannot_meet_is_not_called_unmet(results):
+def test_stop_rule_beyond_a_short_run_is_not_called_unmet(results):
     results["gates"]["discriminator"] |= {
         "status": "off",
         "threshold": {"privacy_balanced_accuracy": 0.0},
@@ -261,7 +261,7 @@ def test_no_epsilon_is_printed_without_one(results, bare_results):
     assert "No epsilon: " not in _privacy(results)
 
 
-def test_an_epsilon_is_printed_with_what_it_covers(results):
+def test_text_states_epsilon_with_its_coverage(results):
     results["dp"] |= {"epsilon_pld": 2.0712, "epsilon_rdp": 2.31, "delta": 1e-5}
     found = _privacy(results)
     assert "conditional epsilon 2.072 (PLD; RDP 2.310) at delta 1e-05" in found
@@ -275,7 +275,7 @@ def test_an_epsilon_is_printed_with_what_it_covers(results):
     assert "VOID: no privacy guarantee holds: the noise mult" in screen(results)
 
 
-def test_a_significant_difference_between_groups_is_named_and_others_are_not(results):
+def test_text_names_significant_group_differences_only(results):
     assert results["subgroups"]["age"]["gender"]["adjusted_p_value"] < 1e-6
     line = line_of(results_text(results), "- Unequal groups")
     assert "age by gender," in line and "for male, 100.0 % for female" in line
@@ -302,7 +302,7 @@ def test_missing_parts_give_the_reason(bare_results):
     assert "None" not in found and "nan" not in found
 
 
-def test_notes_about_labels_stand_below_the_tasks(results):
+def test_label_notes_are_below_the_task_table(results):
     results["evaluated_on"] |= {"label_note": "LFW labels are classifier scores", "notes": ["x"]}
     lines = results_text(results).splitlines()
     assert "Note: LFW labels are classifier scores" in lines and "Note: x" in lines
@@ -322,7 +322,7 @@ def test_run_files_are_listed_with_whole_paths(results, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_any_terminal_can_show_the_text(results, encoding):
+def test_show_substitutes_characters_the_terminal_lacks(results, encoding):
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding)
     show(results_text(results) + screen(results), stream)
