@@ -331,14 +331,14 @@ def test_power_part_needs_another_run_of_the_same_networks(tmp_path):
     (tmp_path / "audit.json").write_text(json.dumps(other))
     assert asked() == {"run_dir": "other", "data": {"members": 9}, **best}
     for options, words in (
-        ({"weights": "a"}, "is this run itself"),
+        ({"weights": "a"}, "is the run under audit"),
         ({"setting": "thorough"}, "was audited with --setting=fast"),
         ({"feature_channels": 9}, "has --feature_channels=4, this run --feature_channels=9"),
     ):
         with pytest.raises(UsageError, match=f"--overfit_reference_run={tmp_path}: {words}"):
             asked(**options)
     (tmp_path / "audit.json").write_text(json.dumps({**other, "membership": {"strongest": {}}}))
-    with pytest.raises(UsageError, match="expected the folder of a run that was audited"):
+    with pytest.raises(UsageError, match="expected the folder of an audited run"):
         asked()
 
 

@@ -472,7 +472,7 @@ def test_probe_run_with_a_baseline_run_has_its_figures(run, monkeypatch, tiny_fa
     shifted = dataclasses.replace(run.config.data, synthetic_shift="blur")
     with pytest.raises(UsageError, match="synthetic_shift is 'none', here it is 'blur'"):
         evaluate_run(other, shifted, probe="fast", removal_off=str(run.folder))
-    with pytest.raises(UsageError, match=r"--baseline_run=nowhere: results.json there has no"):
+    with pytest.raises(UsageError, match=r"--baseline_run=nowhere: its results.json has no"):
         evaluate_run(other, probe="fast", removal_off="nowhere")
     path = run.folder / "results.json"
     results = json.loads(path.read_text())

@@ -267,8 +267,8 @@ def version_folder(path: str) -> Path:
     folder = newest_version(path, "saved_model.pb")
     if folder is None:
         raise UsageError(
-            f"--saved_model={path}: no saved_model.pb in it or in its numbered folders; name "
-            "what export wrote"
+            f"--saved_model={path}: no saved_model.pb in it or in its numbered folders; give "
+            "the folder that export wrote"
         )
     return folder
 

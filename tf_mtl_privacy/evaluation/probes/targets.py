@@ -119,7 +119,7 @@ def seen_through(
     max_rows: int | None = None,
     test: Array | None = None,
 ) -> ProbeData:
-    """Returns the rows of a view of pictures.
+    """Applies a view to pictures and returns its rows.
 
     Args:
         view: `[B, S, S, 3]` uint8 tensor -> `[B, ...]` float32.
@@ -144,7 +144,7 @@ def seen_through(
 def passed_on(
     view: View, data: ProbeData, max_rows: int | None = None, test: Array | None = None
 ) -> ProbeData:
-    """Returns the rows of a view of features.
+    """Applies a view to features and returns its rows.
 
     Args:
         view: `[B, h, w, c]` float32 tensor -> `[B, ...]` float32.
