@@ -319,7 +319,8 @@ def test_power_part_needs_another_run_of_the_same_networks(tmp_path):
     at = {"0.05": {"value": 0.9, "ci95": [0.8, 0.95]}}
     best = {"target": "business", "attack": "loss", "tpr_at_fpr": at}
     other = {
-        **{"run_dir": "other", "weights": "a", "setting": "fast", "config": config.to_dict()},
+        **{"schema_version": 1, "run_dir": "other", "weights": "a", "setting": "fast"},
+        "config": config.to_dict(),
         "membership": {"strongest": best, "data": {"members": 9}},
     }
 

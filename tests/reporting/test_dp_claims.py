@@ -88,7 +88,7 @@ def test_claims_of_scope_all_give_released_weights_an_epsilon():
     assert text.startswith(
         "The released weights of encoder, business, restorer and discriminator to"
     )
-    assert f"Public data: {PUBLIC}." in text and "it does not cover the features" in text
+    assert f"Public data: {reworded(PUBLIC)}." in text and "it does not cover the features" in text
     assert set(dp["released"].values()) == {dp["epsilon_pld"]}
     assert dp["conditional"] == {"discriminator": None}
     assert "No released weights" not in text and "conditional" not in text

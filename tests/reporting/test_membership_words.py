@@ -77,7 +77,7 @@ def test_card_states_membership_inference_above_chance(results):
     assert "by logistic on the features, the highest" in privacy_card(results, audit)["summary"]
     # Few rows do not show that the two are alike by themselves; of two that differ nothing counts.
     audit["membership"]["data"]["same_distribution"]["state"] = "not_shown"
-    assert "too few rows to show" in privacy_card(results, audit)["summary"]
+    assert "too few rows to rule out" in privacy_card(results, audit)["summary"]
     audit["membership"]["verdict"] = "invalid"
     assert "succeeds better" not in privacy_card(results, audit)["summary"]
     assert "succeeds better" not in str(privacy_card(results))
