@@ -234,8 +234,8 @@ def test_label_access_names_public_labels():
     dp = private_dp()
     dp["public_label_access"] = ["the mask's reader: 12,000 drawn faces of nobody"]
     line = (
-        "Public data instead of private labels: the mask's reader: 12,000 synthetic faces, which "
-        "show no real person."
+        "Public data instead of private labels for the mask's reader: 12,000 synthetic faces, "
+        "which show no real person."
     )
     assert line in dp_sentences(dp)
     assert "instead of private" not in printed(private_dp())

@@ -198,7 +198,9 @@ def test_card_states_what_a_mask_lets_through(results):
     assert "The mask lets" not in sentences(privacy_card(results))
     results["removal"]["mask"] = "learned"
     results["config"]["removal"]["mask_fill"] = "colour"
-    assert "two of three numbers of each covered pixel" in sentences(privacy_card(results))
+    assert "two of three colour components of each covered pixel" in sentences(
+        privacy_card(results)
+    )
     results["config"]["removal"]["mask_fill"] = "grey"
     assert "The mask lets" not in sentences(privacy_card(results))
 

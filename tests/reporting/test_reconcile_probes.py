@@ -453,7 +453,8 @@ def test_training_check_alone_claims_no_bound():
     assert found["worst"]["accuracy"] == 0.13 and found["claim"] is None
     assert "only the quick check" in found["refused"][0]
     assert headline_text(found) == "13.0 % from features (upper bound 14.0 %)"
-    assert "13.0 % from features (upper bound 14.0 %)" in render_text(results_summary(results))
+    screen = " ".join(render_text(results_summary(results)).split())
+    assert "13.0 % from features (upper bound 14.0 %)" in screen
 
 
 def test_report_names_both_files_if_they_differ(tmp_path):

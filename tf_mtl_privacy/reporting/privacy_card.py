@@ -72,8 +72,9 @@ _SAMPLING = {
 }
 _PASSES = {
     "grey": "",
-    "mean": "three numbers per image about the region that it covers",
-    "colour": "two of three numbers of each covered pixel (a label in the brightness would pass)",
+    "mean": "the mean colour of the covered pixels, three numbers per image",
+    "colour": "two of three colour components of each covered pixel, so a label in the brightness "
+    "would pass",
 }
 
 
@@ -190,7 +191,7 @@ def label_access(dp: Mapping[str, Any]) -> list[str]:
     return [
         *(f"Outside the accounting: {reworded(what)}." for what in outside),
         *(
-            f"Public data instead of private labels: {reworded(what)}."
+            f"Public data instead of private labels for {reworded(what)}."
             for what in dp.get("public_label_access") or ()
         ),
     ]
@@ -340,7 +341,7 @@ def _leaks(
     if not found:
         return
     for words, entry in given_away(found):
-        told = [text for text in found["told"] if text.startswith(f"{words}: ")]
+        told = [reworded(text) for text in found["told"] if text.startswith(f"{words}: ")]
         notes = "".join(f"; {text.removeprefix(f'{words}: ')}" for text in told)
         finding = f"{reading_text(entry)}; chance {chance}{notes}"
         yield (f"{private_name(results)}, from {words}", finding), entry
@@ -400,7 +401,7 @@ def _content(results: Results) -> Iterator[str]:
     passes = _PASSES.get(str(_option(results, "mask_fill")), "")
     removal: Mapping[str, Any] = results.get("removal") or {}
     if passes and removal.get("mask") == "learned":
-        yield f"The mask lets through {passes} (--mask_fill={_option(results, 'mask_fill')})."
+        yield f"With --mask_fill={_option(results, 'mask_fill')} the mask lets through {passes}."
 
 
 def _option(results: Results, name: str) -> Any:
@@ -443,7 +444,7 @@ def _summary(results: Results, found: Mapping[str, Any] | None, audit: Audit | N
                 "often."
             )
         elif not found["claim"]:
-            sentences.append("No bound is claimed; see what is not protected.")
+            sentences.append("No bound is claimed; the privacy card gives the reasons.")
     elif results["privacy"].get("classes", 1):
         sentences.append(f"The leakage of {name} was not measured.")
     known = audit or cast(Audit, {})

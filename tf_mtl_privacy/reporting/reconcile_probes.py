@@ -16,7 +16,7 @@ from tf_mtl_privacy.config.renamed import with_new_names
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.evaluation.probes.bounds import FLAT, NOT_MEASURED, OPEN, RISING, marked
 from tf_mtl_privacy.evaluation.train_test_overlap import PLACES
-from tf_mtl_privacy.reporting.formats import at_most, percent
+from tf_mtl_privacy.reporting.formats import at_most, percent, reworded
 
 TARGETS = {
     "features": "features",
@@ -226,10 +226,10 @@ def entry(found: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
 
 
 def reading_text(figures: Mapping[str, Any]) -> str:
-    """An entry as `41.0 % (upper bound 43.7 %), balanced 40.8 %, by patch_cnn_raw, fast ...`."""
-    by = f"by {figures['attacker']}, {figures['source']}"
+    """An entry as `41.0 % (upper bound 43.7 %), balanced 40.8 %, by patch cnn raw, fast ...`."""
+    by = f"by {figures['attacker'].replace('_', ' ')}, {reworded(figures['source'])}"
     if figures["source"] != figures["upper_source"]:
-        by += f"; upper bound from {figures['upper_source']}"
+        by += f"; upper bound from {reworded(figures['upper_source'])}"
     balanced = figures["balanced_accuracy"]
     also = f", balanced {percent(balanced)}" if balanced is not None else ""
     return f"{percent(figures['accuracy'])} (upper bound {at_most(figures['upper'])}){also}, {by}"

@@ -14,8 +14,8 @@ WIDTH, NARROWEST = 100, 60
 _LABEL = 22
 _GAP = 2
 _LEAST_COLUMN = 8
-# A column of such cells is aligned to the right.
-_FIGURE = re.compile(r"[-+≤≥!–\d].*|none|inf|void|not .*|")
+# A column of such cells is aligned to the right; longer ones are sentences.
+_FIGURE = re.compile(r"[-+≤≥!–\d].{0,39}|none|inf|void|not .*|")
 _NO_BREAK, _UNIT = "\u00a0", re.compile(r"(?<=\d) (?=(?:%|dB|s|min|h)\b|%)")
 
 
