@@ -181,7 +181,7 @@ def table_2(runs: Sequence[ReportRun]) -> tuple[Table, tuple[Missing, ...]]:
         ),
     )
     flags = ("--dataset=lfw", "--data_dir=LFW_FOLDER")
-    why = "a run on synthetic faces has seen no photograph" if runs[0].is_synthetic else ""
+    why = "a run on synthetic faces was not trained on photographs" if runs[0].is_synthetic else ""
     absent = [run for run in runs if not run.lfw]
     if not absent:
         return table, ()
