@@ -172,7 +172,7 @@ class ByRows(TypedDict):
 
 
 class Bound(TypedDict):
-    """Largest upper ends over all attackers of a target, by Bonferroni."""
+    """Largest upper bounds over all attackers of a target, by Bonferroni."""
 
     accuracy: float
     balanced_accuracy: float

@@ -1,6 +1,6 @@
 """Findings of an audit in words, the most revealing first, and the weight of its membership part.
 
-Severity runs from 0 (chance) to 1 (everything is revealed), by the upper end of each interval.
+Severity runs from 0 (chance) to 1 (everything is revealed), by the upper confidence bound.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
     Attributes:
         what: the attack.
         text: its result.
-        severity: from 0 (chance) to 1 (everything revealed), by the upper end of the interval; -1
+        severity: from 0 (chance) to 1 (everything revealed), by the upper confidence bound; -1
             for findings about another run or about a claim.
         label: a word or two, for a table.
     """
@@ -147,7 +147,7 @@ def inversion(audit: Audit) -> Finding | None:
 
 
 def recovery(audit: Audit) -> str:
-    """A clause for an audit whose attacker recovers images from their features; else empty."""
+    """Returns a clause if the attacker recovers images from their features; else empty."""
     found = audit.get("inversion")
     if not found or not _is_recovered(found):
         return ""
@@ -222,7 +222,7 @@ def membership_gap(audit: Audit, command: str) -> tuple[str, str] | None:
     if not membership or verdict == OK:
         return None
     if verdict == INVALID:
-        return "membership in the training set", same_people_note(audit).rstrip(".")
+        return "membership in the training set", sample_difference_note(audit).rstrip(".")
     reason = reworded(membership.get("verdict_reason") or "")
     if not reason and other:
         reason = f"the attacks also detected too little in {other['run_dir']}"
@@ -232,8 +232,8 @@ def membership_gap(audit: Audit, command: str) -> tuple[str, str] | None:
     return "power of the membership attacks", "; ".join(filter(None, [told, hint]))
 
 
-def same_people_note(audit: Audit) -> str:
-    """A sentence if members differ from non-members without any model; else empty."""
+def sample_difference_note(audit: Audit) -> str:
+    """Returns a sentence if members differ from non-members without any model; else empty."""
     if membership_verdict(audit) != INVALID:
         return ""
     check = (audit["membership"].get("data") or {}).get("same_distribution")
@@ -254,7 +254,7 @@ def is_evidence(figures: Mapping[str, Any]) -> bool:
 
 
 def unshown(audit: Audit) -> str:
-    """A clause on what the strongest attack leaves open without a power check; else empty.
+    """Returns a clause on the missing power check of the strongest attack; else empty.
 
     Only a low figure needs a power check; a successful attack is evidence by itself.
     """
@@ -273,11 +273,11 @@ def unshown(audit: Audit) -> str:
     return "this leakage is real, and stronger attacks may find more (power not shown)"
 
 
-def told_apart(audit: Audit) -> str:
-    """A clause if an attack separates members from non-members better than chance on average.
+def above_chance_note(audit: Audit) -> str:
+    """Returns a clause if an attack separates members from non-members better than chance.
 
-    That is, if the 95 % interval of its AUC lies above 0.5; among several attacks, the one with the
-    highest lower end. Empty otherwise, or if the figures are not valid.
+    This is so if the 95 % interval of its AUC lies above 0.5. Of several attacks, the one with the
+    highest lower bound is named. Empty otherwise, or if the figures are not valid.
     """
     found = list(attacks(audit.get("membership") or {}))
     above = [
@@ -313,9 +313,9 @@ class WorstAttack(NamedTuple):
     """The membership attack that detects most.
 
     Attributes:
-        figures: with `target` and `attack`: the largest upper end of the true positive rate at 5 %
-            false positives, or of the AUC without such a rate.
-        auc: the same for the attack with the highest upper end of the AUC; often another one.
+        figures: with `target` and `attack`: the largest upper bound of the true positive rate at
+            5 % false positives, or of the AUC without such a rate.
+        auc: the same for the attack with the highest upper bound of the AUC; often another one.
         num_attacks: number of attacks.
         severity: the largest `membership_excess` of any attack.
     """
@@ -346,7 +346,7 @@ def worst_attack(audit: Audit) -> WorstAttack | None:
 
 
 def membership_order(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Sort key of attacks: upper ends of the true positive rate at 5 % FPR and of the AUC."""
+    """Sort key of attacks: upper bounds of the true positive rate at 5 % FPR and of the AUC."""
     rate = (figures.get("tpr_at_fpr") or {}).get(FALSE_POSITIVES) or {}
     high = rate["ci95"][1] if rate.get("ci95") else rate.get("value")
     return (-1.0 if high is None else float(high)), _auc_end(figures)
@@ -360,7 +360,7 @@ def membership_excess(figures: Mapping[str, Any]) -> float:
     """Returns how far above chance an attack's figures end, in [0, 1].
 
     The larger of the Gini coefficient 2 AUC - 1 and, at 5 % false positives, the true positive rate
-    beyond 5 % as a share of 95 %; both by the upper end of the 95 % interval.
+    beyond 5 % as a share of 95 %; both by the upper 95 % confidence bound.
     """
     high, area = membership_order(figures)
     chance = float(FALSE_POSITIVES)
@@ -368,7 +368,7 @@ def membership_excess(figures: Mapping[str, Any]) -> float:
 
 
 def highest_rate(audit: Audit) -> tuple[float, float] | None:
-    """Returns the largest true positive rate at 5 % false positives, and the largest upper end.
+    """Returns the largest true positive rate at 5 % false positives, and the largest upper bound.
 
     Both over all attacks of the audit; None if no attack has such a rate.
     """

@@ -104,6 +104,7 @@ _REWORDED = (
         "gates and the beta schedule use the labels of validation rows",
     ),
     (r"\btoo little was found in (.+) either", r"the attacks also found too little in \1"),
+    (r"\bonly its upper end is known", "only its upper bound is known"),
     (r"\bkept readings of", "cached results of"),
     (r"\bare told apart without any model", "can be distinguished without any model"),
 )

@@ -13,13 +13,13 @@ from typing import Any, cast
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.evaluation.schema import Audit, Results
 from tf_mtl_privacy.reporting.audit_findings import (
+    above_chance_note,
     audit_findings,
     audit_gaps,
     beyond_chance,
     membership_gap,
     recovery,
-    same_people_note,
-    told_apart,
+    sample_difference_note,
 )
 from tf_mtl_privacy.reporting.formats import (
     MISSING,
@@ -32,10 +32,10 @@ from tf_mtl_privacy.reporting.formats import (
 )
 from tf_mtl_privacy.reporting.reconcile_probes import (
     audit_is_of,
-    given_away,
     headline_text,
     leakage,
     reading_text,
+    released_leakage,
 )
 
 RUN_DIR = "RUN_DIR"
@@ -340,7 +340,7 @@ def _leaks(
     chance = percent(results["privacy"].get("chance"))
     if not found:
         return
-    for words, entry in given_away(found):
+    for words, entry in released_leakage(found):
         told = [reworded(text) for text in found["told"] if text.startswith(f"{words}: ")]
         notes = "".join(f"; {text.removeprefix(f'{words}: ')}" for text in told)
         finding = f"{reading_text(entry)}; chance {chance}{notes}"
@@ -425,8 +425,8 @@ def _attackers(found: Mapping[str, Any] | None) -> Iterator[str]:
 
 def _members(audit: Audit) -> Iterator[str]:
     """Names findings about people in the training set."""
-    yield from filter(None, [same_people_note(audit)])
-    if told := told_apart(audit):
+    yield from filter(None, [sample_difference_note(audit)])
+    if told := above_chance_note(audit):
         yield f"Membership in the training set: {told}."
 
 
@@ -450,7 +450,7 @@ def _summary(results: Results, found: Mapping[str, Any] | None, audit: Audit | N
     known = audit or cast(Audit, {})
     if recovered := recovery(known):
         sentences.append(sentence(recovered))
-    if told := told_apart(known):
+    if told := above_chance_note(known):
         sentences.append(sentence(told))
     if audit and audit.get("contradictions"):
         sentences.insert(0, "THE AUDIT CONTRADICTS A CLAIM.")

@@ -159,7 +159,7 @@ def joined_summary(readings: Mapping[str, KindReadings], missing: Mapping[str, s
         missing: kind of rows -> the reason why no attacker was trained on them.
 
     Returns:
-        The figures of the kind with the higher upper end of its strongest attacker; `by_rows`, the
+        The figures of the kind whose strongest attacker has the higher upper bound; `by_rows`, the
         figures of each kind; `bound`, see `bounds.bound`, over all attackers of all kinds.
     """
     parts = {kind: _of_kind(part.readings, kind, part.rows) for kind, part in readings.items()}

@@ -112,7 +112,7 @@ def logits(business: keras.Model) -> View:
     return lambda rows: tf.concat(list(business(rows, training=False).values()), axis=-1)
 
 
-def seen_through(
+def picture_rows(
     view: View,
     rows: AttackRows,
     classes: int,
@@ -141,7 +141,7 @@ def seen_through(
     )
 
 
-def passed_on(
+def feature_rows(
     view: View, data: ProbeData, max_rows: int | None = None, test: Array | None = None
 ) -> ProbeData:
     """Applies a view to features and returns its rows.

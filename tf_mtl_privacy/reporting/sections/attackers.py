@@ -29,11 +29,11 @@ from tf_mtl_privacy.reporting.formats import (
 )
 from tf_mtl_privacy.reporting.privacy_card import private_name
 from tf_mtl_privacy.reporting.reconcile_probes import (
-    GIVEN_AWAY,
+    RELEASED,
     TARGETS,
     entry,
-    given_away,
     headline_text,
+    released_leakage,
 )
 from tf_mtl_privacy.reporting.runs import command
 
@@ -161,7 +161,7 @@ def _chart(results: Results, found: Mapping[str, Any]) -> Picture:
         if figures["accuracy"] is not None:
             words = {**TARGETS, "removal_off": "features, no removal"}[name]
             ends = figures["accuracy"], figures["upper"]
-            reads.append(Read(words, figures["accuracy"], ends, name in GIVEN_AWAY))
+            reads.append(Read(words, figures["accuracy"], ends, name in RELEASED))
     # References above, released targets below.
     reads.sort(key=lambda read: (read.given, -read.accuracy))
     told = "; ".join(
@@ -178,7 +178,7 @@ def _chart(results: Results, found: Mapping[str, Any]) -> Picture:
 
 
 def _table(results: Results, found: Mapping[str, Any]) -> Table:
-    worst_first = [words for words, _ in given_away(found)]
+    worst_first = [words for words, _ in released_leakage(found)]
     names = sorted(
         _NAMES,
         key=lambda n: worst_first.index(TARGETS[n]) if TARGETS.get(n) in worst_first else 99,
@@ -187,9 +187,9 @@ def _table(results: Results, found: Mapping[str, Any]) -> Table:
     for name in names:
         figures, words = entry(found, name), _NAMES[name]
         if figures["accuracy"] is not None:
-            rows.append(Row((words, *_cells(figures)), own=name in GIVEN_AWAY))
+            rows.append(Row((words, *_cells(figures)), own=name in RELEASED))
             rows += _by_rows(figures)
-            if figures.get("trend") in OPEN and name in GIVEN_AWAY:
+            if figures.get("trend") in OPEN and name in RELEASED:
                 told = figures["trend_words"] or f"{figures['trend']} with more training rows"
                 trends.append(f"{sentence(words)[:-1]}: {told}.")
         elif name in found and name != "removal_off":

@@ -23,7 +23,7 @@ from tf_mtl_privacy.reporting.audit_findings import (
     membership_gap,
     membership_order,
     power_name,
-    same_people_note,
+    sample_difference_note,
 )
 from tf_mtl_privacy.reporting.charts import Roc, roc_chart
 from tf_mtl_privacy.reporting.document import (
@@ -81,7 +81,7 @@ def audit_blocks(
     membership = audit.get("membership") or {}
     if membership:
         yield from _membership(run_dir, membership, chart=chart)
-    if note := same_people_note(audit):
+    if note := sample_difference_note(audit):
         yield Notice(note)
     elif gap := membership_gap(audit, "audit"):
         yield Items("Power of the membership attacks", (sentence(gap[1]),))
@@ -137,7 +137,7 @@ def audit_summary(
     findings = _findings(audit, results)
     labels = {finding.label for finding in findings}
     warnings = [f"CONTRADICTED: {text}" for text in audit["contradictions"]]
-    if note := same_people_note(audit):
+    if note := sample_difference_note(audit):
         warnings.append(note)
     elif "Attack power" not in labels and (gap := membership_gap(audit, "audit")):
         warnings.append(f"power of the membership attacks {gap[1]}")
@@ -230,7 +230,7 @@ def _membership(run_dir: str, membership: Mapping[str, Any], *, chart: bool) -> 
 def _table(membership: Mapping[str, Any]) -> Table:
     rows = [
         Row((TARGETS[target], attack.replace("_", " "), *_cells(figures)))
-        # The attack with the highest upper end comes first.
+        # The attack with the highest upper bound comes first.
         for target, attack, figures in sorted(
             attacks(membership), key=lambda found: membership_order(found[2]), reverse=True
         )

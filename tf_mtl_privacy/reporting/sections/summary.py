@@ -17,7 +17,7 @@ from tf_mtl_privacy.reporting.audit_findings import (
     attack_name,
     auc_text,
     caught,
-    same_people_note,
+    sample_difference_note,
     unshown,
     worst_attack,
 )
@@ -407,7 +407,7 @@ def _membership(audit: Audit | None) -> Tile:
         return Tile(title, _UNMEASURED, "the audit command measures it")
     worst = worst_attack(audit)
     if not worst:
-        return Tile(title, _UNMEASURED, same_people_note(audit))
+        return Tile(title, _UNMEASURED, sample_difference_note(audit))
     figures, left = worst.figures, unshown(audit)
     weak = f"; {left}" if left else ""
     by = f"by {attack_name(figures)}, the strongest of {worst.num_attacks} attacks"

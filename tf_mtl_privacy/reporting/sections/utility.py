@@ -64,8 +64,8 @@ def region_block(results: Results, heading: str = "") -> Items:
 def picture_blocks(run: ReportRun) -> Iterator[Block]:
     """The sheets in the run folder.
 
-    Drawn faces always have them. Real people are shown only if the run was asked for it
-    (`pictures.write_pictures`), and the report says so.
+    Synthetic faces always have them. Real people are shown on request only
+    (`pictures.write_pictures`), with a warning.
     """
     results = run.results
     if not run.is_synthetic and (run.restored or run.regions):
