@@ -80,7 +80,7 @@ def audit_findings(audit: Audit) -> list[Finding]:
 
 def audit_gaps(audit: Audit) -> list[tuple[str, str]]:
     """Lists (part, reason) of everything an audit did not do."""
-    return [(part["what"], part["why"]) for part in audit.get("not_done") or ()]
+    return [(part["what"], reworded(part["why"])) for part in audit.get("not_done") or ()]
 
 
 def membership(audit: Audit) -> Finding | None:

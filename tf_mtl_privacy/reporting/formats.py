@@ -106,6 +106,22 @@ _REWORDED = (
     (r"\btoo little was found in (.+) either", r"the attacks also found too little in \1"),
     (r"\bonly its upper end is known", "only its upper bound is known"),
     (r"\bkept readings of", "cached results of"),
+    (
+        r"\bevaluate --probe=fast makes them, or --setting=thorough here",
+        "run evaluate --probe=fast, or audit --setting=thorough",
+    ),
+    (r"--shadows=N trains N of them all the same", "use --shadows=N to train N of them anyway"),
+    (
+        r"\bthe claim is of one picture and people have several training pictures: that others of "
+        r"the same person are members is no evidence against it",
+        "the claim is for one picture, but people have several training pictures, so detecting a "
+        "person by the other pictures does not contradict it",
+    ),
+    (
+        r"\bno overfitted run was attacked to show what attacks can find",
+        "no overfitted reference run was attacked",
+    ),
+    (r"\bevaluate --probe=fast runs new ones", "run evaluate --probe=fast"),
     (r"\bare told apart without any model", "can be distinguished without any model"),
 )
 

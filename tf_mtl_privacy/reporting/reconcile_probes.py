@@ -46,7 +46,7 @@ _ONLY_UPPER = f"{CHECK} (only its upper end is known)"
 # Options that change neither the images of the check in training nor their labels.
 _SAME_VALIDATION = {*PLACES, "test_rows"}
 _LEVEL = 0.95
-# Closer measurements do not disagree, though the larger one counts all the same. A bound over more
+# Closer measurements do not disagree, but the larger one still counts. A bound over more
 # attackers is always a little wider.
 _DIFFERENT = {"read": 0.005, "upper": 0.01}
 # The entry of a target that was not attacked.

@@ -190,7 +190,7 @@ def _private_label(audit: Audit, results: Results | None) -> list[Finding]:
 
 def _withheld(audit: Audit) -> list[str]:
     parts = audit.get("contradictions_withheld") or ()
-    return [f"{part['what']}; {part['why']}" for part in parts]
+    return [reworded(f"{part['what']}; {part['why']}") for part in parts]
 
 
 def _title(audit: Audit) -> str:
