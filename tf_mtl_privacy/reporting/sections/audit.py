@@ -44,8 +44,7 @@ from tf_mtl_privacy.reporting.runs import command
 from tf_mtl_privacy.reporting.sections.attackers import claim_sentences
 
 _RATES = ("0.001", "0.01", "0.05")
-_LINES = 3
-_MOST_GAPS = 5
+_SCREEN, _MAX_GAPS = 30, 5
 
 
 def audit_blocks(
@@ -134,6 +133,17 @@ def audit_summary(
         files: path -> description of the files written.
         width: columns that it will be rendered at.
     """
+    for num_lines in (6, 5, 4, 3):
+        blocks = _screen(audit, results, files or {}, width, num_lines)
+        if render_text(blocks, width).count("\n") < _SCREEN:
+            break
+    return blocks
+
+
+def _screen(
+    audit: Audit, results: Results | None, files: Mapping[str, str], width: int, num_lines: int
+) -> list[Block]:
+    """Builds the screen with at most so many lines per finding."""
     findings = _findings(audit, results)
     labels = {finding.label for finding in findings}
     warnings = [f"CONTRADICTED: {text}" for text in audit["contradictions"]]
@@ -143,15 +153,15 @@ def audit_summary(
         warnings.append(f"power of the membership attacks {gap[1]}")
     worst = findings[0] if findings and findings[0].severity > 0 else None
     top: list[tuple[str, tuple[str, ...]]] = [
-        *(("Warning", (cut(text, width, _LINES - 1),)) for text in warnings[:3]),
+        *(("Warning", (cut(text, width, 2),)) for text in warnings[:3]),
         ("Worst finding", (worst.what if worst else "none above chance",)),
     ]
-    told = tuple(cut(sentence(f"{f.what}: {f.text}"), width, _LINES) for f in findings)
+    told = tuple(cut(sentence(f"{f.what}: {f.text}"), width, num_lines) for f in findings)
     fields: list[tuple[str, tuple[str, ...]]] = []
     gaps = [what for what, _ in audit_gaps(audit)]
     if gaps:
-        more = f" and {len(gaps) - _MOST_GAPS} more" if len(gaps) > _MOST_GAPS else ""
-        names = f"{', '.join(gaps[:_MOST_GAPS])}{more} (reasons: --verbose)"
+        more = f" and {len(gaps) - _MAX_GAPS} more" if len(gaps) > _MAX_GAPS else ""
+        names = f"{', '.join(gaps[:_MAX_GAPS])}{more} (reasons: --verbose)"
         fields.append(("Not tested", (cut(names, width, 2),)))
     if withheld := _withheld(audit):
         fields.append(("Withheld", (cut("; ".join(withheld), width, 2),)))
@@ -181,8 +191,8 @@ def _private_label(audit: Audit, results: Results | None) -> list[Finding]:
         return [Finding(what, "not measured", -1.0, "Private label")]
     chance = known["privacy"].get("chance")
     text = headline_text(found) + (f"; chance {percent(chance)}" if chance is not None else "")
-    text = ". ".join(
-        ["; ".join([text, *map(reworded, found["told"])]), " ".join(claim_sentences(found))]
+    text = " ".join(
+        [f"{text}.", *claim_sentences(found), *(sentence(reworded(told)) for told in found["told"])]
     )
     severity = beyond_chance(found["worst"]["upper"], chance or 0.0)
     return [Finding(what, text, severity, "Private label")]
