@@ -29,6 +29,7 @@ __all__ = [
     "deterministic",
     "disabled",
     "draws_apart",
+    "draws_at_random",
     "methods",
     "record",
     "register",
@@ -94,6 +95,11 @@ def deterministic(encoder: keras.Model) -> keras.Model:
     for method in registered():
         encoder = method.deterministic(encoder)
     return encoder
+
+
+def draws_at_random(encoder: keras.Model) -> bool:
+    """Returns True if two calls of a released encoder differ, because a method draws anew."""
+    return deterministic(encoder) is not encoder
 
 
 @contextlib.contextmanager
