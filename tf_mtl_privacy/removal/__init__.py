@@ -2,7 +2,9 @@
 
 A method is one subclass of `RemovalMethod`, with its layer, its fitting, the labels it reads and
 its entries in results.json together. `register` adds one, also from outside the package; encoder,
-training and results then take it up. Start with `base.py`; `noise.py` is the shortest method.
+training and results then take it up. Start with `base.py`; `noise.py` is the shortest method. A
+method of this package also needs its options in `config.removal` (with the one that switches it on
+in `switched_on`) and its entries in `evaluation.schema.Removal`.
 """
 
 from __future__ import annotations
