@@ -5,7 +5,6 @@ from __future__ import annotations
 # The signature that servers use if a request names none; its input is picture files.
 DEFAULT_SIGNATURE = "serving_default"
 CLASSIFY, ENCODE, RESTORE, REGIONS = "classify", "encode", "restore", "sensitive_regions"
-SIGNATURES = (DEFAULT_SIGNATURE, CLASSIFY, ENCODE, RESTORE, REGIONS)
 # Inputs: files as strings [B], or uint8 pixels [B, H, W, 3].
 IMAGE_BYTES, IMAGES = "image_bytes", "images"
 # Outputs of the last three signatures; those of the first two are named after the tasks.

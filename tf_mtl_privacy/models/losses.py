@@ -165,7 +165,8 @@ def adversarial_objective(name: str) -> Objective:
 
     'paper' is `-Adv_Loss` (section 3.2, step 3.2), not bounded from below; 'paper_bounded' is
     `-bounded_adversarial`; 'confusion' is `confusion` and 'entropy' is `-entropy`, which read no
-    label and also give a value for rows without one.
+    label and also give a value for rows without one. A new one also needs its line in the choices
+    of `LossConfig.objective`, which tell whether it reads labels.
 
     Returns:
         A function of logits `[B, K]` and labels `[B]` that gives `[B]`, without the weight beta.

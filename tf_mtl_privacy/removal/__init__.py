@@ -2,7 +2,9 @@
 
 A method is one subclass of `RemovalMethod`, with its layer, its fitting, the labels it reads and
 its entries in results.json together. `register` adds one, also from outside the package; encoder,
-training and results then take it up. Start with `base.py`; `noise.py` is the shortest method.
+training and results then take it up. Start with `base.py`; `noise.py` is the shortest method. A
+method of this package also needs its options in `config.removal` (with the one that switches it on
+in `switched_on`) and its entries in `evaluation.schema.Removal`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ __all__ = [
     "deterministic",
     "disabled",
     "draws_apart",
+    "draws_at_random",
     "methods",
     "record",
     "register",
@@ -94,6 +97,11 @@ def deterministic(encoder: keras.Model) -> keras.Model:
     for method in registered():
         encoder = method.deterministic(encoder)
     return encoder
+
+
+def draws_at_random(encoder: keras.Model) -> bool:
+    """Returns True if two calls of a released encoder differ, because a method draws anew."""
+    return deterministic(encoder) is not encoder
 
 
 @contextlib.contextmanager

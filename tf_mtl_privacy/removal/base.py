@@ -135,7 +135,7 @@ class RemovalMethod:
         return contextlib.nullcontext()
 
     def deterministic(self, encoder: keras.Model) -> keras.Model:
-        """Returns the encoder without random draws, with shared weights."""
+        """Returns the encoder without random draws, with shared weights; itself if it has none."""
         return encoder
 
 

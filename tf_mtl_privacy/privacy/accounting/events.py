@@ -16,6 +16,7 @@ from tf_mtl_privacy.privacy.noise_record import UPDATE_TAIL
 FAR_BELOW = 0.98
 
 POISSON, SHUFFLED_EPOCHS = "poisson", "shuffled_epochs"
+# All but Poisson sampling counts as `MechanismRun.exposures` full sums, without amplification.
 SAMPLINGS = (POISSON, SHUFFLED_EPOCHS)
 # Below this the numerical convolutions of the PLD accountant are not exact enough.
 SMALLEST_DELTA = 1e-10
