@@ -449,7 +449,7 @@ def test_epsilon_beyond_the_reach_of_the_noise_is_infinite():
             1,
             "lower --overflow_probability to 1e-",
         ),
-        (SampledGaussian(0.05, 0.1), 1, "reaches 16.3 standard deviations"),
+        (SampledGaussian(0.05, 0.1), 1, "ends at 16.3 standard deviations"),
     ],
 )
 def test_why_infinite_names_the_reason(mechanism, images, words):

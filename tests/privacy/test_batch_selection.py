@@ -199,7 +199,7 @@ def test_poisson_batches_with_bad_arguments_are_refused(change):
 def test_limit_per_person_with_bad_arguments_is_refused():
     with pytest.raises(UsageError, match="expected > 0"):
         limit_per_person(np.arange(3), np.zeros(3), 0, 0)
-    with pytest.raises(UsageError, match="1 of 3 rows do not say whose"):
+    with pytest.raises(UsageError, match="1 of 3 rows have no identity"):
         limit_per_person(np.arange(3), np.array([0, -1, 1]), 2, 0)
     with pytest.raises(ValueError, match="one person per row"):
         limit_per_person(np.arange(3), np.zeros(2), 2, 0)

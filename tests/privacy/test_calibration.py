@@ -118,7 +118,7 @@ def test_max_steps_after_other_updates_is_smaller():
 
 def test_unreachable_target_is_refused_with_the_reason():
     # 1,000 steps that each lose a row with probability 1e-8 leave nothing of delta.
-    with pytest.raises(UsageError, match="no noise reaches it in 1000 steps: a batch is too full"):
+    with pytest.raises(UsageError, match="no noise reaches it in 1000 steps: a batch overflows"):
         noise_for_epsilon(1.0, DELTA, 0.1, 1000, overflow_probability=1e-8)
     with pytest.raises(UsageError, match="in 100000 steps, up to a noise multiplier of 10,000"):
         noise_for_epsilon(0.01, DELTA, 1.0, 100_000)

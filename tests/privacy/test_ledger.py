@@ -155,7 +155,7 @@ def test_ledger_of_cut_noise_is_void(tmp_path):
 def test_ledger_with_another_header_is_refused(tmp_path):
     Ledger(tmp_path, HEADER).close()
     changes = {
-        "l2_norm_clip=2.0: this run's ledger was begun with 1.0": {"l2_norm_clip": 2.0},
+        "l2_norm_clip=2.0: this run's ledger was started with 1.0": {"l2_norm_clip": 2.0},
         "max_images_per_person=3": {"max_images_per_person": 3},
         "phases.adversarial.noise_multiplier=2.0": {
             "phases": {"discriminator": PRE, "adversarial": SampledGaussian(2.0, 0.1, rows=640)}

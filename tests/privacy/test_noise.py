@@ -148,7 +148,7 @@ def test_counter_passes_every_used_block():
     @tf.function
     def counters():
         return tf.map_fn(
-            lambda _: noise._taken(2 * pairs),
+            lambda _: noise._take_counter(2 * pairs),
             tf.range(20),
             fn_output_signature=tf.uint64,
             parallel_iterations=20,

@@ -39,8 +39,8 @@ def test_public_mask_and_label_free_objective_read_no_training_label(objective):
     removal = MASK | {"erasure": "leace"}
     assert reads(removal=removal, loss={"objective": objective}) == []
     assert reads(removal=removal, kind="public") == [
-        "the mask's reader: 12,000 drawn faces of nobody",
-        "the erasure: 12,000 drawn faces of nobody",
+        "the mask's reader: 12,000 synthetic faces of no real person",
+        "the erasure: 12,000 synthetic faces of no real person",
     ]
 
 
@@ -55,7 +55,7 @@ def test_public_mask_and_label_free_objective_read_no_training_label(objective):
             {"removal": {"erasure": "leace", "erasure_labels": "train"}},
             "the erasure is fitted to the labels of training rows",
         ),
-        ({"data": {"private_label": "identity"}}, "which people and pictures are in the table"),
+        ({"data": {"private_label": "identity"}}, "the people and pictures of the data set"),
     ],
 )
 def test_each_reader_of_training_labels_is_listed(change, words):
@@ -70,7 +70,9 @@ def test_colour_axis_is_listed_as_reader_of_labels():
     assert found == "the mask's reader and its colour axis learn the labels of training rows"
     assert reads(removal=colour) == []
     (public,) = reads(removal=colour, kind="public")
-    assert public == "the mask's reader and its colour axis: 12,000 drawn faces of nobody"
+    assert (
+        public == "the mask's reader and its colour axis: 12,000 synthetic faces of no real person"
+    )
 
 
 @pytest.mark.parametrize("game", [{"check_epochs": 2}, {"checkpoint_selection": "best"}])
@@ -102,7 +104,7 @@ def test_options_not_in_force_read_no_label():
 def test_readers_of_validation_labels_are_listed_separately():
     assert reads(kind="validation") == [GATES]
     checked = reads(game={"check_epochs": 2}, kind="validation")
-    assert checked[0] == GATES and "the stop rule reads what a fresh attacker" in checked[1]
+    assert checked[0] == GATES and "the stop rule reads a fresh attacker" in checked[1]
     kept = reads(game={"checkpoint_selection": "best", "check_epochs": 2}, kind="validation")
-    assert kept[0] == GATES and "which epoch's networks are kept was chosen" in kept[1]
+    assert kept[0] == GATES and "the released epoch was chosen" in kept[1]
     assert len(checked) == len(kept) == 2

@@ -222,7 +222,7 @@ def test_bounded_people_without_identities_are_refused():
         "or use data with identities (synthetic_faces: --private_label=identity)"
     )
     person = np.where(np.arange(52) == 7, -1, 0)
-    with pytest.raises(UsageError, match="1 of 40 rows do not say whose"):
+    with pytest.raises(UsageError, match="1 of 40 rows have no identity"):
         with_bounded_people(config, tiny_arrays(40, person=person))
 
 
@@ -251,5 +251,5 @@ def test_plan_of_unreachable_target_states_reached_epsilon():
         r"epsilon of the plan is ([\d.]+), not the target 400; with less", budget.missed
     )
     assert found and reached <= float(found[1]) <= 1.01 * reached
-    assert "the noise reaches 16.3 standard deviations and no further" in budget.missed
+    assert "the noise ends at 16.3 standard deviations" in budget.missed
     assert plan_of({"target_epsilon": 2.0}).budgets[0].missed == ""

@@ -40,12 +40,12 @@ def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None
         if shapes and shapes != [array.shape for array in found.get(name, [])]
     }
     prefixes = tuple(method.prefix for method in registered() if method.prefix)
-    # Half of a mask would cover neither what the other one does nor what ours does.
-    kept = tuple(start for start in prefixes if any(name.startswith(start) for name in differ))
+    # A mask with weights of two runs would match neither.
+    unfit = tuple(start for start in prefixes if any(name.startswith(start) for name in differ))
     own = tuple(
         name
         for name in layers
-        if (name.startswith(ADAPTER) and name in differ) or (kept and name.startswith(kept))
+        if (name.startswith(ADAPTER) and name in differ) or (unfit and name.startswith(unfit))
     )
     surplus = tuple(
         name for name in found if name.startswith((ADAPTER, *prefixes)) and name not in layers
@@ -111,7 +111,7 @@ def _public_run(config: Config, given: bool) -> str:
         raise UsageError(f"--backbone={run_dir}: {error}") from error
     source = labels.get("source", "") if isinstance(labels, dict) else ""
     if source != "synthetic_faces":
-        what = source or "data that was handed over"
+        what = source or "rows passed from Python"
         raise UsageError(
             f"--backbone={run_dir}: was trained on {what}, so its weights are not public; with "
             "--dp_scope=all give one that was trained on synthetic_faces"
@@ -122,8 +122,8 @@ def _public_run(config: Config, given: bool) -> str:
     )
     if started or theirs.effective_perceptual_weights not in _SHIPPED:
         raise UsageError(
-            f"--backbone={run_dir}: itself started from other weights, of which nothing is known; "
-            "give a run that started from none"
+            f"--backbone={run_dir}: started from other weights with unknown training data; give a "
+            "run that started from none"
         )
     with_people = "identity" in (data.effective_private_label, own.effective_private_label)
     set_aside = data.synthetic_stream != own.synthetic_stream and not with_people
@@ -135,7 +135,7 @@ def _public_run(config: Config, given: bool) -> str:
         )
     digest = _digest(weights_file(run_dir, "encoder"))
     return (
-        "an encoder trained on synthetic faces, which are drawn and of nobody (weights' SHA-256 "
+        "an encoder trained on synthetic faces, which show no real person (weights' SHA-256 "
         f"{digest})"
     )
 
@@ -183,5 +183,5 @@ def split_encoder(encoder: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def _first(inputs: Any) -> tuple[Any, list[Any]]:
-    """The first of a layer's inputs, and the others."""
+    """Returns the first of a layer's inputs, and the others."""
     return (inputs[0], list(inputs[1:])) if isinstance(inputs, list) else (inputs, [])

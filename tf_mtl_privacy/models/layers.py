@@ -36,11 +36,11 @@ class Layers:
         self._seed, self._model = seed, model
 
     def he_normal(self, name: str) -> keras.initializers.Initializer:
-        """He et al. 2015, section 2.2: for weights in front of a ReLU."""
+        """Returns the initializer of He et al. 2015, section 2.2, for weights before a ReLU."""
         return keras.initializers.HeNormal(seed=layer_seed(self._seed, f"{self._model}/{name}"))
 
     def glorot_uniform(self, name: str) -> keras.initializers.Initializer:
-        """Glorot and Bengio 2010, equation 16: for weights in front of logits."""
+        """Returns that of Glorot and Bengio 2010, equation 16, for weights before logits."""
         return keras.initializers.GlorotUniform(
             seed=layer_seed(self._seed, f"{self._model}/{name}")
         )
@@ -57,7 +57,7 @@ class Layers:
         use_bias: bool = True,
         from_zero: bool = False,
     ) -> keras.layers.Layer:
-        """A convolution with zero padding ('same'); all initial weights are 0 if `from_zero`."""
+        """Makes a convolution with zero padding; all initial weights are 0 if `from_zero`."""
         return keras.layers.Conv2D(
             filters,
             size,
@@ -71,7 +71,7 @@ class Layers:
         )
 
     def dense(self, units: int, name: str, *, activation: str | None = None) -> keras.layers.Layer:
-        """A fully connected layer with bias."""
+        """Makes a fully connected layer with bias."""
         make = self.glorot_uniform if activation is None else self.he_normal
         return keras.layers.Dense(
             units, activation=activation, kernel_initializer=make(name), name=name
@@ -79,7 +79,7 @@ class Layers:
 
 
 def group_norm(channels: int, name: str, *, groups: int | None = None) -> keras.layers.Layer:
-    """Group normalisation (Wu and He 2018): statistics of one example, never of the batch."""
+    """Makes group normalisation (Wu and He 2018): statistics of one example, never of the batch."""
     return keras.layers.GroupNormalization(
         groups or norm_groups(channels), epsilon=_EPSILON, name=name
     )
@@ -98,7 +98,7 @@ def norm_groups(channels: int) -> int:
 def convolution_block(
     layers: Layers, x: Any, channels: int, *, strides: int, number: int | str
 ) -> Any:
-    """3x3 convolution, group normalisation, ReLU; layers `conv<number>` and so on."""
+    """Applies a 3x3 convolution, group normalisation and ReLU; layers `conv<number>` and so on."""
     x = layers.conv(channels, 3, f"conv{number}", strides=strides)(x)
     x = group_norm(channels, f"norm{number}")(x)
     return keras.layers.Activation("relu", name=f"relu{number}")(x)

@@ -65,7 +65,7 @@ def misfit(
         if not all(np.isfinite(array).all() for array in found[name]):
             return f"layer {name} has values that are not finite"
     extra = [name for name in found if name not in wanted]
-    return f"it has a layer {extra[0]} too many" if extra and not allow_extra else ""
+    return f"it has an extra layer {extra[0]}" if extra and not allow_extra else ""
 
 
 def assign_weights(model: keras.Model, found: LayerWeights) -> None:

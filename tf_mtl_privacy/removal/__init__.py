@@ -1,4 +1,4 @@
-"""Removal methods: a registry of what takes the private label out of the features.
+"""Registry of removal methods, which take the private label out of the features.
 
 A method is one subclass of `RemovalMethod`, with its layer, its fitting, the labels it reads and
 its entries in results.json together. `register` adds one, also from outside the package; encoder,
@@ -66,7 +66,7 @@ def registered() -> tuple[RemovalMethod, ...]:
 
 
 def chosen(removal: RemovalConfig) -> tuple[RemovalMethod, ...]:
-    """Returns the methods that some options ask for."""
+    """Returns the methods that these options select."""
     return tuple(method for method in registered() if method.is_on(removal))
 
 
@@ -84,7 +84,7 @@ def record(config: Config) -> dict[str, Any]:
 
 
 def release(encoder: keras.Model) -> None:
-    """Brings an encoder into the state in which it is released: mask on, noise drawn anew."""
+    """Sets an encoder to its released state: mask on, fresh noise in every call."""
     for method in registered():
         method.release(encoder)
 
@@ -98,7 +98,7 @@ def deterministic(encoder: keras.Model) -> keras.Model:
 
 @contextlib.contextmanager
 def disabled(encoder: keras.Model) -> Iterator[None]:
-    """Switches off, for a while, the methods that can be switched off."""
+    """Temporarily switches off the methods that can be switched off."""
     with contextlib.ExitStack() as stack:
         for method in registered():
             stack.enter_context(method.disabled(encoder))
@@ -107,7 +107,7 @@ def disabled(encoder: keras.Model) -> Iterator[None]:
 
 @contextlib.contextmanager
 def draws_apart(encoder: keras.Model) -> Iterator[None]:
-    """Keeps random draws in here from changing any draw that comes after it.
+    """Keeps random draws in this context from changing later draws.
 
     For features that are computed once and cached: a run that resumes computes them again, and
     must find the same noise in them and in everything afterwards.

@@ -3,8 +3,8 @@
 A factory closes over networks and optimizers; the step that it returns takes tensors and returns
 the batch's mean losses. The steps named `private` are those of `--dp_scope=all`, in which every
 trained weight moves by DP-SGD on a frozen backbone. Three networks learn there in the joint phase,
-each from a Poisson batch of its own: as three sampled events they cost less than as one event on a
-shared batch, whose noises would merge.
+each from a Poisson batch of its own: three sampled events cost less than one event on a shared
+batch with merged noise.
 
 Source: paper, section 3.2, steps 2 and 3.
 """
@@ -215,9 +215,9 @@ def make_private_business_step(optimizer: DPAdam) -> PrivateStep:
     """
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(kept: tf.Tensor, batch: Batch) -> Metrics:
+    def step(cached: tf.Tensor, batch: Batch) -> Metrics:
         values = optimizer.minimize(
-            kept,
+            cached,
             lambda outputs: losses.business_loss(outputs["logits"], batch.business),
             mask=batch.mask,
         )
@@ -230,8 +230,8 @@ def make_private_discriminator_step(adapter: keras.Model, update: UpdateFunction
     """Makes one private update of the discriminator (steps 2 and 3.3) with a fixed adapter."""
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(kept: tf.Tensor, batch: Batch) -> Metrics:
-        features = adapter(kept, training=False)
+    def step(cached: tf.Tensor, batch: Batch) -> Metrics:
+        features = adapter(cached, training=False)
         return {"discriminator_loss": update(features, batch.private, batch.mask)}
 
     return step
@@ -243,9 +243,9 @@ def make_private_restorer_step(
     """Makes one private update of the restorer on R_Loss (steps 2 and 3) with a fixed adapter."""
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(kept: tf.Tensor, batch: Batch) -> Metrics:
+    def step(cached: tf.Tensor, batch: Batch) -> Metrics:
         values = optimizer.minimize(
-            adapter(kept, training=False),
+            adapter(cached, training=False),
             lambda restored: restoration(restored, to_float(batch.image)),
             mask=batch.mask,
         )
@@ -271,7 +271,7 @@ def make_private_encoder_step(
     objective = losses.adversarial_objective(config.objective)
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(kept: tf.Tensor, batch: Batch, beta: tf.Tensor) -> Metrics:
+    def step(cached: tf.Tensor, batch: Batch, beta: tf.Tensor) -> Metrics:
         def total(outputs: Any) -> tf.Tensor:
             features = outputs["features"]
             value = losses.business_loss(outputs["logits"], batch.business)
@@ -283,7 +283,7 @@ def make_private_encoder_step(
                 value += config.gamma * restoration(restored, to_float(batch.image))
             return value
 
-        values = optimizer.minimize(kept, total, mask=batch.mask)
+        values = optimizer.minimize(cached, total, mask=batch.mask)
         return {"encoder_loss": losses.masked_mean(values, batch.mask)}
 
     return step
@@ -321,9 +321,9 @@ class ScaleGradient(keras.layers.Layer):
         self._scale = scale
 
     def call(self, value: tf.Tensor) -> tf.Tensor:
-        """`value`, unchanged."""
+        """Returns `value` unchanged."""
         return scale_gradient(value, self._scale)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """That of the input."""
+        """Returns the input's shape."""
         return input_shape

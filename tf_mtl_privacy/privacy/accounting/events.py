@@ -188,7 +188,7 @@ def paper_epsilon(noise_multiplier: float, delta: float) -> float:
 
 
 def capacity_bits(entries: int, deviation: float, draws: int = 1) -> float:
-    """Bounds the bits that features of power 1 per entry under Gaussian noise carry of their input.
+    """Bounds the bits of information about an input in its noisy features of power 1 per entry.
 
     `entries / 2 * log2(1 + draws / deviation^2)`: the capacity of parallel Gaussian channels with
     a common power constraint (Cover and Thomas, "Elements of Information Theory", sections 9.1
