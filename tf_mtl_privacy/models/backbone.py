@@ -32,12 +32,12 @@ def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None
         UsageError: not a finished run, or its encoder has another shape.
     """
     backbone_config(run_dir)
-    found = _read(run_dir, "encoder")
+    weights = _read(run_dir, "encoder")
     layers = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in encoder.layers}
     differ = {
         name
         for name, shapes in layers.items()
-        if shapes and shapes != [array.shape for array in found.get(name, [])]
+        if shapes and shapes != [array.shape for array in weights.get(name, [])]
     }
     prefixes = tuple(method.prefix for method in registered() if method.prefix)
     # A mask with weights of two runs would match neither.
@@ -48,16 +48,16 @@ def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None
         if (name.startswith(ADAPTER) and name in differ) or (unfit and name.startswith(unfit))
     )
     surplus = tuple(
-        name for name in found if name.startswith((ADAPTER, *prefixes)) and name not in layers
+        name for name in weights if name.startswith((ADAPTER, *prefixes)) and name not in layers
     )
-    found = {name: arrays for name, arrays in found.items() if name not in own + surplus}
-    problem = misfit(encoder, found, optional=own)
+    weights = {name: arrays for name, arrays in weights.items() if name not in own + surplus}
+    problem = misfit(encoder, weights, optional=own)
     if problem:
         raise UsageError(
             f"--backbone={run_dir} does not fit this encoder: {problem}; give the --encoder, "
             "--feature_stride and --compact_width that it was trained with"
         )
-    assign_weights(encoder, found)
+    assign_weights(encoder, weights)
 
 
 def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -69,9 +69,9 @@ def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) 
     started = []
     for name, model in heads.items():
         if weights_file(run_dir, name).is_file():
-            found = _read(run_dir, name)
-            if not misfit(model, found, allow_extra=name == "business"):
-                assign_weights(model, found)
+            weights = _read(run_dir, name)
+            if not misfit(model, weights, allow_extra=name == "business"):
+                assign_weights(model, weights)
                 started.append(name)
     return tuple(started)
 
