@@ -199,7 +199,7 @@ def test_project_files_name_no_registry_and_no_machine_path():
 
 
 def test_extras_are_installed_from_the_checkout_everywhere():
-    """The package is on no registry; its name there could belong to anybody."""
+    """The package is on no registry, so another project could own its name there."""
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     extras = set(re.findall(r'^        "(\w+)": \[', setup, re.MULTILINE))
     assert {"serving", "onnx", "perceptual", "test"} <= extras

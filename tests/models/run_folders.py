@@ -1,4 +1,4 @@
-"""Makes folders of finished runs, to start from, without any training."""
+"""Makes folders of finished runs to start from, without training."""
 
 import dataclasses
 
@@ -37,14 +37,14 @@ def finished_run(folder, config, tasks=None, classes=8):
 
 
 def starting_from(folder, config, **shapes):
-    """The configuration of a run of another seed that starts from the run in `folder`."""
+    """Returns the configuration of a run with another seed that starts from `folder`."""
     model = dataclasses.replace(config.model, backbone=str(folder), **shapes)
     train = dataclasses.replace(config.train, seed=config.train.seed + 1)
     return dataclasses.replace(config, model=model, train=train)
 
 
 def described_run(folder, config, source=None):
-    """As `finished_run`, but without networks: an empty file stands where the encoder's would.
+    """Makes a `finished_run` without networks: an empty file replaces the encoder's.
 
     `source` is the data that it says it was trained on: that of its configuration by default.
     """

@@ -41,7 +41,7 @@ def test_without_axis_matches_hand_calculation():
     np.testing.assert_array_equal(without_axis(np.zeros(3))(image).numpy(), image)
 
 
-def test_without_axis_passes_nothing_along_it():
+def test_without_axis_output_is_independent_of_axis():
     image = pictures(size=4)
     moved = image + np.random.default_rng(1).normal(0, 0.3, (3, 4, 4, 1)).astype(np.float32) * AXIS
     layer = without_axis()

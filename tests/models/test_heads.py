@@ -39,7 +39,7 @@ def test_business_has_one_output_per_task():
 
 
 @pytest.mark.parametrize("grid", [2, 3, 32])
-def test_heads_take_any_grid(grid):
+def test_heads_accept_any_grid(grid):
     shape = (grid, grid, 4)
     assert build_business(shape, {"a": 3}, units=8)(_features(2, shape))["a"].shape == (2, 3)
     for kind in ("conv", "dense"):
@@ -89,7 +89,7 @@ def test_discriminator_on_wide_features_stays_small():
 
 @pytest.mark.parametrize("shape", ["conv", "dense"])
 def test_discriminator_learns_label_in_one_cell(shape):
-    """A class told by one of 64 cells is learned and holds for rows it was not trained on."""
+    """A class visible in one of 64 cells is learned and recognised in unseen rows."""
     rng = np.random.default_rng(0)
     model = build_discriminator((8, 8, 4), 2, shape=shape, units=16, seed=3)
     model.compile(
@@ -126,7 +126,7 @@ def test_restorer_of_constant_features_has_no_checkerboard(stride):
 
 
 def test_transposed_convolution_has_checkerboard():
-    """The control: the same check sees the checkerboard that a transposed convolution draws."""
+    """Control: the same check finds the checkerboard of a transposed convolution."""
     layer = keras.layers.Conv2DTranspose(3, 3, strides=2, padding="same")
     out = layer(np.ones((1, 24, 24, 6), np.float32)).numpy()[0, 16:-16, 16:-16]
     assert np.ptp(out, axis=(0, 1)).max() > 1e-2
@@ -235,7 +235,7 @@ SHAPES = pytest.mark.parametrize("shape", ["conv", "dense", "pooled", "soft"])
 
 
 def whitened(shape):
-    """A discriminator whose whitening does something."""
+    """A discriminator with a whitening that is not the identity."""
     model = build_discriminator(CELLS, 5, shape=shape, units=16, whitened=True)
     rng = np.random.default_rng(1)
     whitening_of(model).set_weights([rng.normal(size=6), rng.normal(size=(6, 6))])

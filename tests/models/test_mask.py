@@ -82,7 +82,7 @@ def with_cells(encoder, cell):
 
 @pytest.mark.parametrize("cell", [1, 2, 4])
 def test_covered_pixels_never_change_the_features(cell):
-    """Everything behind the mask gets the same bits, whatever is covered."""
+    """Later layers get the same bits, whatever the covered pixels are."""
     encoder, images, cells = half_covering(cell)
     behind = with_cells(encoder, cell)
     features = encoder(images).numpy()
@@ -99,7 +99,7 @@ def test_covered_pixels_never_change_the_features(cell):
 
 
 def test_mean_fill_passes_three_numbers_per_image():
-    """Permuted covered pixels change nothing; another mean of them does."""
+    """Permuting covered pixels changes nothing; changing their mean does."""
     encoder, images, cells = half_covering(2, fill="mean")
     behind = with_cells(encoder, 2)
     inside = as_pixels(cells, 2)[..., 0] > 0

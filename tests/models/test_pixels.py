@@ -112,7 +112,7 @@ def test_log_odds():
     np.testing.assert_allclose(keras.ops.sigmoid(LogOdds()(values)), share, rtol=1e-5)
 
 
-def test_restorer_without_pixel_path_keeps_its_first_weights():
+def test_restorer_without_pixel_path_keeps_its_initial_weights():
     plain, carried = (
         build_restorer((4, 4, 52), 4, width=8, seed=1, pixel_path=path) for path in (False, True)
     )

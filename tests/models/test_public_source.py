@@ -91,7 +91,7 @@ def test_backbone_on_photographs_is_refused(tmp_path, dataset, options, own):
 
 
 @pytest.mark.parametrize("start", [{"encoder_weights": "some.weights.h5"}, {"backbone": "other"}])
-def test_backbone_with_unknown_start_is_refused(tmp_path, start):
+def test_backbone_started_from_unknown_weights_is_refused(tmp_path, start):
     backbone = described_run(tmp_path, config_of(**start))
     with pytest.raises(UsageError, match=f"--backbone={backbone}: started from other weig"):
         public_source(own_config(backbone))
@@ -109,7 +109,7 @@ def with_file(path):
     return dataclasses.replace(own_config(), model=ModelConfig(encoder_weights=str(path)))
 
 
-def test_weights_file_is_public_by_flag(tmp_path):
+def test_weights_file_is_public_with_flag(tmp_path):
     said = f"the file mine.weights.h5 (SHA-256 {OF_ABC}), public by --public_weights"
     assert public_source(with_file(abc_file(tmp_path))) == said
     # The perceptual loss has frozen weights, too.
@@ -203,7 +203,7 @@ def test_weights_file_without_flag_is_refused(model, loss, refused):
         Config(**parts, privacy=EVERYTHING)
 
 
-def test_config_with_two_starts_is_refused():
+def test_config_with_two_initial_weights_is_refused():
     with pytest.raises(UsageError, match=r"--backbone=b: .*leave out --encoder_weights=w\.h5"):
         ModelConfig(backbone="b", encoder_weights="w.h5")
 
@@ -214,7 +214,7 @@ def test_frozen_random_backbone_is_refused():
 
 
 @pytest.mark.parametrize("start", [{"backbone": "b"}, {"encoder_weights": "w.weights.h5"}])
-def test_frozen_backbone_with_start_is_accepted(start):
+def test_frozen_backbone_with_initial_weights_is_accepted(start):
     assert not Config(model=ModelConfig(**start)).freezes_backbone
     assert Config(model=ModelConfig(**start, freeze_backbone=True)).freezes_backbone
     said = dataclasses.replace(EVERYTHING, public_weights=True)

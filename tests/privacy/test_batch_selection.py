@@ -38,7 +38,7 @@ def test_batch_sizes_are_binomial():
     expected = binom.pmf(np.arange(10), 40, 0.1)
     expected[9] = binom.sf(8, 40, 0.1)
     assert chisquare(counts, expected * len(sizes)).pvalue > 1e-4
-    # Empty batches are among them, as they should: 1.5 %.
+    # As expected, 1.5 % of the batches are empty.
     assert counts[0] > 0
 
 

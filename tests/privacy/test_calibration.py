@@ -67,7 +67,7 @@ def test_noise_for_epsilon_grows_with_steps_overflow_and_a_smaller_target():
     assert noise(0.5, 500) > base
     assert noise(1.0, 2000) > base
     assert noise(1.0, 500, overflow=2e-9) > base
-    # Renyi accounting is looser, so it asks for more.
+    # Renyi accounting is looser, so it needs more noise.
     assert noise_for_epsilon(1.0, DELTA, 0.01, 500) < base
 
 

@@ -43,7 +43,7 @@ class Networks:
         return {n: getattr(self, n) for n in ("adapter", "business", "discriminator", "restorer")}
 
     def update(self, model, clip, make, *, kept=None, data=None, clipping="ghost", beta=()):
-        """What one step of size 1 takes off each network; undone afterwards."""
+        """Returns the change of each network by one step of size 1, which it then undoes."""
         optimizer = DPSGD(
             model,
             learning_rate=1.0,
@@ -140,7 +140,7 @@ def clipped_mean(rows, clip):
 
 
 def middle_clip(rows):
-    """A clip norm that some rows are above and some below."""
+    """Returns a clip norm above the norms of some rows and below others."""
     norms = sorted(map(norm, rows))
     clip = (norms[len(norms) // 2 - 1] + norms[len(norms) // 2]) / 2
     assert norms[0] < 0.97 * clip < 1.03 * clip < norms[-1]

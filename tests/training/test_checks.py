@@ -1,4 +1,4 @@
-"""Checks along the joint phase, and the networks that are kept."""
+"""Attacker checks in the joint phase, and the networks that are kept."""
 
 import dataclasses
 import json
@@ -19,7 +19,7 @@ FIGURE, UPPER = "fresh_probe_balanced_accuracy", "fresh_probe_upper"
 
 
 def found(value):
-    """Figures of a check whose interval has no width."""
+    """Returns the figures of a check with an interval of width 0."""
     return {FIGURE: value, UPPER: value}
 
 
@@ -36,7 +36,7 @@ class Check:
 
 
 def found_by_networks(bundle, dataset):
-    """A check whose figure depends on the networks only, as it must."""
+    """A check with a figure that depends on the networks alone, as required."""
     return found(float(np.abs(np.array(bundle.business.variables[0])).sum() * 37 % 1))
 
 

@@ -89,12 +89,12 @@ def test_eraser_changes_less_than_other_erasing_edits():
         changed = centred @ edit.T
         assert np.abs(cross(rows - changed, targets)).max() < 1e-6
         others.append(np.mean(np.sum(changed**2, axis=1)))
-    # And so do the neighbours of ours.
+    # So do neighbours of the fitted projection.
     assert ours <= min(others) * (1 + 1e-6)
     assert ours < others[0] * 0.99
 
 
-def test_eraser_with_strata_keeps_what_they_say():
+def test_eraser_with_strata_keeps_their_information():
     rng, person = np.random.default_rng(0), np.arange(2000) % 8
     gender = person % 2
     rows = rng.normal(size=(2000, 20)) + 2.0 * rng.normal(size=(8, 20))[person]
@@ -130,7 +130,7 @@ def test_eraser_of_invalid_input_is_refused(change, message):
         fit_eraser(**given)
 
 
-def test_eraser_of_small_rank_takes_most_informative_directions():
+def test_eraser_of_small_rank_erases_most_informative_directions():
     """Of class means 3 apart along one axis and 1 along another, only the first axis goes."""
     corners = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], np.float64)
     rng, labels = np.random.default_rng(0), np.arange(4000) % 4

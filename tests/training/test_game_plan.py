@@ -105,7 +105,7 @@ def test_updates_have_different_batches():
     assert len({tuple(batches.sampler(name).batch(0, 0)[0]) for name in names}) == 9
 
 
-def test_orders_of_rows_depend_on_seed_and_name():
+def test_order_of_rows_depends_on_seed_and_name():
     seeds = {order_seed(seed, name) for seed in range(3) for name in ("a", "b")}
     assert len(seeds) == 6 and order_seed(1, "a") in seeds
     assert all(0 <= seed < 2**63 for seed in seeds)

@@ -94,7 +94,7 @@ def test_killed_run_resumed_has_same_bits(tmp_path, cache, options, deaths, repe
 
 
 @pytest.mark.slow
-def test_features_left_by_killed_process_are_deleted_by_next(tmp_path, cache):
+def test_features_of_killed_process_are_deleted_by_the_next(tmp_path, cache):
     run = tmp_path / "run"
     assert train_in_process(run, cache, "mtl_adv", "closing", untraced=True) == -signal.SIGKILL
     assert (run / "features" / "features.f32").exists()

@@ -96,7 +96,7 @@ def test_options_not_in_force_read_no_label():
     assert reads(loss=off) == []
     # With everything private the objective is part of the private update.
     assert reads(loss={"objective": "paper"}, privacy={"dp_scope": "all"}) == []
-    # Shuffled labels belong to nobody.
+    # Shuffled labels are not private labels.
     shuffled = {"discriminator_labels": "shuffled"}
     assert reads("mtl_adv", loss={"objective": "paper"}, game=shuffled) == []
 

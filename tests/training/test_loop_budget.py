@@ -121,7 +121,7 @@ def test_loop_without_budget_skips_phase():
 
 
 @pytest.mark.parametrize(("steps", "epochs"), [(0, [0]), (3, [0]), (5, [0]), (7, [0, 1])])
-def test_loop_without_steps_still_fits_before_first_epoch(steps, epochs):
+def test_loop_without_steps_still_fits_removal(steps, epochs):
     """An erasure that is reported must have been fitted, once."""
     run = Run({"adversarial": steps})
     assert [entry[2] for entry in run.log if entry[:2] == ("before", "adversarial")] == epochs

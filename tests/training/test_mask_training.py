@@ -490,7 +490,7 @@ def test_colour_axis_of_too_few_images_is_refused():
 
 
 @pytest.mark.parametrize(("size", "cells"), [(32, 16), (64, 32), (96, 24), (128, 32)])
-def test_region_reader_takes_any_size(size, cells):
+def test_region_reader_accepts_any_size(size, cells):
     reader = build_region_reader(size, 8, width=4, seed=0)
     assert reader.input_shape == (None, size, size, 4)
     assert reader(np.zeros((2, size, size, 4), np.float32)).shape == (2, 8)

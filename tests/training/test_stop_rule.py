@@ -112,7 +112,7 @@ def test_check_of_fully_private_run_reads_no_training_row(cache):
     found = fresh_check(private, QUICK)(bundle, watched)
     assert set(found) == FIGURES - {"membership_success_rate"}
     assert read and not np.isin(np.concatenate(read), dataset.rows["train"]).any()
-    # The control: the watch sees rows that are read.
+    # Control: the store records rows that are read.
     read.clear()
     assert set(fresh_check(config, QUICK)(bundle, watched)) == FIGURES
     assert np.isin(np.concatenate(read), dataset.rows["train"]).any()

@@ -104,7 +104,7 @@ def _die(*_):
 
 
 def _arm(ran, death):
-    """Replaces the functions that a death hangs on by some that die there; counts the steps."""
+    """Replaces the functions at which the process must die by ones that do; counts the steps."""
     from tf_mtl_privacy.privacy.ledger import Ledger
     from tf_mtl_privacy.training.batches import FeatureCache
     from tf_mtl_privacy.training.checkpoints import Checkpoints, TrainingState
