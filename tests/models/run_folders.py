@@ -46,7 +46,7 @@ def starting_from(folder, config, **shapes):
 def described_run(folder, config, source=None):
     """Makes a `finished_run` without networks: an empty file replaces the encoder's.
 
-    `source` is the data that it says it was trained on: that of its configuration by default.
+    `source` is the recorded training data, by default that of its configuration.
     """
     private_dir(folder / "models")
     write_json(folder / CONFIG_FILE, config.to_dict())

@@ -67,13 +67,13 @@ def parts_of(name):
 def test_backbone_and_adapter_are_the_encoder(name):
     encoder, backbone, adapter = parts_of(name)
     x = images(64)
-    kept = backbone(x, training=False)
-    assert kept.shape[1:] == backbone.output_shape[1:]
-    whole, put_together = encoder(x, training=False), adapter(kept, training=False)
+    features = backbone(x, training=False)
+    assert features.shape[1:] == backbone.output_shape[1:]
+    whole, put_together = encoder(x, training=False), adapter(features, training=False)
     np.testing.assert_allclose(put_together, whole, rtol=1e-6, atol=1e-6)
     # A row's features do not depend on the other rows.
     other = np.concatenate([x[:1], images(64, 2)])
-    np.testing.assert_allclose(backbone(other, training=False)[:1], kept[:1], atol=1e-5)
+    np.testing.assert_allclose(backbone(other, training=False)[:1], features[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["compact", "mobilenet_v2"])
@@ -185,8 +185,8 @@ def test_head_starts_from_run_only_if_all_fits(source, tasks, classes, started):
     for name in HEADS:
         expected = values(getattr(theirs, name) if name in started else fresh[name])
         # Logits of unknown tasks are ignored.
-        found = values(ours[name])
-        assert_same(found, {path: expected[path] for path in found})
+        actual = values(ours[name])
+        assert_same(actual, {path: expected[path] for path in actual})
 
 
 def test_head_missing_in_run_keeps_its_weights(tmp_path, source):

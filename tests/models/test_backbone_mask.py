@@ -18,8 +18,8 @@ IMAGES = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float3
 
 def values(encoder, *, mask):
     """Returns weights by path, of the mask or of everything else."""
-    found = {weight.path: weight.numpy() for weight in encoder.weights}
-    return {path: value for path, value in found.items() if path.startswith("mask_") == mask}
+    result = {weight.path: weight.numpy() for weight in encoder.weights}
+    return {path: value for path, value in result.items() if path.startswith("mask_") == mask}
 
 
 def assert_same(first, second):
@@ -35,11 +35,11 @@ def config_with(removal, **shapes):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Folder and encoder of a finished run with a mask and of one without."""
-    found = {}
+    result = {}
     for name, removal in (("masked", MASK), ("bare", RemovalConfig())):
         folder = tmp_path_factory.mktemp(name)
-        found[name] = folder, finished_run(folder, config_with(removal)).encoder
-    return found
+        result[name] = folder, finished_run(folder, config_with(removal)).encoder
+    return result
 
 
 def started(folder, removal, seed=2):
@@ -125,9 +125,9 @@ def test_backbone_and_adapter_are_the_encoder(pixel_path, mask, erasure):
         for weight in layer.weights:
             weight.assign(rng.normal(0, 0.1, weight.shape))
     backbone, adapter = split_encoder(encoder)
-    kept = backbone(IMAGES, training=False)
-    assert kept.shape[1:] == backbone.output_shape[1:]
-    whole, together = encoder(IMAGES, training=False), adapter(kept, training=False)
+    features = backbone(IMAGES, training=False)
+    assert features.shape[1:] == backbone.output_shape[1:]
+    whole, together = encoder(IMAGES, training=False), adapter(features, training=False)
     assert whole.shape == together.shape
     np.testing.assert_allclose(together, whole, rtol=1e-5, atol=1e-5)
     assert {id(w) for w in encoder.weights} == {id(w) for w in backbone.weights + adapter.weights}

@@ -172,10 +172,10 @@ def test_soft_discriminator_weights_match_hand_calculation():
 def test_soft_discriminator_weights_channels_by_their_softmax():
     model = soft()
     probe = keras.Model(model.inputs[0], [model.get_layer(n).output for n in ("relu2", "sum")])
-    maps, found = (np.array(part, np.float64) for part in probe(soft_features()))
+    maps, actual = (np.array(part, np.float64) for part in probe(soft_features()))
     cells = maps.reshape(4, 64, 8)
     weights = np.exp(cells) / np.exp(cells).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, (weights * cells).sum(axis=1), atol=1e-5)
+    np.testing.assert_allclose(actual, (weights * cells).sum(axis=1), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", ["conv", "dense", "pooled", "soft"])
@@ -270,7 +270,7 @@ def test_private_update_of_discriminator_is_sum_of_clipped_rows(shape, clipping)
         sum(f * row[k] for f, row in zip(factors, rows, strict=True)) / 4
         for k in range(len(variables))
     ]
-    found, _ = sgd_update(
+    actual, _ = sgd_update(
         model,
         tf.constant(x),
         lambda logits: losses.cross_entropy(logits, labels),
@@ -278,5 +278,5 @@ def test_private_update_of_discriminator_is_sum_of_clipped_rows(shape, clipping)
         traced=True,
         clipping=clipping,
     )
-    for step, wanted in zip(found, expected, strict=True):
+    for step, wanted in zip(actual, expected, strict=True):
         np.testing.assert_allclose(step, wanted, atol=2e-5)

@@ -130,11 +130,11 @@ def test_upper_tail_equals_scipy(trials, q, data):
     assert upper_tail(count, trials, q) == pytest.approx(exact, rel=1e-5, abs=1e-290)
 
 
-@pytest.mark.parametrize("asked", [1e-6, 1e-12, 1e-15, 1e-18])
+@pytest.mark.parametrize("bound", [1e-6, 1e-12, 1e-15, 1e-18])
 @pytest.mark.parametrize(("trials", "q"), [(8000, 0.016), (162_770, 128 / 162_770), (600, 0.2)])
-def test_capacity_is_the_smallest_that_suffices(trials, q, asked):
-    capacity = capacity_for(trials, q, asked)
-    assert binom.sf(capacity, trials, q) <= asked < binom.sf(capacity - 1, trials, q)
+def test_capacity_is_the_smallest_that_suffices(trials, q, bound):
+    capacity = capacity_for(trials, q, bound)
+    assert binom.sf(capacity, trials, q) <= bound < binom.sf(capacity - 1, trials, q)
 
 
 def test_limit_per_person_keeps_at_most_that_many_rows():

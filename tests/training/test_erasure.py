@@ -161,9 +161,9 @@ def projection(**options):
 
 @pytest.mark.parametrize(("rank", "expected"), [(0, 2), (1, 1), (2, 2), (9, 2)])
 def test_erasure_has_configured_rank(rank, expected):
-    found = projection(erasure_rank=rank)
-    assert np.linalg.matrix_rank(found, tol=1e-4) == expected
-    np.testing.assert_allclose(found @ found, found, atol=1e-4)
+    actual = projection(erasure_rank=rank)
+    assert np.linalg.matrix_rank(actual, tol=1e-4) == expected
+    np.testing.assert_allclose(actual @ actual, actual, atol=1e-4)
 
 
 def test_erasure_without_components_is_orthogonal():

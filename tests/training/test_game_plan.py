@@ -154,8 +154,8 @@ def test_shuffled_labels_are_independent_of_true_ones():
     assert drawn.dtype == np.int32 and set(drawn) == set(range(5))
     assert not np.array_equal(drawn, shuffled_labels(labels, 5, seed=1))
     partly = np.where(np.arange(500) % 3 == 0, -1, labels)
-    found = shuffled_labels(partly, 5, seed=0)
-    np.testing.assert_array_equal(found, np.where(partly < 0, -1, drawn))
+    actual = shuffled_labels(partly, 5, seed=0)
+    np.testing.assert_array_equal(actual, np.where(partly < 0, -1, drawn))
 
 
 def test_discriminators_read_shuffled_labels_in_both_phases():

@@ -94,8 +94,12 @@ def test_loop_budget_ending_within_epoch_ends_phase():
     # The two steps of the second epoch are validated and reported.
     assert run.count("validate", "discriminator") == 2
     assert run.record.gates["discriminator"]["epochs"] == 2
-    told = [text for text in run.said if "budget exhausted" in text]
-    assert len(told) == 1 and told[0].startswith("discriminator:") and "3 steps early" in told[0]
+    reports = [text for text in run.said if "budget exhausted" in text]
+    assert (
+        len(reports) == 1
+        and reports[0].startswith("discriminator:")
+        and "3 steps early" in reports[0]
+    )
 
 
 def test_loop_budget_ending_in_first_epoch_ends_phase():

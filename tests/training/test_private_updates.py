@@ -178,8 +178,8 @@ def test_plan_delta_is_bounded_by_number_of_rows(rows, delta, good):
         return
     with pytest.raises(UsageError) as error:
         plan_of({"delta": delta}, dataset)
-    most = "1e-05" if rows == 200 else "8.33e-06, which is 1/(2N) for 60,000 rows"
-    assert str(error.value) == f"--delta={delta:g}: expected at most {most}"
+    bound = "1e-05" if rows == 200 else "8.33e-06, which is 1/(2N) for 60,000 rows"
+    assert str(error.value) == f"--delta={delta:g}: expected at most {bound}"
 
 
 @pytest.mark.parametrize("model", ["mtl_adv", "stl"])

@@ -190,8 +190,10 @@ def begun(folder, dataset, **data):
     """Returns the labels of a run that begins or resumes on this data."""
     config = tiny_config()
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
-    found = dataclasses.replace(LABELS, data_fingerprint=_fingerprint(folder, config, dataset))
-    write_labels(folder, found)
+    expected_labels = dataclasses.replace(
+        LABELS, data_fingerprint=_fingerprint(folder, config, dataset)
+    )
+    write_labels(folder, expected_labels)
     return read_labels(folder).data_fingerprint
 
 

@@ -56,9 +56,9 @@ def test_beta_of_zero_stays_zero():
 
 def test_beta_warmup_is_linear():
     """Two epochs of four steps each, by hand: 0, 1/8, ..., 7/8, then all of it."""
-    found = [schedule.warmed_beta(0.4, e + s / 4, 2.0) for e in range(3) for s in range(4)]
-    assert found == pytest.approx([0.4 * min(1, n / 8) for n in range(12)])
-    assert found[0] == 0 and found[4] == pytest.approx(0.2) and found[8:] == [0.4] * 4
+    actual = [schedule.warmed_beta(0.4, e + s / 4, 2.0) for e in range(3) for s in range(4)]
+    assert actual == pytest.approx([0.4 * min(1, n / 8) for n in range(12)])
+    assert actual[0] == 0 and actual[4] == pytest.approx(0.2) and actual[8:] == [0.4] * 4
     # Half an epoch, and none at all.
     assert schedule.warmed_beta(0.4, 0.25, 0.5) == pytest.approx(0.2)
     assert schedule.warmed_beta(0.4, 0.0, 0.0) == 0.4

@@ -26,8 +26,8 @@ def test_whitened_cells_have_identity_covariance():
     variances = np.linalg.eigvalsh(np.cov(features.reshape(-1, 5).T))
     # Less than 1 by the floor on small directions, worked out from the spectrum itself.
     expected = variances / (variances + 1e-3 * variances.mean())
-    found = np.linalg.eigvalsh(np.cov(white.T))
-    np.testing.assert_allclose(found, np.sort(expected), rtol=1e-3)
+    actual = np.linalg.eigvalsh(np.cov(white.T))
+    np.testing.assert_allclose(actual, np.sort(expected), rtol=1e-3)
     # The symmetric one of all whitenings.
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-5)
 
@@ -81,8 +81,8 @@ def test_whitening_is_set_from_validation_rows(tmp_path, model):
     pretraining.before_epoch(0)
     first = of_validation_rows(phases)
     for member in members:
-        for found, expected in zip(whitening_of(member).get_weights(), first, strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+        for actual, expected in zip(whitening_of(member).get_weights(), first, strict=True):
+            np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
     joint = phases.build("adversarial")
     joint.step(joint.inputs(0, 0))
     joint.before_epoch(1)

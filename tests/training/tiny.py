@@ -46,7 +46,7 @@ def tiny_config(
 
 
 def private_config(privacy: dict | None = None, **train) -> Config:
-    """Trains nothing but the discriminator, for two epochs, unless told otherwise."""
+    """Returns a configuration that trains only the discriminator, by default for two epochs."""
     epochs = dict.fromkeys(EPOCHS, 0) | {"discriminator_epochs": 2, "early_gates": False}
     return tiny_config("mtl_adv_dp", privacy, **(epochs | train))
 

@@ -55,7 +55,7 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
         private_classes: K, at least 2 unless the model is 'stl'.
 
     Raises:
-        UsageError: a number of classes below 2, an encoder that cannot be built as asked, or
+        UsageError: a number of classes below 2, an encoder that cannot be built as configured, or
             unsupported settings of Keras (`check_keras_settings`).
         RunError: ImageNet weights could not be fetched.
     """

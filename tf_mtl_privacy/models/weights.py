@@ -27,7 +27,7 @@ def read_weights(path: str | os.PathLike[str]) -> LayerWeights:
     """Reads layer name -> its arrays, in the order of `layer.weights`; omits layers without any.
 
     Takes `.weights.h5` (Keras 3), `.h5` (Keras 2, as `keras.applications` distributes) and `.keras`
-    archives, of which only the weights are read.
+    archives (only their weights are read).
 
     Raises:
         ValueError: not such a file.

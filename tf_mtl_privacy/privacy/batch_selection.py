@@ -183,7 +183,7 @@ def limit_per_person(
     """Keeps at most `max_rows` rows of each person, chosen once for the whole run.
 
     The choice depends on (seed, the row's name) alone, so removing one person from the data changes
-    nothing for anybody else; it needs no secret. Epsilon is about data sets after this choice:
+    nothing for other people; it needs no secret. Epsilon is about data sets after this choice:
     before it, removing a chosen row lets in another row of the same person.
 
     Args:
@@ -195,7 +195,7 @@ def limit_per_person(
             default the row numbers, which change if rows are renumbered.
 
     Returns:
-        The row numbers that are kept, in their old order.
+        The row numbers that are kept, in their original order.
 
     Raises:
         UsageError: `max_rows` is not positive, or a row's person is unknown (negative).

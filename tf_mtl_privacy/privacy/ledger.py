@@ -250,9 +250,9 @@ class LedgerHeader:
         Raises:
             UsageError: a phase, or a value of one, differs from this header.
         """
-        mine, asked = _flat(self.to_dict()), _flat(other.to_dict())
-        for name in sorted({*mine, *asked}):
-            here, there = mine.get(name), asked.get(name)
+        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        for name in sorted({*mine, *theirs}):
+            here, there = mine.get(name), theirs.get(name)
             if not _same(here, there):
                 raise UsageError(
                     f"{name}={there}: this run's ledger was started with {here}; continue with "

@@ -71,12 +71,12 @@ def chosen(removal: RemovalConfig) -> tuple[RemovalMethod, ...]:
 
 
 def methods(config: Config) -> tuple[RemovalMethod, ...]:
-    """Returns the methods in force in a run: none for a model without the adversarial game."""
+    """Returns a run's active methods: none for a model without the adversarial game."""
     return chosen(config.removal) if config.train.is_adversarial else ()
 
 
 def record(config: Config) -> dict[str, Any]:
-    """Returns the entries of all methods in `removal` of results.json, in force or not."""
+    """Returns the entries of all methods in `removal` of results.json, active or not."""
     entries: dict[str, Any] = {}
     for method in registered():
         entries |= method.record(config.removal, on=method in methods(config))

@@ -112,7 +112,7 @@ class RemovalMethod:
 
         Args:
             config: the run's configuration.
-            dataset: its rows; private labels may be read only if `fitted_to` says `TRAIN`.
+            dataset: its rows; private labels may be read only if `fitted_to` is `TRAIN`.
             encoder: has the method's layers.
         """
         return Fitting()

@@ -80,7 +80,7 @@ class ErasureMethod(RemovalMethod):
 
 
 class ErasureFitting(Fitting):
-    """Fits an encoder's erasure to the features that the encoder has at the moment.
+    """Fits an encoder's erasure to its current features.
 
     Args:
         config: the run's configuration.

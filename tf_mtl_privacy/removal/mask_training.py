@@ -411,8 +411,8 @@ def colour_axis(batches: Iterable[tuple[Array, Array]], classes: int) -> Array:
     one direction that all pixels share.
 
     Args:
-        batches: images `[n, S, S, 3]` uint8 and classes `[n]` in [0, K), at least two of which
-            occur, with more images than classes.
+        batches: images `[n, S, S, 3]` uint8 and classes `[n]` in [0, K); at least two classes, and
+            more images than classes.
         classes: K >= 2.
 
     Returns:

@@ -18,7 +18,7 @@ Check = Callable[[Bundle, Dataset], Mapping[str, float]]
 
 
 def ignore(text: str) -> None:
-    """Drops a message: a `report` for runs that nobody watches."""
+    """Drops a message; the default `report`."""
 
 
 @dataclasses.dataclass

@@ -22,7 +22,7 @@ MEAN_IMAGE_ROWS = 10_000
 
 
 class Predictions(NamedTuple):
-    """Predictions and labels of N real rows, in the order asked for.
+    """Predictions and labels of N real rows, in the requested order.
 
     Attributes:
         business: task -> `[N, classes]` float32 logits.

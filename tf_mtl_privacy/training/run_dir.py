@@ -34,8 +34,8 @@ def claim(run_dir: str | os.PathLike[str], config: Config) -> Iterator[Path]:
 
     A start that ends before anything was trained leaves nothing behind: its files are removed on
     exit unless `has_started`; earlier files are kept. A start that was killed leaves its
-    `config.json`. Another configuration replaces that file if nothing was trained and nobody has
-    changed it.
+    `config.json`. Another configuration replaces that file if nothing was trained and it was
+    not edited.
 
     Raises:
         UsageError: the folder holds a run of another configuration, or is a file.

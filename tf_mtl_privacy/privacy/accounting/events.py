@@ -110,7 +110,7 @@ def steps_per_epoch(sampling_probability: float) -> int:
 
 
 def planned_steps(epochs: float, sampling_probability: float) -> int:
-    """Returns the updates of a number of epochs, for training and for the calculator alike.
+    """Returns the updates of a number of epochs, in training and in the calculator.
 
     Each epoch has `steps_per_epoch` updates; a fraction of an epoch is rounded up.
 
