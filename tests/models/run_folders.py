@@ -2,6 +2,8 @@
 
 import dataclasses
 
+import numpy as np
+
 from tf_mtl_privacy.config import CONFIG_FILE, Config, DataConfig, ModelConfig, TrainConfig
 from tf_mtl_privacy.files import private_dir, write_json
 from tf_mtl_privacy.models.bundle import build_bundle, save_bundle
@@ -58,3 +60,10 @@ def described_run(folder, config, source=None):
 def _label(folder, source, tasks, classes):
     names = {task: tuple(map(str, range(count))) for task, count in tasks.items()}
     write_labels(folder, RunLabels(names, tuple(map(str, range(classes))), "print", source))
+
+
+def assert_same(first, second):
+    """Compares two dictionaries of arrays, which must not be empty."""
+    assert first and first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.models.run_folders import TASKS, config_of, finished_run, starting_from
+from tests.models.run_folders import TASKS, assert_same, config_of, finished_run, starting_from
 from tf_mtl_privacy.config import CONFIG_FILE, ModelConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_json
@@ -32,12 +32,6 @@ def values(model, adapter=None):
         for weight in model.weights
         if adapter is None or weight.path.startswith("adapter_") == adapter
     }
-
-
-def assert_same(first, second):
-    assert first and first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 def differ(first, second):

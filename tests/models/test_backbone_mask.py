@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.models.run_folders import TASKS, config_of, finished_run, starting_from
+from tests.models.run_folders import TASKS, assert_same, config_of, finished_run, starting_from
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.backbone import load_backbone, split_encoder
 from tf_mtl_privacy.models.bundle import build_bundle, load_bundle_weights, save_bundle
@@ -20,12 +20,6 @@ def values(encoder, *, mask):
     """Returns weights by path, of the mask or of everything else."""
     result = {weight.path: weight.numpy() for weight in encoder.weights}
     return {path: value for path, value in result.items() if path.startswith("mask_") == mask}
-
-
-def assert_same(first, second):
-    assert first and first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 def config_with(removal, **shapes):
@@ -109,7 +103,7 @@ def test_model_without_game_has_no_mask():
 @pytest.mark.parametrize("pixel_path", [True, False])
 @pytest.mark.parametrize("mask", [True, False])
 @pytest.mark.parametrize("erasure", ["none", "leace"])
-def test_backbone_and_adapter_are_the_encoder(pixel_path, mask, erasure):
+def test_split_encoder_with_removal_equals_whole(pixel_path, mask, erasure):
     removal = dataclasses.replace(MASK if mask else RemovalConfig(), erasure=erasure)
     model = dataclasses.replace(config_of().model, pixel_path=pixel_path)
     encoder = build_encoder(model, 32, seed=1, removal=removal, private_classes=3)

@@ -200,7 +200,7 @@ class Eraser(NamedTuple):
     left: Array
 
     def __call__(self, rows: Array) -> Array:
-        """`[n, d]` -> `[n, d]`."""
+        """Erases rows `[n, d]`."""
         return rows - (rows - self.mean) @ self.right @ self.left
 
 

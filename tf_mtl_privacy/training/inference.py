@@ -251,13 +251,13 @@ class Validator:
                 columns.setdefault("privacy/predicted", []).append(predicted)
                 columns.setdefault("privacy/label", []).append(batch.private[real])
             if "restorer" in wanted and self._bundle.restorer is not None:
-                psnr = self._psnr(features, tf.convert_to_tensor(batch.image)).numpy()[real]
-                columns.setdefault("psnr", []).append(psnr)
+                decibels = self._psnr(features, tf.convert_to_tensor(batch.image)).numpy()
+                columns.setdefault("psnr", []).append(decibels[real])
         return _figures({name: np.concatenate(parts) for name, parts in columns.items()})
 
 
 def _select(values: Mapping[str, Any], real: Array) -> dict[str, Any]:
-    """The real rows of every array, as NumPy."""
+    """Returns the real rows of every array, as NumPy."""
 
     def pick(value: Any) -> Any:
         if value is None:

@@ -63,7 +63,7 @@ class PerceptualLoss:
         return f"perceptual loss: VGG16 {', '.join(LAYERS)}, weights {self._weights}"
 
     def __call__(self, restored: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-        """`[B, H, W, 3]` float32 in [0, 1], twice -> `[B]` float32; H and W at least 4."""
+        """Computes `[B]` from two tensors `[B, H, W, 3]` in [0, 1], float32; H and W at least 4."""
         if self._network is None:
             return tf.zeros_like(restored[:, 0, 0, 0])
         # Two passes: the original's needs no gradient, which saves half of the backward pass.

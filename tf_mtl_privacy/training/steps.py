@@ -34,7 +34,10 @@ PrivateStep = Callable[[tf.Tensor, Batch], Metrics]
 def make_business_step(
     bundle: Bundle, optimizer: keras.optimizers.Optimizer
 ) -> Callable[[Batch], Metrics]:
-    """Pre-trains encoder and classifier on B_Loss (step 2). BatchNorm, if any, learns here only."""
+    """Makes the step that pre-trains encoder and classifier on B_Loss (step 2).
+
+    BatchNorm, if any, learns in this step only.
+    """
     variables = bundle.encoder.trainable_variables + bundle.business.trainable_variables
     optimizer.build(variables)
 
@@ -80,7 +83,7 @@ def make_discriminator_update(
 
 
 def make_discriminator_step(update: UpdateFunction) -> Callable[..., Metrics]:
-    """Pre-trains the discriminator on cached features of the frozen encoder (step 2)."""
+    """Makes the step that pre-trains the discriminator on cached encoder features (step 2)."""
 
     @tf.function(autograph=False, reduce_retracing=True)
     def step(features: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Metrics:
@@ -94,7 +97,7 @@ def make_restorer_step(
     optimizer: keras.optimizers.Optimizer,
     restoration: Restoration,
 ) -> Callable[..., Metrics]:
-    """Pre-trains the restorer on cached features of the frozen encoder (step 2)."""
+    """Makes the step that pre-trains the restorer on cached encoder features (step 2)."""
     variables = restorer.trainable_variables
     optimizer.build(variables)
 
@@ -110,7 +113,7 @@ def make_restorer_step(
 
 
 def make_restoration_loss(config: LossConfig, perceptual: PerceptualLoss) -> Restoration:
-    """R_Loss per example: weighted squared error plus weighted perceptual loss (step 2)."""
+    """Makes R_Loss per example: weighted squared error plus perceptual loss (step 2)."""
 
     def restoration(restored: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         value = config.reconstruction_weight * losses.squared_error(restored, image)
@@ -178,7 +181,7 @@ def make_adversarial_step(
 def _objective(
     discriminator: keras.Model, features: tf.Tensor, batch: Batch, config: LossConfig
 ) -> tf.Tensor:
-    """The encoder's objective against one discriminator, a scalar.
+    """Computes the encoder's objective against one discriminator, a scalar.
 
     It is the mean over the real rows, or over the labelled ones if the objective reads labels.
     """
@@ -208,10 +211,10 @@ def trained_encoder(adapter: keras.Model, business: keras.Model, alpha: float) -
 
 
 def make_private_business_step(optimizer: DPAdam) -> PrivateStep:
-    """Pre-trains adapter and classifier on B_Loss (step 2); `optimizer` is of `trained_encoder`.
+    """Makes the step that pre-trains adapter and classifier on B_Loss (step 2).
 
-    The adapter's gradient is scaled by alpha here too, which only changes its share of the clipped
-    gradient.
+    `optimizer` is made for `trained_encoder`. The adapter's gradient is scaled by alpha here too,
+    which only changes its share of the clipped gradient.
     """
 
     @tf.function(autograph=False, reduce_retracing=True)
