@@ -74,7 +74,7 @@ def test_settle_never_returns_updates_that_ran(tmp_path):
         ledger.reserve("discriminator", 20)
         ledger.settle("discriminator", 12)
         # A process that restored an older checkpoint without reopening the ledger.
-        with pytest.raises(RunError, match="open the ledger anew"):
+        with pytest.raises(RunError, match="reopen the ledger"):
             ledger.settle("discriminator", 11)
         with pytest.raises(RunError, match="3 updates of discriminator ran without"):
             ledger.settle("discriminator", 15)

@@ -30,7 +30,7 @@ def test_run_on_passed_rows_is_not_a_public_backbone(tmp_path):
     fit(tiny_config("mtl_adv", **NONE), tiny_arrays(), run_dir=mine)
     assert json.loads((mine / "config.json").read_text())["data"]["dataset"] == "synthetic_faces"
     assert json.loads((mine / "labels.json").read_text())["source"] == ""
-    with pytest.raises(UsageError, match=f"--backbone={mine}: was trained on data that was handed"):
+    with pytest.raises(UsageError, match=f"--backbone={mine}: was trained on rows passed"):
         fit(all_private_config("", mine, **NONE), tiny_arrays(), run_dir=private)
     assert not held(private)
     # The corrected request takes the folder.
