@@ -83,8 +83,8 @@ def test_attacker_that_selects_networks_is_listed_as_reader(game):
     assert actual == "the fresh attacker of the checks learns the labels of training rows"
     assert reads(game=game) == [] == reads(data=celeba)
     config = Config(game=GameConfig(**game))
-    handed_over = dp_status(config, None, None, {}, {}, data="arrays")
-    assert handed_over["unaccounted_label_access"] == [actual]
+    passed = dp_status(config, None, None, {}, {}, data="arrays")
+    assert passed["unaccounted_label_access"] == [actual]
 
 
 def test_options_not_in_force_read_no_label():

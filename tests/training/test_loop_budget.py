@@ -94,12 +94,8 @@ def test_loop_budget_ending_within_epoch_ends_phase():
     # The two steps of the second epoch are validated and reported.
     assert run.count("validate", "discriminator") == 2
     assert run.record.gates["discriminator"]["epochs"] == 2
-    reports = [text for text in run.said if "budget exhausted" in text]
-    assert (
-        len(reports) == 1
-        and reports[0].startswith("discriminator:")
-        and "3 steps early" in reports[0]
-    )
+    (message,) = [text for text in run.said if "budget exhausted" in text]
+    assert message.startswith("discriminator:") and "3 steps early" in message
 
 
 def test_loop_budget_ending_in_first_epoch_ends_phase():
@@ -114,7 +110,7 @@ def test_loop_budget_ending_with_epoch_validates_once():
     run = Run({"discriminator": 5})
     assert run.record.steps["discriminator"] == 5
     assert run.record.budget_ended == {"discriminator": 5}
-    assert run.count("validate", "discriminator") == 1, "an epoch without steps says nothing"
+    assert run.count("validate", "discriminator") == 1, "an epoch without steps is not validated"
 
 
 def test_loop_without_budget_skips_phase():

@@ -40,7 +40,7 @@ class Layers:
         return keras.initializers.HeNormal(seed=layer_seed(self._seed, f"{self._model}/{name}"))
 
     def glorot_uniform(self, name: str) -> keras.initializers.Initializer:
-        """Returns that of Glorot and Bengio 2010, equation 16, for weights before logits."""
+        """Returns the initializer of Glorot and Bengio 2010, equation 16, for logits."""
         return keras.initializers.GlorotUniform(
             seed=layer_seed(self._seed, f"{self._model}/{name}")
         )
