@@ -6,11 +6,11 @@ from scipy import ndimage
 
 from tf_mtl_privacy.config import ModelConfig, RemovalConfig
 from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.layers import first_layer
 from tf_mtl_privacy.removal.mask import (
     Cells,
     Cover,
     WithoutAxis,
-    colour_of,
     mask_map,
     painted,
     region_finder,
@@ -81,7 +81,7 @@ def encoder_of(margin=1):
     last.kernel.assign(np.random.default_rng(5).normal(0, 1, last.kernel.shape))
     odds = region_finder(encoder)(pictures()).numpy()
     last.bias.assign(last.bias.numpy() - np.quantile(odds, 0.9))
-    colour_of(encoder).axis.assign(AXIS)
+    first_layer(encoder, WithoutAxis).axis.assign(AXIS)
     return encoder
 
 

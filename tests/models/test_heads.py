@@ -8,12 +8,12 @@ import tensorflow as tf
 from tests.privacy.networks import sgd_update
 from tf_mtl_privacy.models import losses
 from tf_mtl_privacy.models.heads import (
+    Whitening,
     build_business,
     build_discriminator,
     build_restorer,
-    whitening_of,
 )
-from tf_mtl_privacy.models.layers import halvings, layer_seed, norm_groups
+from tf_mtl_privacy.models.layers import first_layer, halvings, layer_seed, norm_groups
 from tf_mtl_privacy.privacy import assert_rows_independent
 
 RNG = np.random.default_rng(1)
@@ -187,12 +187,12 @@ def test_whitening_layer_starts_as_identity(shape):
     np.testing.assert_allclose(model(x), plain(x), atol=1e-6)
     rng = np.random.default_rng(1)
     mean, matrix = rng.normal(size=6), rng.normal(size=(6, 6))
-    layer = whitening_of(model)
+    layer = first_layer(model, Whitening)
     assert not layer.trainable_variables
     layer.set_weights([mean, matrix])
     changed = ((x - mean) @ matrix).astype(np.float32)
     np.testing.assert_allclose(model(x), plain(changed), atol=1e-4)
-    assert whitening_of(plain) is None
+    assert first_layer(plain, Whitening) is None
 
 
 POOLED_SHAPE = (8, 8, 6)
@@ -238,7 +238,7 @@ def whitened(shape):
     """A discriminator with a whitening that is not the identity."""
     model = build_discriminator(CELLS, 5, shape=shape, units=16, whitened=True)
     rng = np.random.default_rng(1)
-    whitening_of(model).set_weights([rng.normal(size=6), rng.normal(size=(6, 6))])
+    first_layer(model, Whitening).set_weights([rng.normal(size=6), rng.normal(size=(6, 6))])
     return model
 
 

@@ -12,7 +12,8 @@ from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.removal.erasure import ErasureFitting, erasure_of, fit_eraser
+from tf_mtl_privacy.models.layers import first_layer
+from tf_mtl_privacy.removal.erasure import Erasure, ErasureFitting, fit_eraser
 from tf_mtl_privacy.removal.noise import NOISE, noiseless
 from tf_mtl_privacy.training.fit import fit
 
@@ -153,7 +154,7 @@ def projection(**options):
     removal = RemovalConfig(erasure="leace", erasure_labels="train", **options)
     config, data = dataclasses.replace(tiny_config(), removal=removal), tiny_arrays(60)
     bundle = build_bundle(config, {"gender": 2}, len(data.private_classes))
-    layer = erasure_of(bundle.encoder)
+    layer = first_layer(bundle.encoder, Erasure)
     assert not np.any(layer.right.numpy())
     ErasureFitting(config, data, bundle.encoder).refit()
     return layer.right.numpy() @ layer.left.numpy()
@@ -191,7 +192,7 @@ def test_finished_run_has_erasure_fitted_to_its_encoder(whole):
     beyond = private.copy()
     for value in (0, 1):
         beyond[gender == value] -= private[gender == value].mean(0)
-    layer = erasure_of(whole.bundle.encoder)
+    layer = first_layer(whole.bundle.encoder, Erasure)
     part = keras.Model(whole.bundle.encoder.inputs[0], [layer.input, layer.output])
     before, after = (np.array(out).reshape(len(rows), -1) for out in part(images, training=False))
     size = [np.abs((x - x.mean(0)).T @ beyond / len(rows)).max() for x in (before, after)]

@@ -13,8 +13,9 @@ from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.layers import first_layer
 from tf_mtl_privacy.removal.base import public_faces
-from tf_mtl_privacy.removal.mask import Cover, colour_of, find_regions, is_masked
+from tf_mtl_privacy.removal.mask import Cover, WithoutAxis, find_regions, is_masked
 from tf_mtl_privacy.removal.mask_training import (
     MaskFitting,
     build_region_reader,
@@ -205,7 +206,7 @@ def test_mask_colour_axis_is_found_before_first_epoch_and_stays(tmp_path):
     config, dataset = masked_config(tmp_path, labels="train", mask_fill="colour"), tiny_arrays(60)
     encoder = build_encoder(config.model, 32, seed=1, removal=config.removal)
     part = MaskFitting(config, dataset, encoder)
-    phase, colour = phase_of(part), colour_of(encoder)
+    phase, colour = phase_of(part), first_layer(encoder, WithoutAxis)
     np.testing.assert_array_equal(colour.axis.numpy(), np.zeros(3))
     phase.before_epoch(1)
     np.testing.assert_array_equal(colour.axis.numpy(), np.zeros(3))

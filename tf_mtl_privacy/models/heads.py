@@ -186,11 +186,6 @@ class Whitening(keras.layers.Layer):
         return input_shape
 
 
-def whitening_of(discriminator: keras.Model) -> Whitening | None:
-    """Returns the discriminator's whitening layer, or None if it has none."""
-    return next((layer for layer in discriminator.layers if isinstance(layer, Whitening)), None)
-
-
 def build_restorer(
     feature_shape: tuple[int, int, int],
     stride: int,

@@ -7,12 +7,13 @@ the noise of differentially private training.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
 from tf_mtl_privacy.errors import UsageError
 
+Kind = TypeVar("Kind", bound=keras.layers.Layer)
 _MAX_GROUPS = 8
 _MIN_CHANNELS_PER_GROUP = 8
 _EPSILON = 1e-5
@@ -142,6 +143,11 @@ def from_cells(cells: Any, stride: int, name: str) -> Any:
     x = keras.layers.Permute((1, 3, 2, 4, 5), name=f"{name}_in_place")(x)
     shape = (rows * stride, columns * stride, channels)
     return keras.layers.Reshape(shape, name=f"{name}_image")(x)
+
+
+def first_layer(model: keras.Model, kind: type[Kind]) -> Kind | None:
+    """Returns the model's first layer of a class, or None if it has none."""
+    return next((layer for layer in model.layers if isinstance(layer, kind)), None)
 
 
 def check_keras_settings() -> None:

@@ -16,7 +16,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from tf_mtl_privacy.config import Config, RemovalConfig
 from tf_mtl_privacy.data.dataset import Dataset
-from tf_mtl_privacy.models.layers import layer_seed
+from tf_mtl_privacy.models.layers import first_layer, layer_seed
 from tf_mtl_privacy.removal.base import (
     NOTHING,
     PUBLIC,
@@ -91,7 +91,7 @@ class ErasureFitting(Fitting):
     def __init__(self, config: Config, dataset: Dataset, encoder: keras.Model) -> None:
         super().__init__()
         self._config, self._own = config, dataset
-        self._layer, self._encoder = erasure_of(encoder), before_erasure(encoder)
+        self._layer, self._encoder = first_layer(encoder, Erasure), before_erasure(encoder)
         self._seed = layer_seed(config.train.seed, "erasure")
         self._data: Dataset | None = None
 
@@ -175,18 +175,13 @@ class Erasure(keras.layers.Layer):
         return {**super().get_config(), "rank": self.rank}
 
 
-def erasure_of(encoder: keras.Model) -> Erasure | None:
-    """Returns the encoder's erasure layer, or None if it has none."""
-    return next((layer for layer in encoder.layers if isinstance(layer, Erasure)), None)
-
-
 def before_erasure(encoder: keras.Model) -> keras.Model:
     """Returns the encoder up to its erasure, with shared weights: images -> features.
 
     Raises:
         ValueError: the encoder has no erasure.
     """
-    layer = erasure_of(encoder)
+    layer = first_layer(encoder, Erasure)
     if layer is None:
         raise ValueError("Expected an encoder with an erasure layer")
     return keras.Model(encoder.inputs[0], layer.input, name="before_erasure")

@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.models.layers import Layers, from_cells
+from tf_mtl_privacy.models.layers import Layers, first_layer, from_cells
 
 PREFIX = "mask_"
 GREY = 0.5
@@ -155,7 +155,7 @@ def cover_cells(encoder: keras.Model) -> Callable[[Any], Any]:
     Raises:
         ValueError: the encoder has no mask.
     """
-    cover, colour = encoder.get_layer(f"{PREFIX}cover"), colour_of(encoder)
+    cover, colour = encoder.get_layer(f"{PREFIX}cover"), first_layer(encoder, WithoutAxis)
     return cover if colour is None else lambda inputs: cover([*inputs, colour(inputs[0])])
 
 
@@ -166,11 +166,6 @@ def painted(encoder: keras.Model) -> keras.Model:
         ValueError: the encoder has no mask.
     """
     return _until(encoder, "cover")
-
-
-def colour_of(encoder: keras.Model) -> WithoutAxis | None:
-    """Returns the encoder's layer that removes a colour axis, or None if it has none."""
-    return next((layer for layer in encoder.layers if isinstance(layer, WithoutAxis)), None)
 
 
 def mask_cells(encoder: keras.Model) -> Cells:

@@ -25,7 +25,7 @@ from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models import losses
-from tf_mtl_privacy.models.layers import Layers, layer_seed
+from tf_mtl_privacy.models.layers import Layers, first_layer, layer_seed
 from tf_mtl_privacy.removal.base import (
     NOTHING,
     PUBLIC,
@@ -39,7 +39,6 @@ from tf_mtl_privacy.removal.mask import (
     PREFIX,
     Cover,
     WithoutAxis,
-    colour_of,
     cover_cells,
     is_masked,
     mask_cells,
@@ -164,7 +163,7 @@ class MaskFitting(Fitting):
         seed, removal = config.train.seed, config.removal
         steps_per_epoch = _steps_per_epoch(config, dataset)
         _check_length(config, steps_per_epoch)
-        self._finder, self._colour = region_finder(encoder), colour_of(encoder)
+        self._finder, self._colour = region_finder(encoder), first_layer(encoder, WithoutAxis)
         self._cells = mask_cells(encoder)
         # The mask learns its place with grey paint: where colours pass, the reader's gradient does
         # not show which cells carry the label.

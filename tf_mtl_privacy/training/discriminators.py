@@ -14,8 +14,8 @@ import tensorflow as tf
 
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.models.heads import configured_discriminator, whitening_of
-from tf_mtl_privacy.models.layers import layer_seed
+from tf_mtl_privacy.models.heads import Whitening, configured_discriminator
+from tf_mtl_privacy.models.layers import first_layer, layer_seed
 from tf_mtl_privacy.removal import draws_apart
 from tf_mtl_privacy.removal.base import encode_rows
 from tf_mtl_privacy.training.batches import Batches, CachedFeatures, drawn
@@ -233,7 +233,8 @@ def set_whitening(
     Reads validation rows, without their labels: statistics of training rows would carry one
     example into another one's gradient, which per-example clipping does not bound.
     """
-    layers = [layer for layer in map(whitening_of, discriminators) if layer is not None]
+    whitenings = (first_layer(model, Whitening) for model in discriminators)
+    layers = [layer for layer in whitenings if layer is not None]
     if not layers:
         return
     # A random sample, because the first rows may show few people.
