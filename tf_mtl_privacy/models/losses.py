@@ -67,7 +67,7 @@ def paper_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def bounded_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """`min(paper_adversarial, log K + (K - 1) log(K / (K - 1)))`; in that range from 0 on, nats.
+    """`min(paper_adversarial, log K + (K - 1) log(K / (K - 1)))`; from 0 to that bound, in nats.
 
     The bound is the paper's Adv_Loss of a uniform output. An example that the discriminator reads
     at chance level or below gives no gradient, so that it is not pushed further.
