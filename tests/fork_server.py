@@ -14,7 +14,7 @@ LOADED = (
     "keras",
     "tensorflow",
     "tf_mtl_privacy.evaluation.probes.saved",
-    "tf_mtl_privacy.reporting.run_figures",
+    "tf_mtl_privacy.reporting.runs",
     "tf_mtl_privacy.training.fit",
 )
 

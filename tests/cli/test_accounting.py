@@ -105,7 +105,7 @@ def test_accounting_unreachable_target_is_explained(capsys):
     (told,) = figures(text, r"keeps epsilon at or below 1e\+06; it is ([\d.]+) then")
     (found,) = figures(text, r"epsilon of an image ([\d.]+) by privacy")
     assert told == found < 100
-    assert "with less noise there is none: the noise reaches 16.3 standard deviations" in text
+    assert "with less noise there is none: the noise ends at 16.3 standard deviations" in text
 
 
 def test_accounting_overflow_that_limits_epsilon_is_reported(capsys):

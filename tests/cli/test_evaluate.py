@@ -56,6 +56,7 @@ def test_evaluate_celeba_run_on_lfw(celeba_run, loaded):
         f"--run_dir={run_dir}",
         "--dataset=lfw",
         f"--data_dir={celeba_run / 'lfw'}",
+        "--verbose",
     )
     assert done.returncode == 0, done.stderr
     (path,) = run_dir.glob("results_lfw_????????.json")
@@ -235,13 +236,16 @@ def test_evaluate_and_export_void_epsilon_is_withdrawn(old_run, tmp_path, capsys
     target = tmp_path / "model"
     arguments = [f"--run_dir={old_run}", f"--export_dir={target}"]
     assert execute("export", arguments) == 0
-    assert f"Privacy: No privacy at all: {line}" in capsys.readouterr().out
+    assert f"Privacy: No privacy guarantee holds: {line}" in capsys.readouterr().out
     card = json.loads((target / "1" / "assets.extra" / "privacy_card.json").read_text())
     assert set(card["released"].values()) == {None} and card["void"] == line
 
     assert execute("evaluate", [f"--run_dir={old_run}"]) == 0
+    screen = capsys.readouterr().out
+    assert "void" in screen.lower() and "2.000" not in screen
+    assert execute("evaluate", [f"--run_dir={old_run}", "--verbose"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"VOID, nothing is protected: {line}" in shown and "2.000" not in shown
+    assert f"VOID, no privacy guarantee holds: {line}" in shown and "2.000" not in shown
     dp = json.loads((old_run / "results.json").read_text())["dp"]
     assert dp["void"] and dp["epsilon_pld"] is None and dp["void_reason"] == line
     assert line in " ".join((old_run / "privacy.txt").read_text().split())

@@ -175,7 +175,7 @@ def test_dp_scope_all_attackers_of_training_rows_choose_no_weights(flag, value, 
 @pytest.mark.parametrize(("flag", "value", "plain"), CHOICES)
 def test_dp_scope_all_attackers_of_given_rows_choose_no_weights(flag, value, plain):
     config, rows = everything({flag: value}), tiny_arrays()
-    with pytest.raises(UsageError, match=f"--{flag}={value}: .* rows that were handed over"):
+    with pytest.raises(UsageError, match=f"--{flag}={value}: .* rows passed from Python"):
         check_trainable(config, rows)
     check_trainable(everything(), rows)
     check_trainable(config, dataclasses.replace(rows, name="synthetic_faces"))

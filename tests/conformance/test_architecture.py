@@ -94,8 +94,8 @@ def flags_added(path: Path) -> set[str]:
 def script_of(name: str) -> Path | None:
     """File behind `python -m experiments.NAME` (dots between parts), or None."""
     path = ROOT.joinpath("experiments", *name.split("."))
-    found = [file for file in (path / "__main__.py", path.with_suffix(".py")) if file.is_file()]
-    return found[0] if found else None
+    matches = [file for file in (path / "__main__.py", path.with_suffix(".py")) if file.is_file()]
+    return matches[0] if matches else None
 
 
 ALL_FLAGS = FOREIGN.union(flags_of_experiments(), *(flags_of(name) for name in COMMANDS))
@@ -189,17 +189,17 @@ def test_project_files_name_no_registry_and_no_machine_path():
         if path.suffix not in (".png", ".npz", ".h5")
     }
     assert len(texts) > 40
-    found = [
+    matches = [
         f"{path.relative_to(ROOT)}: {needle}"
         for path, text in texts.items()
         for needle in (*hosts, *paths)
         if needle in text
     ]
-    assert found == []
+    assert matches == []
 
 
 def test_extras_are_installed_from_the_checkout_everywhere():
-    """The package is on no registry; its name there could belong to anybody."""
+    """The package is on no registry, so another project could own its name there."""
     setup = (ROOT / "setup.py").read_text(encoding="utf-8")
     extras = set(re.findall(r'^        "(\w+)": \[', setup, re.MULTILINE))
     assert {"serving", "onnx", "perceptual", "test"} <= extras
@@ -209,9 +209,9 @@ def test_extras_are_installed_from_the_checkout_everywhere():
     for path in sources:
         text = path.read_text(encoding="utf-8")
         assert f"{'tf_mtl_privacy'}[" not in text, path
-        found = re.findall(r"pip install (\S+)\[(\w+)\]", text)
-        assert {place for place, _ in found} <= {"'."}, path
-        named |= {extra for _, extra in found}
+        matches = re.findall(r"pip install (\S+)\[(\w+)\]", text)
+        assert {place for place, _ in matches} <= {"'."}, path
+        named |= {extra for _, extra in matches}
         named |= set(re.findall(r"install_command\([\"'](\w+)", text))
     assert {"serving", "onnx", "perceptual"} <= named <= extras
 
@@ -244,8 +244,8 @@ def test_commands_on_pages_exist_and_have_the_flags():
 
 def commands_of_experiments(text: str) -> list[tuple[str, str]]:
     """(name, flags) of every `python -m experiments.NAME FLAGS` in a page or docstring."""
-    found = re.findall(r"python -m experiments\.([\w.]*\w)((?:[^`\n]|\n(?!\n|python ))*)", text)
-    return [(name, rest) for name, rest in found if name != "NAME"]
+    matches = re.findall(r"python -m experiments\.([\w.]*\w)((?:[^`\n]|\n(?!\n|python ))*)", text)
+    return [(name, rest) for name, rest in matches if name != "NAME"]
 
 
 def test_experiment_commands_on_pages_exist_and_have_the_flags():

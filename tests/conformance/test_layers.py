@@ -39,11 +39,11 @@ PICKLERS = {"pickle", "cPickle", "_pickle", "dill", "cloudpickle", "joblib", "sh
 
 def sources(root: Path) -> dict[str, Path]:
     """Module name -> file, for every module of the package under `root`."""
-    found = {}
+    result = {}
     for path in sorted((root / PACKAGE).rglob("*.py")):
         parts = path.relative_to(root).with_suffix("").parts
-        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
-    return found
+        result[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return result
 
 
 def layer_of(module: str, files: dict[str, Path]) -> int:
@@ -62,18 +62,18 @@ def imports(module: str, files: dict[str, Path], top_level: bool = False) -> set
     """Names of the modules it imports, ours resolved to modules; `top_level` skips functions."""
     tree = ast.parse(files[module].read_text(encoding="utf-8"))
     package = module if files[module].name == "__init__.py" else module.rpartition(".")[0]
-    found: set[str] = set()
+    result: set[str] = set()
     for node in _nodes(tree, top_level):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            result |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 above = package.split(".")[: len(package.split(".")) - node.level + 1]
                 base = ".".join([*above, *filter(None, [base])])
             names = {f"{base}.{alias.name}" for alias in node.names}
-            found |= {name if name in files else base for name in names}
-    return found - {module}
+            result |= {name if name in files else base for name in names}
+    return result - {module}
 
 
 def _nodes(tree: ast.AST, top_level: bool):
@@ -116,12 +116,12 @@ def cycle(files: dict[str, Path], imported: Callable[..., set[str]] = imports) -
         if module in done:
             return []
         for name in graph[module]:
-            if found := walk(name, [*path, module]):
-                return found
+            if result := walk(name, [*path, module]):
+                return result
         done.add(module)
         return []
 
-    return next((found for module in graph if (found := walk(module, []))), [])
+    return next((result for module in graph if (result := walk(module, []))), [])
 
 
 def loaded_by(module: str, files: dict[str, Path]) -> dict[str, str]:
@@ -204,7 +204,7 @@ def test_flags_are_defined_by_one_module():
 
 def pickling(path: Path) -> list[str]:
     """Uses of pickle, or of a loader's option that allows it, as `file:line`."""
-    found = []
+    result = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         names: list[str] = []
         if isinstance(node, ast.Import):
@@ -216,8 +216,8 @@ def pickling(path: Path) -> list[str]:
             or (node.arg == "safe_mode" and getattr(node.value, "value", False) is not True)
         )
         if unsafe or any(name.split(".")[0] in PICKLERS for name in names):
-            found.append(f"{path.name}:{getattr(node, 'lineno', 0)}")
-    return found
+            result.append(f"{path.name}:{getattr(node, 'lineno', 0)}")
+    return result
 
 
 def test_nothing_is_loaded_through_pickle():

@@ -1,6 +1,8 @@
-"""Makes folders of finished runs, to start from, without any training."""
+"""Makes folders of finished runs to start from, without training."""
 
 import dataclasses
+
+import numpy as np
 
 from tf_mtl_privacy.config import CONFIG_FILE, Config, DataConfig, ModelConfig, TrainConfig
 from tf_mtl_privacy.files import private_dir, write_json
@@ -37,16 +39,16 @@ def finished_run(folder, config, tasks=None, classes=8):
 
 
 def starting_from(folder, config, **shapes):
-    """The configuration of a run of another seed that starts from the run in `folder`."""
+    """Returns the configuration of a run with another seed that starts from `folder`."""
     model = dataclasses.replace(config.model, backbone=str(folder), **shapes)
     train = dataclasses.replace(config.train, seed=config.train.seed + 1)
     return dataclasses.replace(config, model=model, train=train)
 
 
 def described_run(folder, config, source=None):
-    """As `finished_run`, but without networks: an empty file stands where the encoder's would.
+    """Makes a `finished_run` without networks: an empty file replaces the encoder's.
 
-    `source` is the data that it says it was trained on: that of its configuration by default.
+    `source` is the recorded training data, by default that of its configuration.
     """
     private_dir(folder / "models")
     write_json(folder / CONFIG_FILE, config.to_dict())
@@ -58,3 +60,10 @@ def described_run(folder, config, source=None):
 def _label(folder, source, tasks, classes):
     names = {task: tuple(map(str, range(count))) for task, count in tasks.items()}
     write_labels(folder, RunLabels(names, tuple(map(str, range(classes))), "print", source))
+
+
+def assert_same(first, second):
+    """Compares two dictionaries of arrays, which must not be empty."""
+    assert first and first.keys() == second.keys()
+    for name in first:
+        np.testing.assert_array_equal(first[name], second[name], err_msg=name)

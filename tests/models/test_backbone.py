@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from tests.models.run_folders import TASKS, config_of, finished_run, starting_from
+from tests.models.run_folders import TASKS, assert_same, config_of, finished_run, starting_from
 from tf_mtl_privacy.config import CONFIG_FILE, ModelConfig
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.files import write_json
@@ -32,12 +32,6 @@ def values(model, adapter=None):
         for weight in model.weights
         if adapter is None or weight.path.startswith("adapter_") == adapter
     }
-
-
-def assert_same(first, second):
-    assert first and first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
 
 
 def differ(first, second):
@@ -67,13 +61,13 @@ def parts_of(name):
 def test_backbone_and_adapter_are_the_encoder(name):
     encoder, backbone, adapter = parts_of(name)
     x = images(64)
-    kept = backbone(x, training=False)
-    assert kept.shape[1:] == backbone.output_shape[1:]
-    whole, put_together = encoder(x, training=False), adapter(kept, training=False)
+    features = backbone(x, training=False)
+    assert features.shape[1:] == backbone.output_shape[1:]
+    whole, put_together = encoder(x, training=False), adapter(features, training=False)
     np.testing.assert_allclose(put_together, whole, rtol=1e-6, atol=1e-6)
     # A row's features do not depend on the other rows.
     other = np.concatenate([x[:1], images(64, 2)])
-    np.testing.assert_allclose(backbone(other, training=False)[:1], kept[:1], atol=1e-5)
+    np.testing.assert_allclose(backbone(other, training=False)[:1], features[:1], atol=1e-5)
 
 
 @pytest.mark.parametrize("name", ["compact", "mobilenet_v2"])
@@ -185,8 +179,8 @@ def test_head_starts_from_run_only_if_all_fits(source, tasks, classes, started):
     for name in HEADS:
         expected = values(getattr(theirs, name) if name in started else fresh[name])
         # Logits of unknown tasks are ignored.
-        found = values(ours[name])
-        assert_same(found, {path: expected[path] for path in found})
+        actual = values(ours[name])
+        assert_same(actual, {path: expected[path] for path in actual})
 
 
 def test_head_missing_in_run_keeps_its_weights(tmp_path, source):

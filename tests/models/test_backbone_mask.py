@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from tests.models.run_folders import TASKS, config_of, finished_run, starting_from
+from tests.models.run_folders import TASKS, assert_same, config_of, finished_run, starting_from
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.backbone import load_backbone, split_encoder
 from tf_mtl_privacy.models.bundle import build_bundle, load_bundle_weights, save_bundle
@@ -18,14 +18,8 @@ IMAGES = np.random.default_rng(0).uniform(0, 1, (3, 32, 32, 3)).astype(np.float3
 
 def values(encoder, *, mask):
     """Returns weights by path, of the mask or of everything else."""
-    found = {weight.path: weight.numpy() for weight in encoder.weights}
-    return {path: value for path, value in found.items() if path.startswith("mask_") == mask}
-
-
-def assert_same(first, second):
-    assert first and first.keys() == second.keys()
-    for name in first:
-        np.testing.assert_array_equal(first[name], second[name], err_msg=name)
+    result = {weight.path: weight.numpy() for weight in encoder.weights}
+    return {path: value for path, value in result.items() if path.startswith("mask_") == mask}
 
 
 def config_with(removal, **shapes):
@@ -35,11 +29,11 @@ def config_with(removal, **shapes):
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     """Folder and encoder of a finished run with a mask and of one without."""
-    found = {}
+    result = {}
     for name, removal in (("masked", MASK), ("bare", RemovalConfig())):
         folder = tmp_path_factory.mktemp(name)
-        found[name] = folder, finished_run(folder, config_with(removal)).encoder
-    return found
+        result[name] = folder, finished_run(folder, config_with(removal)).encoder
+    return result
 
 
 def started(folder, removal, seed=2):
@@ -109,7 +103,7 @@ def test_model_without_game_has_no_mask():
 @pytest.mark.parametrize("pixel_path", [True, False])
 @pytest.mark.parametrize("mask", [True, False])
 @pytest.mark.parametrize("erasure", ["none", "leace"])
-def test_backbone_and_adapter_are_the_encoder(pixel_path, mask, erasure):
+def test_split_encoder_with_removal_equals_whole(pixel_path, mask, erasure):
     removal = dataclasses.replace(MASK if mask else RemovalConfig(), erasure=erasure)
     model = dataclasses.replace(config_of().model, pixel_path=pixel_path)
     encoder = build_encoder(model, 32, seed=1, removal=removal, private_classes=3)
@@ -125,9 +119,9 @@ def test_backbone_and_adapter_are_the_encoder(pixel_path, mask, erasure):
         for weight in layer.weights:
             weight.assign(rng.normal(0, 0.1, weight.shape))
     backbone, adapter = split_encoder(encoder)
-    kept = backbone(IMAGES, training=False)
-    assert kept.shape[1:] == backbone.output_shape[1:]
-    whole, together = encoder(IMAGES, training=False), adapter(kept, training=False)
+    features = backbone(IMAGES, training=False)
+    assert features.shape[1:] == backbone.output_shape[1:]
+    whole, together = encoder(IMAGES, training=False), adapter(features, training=False)
     assert whole.shape == together.shape
     np.testing.assert_allclose(together, whole, rtol=1e-5, atol=1e-5)
     assert {id(w) for w in encoder.weights} == {id(w) for w in backbone.weights + adapter.weights}

@@ -178,7 +178,7 @@ def test_bundle_with_one_class_is_refused(tasks, private, message):
         ("dtype_policy", "float32", "mixed_float16"),
     ],
 )
-def test_build_bundle_foreign_setting_is_refused(name, usual, wrong):
+def test_build_bundle_with_other_keras_setting_is_refused(name, usual, wrong):
     setter = getattr(keras.config, f"set_{name}")
     setter(wrong)
     try:

@@ -6,11 +6,11 @@ from scipy import ndimage
 
 from tf_mtl_privacy.config import ModelConfig, RemovalConfig
 from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.layers import first_layer
 from tf_mtl_privacy.removal.mask import (
     Cells,
     Cover,
     WithoutAxis,
-    colour_of,
     mask_map,
     painted,
     region_finder,
@@ -34,14 +34,14 @@ def pictures(rows=3, size=32, seed=0):
 
 def test_without_axis_matches_hand_calculation():
     image = pictures(size=4)
-    found = without_axis()(image).numpy()
+    actual = without_axis()(image).numpy()
     expected = image - ((image - 0.5) @ AXIS)[..., None] * AXIS
-    np.testing.assert_allclose(found, np.clip(expected, 0, 1), atol=1e-6)
-    np.testing.assert_allclose((found - 0.5) @ AXIS, 0.0, atol=1e-6)
+    np.testing.assert_allclose(actual, np.clip(expected, 0, 1), atol=1e-6)
+    np.testing.assert_allclose((actual - 0.5) @ AXIS, 0.0, atol=1e-6)
     np.testing.assert_array_equal(without_axis(np.zeros(3))(image).numpy(), image)
 
 
-def test_without_axis_passes_nothing_along_it():
+def test_without_axis_output_is_independent_of_axis():
     image = pictures(size=4)
     moved = image + np.random.default_rng(1).normal(0, 0.3, (3, 4, 4, 1)).astype(np.float32) * AXIS
     layer = without_axis()
@@ -51,9 +51,9 @@ def test_without_axis_passes_nothing_along_it():
 def test_cover_with_third_input_matches_hand_calculation():
     image, other = pictures(1, 2), pictures(1, 2, seed=1)
     corners = np.array([[[[1.0], [0.0]], [[0.0], [1.0]]]], np.float32)
-    found = Cover(1, "colour")([image, corners, other]).numpy()
-    np.testing.assert_array_equal(found[..., :3], np.where(corners > 0, other, image))
-    np.testing.assert_array_equal(found[..., 3:], corners)
+    actual = Cover(1, "colour")([image, corners, other]).numpy()
+    np.testing.assert_array_equal(actual[..., :3], np.where(corners > 0, other, image))
+    np.testing.assert_array_equal(actual[..., 3:], corners)
 
 
 @pytest.mark.parametrize("margin", [0, 1, 3])
@@ -61,13 +61,13 @@ def test_margin_dilates_cells(margin):
     odds = np.random.default_rng(2).normal(-2.0, 1.0, (4, 16, 16, 1)).astype(np.float32)
     cells = Cells(margin)
     cells.build(odds.shape)
-    found = cells.marked(odds).numpy()[..., 0]
+    actual = cells.marked(odds).numpy()[..., 0]
     square = np.ones((2 * margin + 1, 2 * margin + 1), bool)
     expected = [ndimage.binary_dilation(one, square) for one in odds[..., 0] > 0]
-    np.testing.assert_array_equal(found, np.float32(expected))
+    np.testing.assert_array_equal(actual, np.float32(expected))
     np.testing.assert_array_equal(cells(odds).numpy(), np.zeros_like(odds))
     cells.on.assign(1.0)
-    np.testing.assert_array_equal(cells(odds).numpy()[..., 0], found)
+    np.testing.assert_array_equal(cells(odds).numpy()[..., 0], actual)
     assert Cells.from_config(cells.get_config()).margin == margin
 
 
@@ -81,7 +81,7 @@ def encoder_of(margin=1):
     last.kernel.assign(np.random.default_rng(5).normal(0, 1, last.kernel.shape))
     odds = region_finder(encoder)(pictures()).numpy()
     last.bias.assign(last.bias.numpy() - np.quantile(odds, 0.9))
-    colour_of(encoder).axis.assign(AXIS)
+    first_layer(encoder, WithoutAxis).axis.assign(AXIS)
     return encoder
 
 

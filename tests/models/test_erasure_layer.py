@@ -8,7 +8,8 @@ import pytest
 from tests.models.run_folders import TASKS, config_of
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.models.bundle import build_bundle, load_bundle_weights, save_bundle
-from tf_mtl_privacy.removal.erasure import Erasure, before_erasure, erasure_of
+from tf_mtl_privacy.models.layers import first_layer
+from tf_mtl_privacy.removal.erasure import Erasure, before_erasure
 
 
 def bundle_of(classes=8, seed=1):
@@ -27,7 +28,7 @@ def test_erasure_starts_as_identity_without_trained_weights():
 
 @pytest.mark.parametrize(("classes", "rank"), [(2, 1), (8, 7)])
 def test_erasure_rank_is_at_most_classes_minus_one(classes, rank):
-    layer = erasure_of(bundle_of(classes).encoder)
+    layer = first_layer(bundle_of(classes).encoder, Erasure)
     size = 8 * 8 * 4
     assert [weight.shape for weight in layer.weights] == [(size,), (size, rank), (rank, size)]
 
@@ -47,7 +48,7 @@ def test_erasure_removes_set_directions():
 def test_bundle_saves_erasure(tmp_path):
     bundle, other = bundle_of(), bundle_of(seed=2)
     rng = np.random.default_rng(0)
-    layer = erasure_of(bundle.encoder)
+    layer = first_layer(bundle.encoder, Erasure)
     layer.set_weights([rng.normal(size=weight.shape) for weight in layer.weights])
     save_bundle(bundle, tmp_path)
     load_bundle_weights(other, tmp_path)
@@ -57,6 +58,6 @@ def test_bundle_saves_erasure(tmp_path):
 
 def test_before_erasure_without_erasure_is_refused():
     plain = build_bundle(config_of(), TASKS, 8).encoder
-    assert erasure_of(plain) is None
+    assert first_layer(plain, Erasure) is None
     with pytest.raises(ValueError, match="erasure layer"):
         before_erasure(plain)

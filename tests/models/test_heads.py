@@ -8,12 +8,12 @@ import tensorflow as tf
 from tests.privacy.networks import sgd_update
 from tf_mtl_privacy.models import losses
 from tf_mtl_privacy.models.heads import (
+    Whitening,
     build_business,
     build_discriminator,
     build_restorer,
-    whitening_of,
 )
-from tf_mtl_privacy.models.layers import halvings, layer_seed, norm_groups
+from tf_mtl_privacy.models.layers import first_layer, halvings, layer_seed, norm_groups
 from tf_mtl_privacy.privacy import assert_rows_independent
 
 RNG = np.random.default_rng(1)
@@ -39,7 +39,7 @@ def test_business_has_one_output_per_task():
 
 
 @pytest.mark.parametrize("grid", [2, 3, 32])
-def test_heads_take_any_grid(grid):
+def test_heads_accept_any_grid(grid):
     shape = (grid, grid, 4)
     assert build_business(shape, {"a": 3}, units=8)(_features(2, shape))["a"].shape == (2, 3)
     for kind in ("conv", "dense"):
@@ -89,7 +89,7 @@ def test_discriminator_on_wide_features_stays_small():
 
 @pytest.mark.parametrize("shape", ["conv", "dense"])
 def test_discriminator_learns_label_in_one_cell(shape):
-    """A class told by one of 64 cells is learned and holds for rows it was not trained on."""
+    """A class visible in one of 64 cells is learned and recognised in unseen rows."""
     rng = np.random.default_rng(0)
     model = build_discriminator((8, 8, 4), 2, shape=shape, units=16, seed=3)
     model.compile(
@@ -126,7 +126,7 @@ def test_restorer_of_constant_features_has_no_checkerboard(stride):
 
 
 def test_transposed_convolution_has_checkerboard():
-    """The control: the same check sees the checkerboard that a transposed convolution draws."""
+    """Control: the same check finds the checkerboard of a transposed convolution."""
     layer = keras.layers.Conv2DTranspose(3, 3, strides=2, padding="same")
     out = layer(np.ones((1, 24, 24, 6), np.float32)).numpy()[0, 16:-16, 16:-16]
     assert np.ptp(out, axis=(0, 1)).max() > 1e-2
@@ -172,10 +172,10 @@ def test_soft_discriminator_weights_match_hand_calculation():
 def test_soft_discriminator_weights_channels_by_their_softmax():
     model = soft()
     probe = keras.Model(model.inputs[0], [model.get_layer(n).output for n in ("relu2", "sum")])
-    maps, found = (np.array(part, np.float64) for part in probe(soft_features()))
+    maps, actual = (np.array(part, np.float64) for part in probe(soft_features()))
     cells = maps.reshape(4, 64, 8)
     weights = np.exp(cells) / np.exp(cells).sum(axis=1, keepdims=True)
-    np.testing.assert_allclose(found, (weights * cells).sum(axis=1), atol=1e-5)
+    np.testing.assert_allclose(actual, (weights * cells).sum(axis=1), atol=1e-5)
 
 
 @pytest.mark.parametrize("shape", ["conv", "dense", "pooled", "soft"])
@@ -187,12 +187,12 @@ def test_whitening_layer_starts_as_identity(shape):
     np.testing.assert_allclose(model(x), plain(x), atol=1e-6)
     rng = np.random.default_rng(1)
     mean, matrix = rng.normal(size=6), rng.normal(size=(6, 6))
-    layer = whitening_of(model)
+    layer = first_layer(model, Whitening)
     assert not layer.trainable_variables
     layer.set_weights([mean, matrix])
     changed = ((x - mean) @ matrix).astype(np.float32)
     np.testing.assert_allclose(model(x), plain(changed), atol=1e-4)
-    assert whitening_of(plain) is None
+    assert first_layer(plain, Whitening) is None
 
 
 POOLED_SHAPE = (8, 8, 6)
@@ -235,10 +235,10 @@ SHAPES = pytest.mark.parametrize("shape", ["conv", "dense", "pooled", "soft"])
 
 
 def whitened(shape):
-    """A discriminator whose whitening does something."""
+    """A discriminator with a whitening that is not the identity."""
     model = build_discriminator(CELLS, 5, shape=shape, units=16, whitened=True)
     rng = np.random.default_rng(1)
-    whitening_of(model).set_weights([rng.normal(size=6), rng.normal(size=(6, 6))])
+    first_layer(model, Whitening).set_weights([rng.normal(size=6), rng.normal(size=(6, 6))])
     return model
 
 
@@ -270,7 +270,7 @@ def test_private_update_of_discriminator_is_sum_of_clipped_rows(shape, clipping)
         sum(f * row[k] for f, row in zip(factors, rows, strict=True)) / 4
         for k in range(len(variables))
     ]
-    found, _ = sgd_update(
+    actual, _ = sgd_update(
         model,
         tf.constant(x),
         lambda logits: losses.cross_entropy(logits, labels),
@@ -278,5 +278,5 @@ def test_private_update_of_discriminator_is_sum_of_clipped_rows(shape, clipping)
         traced=True,
         clipping=clipping,
     )
-    for step, wanted in zip(found, expected, strict=True):
+    for step, wanted in zip(actual, expected, strict=True):
         np.testing.assert_allclose(step, wanted, atol=2e-5)

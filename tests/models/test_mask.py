@@ -82,7 +82,7 @@ def with_cells(encoder, cell):
 
 @pytest.mark.parametrize("cell", [1, 2, 4])
 def test_covered_pixels_never_change_the_features(cell):
-    """Everything behind the mask gets the same bits, whatever is covered."""
+    """Later layers get the same bits, whatever the covered pixels are."""
     encoder, images, cells = half_covering(cell)
     behind = with_cells(encoder, cell)
     features = encoder(images).numpy()
@@ -99,7 +99,7 @@ def test_covered_pixels_never_change_the_features(cell):
 
 
 def test_mean_fill_passes_three_numbers_per_image():
-    """Permuted covered pixels change nothing; another mean of them does."""
+    """Permuting covered pixels changes nothing; changing their mean does."""
     encoder, images, cells = half_covering(2, fill="mean")
     behind = with_cells(encoder, 2)
     inside = as_pixels(cells, 2)[..., 0] > 0
@@ -173,8 +173,8 @@ def test_mask_cell_that_does_not_divide_image_is_refused(cell, size, least):
     with pytest.raises(UsageError, match=problem):
         masked(inputs, cell=cell, fill="grey", width=4, seed=0)
     whole = keras.Input((4 * least, 4 * least, 3))
-    found = masked(whole, cell=cell, fill="grey", width=4, seed=0)
-    assert found.shape == (None, 4 * least, 4 * least, 4)
+    actual = masked(whole, cell=cell, fill="grey", width=4, seed=0)
+    assert actual.shape == (None, 4 * least, 4 * least, 4)
 
 
 @pytest.mark.parametrize(("cell", "first", "last"), [(1, 3, 4), (2, 3, 1), (4, 5, 1)])
@@ -196,10 +196,10 @@ def test_region_finder_parameters_match_hand_calculation(cell, first, last):
 def test_cover_in_grey_matches_hand_calculation():
     image = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3) / 12
     corners = np.array([[[[1.0], [0.0]], [[0.0], [1.0]]]], np.float32)
-    found = Cover(1, "grey")([image, corners]).numpy()
-    np.testing.assert_allclose(found[0, 0, 0], [0.5, 0.5, 0.5, 1.0])
-    np.testing.assert_allclose(found[0, 0, 1], [3 / 12, 4 / 12, 5 / 12, 0.0])
-    np.testing.assert_allclose(found[0, 1, 1], [0.5, 0.5, 0.5, 1.0])
+    actual = Cover(1, "grey")([image, corners]).numpy()
+    np.testing.assert_allclose(actual[0, 0, 0], [0.5, 0.5, 0.5, 1.0])
+    np.testing.assert_allclose(actual[0, 0, 1], [3 / 12, 4 / 12, 5 / 12, 0.0])
+    np.testing.assert_allclose(actual[0, 1, 1], [0.5, 0.5, 0.5, 1.0])
     whole = Cover(2, "grey")([image, np.ones((1, 1, 1, 1), np.float32)]).numpy()
     np.testing.assert_allclose(whole[..., :3], 0.5)
 
@@ -207,11 +207,11 @@ def test_cover_in_grey_matches_hand_calculation():
 def test_cover_in_mean_colour_matches_hand_calculation():
     image = np.arange(12, dtype=np.float32).reshape(1, 2, 2, 3) / 12
     corners = np.array([[[[1.0], [0.0]], [[0.0], [1.0]]]], np.float32)
-    found = Cover(1, "mean")([image, corners]).numpy()
+    actual = Cover(1, "mean")([image, corners]).numpy()
     # The mean of pixels (0, 1, 2) and (9, 10, 11) twelfths.
-    np.testing.assert_allclose(found[0, 0, 0], [4.5 / 12, 5.5 / 12, 6.5 / 12, 1.0], rtol=1e-6)
-    np.testing.assert_allclose(found[0, 1, 1], found[0, 0, 0])
-    np.testing.assert_allclose(found[0, 0, 1], [3 / 12, 4 / 12, 5 / 12, 0.0])
+    np.testing.assert_allclose(actual[0, 0, 0], [4.5 / 12, 5.5 / 12, 6.5 / 12, 1.0], rtol=1e-6)
+    np.testing.assert_allclose(actual[0, 1, 1], actual[0, 0, 0])
+    np.testing.assert_allclose(actual[0, 0, 1], [3 / 12, 4 / 12, 5 / 12, 0.0])
     nothing = Cover(1, "mean")([image, np.zeros_like(corners)]).numpy()
     np.testing.assert_array_equal(nothing[..., :3], image)
 

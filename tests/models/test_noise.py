@@ -64,9 +64,9 @@ def test_noisy_features_have_power_one():
     encoder = tf.keras.Model(inputs, noisy(inputs, DEVIATION))
     flat = features.reshape(4, -1).astype(np.float64)
     expected = (flat - flat.mean(1, keepdims=True)) / flat.std(1, keepdims=True)
-    found = np.array(noiseless(encoder)(features)).reshape(4, -1)
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert (np.mean(found**2, axis=1) <= 1 + 1e-5).all()
+    actual = np.array(noiseless(encoder)(features)).reshape(4, -1)
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    assert (np.mean(actual**2, axis=1) <= 1 + 1e-5).all()
     assert not encoder.trainable_variables
 
 

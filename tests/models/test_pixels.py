@@ -24,11 +24,11 @@ def test_to_cells_and_back(stride, channels):
     cells = keras.Model(image, to_cells(image, stride, "to"))
     back = keras.Model(image, from_cells(cells(image), stride, "from"))
     x = RNG.normal(size=(2, 16, 16, channels)).astype(np.float32)
-    found = cells(x).numpy()
-    assert found.shape == (2, 16 // stride, 16 // stride, stride**2 * channels)
+    actual = cells(x).numpy()
+    assert actual.shape == (2, 16 // stride, 16 // stride, stride**2 * channels)
     for row, column in ((0, 0), (1, 0), (0, 1)):
         rows, columns = (slice(k * stride, (k + 1) * stride) for k in (row, column))
-        np.testing.assert_array_equal(found[:, row, column], x[:, rows, columns].reshape(2, -1))
+        np.testing.assert_array_equal(actual[:, row, column], x[:, rows, columns].reshape(2, -1))
     np.testing.assert_array_equal(back(x), x)
 
 
@@ -46,9 +46,9 @@ def test_pixel_path_features_end_with_pixels():
     )
 
 
-def _mean_psnr(found, images):
+def _mean_psnr(actual, images):
     """Mean over images of 10 log10(1 / mean squared error)."""
-    errors = np.mean((np.asarray(found, np.float64) - images) ** 2, axis=(1, 2, 3))
+    errors = np.mean((np.asarray(actual, np.float64) - images) ** 2, axis=(1, 2, 3))
     return float(np.mean(10 * np.log10(1 / errors)))
 
 
@@ -69,9 +69,9 @@ def test_pixel_path_untrained_restorer_returns_covered_image(stride):
     covered = np.kron(mask_map(encoder)(images).numpy(), np.ones((1, 2, 2, 1)))
     assert 0.02 < covered.mean() < 0.98
     expected = np.where(covered > 0, 0.5, images)
-    found = restorer(encoder(images)).numpy()
-    np.testing.assert_allclose(found, expected, atol=1e-4)
-    assert _mean_psnr(found, images) == pytest.approx(_mean_psnr(expected, images), abs=0.01)
+    actual = restorer(encoder(images)).numpy()
+    np.testing.assert_allclose(actual, expected, atol=1e-4)
+    assert _mean_psnr(actual, images) == pytest.approx(_mean_psnr(expected, images), abs=0.01)
 
 
 def test_pixel_path_restorer_can_learn_other_image():
@@ -112,7 +112,7 @@ def test_log_odds():
     np.testing.assert_allclose(keras.ops.sigmoid(LogOdds()(values)), share, rtol=1e-5)
 
 
-def test_restorer_without_pixel_path_keeps_its_first_weights():
+def test_restorer_without_pixel_path_keeps_its_initial_weights():
     plain, carried = (
         build_restorer((4, 4, 52), 4, width=8, seed=1, pixel_path=path) for path in (False, True)
     )

@@ -13,7 +13,7 @@ PEOPLE = {"private_label": "identity", "num_identities": 5}
 # The first digits of the published SHA-256 of nothing at all, and of "abc" (FIPS 180-2, B.1).
 OF_NOTHING, OF_ABC = "e3b0c44298fc1c14", "ba7816bf8f01cfea"
 DRAWN = (
-    "an encoder trained on synthetic faces, which are drawn and of nobody (weights' SHA-256 "
+    "an encoder trained on synthetic faces, which show no real person (weights' SHA-256 "
     f"{OF_NOTHING})"
 )
 
@@ -91,9 +91,9 @@ def test_backbone_on_photographs_is_refused(tmp_path, dataset, options, own):
 
 
 @pytest.mark.parametrize("start", [{"encoder_weights": "some.weights.h5"}, {"backbone": "other"}])
-def test_backbone_with_unknown_start_is_refused(tmp_path, start):
+def test_backbone_started_from_unknown_weights_is_refused(tmp_path, start):
     backbone = described_run(tmp_path, config_of(**start))
-    with pytest.raises(UsageError, match=f"--backbone={backbone}: itself started from other weig"):
+    with pytest.raises(UsageError, match=f"--backbone={backbone}: started from other weig"):
         public_source(own_config(backbone))
 
 
@@ -109,7 +109,7 @@ def with_file(path):
     return dataclasses.replace(own_config(), model=ModelConfig(encoder_weights=str(path)))
 
 
-def test_weights_file_is_public_by_flag(tmp_path):
+def test_weights_file_is_public_with_flag(tmp_path):
     said = f"the file mine.weights.h5 (SHA-256 {OF_ABC}), public by --public_weights"
     assert public_source(with_file(abc_file(tmp_path))) == said
     # The perceptual loss has frozen weights, too.
@@ -128,7 +128,7 @@ def test_missing_weights_file_is_named(tmp_path):
 def test_backbone_on_passed_rows_is_refused(tmp_path, given):
     # Its configuration still says synthetic_faces, which is the default.
     backbone = described_run(tmp_path, config_of(), source="")
-    with pytest.raises(UsageError, match="was trained on data that was handed over, so its weig"):
+    with pytest.raises(UsageError, match="was trained on rows passed from Python, so its weig"):
         public_source(own_config(backbone), given=given)
 
 
@@ -150,7 +150,7 @@ def test_backbone_with_own_perceptual_weights_is_refused(tmp_path):
     loss = LossConfig(perceptual_weights=str(abc_file(tmp_path)))
     theirs = dataclasses.replace(config_of(), loss=loss)
     backbone = described_run(tmp_path / "run", theirs)
-    with pytest.raises(UsageError, match="itself started from other weights"):
+    with pytest.raises(UsageError, match="started from other weights"):
         public_source(own_config(backbone))
 
 
@@ -203,7 +203,7 @@ def test_weights_file_without_flag_is_refused(model, loss, refused):
         Config(**parts, privacy=EVERYTHING)
 
 
-def test_config_with_two_starts_is_refused():
+def test_config_with_two_initial_weights_is_refused():
     with pytest.raises(UsageError, match=r"--backbone=b: .*leave out --encoder_weights=w\.h5"):
         ModelConfig(backbone="b", encoder_weights="w.h5")
 
@@ -214,7 +214,7 @@ def test_frozen_random_backbone_is_refused():
 
 
 @pytest.mark.parametrize("start", [{"backbone": "b"}, {"encoder_weights": "w.weights.h5"}])
-def test_frozen_backbone_with_start_is_accepted(start):
+def test_frozen_backbone_with_initial_weights_is_accepted(start):
     assert not Config(model=ModelConfig(**start)).freezes_backbone
     assert Config(model=ModelConfig(**start, freeze_backbone=True)).freezes_backbone
     said = dataclasses.replace(EVERYTHING, public_weights=True)

@@ -59,7 +59,7 @@ def float64_gradient(layer, x, delta):
 
 
 class LayerRuleTests:
-    """See the module.
+    """Base class of the tests of one layer rule; see the module.
 
     Attributes:
         variants: (name, function that makes the layer, shape of one row of its inputs) each.

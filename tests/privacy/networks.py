@@ -69,7 +69,7 @@ def sgd_update(model, x, loss, clip, mask=None, traced=False, **options):
 
 
 def loop_over_rows(model, x, loss, clip, mask=None):
-    """The clipped mean gradient, row by row with a plain tape; clipped in NumPy in float64.
+    """Returns the clipped mean gradient, row by row with a plain tape, clipped in NumPy.
 
     `loss` maps outputs to losses of all rows, or is an array of labels for the cross entropy.
     """

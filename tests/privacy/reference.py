@@ -1,11 +1,11 @@
-"""Epsilon by dp-accounting alone, for tests: none of our own accounting in between."""
+"""Epsilon by dp-accounting alone, for tests; independent of the package's accounting."""
 
 import dp_accounting
 from dp_accounting import pld
 
 
 def reference_epsilon(parts, delta, interval=1e-4):
-    """Of `(noise_multiplier, sampling_probability, steps)` parts composed, by PLD.
+    """Returns epsilon by PLD of `(noise_multiplier, sampling_probability, steps)` parts composed.
 
     A sampling probability of 1 is a Gaussian mechanism on all rows. A coarser interval (of the
     losses' grid) is faster, and off by about a tenth of it here.

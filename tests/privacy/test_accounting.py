@@ -128,7 +128,7 @@ def test_epsilon_at_a_small_delta_equals_the_closed_form(delta):
 @pytest.mark.parametrize("delta", [1e-10, 1e-9, 1e-8])
 @pytest.mark.parametrize(("mu", "steps"), [(0.1, 10**5), (0.5, 10**6), (4.7, 4 * 10**5)])
 def test_epsilon_of_many_updates_is_not_below_the_closed_form(mu, steps, delta):
-    """Transforms to the millionth power are off by 1e-10, which at a small delta is all of it."""
+    """Transforms to the millionth power are off by 1e-10, as much as a small delta."""
     exact = gaussian_epsilon(mu, delta)
     result = epsilon([MechanismRun(SampledGaussian(math.sqrt(steps) / mu, 1.0), steps)], delta)
     assert exact <= result <= exact * 1.2
@@ -138,7 +138,7 @@ def test_shuffled_epochs_count_as_one_gaussian_per_epoch():
     mechanism = SampledGaussian(8.0, 128 / 1000, SHUFFLED_EPOCHS)
     assert mechanism.steps_per_epoch == 8
     exact = gaussian_epsilon(math.sqrt(4) / 8.0, DELTA)
-    # 25 steps are three epochs and the begin of a fourth.
+    # 25 steps are three epochs and the beginning of a fourth.
     assert exact <= epsilon([MechanismRun(mechanism, 25)], DELTA) <= exact * 1.001
     assert epsilon([MechanismRun(mechanism, 25, passes=4)], DELTA) == epsilon(
         [MechanismRun(mechanism, 32)], DELTA
@@ -157,7 +157,7 @@ def test_epsilon_on_a_coarser_grid_is_not_smaller():
 def test_replace_one_epsilon_holds_at_the_remaining_delta():
     result = replace_one_epsilon([EXAMPLE], DELTA)
     half = result / 2
-    # The pair is true: at the delta that is left for one side, one side's epsilon is met.
+    # The pair holds: each side meets its epsilon at the delta that is left for one side.
     assert epsilon([EXAMPLE], DELTA / (1 + math.exp(half))) <= half * (1 + 1e-9)
     assert epsilon([EXAMPLE], DELTA) < half
 
@@ -404,7 +404,7 @@ def test_chosen_overflow_does_not_decide_the_noise(target):
     result = calibrated([with_overflow(phase, chosen)], target, SMALL_DELTA)[0]
     noise = result.mechanism.noise_multiplier
     grid = 1e-3 if target < 10 else 1e-2
-    # By dp-accounting, which knows of no overflow.
+    # By dp-accounting, which ignores overflow.
     assert reference_epsilon([(noise / 1.002, Q, STEPS)], SMALL_DELTA, grid) > target
     assert epsilon([result], SMALL_DELTA) <= target
     assert chosen <= 1e-15
@@ -449,7 +449,7 @@ def test_epsilon_beyond_the_reach_of_the_noise_is_infinite():
             1,
             "lower --overflow_probability to 1e-",
         ),
-        (SampledGaussian(0.05, 0.1), 1, "reaches 16.3 standard deviations"),
+        (SampledGaussian(0.05, 0.1), 1, "ends at 16.3 standard deviations"),
     ],
 )
 def test_why_infinite_names_the_reason(mechanism, images, words):

@@ -38,7 +38,7 @@ def test_batch_sizes_are_binomial():
     expected = binom.pmf(np.arange(10), 40, 0.1)
     expected[9] = binom.sf(8, 40, 0.1)
     assert chisquare(counts, expected * len(sizes)).pvalue > 1e-4
-    # Empty batches are among them, as they should: 1.5 %.
+    # As expected, 1.5 % of the batches are empty.
     assert counts[0] > 0
 
 
@@ -130,11 +130,11 @@ def test_upper_tail_equals_scipy(trials, q, data):
     assert upper_tail(count, trials, q) == pytest.approx(exact, rel=1e-5, abs=1e-290)
 
 
-@pytest.mark.parametrize("asked", [1e-6, 1e-12, 1e-15, 1e-18])
+@pytest.mark.parametrize("bound", [1e-6, 1e-12, 1e-15, 1e-18])
 @pytest.mark.parametrize(("trials", "q"), [(8000, 0.016), (162_770, 128 / 162_770), (600, 0.2)])
-def test_capacity_is_the_smallest_that_suffices(trials, q, asked):
-    capacity = capacity_for(trials, q, asked)
-    assert binom.sf(capacity, trials, q) <= asked < binom.sf(capacity - 1, trials, q)
+def test_capacity_is_the_smallest_that_suffices(trials, q, bound):
+    capacity = capacity_for(trials, q, bound)
+    assert binom.sf(capacity, trials, q) <= bound < binom.sf(capacity - 1, trials, q)
 
 
 def test_limit_per_person_keeps_at_most_that_many_rows():
@@ -199,7 +199,7 @@ def test_poisson_batches_with_bad_arguments_are_refused(change):
 def test_limit_per_person_with_bad_arguments_is_refused():
     with pytest.raises(UsageError, match="expected > 0"):
         limit_per_person(np.arange(3), np.zeros(3), 0, 0)
-    with pytest.raises(UsageError, match="1 of 3 rows do not say whose"):
+    with pytest.raises(UsageError, match="1 of 3 rows have no identity"):
         limit_per_person(np.arange(3), np.array([0, -1, 1]), 2, 0)
     with pytest.raises(ValueError, match="one person per row"):
         limit_per_person(np.arange(3), np.zeros(2), 2, 0)

@@ -67,7 +67,7 @@ def test_noise_for_epsilon_grows_with_steps_overflow_and_a_smaller_target():
     assert noise(0.5, 500) > base
     assert noise(1.0, 2000) > base
     assert noise(1.0, 500, overflow=2e-9) > base
-    # Renyi accounting is looser, so it asks for more.
+    # Renyi accounting is looser, so it needs more noise.
     assert noise_for_epsilon(1.0, DELTA, 0.01, 500) < base
 
 
@@ -92,33 +92,33 @@ def test_calibrated_shuffled_epochs_meet_the_target():
 @pytest.mark.parametrize("target", [0.3, 6.0, 60.0])
 def test_max_steps_is_the_last_step_within_the_budget(target):
     mechanism = SampledGaussian(1.1, 0.02)
-    most = max_steps(mechanism, target, DELTA)
+    max_count = max_steps(mechanism, target, DELTA)
     if target < 0.5:
         # A single step costs more than that.
-        assert most == 0 and epsilon([MechanismRun(mechanism, 1)], DELTA) > target
+        assert max_count == 0 and epsilon([MechanismRun(mechanism, 1)], DELTA) > target
         return
-    assert epsilon([MechanismRun(mechanism, most)], DELTA) <= target
-    assert epsilon([MechanismRun(mechanism, round(most * 1.01) + 1)], DELTA) > target
-    assert max_steps(mechanism, target, DELTA, guess=most) == most
+    assert epsilon([MechanismRun(mechanism, max_count)], DELTA) <= target
+    assert epsilon([MechanismRun(mechanism, round(max_count * 1.01) + 1)], DELTA) > target
+    assert max_steps(mechanism, target, DELTA, guess=max_count) == max_count
 
 
 def test_max_steps_with_calibrated_noise_covers_the_plan():
     noise = noise_for_epsilon(0.5, DELTA, 0.016, 600)
-    most = max_steps(SampledGaussian(noise, 0.016), 0.5, DELTA, guess=600)
-    assert 600 <= most <= 605
+    max_count = max_steps(SampledGaussian(noise, 0.016), 0.5, DELTA, guess=600)
+    assert 600 <= max_count <= 605
 
 
 def test_max_steps_after_other_updates_is_smaller():
     mechanism, before = SampledGaussian(3.0, 0.02), [MechanismRun(SampledGaussian(4.0, 0.02), 900)]
-    most, left = (max_steps(mechanism, 1.0, DELTA, before=ran) for ran in ([], before))
-    assert 0 < left < most
+    max_count, left = (max_steps(mechanism, 1.0, DELTA, before=ran) for ran in ([], before))
+    assert 0 < left < max_count
     assert epsilon([*before, MechanismRun(mechanism, left)], DELTA) <= 1.0
     assert max_steps(mechanism, 0.01, DELTA, before=before) == 0
 
 
 def test_unreachable_target_is_refused_with_the_reason():
     # 1,000 steps that each lose a row with probability 1e-8 leave nothing of delta.
-    with pytest.raises(UsageError, match="no noise reaches it in 1000 steps: a batch is too full"):
+    with pytest.raises(UsageError, match="no noise reaches it in 1000 steps: a batch overflows"):
         noise_for_epsilon(1.0, DELTA, 0.1, 1000, overflow_probability=1e-8)
     with pytest.raises(UsageError, match="in 100000 steps, up to a noise multiplier of 10,000"):
         noise_for_epsilon(0.01, DELTA, 1.0, 100_000)
@@ -200,12 +200,12 @@ def test_affordable_shuffled_steps_finish_the_paid_pass():
 
 def test_largest_finds_the_limit():
     for limit in range(-1, 12):
-        for most in range(12):
-            asked = []
+        for max_count in range(12):
+            calls = []
 
-            def fits(number, limit=limit, asked=asked):
-                asked.append(number)
+            def fits(number, limit=limit, calls=calls):
+                calls.append(number)
                 return number <= limit
 
-            assert largest(fits, most) == max(min(limit, most), 0)
-            assert all(1 <= number <= most for number in asked)
+            assert largest(fits, max_count) == max(min(limit, max_count), 0)
+            assert all(1 <= number <= max_count for number in calls)

@@ -201,7 +201,7 @@ def sequential():
 
 
 @pytest.mark.parametrize("make", [branching, two_outputs, unseen_normalization, sequential])
-def test_model_of_any_structure_equals_a_loop_over_rows(make):
+def test_models_of_any_structure_equal_a_loop_over_rows(make):
     model = make()
     x = [rows(5, (6,), seed=seed)[0] for seed in range(len(model.inputs))]
     x = x if len(x) > 1 else x[0]
@@ -228,7 +228,7 @@ def test_dropout_runs_in_training_mode_and_its_gradient_is_of_one_pass():
 
 
 @pytest.mark.parametrize("clipping", BACKENDS)
-def test_function_with_any_batch_size_gives_the_eager_update(clipping):
+def test_traced_update_of_any_batch_size_equals_the_eager_one(clipping):
     model, (x, labels) = dense_network(), rows(5, (3,))
     eager = flat(sgd_update(model, x, cross_entropy(labels), 1.0, clipping=clipping)[0])
     before = flat(values(model))

@@ -86,7 +86,7 @@ def test_layers_that_mix_examples_are_refused(name, clipping):
 
 
 class RunningMean(LAYERS.Layer):
-    """Mixes no rows, but remembers them."""
+    """Mixes no rows, but collects their mean."""
 
     def build(self, shape):
         self.mean = self.add_weight(shape=(shape[-1],), trainable=False, initializer="zeros")
@@ -96,15 +96,15 @@ class RunningMean(LAYERS.Layer):
         return x
 
 
-def test_layer_with_statistics_of_the_data_is_found_by_trial():
+def test_layer_with_data_statistics_is_found_by_trial():
     with pytest.raises(UsageError, match="influence each other"):
         private(stack(RunningMean(), LAYERS.Dense(2)), clipping="vectorized")
 
 
 @pytest.mark.parametrize("name", ["MixUp", "CutMix"])
 @pytest.mark.parametrize("frozen", [False, True])
-def test_layers_that_make_one_image_of_two_rows_are_refused(name, frozen):
-    """In inference mode they do nothing, so that no trial there finds them."""
+def test_layers_that_combine_two_rows_are_refused(name, frozen):
+    """They do nothing in inference mode, so a trial in that mode cannot find them."""
     mixer = getattr(LAYERS, name)(trainable=not frozen)
     model = stack(mixer, LAYERS.Flatten(), LAYERS.Dense(2), shape=(8, 8, 3))
     with pytest.raises(UsageError, match="mixes the examples"):
@@ -337,7 +337,7 @@ def test_reverted_change_is_accepted():
 
 
 def test_traced_step_leaves_an_unfrozen_norm_unchanged():
-    """A `tf.function` that was traced before a change goes on as the optimizer_of update it was."""
+    """A `tf.function` traced before the change keeps making the update that was traced."""
     model, (x, labels) = normalized_network(), rows(4, (4,))
     optimizer = optimizer_of(model)
     step = tf.function(lambda: optimizer.minimize(x, cross_entropy(labels)))
@@ -365,7 +365,7 @@ def test_regularizer_or_constraint_set_later_is_refused(name, value):
 
 
 class OwnLayer(LAYERS.Layer):
-    """Hands a regularizer or a loss over without an attribute that names it."""
+    """Adds a regularizer or a loss without an attribute that names it."""
 
     def __init__(self, regularizer=None, loss=False, **options):
         super().__init__(**options)

@@ -67,7 +67,7 @@ def test_get_config_and_from_config_are_refused(kind):
 
 
 def key_bytes(noise):
-    """The secret words, as they would lie in a file."""
+    """Returns the secret words as a file would contain them."""
     parts = [noise._key.numpy().tobytes(), noise._state.numpy()[1:2].tobytes()]
     assert all(len(part) >= 8 for part in parts)
     return parts
@@ -77,7 +77,7 @@ def contents(folder):
     return b"".join(path.read_bytes() for path in Path(folder).rglob("*") if path.is_file())
 
 
-def test_checkpoint_of_an_owner_holds_no_key(tmp_path):
+def test_checkpoint_of_key_holder_has_no_key(tmp_path):
     private = optimizer()
     private.minimize(rows(4, (3,))[0], cross_entropy(rows(4, (3,))[1]))
     owner = tf.Module()

@@ -20,7 +20,7 @@ def without_noise(rate, kind=DPSGD, **options):
 
 
 def moves(rate, steps, *, traced):
-    """How far each of `steps` updates takes the weights, from the same start each time."""
+    """Returns the distance of each of `steps` updates, always from the same start."""
     model, optimizer = without_noise(rate)
     x, labels = rows(5, (3,))
     step = lambda: optimizer.minimize(x, cross_entropy(labels))  # noqa: E731
@@ -72,7 +72,7 @@ SCHEDULES = {
 
 @pytest.mark.parametrize("traced", [False, True], ids=["eager", "traced"])
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_schedule_gives_each_update_its_rate(name, traced):
+def test_schedule_sets_the_rate_of_each_update(name, traced):
     schedule, expected = SCHEDULES[name]
     (whole,) = moves(1.0, 1, traced=False)
     assert np.abs(whole).max() > 0.01
@@ -107,7 +107,7 @@ def test_schedule_continues_after_restart_and_restore():
 
 @pytest.mark.parametrize("kind", [DPAdam, DPSGD])
 @pytest.mark.parametrize("rate", [-0.1, NAN, INF, -INF, 1e39, "0.1", None, True, [0.1], -1e-30])
-def test_rate_that_is_no_step_size_is_refused(kind, rate):
+def test_invalid_learning_rate_is_refused(kind, rate):
     with pytest.raises(UsageError, match="learning_rate") as error:
         without_noise(rate, kind)
     assert "\n" not in str(error.value)

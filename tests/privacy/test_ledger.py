@@ -73,8 +73,8 @@ def test_settle_never_returns_updates_that_ran(tmp_path):
     with Ledger(tmp_path, HEADER, checkpoint={}) as ledger:
         ledger.reserve("discriminator", 20)
         ledger.settle("discriminator", 12)
-        # A process that went back to an older checkpoint without saying so.
-        with pytest.raises(RunError, match="open the ledger anew"):
+        # A process that restored an older checkpoint without reopening the ledger.
+        with pytest.raises(RunError, match="reopen the ledger"):
             ledger.settle("discriminator", 11)
         with pytest.raises(RunError, match="3 updates of discriminator ran without"):
             ledger.settle("discriminator", 15)
@@ -131,7 +131,7 @@ def test_damaged_ledger_is_refused(tmp_path, damage):
         read_ledger(tmp_path)
 
 
-def test_file_that_is_no_ledger_is_refused(tmp_path):
+def test_file_that_is_not_a_ledger_is_refused(tmp_path):
     (tmp_path / LEDGER_FILE).write_text('{"kind": "header", "version": 99}\n')
     with pytest.raises(RunError, match="not a ledger of version 2"):
         Ledger(tmp_path, HEADER)
@@ -155,7 +155,7 @@ def test_ledger_of_cut_noise_is_void(tmp_path):
 def test_ledger_with_another_header_is_refused(tmp_path):
     Ledger(tmp_path, HEADER).close()
     changes = {
-        "l2_norm_clip=2.0: this run's ledger was begun with 1.0": {"l2_norm_clip": 2.0},
+        "l2_norm_clip=2.0: this run's ledger was started with 1.0": {"l2_norm_clip": 2.0},
         "max_images_per_person=3": {"max_images_per_person": 3},
         "phases.adversarial.noise_multiplier=2.0": {
             "phases": {"discriminator": PRE, "adversarial": SampledGaussian(2.0, 0.1, rows=640)}
@@ -380,7 +380,7 @@ def test_report_after_kills_and_an_early_end_adds_a_block_per_kill(tmp_path):
     assert ledger_report(state, DELTA, planned)["epsilon_pld"] == report["as_run"]["epsilon_pld"]
 
 
-def test_interruption_without_loss_is_no_kill(tmp_path):
+def test_interruption_without_loss_is_not_counted_as_kill(tmp_path):
     for start in (0, 4):
         with Ledger(tmp_path, header(), checkpoint={"discriminator": start}) as ledger:
             ledger.reserve("discriminator", 8)

@@ -164,7 +164,7 @@ def test_patches_by_slices_are_bit_equal_to_extract_patches(padding, steps):
 
 
 @pytest.mark.parametrize("shape", [(None, 6, 6, 3), (None, None, None, 3)])
-def test_patches_in_a_graph_of_unknown_sizes_are_those_of_extract_patches(shape):
+def test_patches_of_unknown_size_equal_extract_patches(shape):
     x = tf.constant(np.random.default_rng(0).normal(size=(2, 6, 6, 3)), tf.float32)
     layer = keras.layers.Conv2D(2, 3, strides=2, padding="same")
     layer.build(x.shape)

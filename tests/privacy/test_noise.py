@@ -116,7 +116,7 @@ def test_rare_draw_takes_words_of_no_other_draw(monkeypatch):
     def small(pairs, counter):
         result = drawn(pairs, counter)
         taken.append(result.numpy().ravel())
-        # Its first 40 bits are zero, so that further words are asked for.
+        # Its first 40 bits are zero, so that further words are needed.
         return result if len(taken) % 2 == 0 else tf.stack([result[0] % 2**24, result[1]])
 
     monkeypatch.setattr(noise, "_words", small)
@@ -142,13 +142,13 @@ def test_concurrent_threads_never_draw_the_same_noise(traced):
 
 
 def test_counter_passes_every_used_block():
-    """Also where draws are not multiples of the stride, and under a loop that runs ahead."""
+    """Also for draws that are not multiples of the stride, and in a loop that runs ahead."""
     noise, pairs = SecretNoise(5), 1001
 
     @tf.function
     def counters():
         return tf.map_fn(
-            lambda _: noise._taken(2 * pairs),
+            lambda _: noise._take_counter(2 * pairs),
             tf.range(20),
             fn_output_signature=tf.uint64,
             parallel_iterations=20,
@@ -170,7 +170,7 @@ def test_noised_sum_is_on_one_grid_for_any_sum(stddev):
     grid = 2.0 ** (math.floor(math.log2(stddev)) - 24)
     steps = result.numpy().astype(np.float64) / grid
     np.testing.assert_array_equal(steps, np.round(steps))
-    # Adding in whole numbers: the noise does not know the sum.
+    # Added as whole numbers, so the noise is independent of the sum.
     nothing = (
         SecretNoise(3)
         .add([tf.zeros([size])], [tf.TensorShape([size])], clip, stddev)[0]

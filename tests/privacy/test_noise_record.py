@@ -95,7 +95,7 @@ def test_card_of_a_void_claim_is_withdrawn():
     }
     result = checked_card(card)
     assert result["released"] == {"encoder": None, "restorer": None} and LINE in result["summary"]
-    assert result["claims"] == [f"VOID, nothing is protected: epsilon 1.9991 {LINE}"]
-    assert result["summary"].startswith("No privacy at all: epsilon 1.9991")
+    assert result["claims"] == [f"VOID, no privacy guarantee holds: epsilon 1.9991 {LINE}"]
+    assert result["summary"].startswith("No privacy guarantee holds: epsilon 1.9991")
     assert checked_card(card | {"noise": NOISE}) == card | {"noise": NOISE}
     assert checked_card({}) == {}

@@ -1,4 +1,4 @@
-"""Calls that other optimizers take are refused with the call that is right, also when traced."""
+"""Calls of other optimizers' APIs are refused with the right call, also when traced."""
 
 import keras
 import numpy as np
@@ -69,7 +69,7 @@ CALLS = {
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.__name__)
 @pytest.mark.parametrize("kind", [DPAdam, DPSGD])
-def test_call_of_another_optimizer_is_refused_with_the_right_call(kind, call, way):
+def test_call_of_another_optimizer_is_refused_and_corrected(kind, call, way):
     model = dense_network()
     optimizer = kind(model, **MECHANISM)
     before = flat(values(model))
@@ -119,7 +119,7 @@ def test_tf_keras_model_is_refused_by_name():
 
 
 @pytest.mark.parametrize("model", [1e-3, None, "model", [tf.Variable(1.0)], LAYERS.Dense(2)])
-def test_first_argument_that_is_no_model_is_refused(model):
+def test_first_argument_that_is_not_a_model_is_refused(model):
     with pytest.raises(UsageError, match=r"expected a keras\.Model; the first argument"):
         DPAdam(model, **MECHANISM)
 

@@ -52,7 +52,7 @@ class TestDepthwiseConv2D(LayerRuleTests):
 
 class TestGroupNormalization(LayerRuleTests):
     variants = (("groups", lambda: LAYERS.GroupNormalization(2), (4, 4, 6)),)
-    # Normalisation brings x to size 1 before its weights meet it; large x only cost it digits.
+    # Normalisation scales x to size 1 before its weights apply; large x only cost digits.
     sizes = (1.0, 1.0, 1.0, 1.0)
 
 
@@ -84,7 +84,7 @@ class TestScale(LayerRuleTests):
 
 
 class Bilinear(LAYERS.Layer):
-    """Two inputs, an activation of its own and a call that knows about training."""
+    """Two inputs, an activation of its own and a call with a `training` argument."""
 
     def build(self, shapes):
         self.kernel = self.add_weight(shape=(shapes[0][-1], 3), initializer="glorot_normal")
@@ -161,7 +161,7 @@ def test_rule_summed_over_rows_is_refused_where_the_batch_size_is_unknown():
     np.testing.assert_array_equal(flat(values(model)), before)
 
 
-def test_rule_for_a_class_that_has_one_is_refused():
+def test_second_rule_for_a_class_is_refused():
     with pytest.raises(UsageError, match="Scale has a layer rule"):
         register_layer_rule(Scale)
     with pytest.raises(UsageError, match="Dense has a layer rule"):
@@ -209,12 +209,12 @@ def test_layer_without_a_rule_is_clipped_alike_by_the_other_backends(name):
 @pytest.mark.parametrize(
     "options", [{"groups": 2}, {"data_format": "channels_first"}], ids=["groups", "layout"]
 )
-def test_convolution_of_another_kind_is_refused(options):
+def test_unsupported_convolutions_are_refused(options):
     with pytest.raises(UsageError, match=f"needs {next(iter(options))}="):
         make(stack(LAYERS.Conv2D(4, 3, **options), LAYERS.Flatten(), shape=(8, 8, 8)))
 
 
-def test_masks_between_layers_are_refused():
+def test_keras_masks_are_refused():
     layers = LAYERS.Masking(), LAYERS.Dense(2), LAYERS.GlobalAveragePooling1D()
     with pytest.raises(UsageError, match="masks"):
         make(stack(*layers, shape=(3, 4)))

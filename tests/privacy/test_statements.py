@@ -22,7 +22,7 @@ def test_library_statement_has_the_run_and_user_level_epsilon():
     assert "60000 examples with 256 examples per iteration, noise" in " ".join(text.split())
     assert "without microbatching" in " ".join(text.split())
     assert "2.519" in text and "User-level DP" in text
-    # It has no person-level epsilon by PLD, and says so.
+    # It has no person-level epsilon by PLD and states this.
     assert "at this\ntime" in library_statement(PHASE, 1e-5, 2, accountant="pld")
 
 

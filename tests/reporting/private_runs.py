@@ -25,7 +25,7 @@ STEPS = {
     "adversarial_restorer": 75,
 }
 LOST = {"adversarial_discriminator": 3}
-PUBLIC = "an encoder trained on synthetic faces, which are drawn and of nobody"
+PUBLIC = "an encoder trained on synthetic faces, which show no real person"
 
 
 def private_config(scope="discriminator", objective="confusion", model="mtl_adv_dp", **options):

@@ -187,7 +187,7 @@ def test_claims_state_the_target_epsilon():
 
 
 def test_label_access_names_selection_by_identity():
-    words = "which people and pictures are in the table was chosen by identity"
+    words = "the people and pictures of the data set were chosen by identity"
     assert words in plain_dp(private_label="identity")["unaccounted_label_access"]
     assert f"Outside the accounting: {words}." in dp_sentences(plain_dp(private_label="identity"))
     assert words not in plain_dp()["unaccounted_label_access"]
@@ -209,7 +209,7 @@ def test_claims_state_a_person_level_epsilon_only_with_a_bound():
     image = figures(printed(dp))
     assert image[0] < person[0] < person[1]
     assert dp["person"]["epsilon_pld"] <= person[0]
-    # Where none holds (batches too full too often), never a number.
+    # Where none holds (batches overflow too often), never a number.
     dp["person"] = {"epsilon_pld": None, "epsilon_rdp": None}
     assert "at most 3 images each: conditional epsilon inf (PLD; RDP inf)" in printed(dp)
 
@@ -232,11 +232,9 @@ def test_label_access_outside_the_accounting_is_stated(objective, scope, void):
 
 def test_label_access_names_public_labels():
     dp = private_dp()
-    dp["public_label_access"] = ["the mask's reader: 12,000 drawn faces of nobody"]
-    line = (
-        "Public data instead of private labels for the mask's reader: 12,000 synthetic faces, "
-        "which show no real person."
-    )
+    access = "the mask's reader: 12,000 synthetic faces of no real person"
+    dp["public_label_access"] = [access]
+    line = f"Public data instead of private labels for {access}."
     assert line in dp_sentences(dp)
     assert "instead of private" not in printed(private_dp())
 

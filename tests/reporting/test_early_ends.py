@@ -108,7 +108,7 @@ def test_claims_give_the_reason_for_an_exceeded_target(killed, early):
     exact = reference_epsilon([(2.5, BATCH / ROWS, 90), (2.0, BATCH / ROWS, 5240)], DELTA)
     assert exact > 2 and dp["epsilon_pld"] == pytest.approx(exact, rel=2e-3)
     assert budget["exceeded"].startswith("a gate or the stop rule ended a phase early, so that")
-    assert "up to 40 more updates of each kind count beside it" in budget["exceeded"]
+    assert "up to 40 more updates of each kind count in addition" in budget["exceeded"]
     assert f"; EXCEEDED: {budget['exceeded']}" in line
 
 

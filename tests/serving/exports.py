@@ -11,7 +11,8 @@ import numpy as np
 from tests.training.tiny import tiny_config
 from tf_mtl_privacy.config import ModelConfig
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.removal.erasure import erasure_of
+from tf_mtl_privacy.models.layers import first_layer
+from tf_mtl_privacy.removal.erasure import Erasure
 from tf_mtl_privacy.removal.mask import WithoutAxis, region_finder, switch_mask
 from tf_mtl_privacy.training.saved_run import SavedRun
 
@@ -64,7 +65,7 @@ def _networks(config, tasks, private):
     for layer in bundle.encoder.layers:
         if isinstance(layer, WithoutAxis):
             layer.axis.assign(np.array([2, -1, 2]) / 3)
-    erasure = erasure_of(bundle.encoder)
+    erasure = first_layer(bundle.encoder, Erasure)
     if erasure is not None:
         for weight in erasure.weights:
             weight.assign(rng.normal(0, 0.03, weight.shape))

@@ -1,4 +1,4 @@
-"""Runs of a few steps without the minutes that tracing them takes, and runs that tests share."""
+"""Fixtures: steps that run untraced, which saves minutes, and runs that tests share."""
 
 import pytest
 import tensorflow as tf

@@ -36,14 +36,14 @@ class Networks:
         data = batch(ROWS)
         data.private[1] = data.business["age"][2] = -1
         self.data = data
-        self.kept = backbone(data.image / np.float32(255), training=False).numpy()
+        self.cached = backbone(data.image / np.float32(255), training=False).numpy()
 
     @property
     def models(self):
         return {n: getattr(self, n) for n in ("adapter", "business", "discriminator", "restorer")}
 
-    def update(self, model, clip, make, *, kept=None, data=None, clipping="ghost", beta=()):
-        """What one step of size 1 takes off each network; undone afterwards."""
+    def update(self, model, clip, make, *, cached=None, data=None, clipping="ghost", beta=()):
+        """Returns the change of each network by one step of size 1, which it then undoes."""
         optimizer = DPSGD(
             model,
             learning_rate=1.0,
@@ -53,10 +53,10 @@ class Networks:
             expected_batch_size=SIZE,
             clipping=clipping,
         )
-        kept = self.kept if kept is None else kept
+        cached = self.cached if cached is None else cached
         before = {name: [v.numpy() for v in m.variables] for name, m in self.models.items()}
         step = make(optimizer)
-        metrics = step(tf.constant(kept), as_tensors(data or self.data), *beta)
+        metrics = step(tf.constant(cached), as_tensors(data or self.data), *beta)
         moved = {}
         for name, network in self.models.items():
             moved[name] = [
@@ -84,7 +84,7 @@ def objective(name, logits, label):
 
 def row_gradients(networks, row, name="confusion"):
     """{(loss, network): gradient of one row}, of each loss by itself."""
-    x, data = tf.constant(networks.kept[row : row + 1]), networks.data
+    x, data = tf.constant(networks.cached[row : row + 1]), networks.data
     with tf.GradientTape(persistent=True) as tape:
         features = networks.adapter(x, training=False)
         logits = networks.business(features)
@@ -140,7 +140,7 @@ def clipped_mean(rows, clip):
 
 
 def middle_clip(rows):
-    """A clip norm that some rows are above and some below."""
+    """Returns a clip norm above the norms of some rows and below others."""
     norms = sorted(map(norm, rows))
     clip = (norms[len(norms) // 2 - 1] + norms[len(norms) // 2]) / 2
     assert norms[0] < 0.97 * clip < 1.03 * clip < norms[-1]

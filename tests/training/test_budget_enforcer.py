@@ -126,7 +126,7 @@ def test_step_reserves_each_of_its_updates(tmp_path):
         assert spent(tmp_path) == (0, 1, 1)
 
 
-def test_unevenly_covered_step_reserves_missing_updates(tmp_path):
+def test_partly_covered_step_reserves_missing_updates(tmp_path):
     own = optimizers()
     with spending(tmp_path, own) as spender:
         assert spender.cover("adversarial", 4)

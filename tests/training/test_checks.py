@@ -1,4 +1,4 @@
-"""Checks along the joint phase, and the networks that are kept."""
+"""Attacker checks in the joint phase, and the networks that are kept."""
 
 import dataclasses
 import json
@@ -18,8 +18,8 @@ from tf_mtl_privacy.training.fit import fit
 FIGURE, UPPER = "fresh_probe_balanced_accuracy", "fresh_probe_upper"
 
 
-def found(value):
-    """Figures of a check whose interval has no width."""
+def figures_of(value):
+    """Returns the figures of a check with an interval of width 0."""
     return {FIGURE: value, UPPER: value}
 
 
@@ -32,12 +32,12 @@ class Check:
     def __call__(self, bundle, dataset):
         self.seen.append({v.path: np.array(v) for _, m in bundle.items() for v in m.variables})
         self.masked.append(is_masked(bundle.encoder))
-        return found(self.values[len(self.seen) - 1])
+        return figures_of(self.values[len(self.seen) - 1])
 
 
-def found_by_networks(bundle, dataset):
-    """A check whose figure depends on the networks only, as it must."""
-    return found(float(np.abs(np.array(bundle.business.variables[0])).sum() * 37 % 1))
+def figures_of_networks(bundle, dataset):
+    """A check with a figure that depends on the networks alone, as required."""
+    return figures_of(float(np.abs(np.array(bundle.business.variables[0])).sum() * 37 % 1))
 
 
 def trained(run_dir, check, model="mtl_adv", epochs=4, **game):
@@ -56,7 +56,7 @@ def test_checks_run_before_joint_phase_and_when_due(tmp_path):
     check = Check([0.9, 0.5, 0.25])
     run = trained(tmp_path, check, epochs=3, check_epochs=2)
     assert history(tmp_path) == {1: None, 2: 0.5, 3: 0.25}
-    assert run.status["training"]["before_game"] == found(0.9)
+    assert run.status["training"]["before_game"] == figures_of(0.9)
     assert run.status["training"]["kept_epoch"] is None and len(check.seen) == 3
     privacy = run.status["stop_rule"]["parts"]["privacy"]
     assert (privacy["value"], privacy["status"]) == (0.25, "not_met")
@@ -64,7 +64,7 @@ def test_checks_run_before_joint_phase_and_when_due(tmp_path):
     most = {"most_balanced_accuracy": max(course.values()), "epochs": 3}
     assert run.status["training"]["in_loop"] == most
     # The released weights are those of the last epoch.
-    assert run.status["training"]["final_check"] == {"epoch": 3, **found(0.25)}
+    assert run.status["training"]["final_check"] == {"epoch": 3, **figures_of(0.25)}
 
 
 @pytest.mark.usefixtures("untraced_here")
@@ -93,7 +93,7 @@ def at_epoch(bundle, record, epoch, value, **figures):
     for _, model in bundle.items():
         for variable in model.variables:
             variable.assign(np.full(variable.shape, epoch, "float32"))
-    record.history.append({**found(value), **figures})
+    record.history.append({**figures_of(value), **figures})
     config = game_config(stop_epochs=2)
     record.epoch = epoch
     record.stop_rule = schedule.stop_rule(config, record.history, ("gender",))

@@ -12,7 +12,8 @@ from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.models.bundle import build_bundle
-from tf_mtl_privacy.removal.erasure import ErasureFitting, erasure_of, fit_eraser
+from tf_mtl_privacy.models.layers import first_layer
+from tf_mtl_privacy.removal.erasure import Erasure, ErasureFitting, fit_eraser
 from tf_mtl_privacy.removal.noise import NOISE, noiseless
 from tf_mtl_privacy.training.fit import fit
 
@@ -89,12 +90,12 @@ def test_eraser_changes_less_than_other_erasing_edits():
         changed = centred @ edit.T
         assert np.abs(cross(rows - changed, targets)).max() < 1e-6
         others.append(np.mean(np.sum(changed**2, axis=1)))
-    # And so do the neighbours of ours.
+    # So do neighbours of the fitted projection.
     assert ours <= min(others) * (1 + 1e-6)
     assert ours < others[0] * 0.99
 
 
-def test_eraser_with_strata_keeps_what_they_say():
+def test_eraser_with_strata_keeps_their_information():
     rng, person = np.random.default_rng(0), np.arange(2000) % 8
     gender = person % 2
     rows = rng.normal(size=(2000, 20)) + 2.0 * rng.normal(size=(8, 20))[person]
@@ -130,7 +131,7 @@ def test_eraser_of_invalid_input_is_refused(change, message):
         fit_eraser(**given)
 
 
-def test_eraser_of_small_rank_takes_most_informative_directions():
+def test_eraser_of_small_rank_erases_most_informative_directions():
     """Of class means 3 apart along one axis and 1 along another, only the first axis goes."""
     corners = np.array([[3, 1], [3, -1], [-3, 1], [-3, -1]], np.float64)
     rng, labels = np.random.default_rng(0), np.arange(4000) % 4
@@ -153,7 +154,7 @@ def projection(**options):
     removal = RemovalConfig(erasure="leace", erasure_labels="train", **options)
     config, data = dataclasses.replace(tiny_config(), removal=removal), tiny_arrays(60)
     bundle = build_bundle(config, {"gender": 2}, len(data.private_classes))
-    layer = erasure_of(bundle.encoder)
+    layer = first_layer(bundle.encoder, Erasure)
     assert not np.any(layer.right.numpy())
     ErasureFitting(config, data, bundle.encoder).refit()
     return layer.right.numpy() @ layer.left.numpy()
@@ -161,9 +162,9 @@ def projection(**options):
 
 @pytest.mark.parametrize(("rank", "expected"), [(0, 2), (1, 1), (2, 2), (9, 2)])
 def test_erasure_has_configured_rank(rank, expected):
-    found = projection(erasure_rank=rank)
-    assert np.linalg.matrix_rank(found, tol=1e-4) == expected
-    np.testing.assert_allclose(found @ found, found, atol=1e-4)
+    actual = projection(erasure_rank=rank)
+    assert np.linalg.matrix_rank(actual, tol=1e-4) == expected
+    np.testing.assert_allclose(actual @ actual, actual, atol=1e-4)
 
 
 def test_erasure_without_components_is_orthogonal():
@@ -191,7 +192,7 @@ def test_finished_run_has_erasure_fitted_to_its_encoder(whole):
     beyond = private.copy()
     for value in (0, 1):
         beyond[gender == value] -= private[gender == value].mean(0)
-    layer = erasure_of(whole.bundle.encoder)
+    layer = first_layer(whole.bundle.encoder, Erasure)
     part = keras.Model(whole.bundle.encoder.inputs[0], [layer.input, layer.output])
     before, after = (np.array(out).reshape(len(rows), -1) for out in part(images, training=False))
     size = [np.abs((x - x.mean(0)).T @ beyond / len(rows)).max() for x in (before, after)]

@@ -56,9 +56,12 @@ def test_restart_resets_one_discriminator_at_a_time(tmp_path, model):
             for old, new in zip(before, state(), strict=True)
         ]
 
-    found = {epoch: moved(epoch) for epoch in range(9)}
-    assert [epoch for epoch in found if any(found[epoch])] == [2, 4, 6, 8]
-    assert found[2] == found[6] == [True, False] and found[4] == found[8] == [False, True]
+    restarted = {epoch: moved(epoch) for epoch in range(9)}
+    assert [epoch for epoch in restarted if any(restarted[epoch])] == [2, 4, 6, 8]
+    assert restarted[2] == restarted[6] == [True, False] and restarted[4] == restarted[8] == [
+        False,
+        True,
+    ]
     # The same call gives the same weights, and no two restarts are alike.
     joint.before_epoch(6)
     first = state()[0]

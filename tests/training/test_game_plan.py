@@ -105,7 +105,7 @@ def test_updates_have_different_batches():
     assert len({tuple(batches.sampler(name).batch(0, 0)[0]) for name in names}) == 9
 
 
-def test_orders_of_rows_depend_on_seed_and_name():
+def test_order_of_rows_depends_on_seed_and_name():
     seeds = {order_seed(seed, name) for seed in range(3) for name in ("a", "b")}
     assert len(seeds) == 6 and order_seed(1, "a") in seeds
     assert all(0 <= seed < 2**63 for seed in seeds)
@@ -154,8 +154,8 @@ def test_shuffled_labels_are_independent_of_true_ones():
     assert drawn.dtype == np.int32 and set(drawn) == set(range(5))
     assert not np.array_equal(drawn, shuffled_labels(labels, 5, seed=1))
     partly = np.where(np.arange(500) % 3 == 0, -1, labels)
-    found = shuffled_labels(partly, 5, seed=0)
-    np.testing.assert_array_equal(found, np.where(partly < 0, -1, drawn))
+    actual = shuffled_labels(partly, 5, seed=0)
+    np.testing.assert_array_equal(actual, np.where(partly < 0, -1, drawn))
 
 
 def test_discriminators_read_shuffled_labels_in_both_phases():

@@ -1,4 +1,4 @@
-"""Runs that are killed or interrupted and resumed: what is trained x where it is stopped.
+"""Runs that are killed or interrupted and resumed: kinds of runs x places where they stop.
 
 With 72 rows in batches of 16 an epoch has 5 steps and a phase 10. A checkpoint is saved every
 second step of an epoch and at its end: steps 1 to 10 are the task classifier's, 11 to 20 the
@@ -16,7 +16,7 @@ import pytest
 
 from tests.privacy.reference import reference_epsilon
 from tests.training.game_runs import LARGE, STEPS, game_config, interrupted_fit, weights
-from tests.training.test_checks import found_by_networks, history
+from tests.training.test_checks import figures_of_networks, history
 from tests.training.tiny import private_config, tiny_arrays, train_in_process
 from tests.training.tiny_private import UPDATES
 from tf_mtl_privacy.errors import RunError
@@ -94,7 +94,7 @@ def test_killed_run_resumed_has_same_bits(tmp_path, cache, options, deaths, repe
 
 
 @pytest.mark.slow
-def test_features_left_by_killed_process_are_deleted_by_next(tmp_path, cache):
+def test_features_of_killed_process_are_deleted_by_the_next(tmp_path, cache):
     run = tmp_path / "run"
     assert train_in_process(run, cache, "mtl_adv", "closing", untraced=True) == -signal.SIGKILL
     assert (run / "features" / "features.f32").exists()
@@ -122,7 +122,7 @@ def test_interrupted_game_resumed_has_same_bits(tmp_path, monkeypatch):
 def test_interrupted_run_keeps_same_best_networks(tmp_path, monkeypatch):
     game = {"check_epochs": 1, "checkpoint_selection": "best"}
     config = game_config("mtl_adv", game, adversarial_epochs=4, stop_business="", stop_psnr=0.0)
-    options = {"check": found_by_networks}
+    options = {"check": figures_of_networks}
     whole = fit(config, tiny_arrays(), run_dir=tmp_path / "whole", **options)
     for after in (2 * STEPS, 2 * STEPS + 1):
         interrupted_fit(config, tmp_path / "parts", monkeypatch, after, **options)
@@ -132,7 +132,7 @@ def test_interrupted_run_keeps_same_best_networks(tmp_path, monkeypatch):
     for run in (whole, parts):
         assert run.status["training"]["kept_epoch"] == best
         # The released networks are the kept epoch's, and so is the check that counts.
-        final = {name: figures[best] for name in found_by_networks(whole.bundle, None)}
+        final = {name: figures[best] for name in figures_of_networks(whole.bundle, None)}
         assert run.status["training"]["final_check"] == {"epoch": best, **final}
     assert history(tmp_path / "parts") == figures and len(set(figures.values())) == 4
     assert_same_bits(parts, whole)

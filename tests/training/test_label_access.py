@@ -39,8 +39,8 @@ def test_public_mask_and_label_free_objective_read_no_training_label(objective):
     removal = MASK | {"erasure": "leace"}
     assert reads(removal=removal, loss={"objective": objective}) == []
     assert reads(removal=removal, kind="public") == [
-        "the mask's reader: 12,000 drawn faces of nobody",
-        "the erasure: 12,000 drawn faces of nobody",
+        "the mask's reader: 12,000 synthetic faces of no real person",
+        "the erasure: 12,000 synthetic faces of no real person",
     ]
 
 
@@ -55,34 +55,36 @@ def test_public_mask_and_label_free_objective_read_no_training_label(objective):
             {"removal": {"erasure": "leace", "erasure_labels": "train"}},
             "the erasure is fitted to the labels of training rows",
         ),
-        ({"data": {"private_label": "identity"}}, "which people and pictures are in the table"),
+        ({"data": {"private_label": "identity"}}, "the people and pictures of the data set"),
     ],
 )
 def test_each_reader_of_training_labels_is_listed(change, words):
-    (found,) = reads(**change)
-    assert words in found
+    (actual,) = reads(**change)
+    assert words in actual
 
 
 def test_colour_axis_is_listed_as_reader_of_labels():
     """The axis is released inside the encoder; the reader is not released."""
     colour = MASK | {"mask_fill": "colour"}
-    (found,) = reads(removal=colour | {"region_labels": "train"})
-    assert found == "the mask's reader and its colour axis learn the labels of training rows"
+    (actual,) = reads(removal=colour | {"region_labels": "train"})
+    assert actual == "the mask's reader and its colour axis learn the labels of training rows"
     assert reads(removal=colour) == []
     (public,) = reads(removal=colour, kind="public")
-    assert public == "the mask's reader and its colour axis: 12,000 drawn faces of nobody"
+    assert (
+        public == "the mask's reader and its colour axis: 12,000 synthetic faces of no real person"
+    )
 
 
 @pytest.mark.parametrize("game", [{"check_epochs": 2}, {"checkpoint_selection": "best"}])
 def test_attacker_that_selects_networks_is_listed_as_reader(game):
     """With synthetic faces the attacker learns from other faces, else from the run's own rows."""
     celeba = {"dataset": "celeba", "data_dir": "x"}
-    (found,) = reads(game=game, data=celeba)
-    assert found == "the fresh attacker of the checks learns the labels of training rows"
+    (actual,) = reads(game=game, data=celeba)
+    assert actual == "the fresh attacker of the checks learns the labels of training rows"
     assert reads(game=game) == [] == reads(data=celeba)
     config = Config(game=GameConfig(**game))
-    handed_over = dp_status(config, None, None, {}, {}, data="arrays")
-    assert handed_over["unaccounted_label_access"] == [found]
+    passed = dp_status(config, None, None, {}, {}, data="arrays")
+    assert passed["unaccounted_label_access"] == [actual]
 
 
 def test_options_not_in_force_read_no_label():
@@ -94,7 +96,7 @@ def test_options_not_in_force_read_no_label():
     assert reads(loss=off) == []
     # With everything private the objective is part of the private update.
     assert reads(loss={"objective": "paper"}, privacy={"dp_scope": "all"}) == []
-    # Shuffled labels belong to nobody.
+    # Shuffled labels are not private labels.
     shuffled = {"discriminator_labels": "shuffled"}
     assert reads("mtl_adv", loss={"objective": "paper"}, game=shuffled) == []
 
@@ -102,7 +104,7 @@ def test_options_not_in_force_read_no_label():
 def test_readers_of_validation_labels_are_listed_separately():
     assert reads(kind="validation") == [GATES]
     checked = reads(game={"check_epochs": 2}, kind="validation")
-    assert checked[0] == GATES and "the stop rule reads what a fresh attacker" in checked[1]
-    kept = reads(game={"checkpoint_selection": "best", "check_epochs": 2}, kind="validation")
-    assert kept[0] == GATES and "which epoch's networks are kept was chosen" in kept[1]
-    assert len(checked) == len(kept) == 2
+    assert checked[0] == GATES and "the stop rule reads a fresh attacker" in checked[1]
+    readers = reads(game={"checkpoint_selection": "best", "check_epochs": 2}, kind="validation")
+    assert readers[0] == GATES and "the released epoch was chosen" in readers[1]
+    assert len(checked) == len(readers) == 2

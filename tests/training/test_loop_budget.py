@@ -94,8 +94,8 @@ def test_loop_budget_ending_within_epoch_ends_phase():
     # The two steps of the second epoch are validated and reported.
     assert run.count("validate", "discriminator") == 2
     assert run.record.gates["discriminator"]["epochs"] == 2
-    told = [text for text in run.said if "budget exhausted" in text]
-    assert len(told) == 1 and told[0].startswith("discriminator:") and "3 steps early" in told[0]
+    (message,) = [text for text in run.said if "budget exhausted" in text]
+    assert message.startswith("discriminator:") and "3 steps early" in message
 
 
 def test_loop_budget_ending_in_first_epoch_ends_phase():
@@ -110,7 +110,7 @@ def test_loop_budget_ending_with_epoch_validates_once():
     run = Run({"discriminator": 5})
     assert run.record.steps["discriminator"] == 5
     assert run.record.budget_ended == {"discriminator": 5}
-    assert run.count("validate", "discriminator") == 1, "an epoch without steps says nothing"
+    assert run.count("validate", "discriminator") == 1, "an epoch without steps is not validated"
 
 
 def test_loop_without_budget_skips_phase():
@@ -121,7 +121,7 @@ def test_loop_without_budget_skips_phase():
 
 
 @pytest.mark.parametrize(("steps", "epochs"), [(0, [0]), (3, [0]), (5, [0]), (7, [0, 1])])
-def test_loop_without_steps_still_fits_before_first_epoch(steps, epochs):
+def test_loop_without_steps_still_fits_removal(steps, epochs):
     """An erasure that is reported must have been fitted, once."""
     run = Run({"adversarial": steps})
     assert [entry[2] for entry in run.log if entry[:2] == ("before", "adversarial")] == epochs

@@ -205,7 +205,7 @@ def test_every_configured_objective_exists():
         assert losses.adversarial_objective(name)(LOGITS, LABELS).shape == (40,)
 
 
-def test_only_objectives_that_say_so_read_labels():
+def test_only_flagged_objectives_read_labels():
     for name in LossConfig.__dataclass_fields__["objective"].metadata["choices"]:
         objective = losses.adversarial_objective(name)
         values = [objective(LOGITS, (LABELS + shift) % 8).numpy() for shift in (0, 1)]

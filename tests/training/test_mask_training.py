@@ -13,8 +13,9 @@ from tf_mtl_privacy.config import RemovalConfig
 from tf_mtl_privacy.data.opening import open_dataset
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models.encoder import build_encoder
+from tf_mtl_privacy.models.layers import first_layer
 from tf_mtl_privacy.removal.base import public_faces
-from tf_mtl_privacy.removal.mask import Cover, colour_of, find_regions, is_masked
+from tf_mtl_privacy.removal.mask import Cover, WithoutAxis, find_regions, is_masked
 from tf_mtl_privacy.removal.mask_training import (
     MaskFitting,
     build_region_reader,
@@ -205,7 +206,7 @@ def test_mask_colour_axis_is_found_before_first_epoch_and_stays(tmp_path):
     config, dataset = masked_config(tmp_path, labels="train", mask_fill="colour"), tiny_arrays(60)
     encoder = build_encoder(config.model, 32, seed=1, removal=config.removal)
     part = MaskFitting(config, dataset, encoder)
-    phase, colour = phase_of(part), colour_of(encoder)
+    phase, colour = phase_of(part), first_layer(encoder, WithoutAxis)
     np.testing.assert_array_equal(colour.axis.numpy(), np.zeros(3))
     phase.before_epoch(1)
     np.testing.assert_array_equal(colour.axis.numpy(), np.zeros(3))
@@ -270,8 +271,8 @@ class Game:
 
     def run(self, count, batch=None):
         for _ in range(count):
-            found = self.step(*map(tf.constant, batch or rows()))
-        return {name: float(value) for name, value in found.items()}
+            actual = self.step(*map(tf.constant, batch or rows()))
+        return {name: float(value) for name, value in actual.items()}
 
     @property
     def variables(self):
@@ -308,9 +309,9 @@ def _log_softmax(logits):
 def _logits(game, image, cells):
     """Returns the reader's logits in training mode without changing its statistics."""
     kept = values(game.reader.weights)
-    found = game.reader(game.cover([np.float32(image) / 255, cells]), training=True).numpy()
+    actual = game.reader(game.cover([np.float32(image) / 255, cells]), training=True).numpy()
     game.reader.set_weights(kept)
-    return found
+    return actual
 
 
 def test_region_step_during_warmup_gives_figures_by_hand():
@@ -318,10 +319,10 @@ def test_region_step_during_warmup_gives_figures_by_hand():
     game, (image, labels, mask) = Game(warmup_steps=5), rows()
     logits = _log_softmax(_logits(game, image, np.zeros((ROWS, 8, 8, 1), np.float32)))
     area = np.mean(1 / (1 + np.exp(-game.odds(image))))
-    found = game.run(1, (image, labels, mask))
-    assert found["reader_loss"] == pytest.approx(-logits[range(ROWS), labels].mean(), rel=1e-5)
-    assert found["mask_area"] == pytest.approx(area, rel=1e-5)
-    assert found["mask_confusion"] == 0.0
+    actual = game.run(1, (image, labels, mask))
+    assert actual["reader_loss"] == pytest.approx(-logits[range(ROWS), labels].mean(), rel=1e-5)
+    assert actual["mask_area"] == pytest.approx(area, rel=1e-5)
+    assert actual["mask_confusion"] == 0.0
 
 
 def test_region_step_figures_match_hand_calculation():
@@ -330,12 +331,12 @@ def test_region_step_figures_match_hand_calculation():
     cells = np.ones((ROWS, 8, 8, 1), np.float32)
     cells[::4] = 0.0
     logits = _log_softmax(_logits(game, image, cells))
-    found = game.run(1, (image, labels, mask))
+    actual = game.run(1, (image, labels, mask))
     covered = np.arange(ROWS) % 4 > 0
     expected = -logits[covered].mean() - np.log(CLASSES)
-    assert found["reader_loss"] == pytest.approx(-logits[range(ROWS), labels].mean(), rel=1e-5)
-    assert found["mask_confusion"] == pytest.approx(expected, rel=1e-4, abs=1e-5)
-    assert found["mask_area"] == pytest.approx(1.0)
+    assert actual["reader_loss"] == pytest.approx(-logits[range(ROWS), labels].mean(), rel=1e-5)
+    assert actual["mask_confusion"] == pytest.approx(expected, rel=1e-4, abs=1e-5)
+    assert actual["mask_area"] == pytest.approx(1.0)
 
 
 def test_region_step_during_warmup_updates_only_the_reader():
@@ -475,11 +476,16 @@ def test_colour_axis_is_that_of_class_means_not_of_variance():
     """Two classes whose means differ by a known vector, with noise along another one."""
     rng = np.random.default_rng(3)
     labels = np.arange(20_000) % 2
-    loud, told = np.array([1.0, 1.0, 1.0]) / np.sqrt(3), np.array([1.0, -1.0, 0.0]) / np.sqrt(2)
-    colour = 128 + rng.normal(0, 25, (20_000, 1)) * loud + np.where(labels, 8, -8)[:, None] * told
+    loud, informative = (
+        np.array([1.0, 1.0, 1.0]) / np.sqrt(3),
+        np.array([1.0, -1.0, 0.0]) / np.sqrt(2),
+    )
+    colour = (
+        128 + rng.normal(0, 25, (20_000, 1)) * loud + np.where(labels, 8, -8)[:, None] * informative
+    )
     images = np.rint(colour + rng.normal(0, 2, (20_000, 3))).astype(np.uint8)[:, None, None]
     axis = colour_axis([(np.broadcast_to(images, (20_000, 4, 4, 3)), labels)], 2)
-    assert degrees(axis, told) < 3.0
+    assert degrees(axis, informative) < 3.0
 
 
 def test_colour_axis_of_too_few_images_is_refused():
@@ -490,7 +496,7 @@ def test_colour_axis_of_too_few_images_is_refused():
 
 
 @pytest.mark.parametrize(("size", "cells"), [(32, 16), (64, 32), (96, 24), (128, 32)])
-def test_region_reader_takes_any_size(size, cells):
+def test_region_reader_accepts_any_size(size, cells):
     reader = build_region_reader(size, 8, width=4, seed=0)
     assert reader.input_shape == (None, size, size, 4)
     assert reader(np.zeros((2, size, size, 4), np.float32)).shape == (2, 8)

@@ -122,7 +122,7 @@ def test_files_without_vgg_weights_are_refused(tmp_path):
 
 
 def test_file_with_vgg_weights_is_loaded(tmp_path, image):
-    network = perceptual._vgg(keras.Input((None, None, 3)), imagenet=False)
+    network = keras.applications.VGG16(include_top=False, weights=None)
     network.save_weights(tmp_path / "vgg.weights.h5")
     loss = PerceptualLoss(str(tmp_path / "vgg.weights.h5"))
     np.testing.assert_array_equal(

@@ -48,8 +48,8 @@ def test_phases_with_batchnorm_read_no_padding(tmp_path):
     model = dataclasses.replace(ModelConfig(), encoder="mobilenet_v2", feature_stride=8)
     config = dataclasses.replace(config, data=data, model=model)
     built = phases(config, tmp_path)[0]
-    found = masks(built.build("business"))
-    assert len(found) == 1 and found[0].shape == (16,) and found[0].all()
+    actual = masks(built.build("business"))
+    assert len(actual) == 1 and actual[0].shape == (16,) and actual[0].all()
     joint = masks(built.build("adversarial"))
     assert sum(mask.sum() for mask in joint) == 20, "later phases see every row"
 
@@ -144,20 +144,20 @@ def rates(tmp_path, schedule):
     phases = PrivatePhases(run)
     joint = phases.build("adversarial")
     assert joint.epochs * joint.steps_per_epoch == STEPS
-    found = {name: [] for name in run.plan.of_phase("adversarial")}
+    actual = {name: [] for name in run.plan.of_phase("adversarial")}
     for number in range(STEPS):
         joint.step(joint.inputs(*divmod(number, joint.steps_per_epoch)))
-        for name, seen in found.items():
+        for name, seen in actual.items():
             optimizer = phases.private_optimizers[name]
             assert optimizer.iterations == number + 1
             seen.append(float(optimizer.learning_rate))
     phases.close()
-    return {name.removeprefix("adversarial_"): seen for name, seen in found.items()}
+    return {name.removeprefix("adversarial_"): seen for name, seen in actual.items()}
 
 
 def test_private_rates_of_encoder_and_restorer_follow_schedule(tmp_path):
-    found = rates(tmp_path, "cosine")
+    actual = rates(tmp_path, "cosine")
     expected = [RATE * 0.5 * (1 + math.cos(math.pi * step / STEPS)) for step in range(STEPS)]
     for name in ("encoder", "restorer"):
-        assert found[name] == pytest.approx(expected, rel=1e-5), name
-    assert found["discriminator"] == pytest.approx([DISCRIMINATOR_RATE] * STEPS, rel=1e-6)
+        assert actual[name] == pytest.approx(expected, rel=1e-5), name
+    assert actual["discriminator"] == pytest.approx([DISCRIMINATOR_RATE] * STEPS, rel=1e-6)

@@ -91,9 +91,9 @@ def test_phase_ended_by_gate_has_epsilon_of_its_plan(tmp_path):
     phase, game = dp["phases"]["discriminator"], dp["phases"]["adversarial_discriminator"]
     assert (phase["steps"], phase["steps_planned"], phase["steps_in_weights"]) == (3, 6, 3)
     assert (game["steps"], game["steps_planned"]) == (3, 3)
-    for found, steps in ((dp, 9), (dp["as_run"], 6), (phase, 6), (game, 3)):
+    for actual, steps in ((dp, 9), (dp["as_run"], 6), (phase, 6), (game, 3)):
         expected = reference_epsilon([(3.0, 0.4, steps)], 1e-5)
-        assert found["epsilon_pld"] == pytest.approx(expected, rel=2e-3), steps
+        assert actual["epsilon_pld"] == pytest.approx(expected, rel=2e-3), steps
     assert dp["conditional"]["discriminator"] == dp["epsilon_pld"] and dp["budget_ended"] == {}
 
 

@@ -48,7 +48,7 @@ def test_every_released_part_has_epsilon_of_whole_run(public, results):
     assert dp["conditional"] == {"discriminator": None}
     weights = (public.run_dir / "models" / "encoder.weights.h5").read_bytes()
     assert dp["public_backbone"] == (
-        "an encoder trained on synthetic faces, which are drawn and of nobody (weights' SHA-256 "
+        "an encoder trained on synthetic faces, which show no real person (weights' SHA-256 "
         f"{hashlib.sha256(weights).hexdigest()[:16]})"
     )
 

@@ -134,8 +134,8 @@ def padded(networks, places=10):
     extra = places - ROWS
     grow = lambda part, fill: np.concatenate([part, np.full((extra, *part.shape[1:]), fill)])  # noqa: E731
     data = networks.data
-    kept = grow(networks.kept, np.nan).astype(np.float32)
-    return kept, Batch(
+    cached = grow(networks.cached, np.nan).astype(np.float32)
+    return cached, Batch(
         image=grow(data.image, 255).astype(np.uint8),
         business={t: grow(v, 1).astype(np.int32) for t, v in data.business.items()},
         private=grow(data.private, 3).astype(np.int32),
@@ -163,9 +163,9 @@ def test_private_update_ignores_content_of_padding(networks, kind):
         ),
     }[kind]
     beta = [tf.constant(BETA)] if kind == "encoder" else []
-    kept, data = padded(networks)
+    cached, data = padded(networks)
     plain, figures = networks.update(model, 1.0, make, beta=beta)
-    with_places, same = networks.update(model, 1.0, make, kept=kept, data=data, beta=beta)
+    with_places, same = networks.update(model, 1.0, make, cached=cached, data=data, beta=beta)
     assert figures == pytest.approx(same, abs=1e-5)
     assert any(part.any() for parts in plain.values() for part in parts)
     for name, parts in plain.items():

@@ -178,8 +178,8 @@ def test_plan_delta_is_bounded_by_number_of_rows(rows, delta, good):
         return
     with pytest.raises(UsageError) as error:
         plan_of({"delta": delta}, dataset)
-    most = "1e-05" if rows == 200 else "8.33e-06, which is 1/(2N) for 60,000 rows"
-    assert str(error.value) == f"--delta={delta:g}: expected at most {most}"
+    bound = "1e-05" if rows == 200 else "8.33e-06, which is 1/(2N) for 60,000 rows"
+    assert str(error.value) == f"--delta={delta:g}: expected at most {bound}"
 
 
 @pytest.mark.parametrize("model", ["mtl_adv", "stl"])
@@ -222,7 +222,7 @@ def test_bounded_people_without_identities_are_refused():
         "or use data with identities (synthetic_faces: --private_label=identity)"
     )
     person = np.where(np.arange(52) == 7, -1, 0)
-    with pytest.raises(UsageError, match="1 of 40 rows do not say whose"):
+    with pytest.raises(UsageError, match="1 of 40 rows have no identity"):
         with_bounded_people(config, tiny_arrays(40, person=person))
 
 
@@ -251,5 +251,5 @@ def test_plan_of_unreachable_target_states_reached_epsilon():
         r"epsilon of the plan is ([\d.]+), not the target 400; with less", budget.missed
     )
     assert found and reached <= float(found[1]) <= 1.01 * reached
-    assert "the noise reaches 16.3 standard deviations and no further" in budget.missed
+    assert "the noise ends at 16.3 standard deviations" in budget.missed
     assert plan_of({"target_epsilon": 2.0}).budgets[0].missed == ""

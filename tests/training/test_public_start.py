@@ -25,12 +25,12 @@ def held(run_dir):
     return {name for name in ("config.json", "labels.json") if (run_dir / name).exists()}
 
 
-def test_run_on_passed_rows_is_no_public_backbone(tmp_path):
+def test_run_on_passed_rows_is_not_a_public_backbone(tmp_path):
     mine, private = tmp_path / "mine", tmp_path / "private"
     fit(tiny_config("mtl_adv", **NONE), tiny_arrays(), run_dir=mine)
     assert json.loads((mine / "config.json").read_text())["data"]["dataset"] == "synthetic_faces"
     assert json.loads((mine / "labels.json").read_text())["source"] == ""
-    with pytest.raises(UsageError, match=f"--backbone={mine}: was trained on data that was handed"):
+    with pytest.raises(UsageError, match=f"--backbone={mine}: was trained on rows passed"):
         fit(all_private_config("", mine, **NONE), tiny_arrays(), run_dir=private)
     assert not held(private)
     # The corrected request takes the folder.
@@ -49,7 +49,7 @@ def test_run_on_opened_data_records_its_source(tmp_path):
     fit(dataclasses.replace(config, data=data), run_dir=tmp_path / "run")
     labels = json.loads((tmp_path / "run" / "labels.json").read_text())
     assert labels["source"] == "synthetic_faces"
-    assert shown(tmp_path / "run") == {b"original", b"restored"}, "drawn faces are nobody's"
+    assert shown(tmp_path / "run") == {b"original", b"restored"}, "logged by default"
 
 
 def shown(run_dir):
@@ -71,7 +71,7 @@ def test_run_resumes_only_with_its_first_backbone(tmp_path):
     began_with = weights.read_bytes()
     config = all_private_config("", backbone, **NONE)
     said = fit(config, tiny_arrays(), run_dir=run_dir).status["dp"]["public_backbone"]
-    # As a process leaves it that is killed just before the end.
+    # As left by a process that was killed just before the end.
     (run_dir / "training.json").unlink()
     weights.write_bytes(
         (public_run(tmp_path / "other", seed=2) / "models" / "encoder.weights.h5").read_bytes()

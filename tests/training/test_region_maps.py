@@ -79,13 +79,13 @@ def test_evidence_of_linear_discriminator_matches_hand_calculation():
     head = keras.Model(inputs, dense(keras.layers.Flatten()(inputs)))
     dense.set_weights([weights])
     bundle = Bundle(head, head, head)
-    found = evidence(bundle, tf.constant(features, tf.float32)).numpy()
+    actual = evidence(bundle, tf.constant(features, tf.float32)).numpy()
     flat = features.reshape(4, 30)
     logits = flat @ weights
     p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
     gradient = weights[:, logits.argmax(1)].T - p @ weights.T
     expected = np.abs(gradient * flat).reshape(4, 2, 3, 5).sum(-1, keepdims=True)
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=1e-5)
 
 
 def test_region_map_without_mask_is_enlarged_evidence():

@@ -150,10 +150,10 @@ def test_register_refuses_taken_or_empty_name(name):
         ),
     ],
 )
-def test_built_in_methods_say_what_they_are_fitted_to(options, expected):
+def test_built_in_methods_state_their_fitting_data(options, expected):
     config = RemovalConfig(**options)
     methods = removal.registered()
     assert {method.name: method.fitted_to(config) for method in methods} == expected
     for method in methods:
-        # Every method that reads labels says so.
+        # Every method that reads labels states it.
         assert bool(method.label_access(config)) == (method.fitted_to(config) != removal.NOTHING)

@@ -1,4 +1,4 @@
-"""A run folder: its lock, its labels, and what a failed start leaves in it."""
+"""A run folder: its lock, its labels, and its content after a failed start."""
 
 import dataclasses
 import json
@@ -43,14 +43,14 @@ def stop(run_dir, error, *files, config=None):
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_claim_start_that_fails_leaves_nothing(tmp_path, error):
+def test_claim_failed_start_leaves_nothing(tmp_path, error):
     folder = tmp_path / "runs" / "deep" / "run"
     stop(folder, error, "metrics.jsonl", "tensorboard/events", "features/a.npy", "tasks/age/x")
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
-def test_claim_start_that_fails_keeps_what_was_there(tmp_path, error):
+def test_claim_failed_start_keeps_earlier_files(tmp_path, error):
     for name in ("notes.txt", "tensorboard/mine", "checkpoints/.keep", "models/mine.h5"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("mine")
@@ -152,7 +152,7 @@ def test_claim_ledger_that_cannot_be_read_is_kept(tmp_path):
     assert (tmp_path / "checkpoints" / "ledger.jsonl").exists()
 
 
-def test_claim_folder_in_use_is_refused_and_left_alone(tmp_path):
+def test_claim_folder_in_use_is_refused_and_unchanged(tmp_path):
     with claim(tmp_path, tiny_config()) as folder:
         with (
             pytest.raises(RunError, match="in use by another process"),
@@ -181,7 +181,7 @@ def test_claim_folder_without_permission_is_refused(tmp_path):
         pass
 
 
-def test_labels_say_where_the_rows_are_from(tmp_path):
+def test_labels_file_records_source_of_rows(tmp_path):
     write_labels(tmp_path, LABELS)
     assert read_labels(tmp_path) == LABELS
 
@@ -190,8 +190,10 @@ def begun(folder, dataset, **data):
     """Returns the labels of a run that begins or resumes on this data."""
     config = tiny_config()
     config = dataclasses.replace(config, data=dataclasses.replace(config.data, **data))
-    found = dataclasses.replace(LABELS, data_fingerprint=_fingerprint(folder, config, dataset))
-    write_labels(folder, found)
+    expected_labels = dataclasses.replace(
+        LABELS, data_fingerprint=_fingerprint(folder, config, dataset)
+    )
+    write_labels(folder, expected_labels)
     return read_labels(folder).data_fingerprint
 
 
@@ -224,7 +226,7 @@ def test_run_without_recorded_data_resumes(tmp_path):
     assert begun(tmp_path, tiny_arrays(21, cache_dir=str(tmp_path / "cache"))) == ""
 
 
-def test_run_with_other_split_version_names_flag(tmp_path):
+def test_run_with_other_split_version_is_refused_with_flag(tmp_path):
     def config(version):
         data = DataConfig(dataset="csv", data_dir="x", tasks="mood=mood", split_version=version)
         model = dataclasses.replace(tiny_config("stl").train, model="stl")

@@ -1,5 +1,3 @@
-import dataclasses
-
 import pytest
 
 from tf_mtl_privacy.config import Config, LossConfig, TrainConfig
@@ -58,9 +56,9 @@ def test_beta_of_zero_stays_zero():
 
 def test_beta_warmup_is_linear():
     """Two epochs of four steps each, by hand: 0, 1/8, ..., 7/8, then all of it."""
-    found = [schedule.warmed_beta(0.4, e + s / 4, 2.0) for e in range(3) for s in range(4)]
-    assert found == pytest.approx([0.4 * min(1, n / 8) for n in range(12)])
-    assert found[0] == 0 and found[4] == pytest.approx(0.2) and found[8:] == [0.4] * 4
+    actual = [schedule.warmed_beta(0.4, e + s / 4, 2.0) for e in range(3) for s in range(4)]
+    assert actual == pytest.approx([0.4 * min(1, n / 8) for n in range(12)])
+    assert actual[0] == 0 and actual[4] == pytest.approx(0.2) and actual[8:] == [0.4] * 4
     # Half an epoch, and none at all.
     assert schedule.warmed_beta(0.4, 0.25, 0.5) == pytest.approx(0.2)
     assert schedule.warmed_beta(0.4, 0.0, 0.0) == 0.4
@@ -101,7 +99,7 @@ def test_gate_at_threshold_is_met(phase, metrics, status):
     assert schedule.gate(config(), phase, metrics, TASKS)["status"] == status
 
 
-def test_gate_of_zero_is_off_only_where_it_ends_nothing():
+def test_gate_of_zero_is_off_without_early_gates():
     figures = {"privacy_balanced_accuracy": 0.1}
 
     def status(**changes):
@@ -113,7 +111,7 @@ def test_gate_of_zero_is_off_only_where_it_ends_nothing():
     assert status(gate_discriminator=0.2, early_gates=False) == "not_met"
 
 
-def test_gate_of_phase_without_one_is_none():
+def test_phase_without_gate_has_no_result():
     assert schedule.gate(config(), "adversarial", {}, TASKS) is None
     assert (
         schedule.gate(config(gate_business=""), "business", {"gender_accuracy": 1.0}, TASKS) is None
@@ -226,12 +224,6 @@ def test_stop_rule_reads_upper_end_of_interval():
     ]
     assert [part["status"] for part in parts] == ["met", "not_met", "not_evaluated"]
     assert [part["value"] for part in parts] == [0.149, 0.16, None]
-
-
-def test_stop_rule_leaves_configuration():
-    before = dataclasses.asdict(config())
-    schedule.stop_rule(config(), [GOOD], TASKS)
-    assert dataclasses.asdict(config()) == before
 
 
 def test_stop_rule_and_gate_ignore_other_tasks():

@@ -30,8 +30,8 @@ class Recorder:
         self.gradients = [tf.Variable(tf.zeros(v.shape)) for v in variables]
 
     def apply(self, gradients, variables):
-        for kept, gradient in zip(self.gradients, gradients, strict=True):
-            kept.assign(gradient)
+        for recorded, gradient in zip(self.gradients, gradients, strict=True):
+            recorded.assign(gradient)
 
 
 def batch(rows=6, real=None):
@@ -71,7 +71,7 @@ def test_joint_step_gives_each_network_the_papers_gradient(bundle, objective):
     config = dataclasses.replace(tiny_config().loss, objective=objective)
     data, recorder = batch(), Recorder()
     joint(bundle, config, recorder)(as_tensors(data), tf.constant(BETA))
-    kept = [np.array(g) for g in recorder.gradients]
+    recorded = [np.array(g) for g in recorder.gradients]
 
     image = to_float(tf.constant(data.image))
     encode = lambda: bundle.encoder(image, training=False)  # noqa: E731
@@ -95,18 +95,18 @@ def test_joint_step_gives_each_network_the_papers_gradient(bundle, objective):
         + gradient_of(bundle, bundle.business, business)
         + gradient_of(bundle, bundle.restorer, restoring)
     )
-    for ours, theirs in zip(kept, expected, strict=True):
+    for ours, theirs in zip(recorded, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-5)
 
 
 def test_joint_step_without_game_ignores_discriminator(bundle):
     config, data = tiny_config().loss, as_tensors(batch())
-    kept = []
+    recorded = []
     for play, beta in ((False, 5.0), (True, 0.0)):
         recorder = Recorder()
         joint(bundle, config, recorder, play=play)(data, tf.constant(beta))
-        kept.append([np.array(g) for g in recorder.gradients])
-    for ours, theirs in zip(*kept, strict=True):
+        recorded.append([np.array(g) for g in recorder.gradients])
+    for ours, theirs in zip(*recorded, strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
 
 
@@ -119,15 +119,15 @@ def test_joint_step_ignores_padding(bundle):
             for part in whole
         ]
     )
-    found = []
+    actual = []
     for data in (whole, cut):
         recorder = Recorder()
         metrics = joint(bundle, config, recorder)(as_tensors(data), tf.constant(BETA))
-        found.append(([np.array(g) for g in recorder.gradients], metrics))
-    for ours, theirs in zip(found[0][0], found[1][0], strict=True):
+        actual.append(([np.array(g) for g in recorder.gradients], metrics))
+    for ours, theirs in zip(actual[0][0], actual[1][0], strict=True):
         np.testing.assert_allclose(ours, theirs, atol=1e-6)
-    for name, value in found[0][1].items():
-        assert float(value) == pytest.approx(float(found[1][1][name]), abs=1e-6)
+    for name, value in actual[0][1].items():
+        assert float(value) == pytest.approx(float(actual[1][1][name]), abs=1e-6)
 
 
 def test_joint_step_updates_discriminator_only_by_its_own_update(bundle):
@@ -172,17 +172,17 @@ def test_joint_step_ignores_rows_without_private_label(bundle):
 @pytest.mark.parametrize("objective", ["confusion", "entropy"])
 def test_label_free_objective_is_independent_of_labels(bundle, objective):
     config = dataclasses.replace(tiny_config().loss, objective=objective)
-    data, found = batch(real=5), []
+    data, actual = batch(real=5), []
     for private in (data.private, np.full(6, -1, np.int32), np.zeros(6, np.int32)):
         recorder = Recorder()
         metrics = joint(bundle, config, recorder)(
             as_tensors(data._replace(private=private)), tf.constant(BETA)
         )
-        found.append(([np.array(g) for g in recorder.gradients], metrics))
-    for gradients, metrics in found[1:]:
-        for ours, theirs in zip(gradients, found[0][0], strict=True):
+        actual.append(([np.array(g) for g in recorder.gradients], metrics))
+    for gradients, metrics in actual[1:]:
+        for ours, theirs in zip(gradients, actual[0][0], strict=True):
             np.testing.assert_array_equal(ours, theirs)
-        assert metrics["adversarial_objective"] == found[0][1]["adversarial_objective"]
+        assert metrics["adversarial_objective"] == actual[0][1]["adversarial_objective"]
 
 
 def test_objective_against_several_discriminators_is_their_mean(bundle):
@@ -209,8 +209,8 @@ def test_objective_against_several_discriminators_is_their_mean(bundle):
     values = [float(value) for _, value in alone]
     assert len(set(values)) == 3
     assert float(metrics["adversarial_objective"]) == pytest.approx(np.mean(values), rel=1e-6)
-    for kept, *parts in zip(recorder.gradients, *(g for g, _ in alone), strict=True):
-        np.testing.assert_allclose(kept, np.mean(parts, axis=0), atol=1e-6)
+    for recorded, *parts in zip(recorder.gradients, *(g for g, _ in alone), strict=True):
+        np.testing.assert_allclose(recorded, np.mean(parts, axis=0), atol=1e-6)
 
 
 def test_private_discriminator_update_has_no_gradient_to_encoder(bundle):

@@ -55,9 +55,9 @@ def test_run_stops_if_every_part_is_met(tmp_path, cache):
     epochs = joint(tmp_path)
     assert len(epochs) == 2, "the change of an accuracy is known from the second epoch on"
     for line in epochs:
-        found = {name: line[f"validation_{name}"] for name in FIGURES}
-        assert all(0 <= value <= 1 for value in found.values())
-        assert found["fresh_probe_upper"] > found["fresh_probe_balanced_accuracy"]
+        actual = {name: line[f"validation_{name}"] for name in FIGURES}
+        assert all(0 <= value <= 1 for value in actual.values())
+        assert actual["fresh_probe_upper"] > actual["fresh_probe_balanced_accuracy"]
     assert rule["parts"]["privacy"]["value"] == epochs[-1]["validation_fresh_probe_upper"]
     assert set(run.status["training"]["before_game"]) == FIGURES
 
@@ -109,10 +109,10 @@ def test_check_of_fully_private_run_reads_no_training_row(cache):
             return dataset.store.images(rows)
 
     watched = dataclasses.replace(dataset, store=Store())
-    found = fresh_check(private, QUICK)(bundle, watched)
-    assert set(found) == FIGURES - {"membership_success_rate"}
+    actual = fresh_check(private, QUICK)(bundle, watched)
+    assert set(actual) == FIGURES - {"membership_success_rate"}
     assert read and not np.isin(np.concatenate(read), dataset.rows["train"]).any()
-    # The control: the watch sees rows that are read.
+    # Control: the store records rows that are read.
     read.clear()
     assert set(fresh_check(config, QUICK)(bundle, watched)) == FIGURES
     assert np.isin(np.concatenate(read), dataset.rows["train"]).any()

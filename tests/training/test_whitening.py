@@ -10,7 +10,8 @@ from tests.training.test_game_fit import phases_of
 from tests.training.tiny import tiny_arrays, tiny_config
 from tf_mtl_privacy.config import Config, ModelConfig, PrivacyConfig
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.models.heads import whitening_of
+from tf_mtl_privacy.models.heads import Whitening
+from tf_mtl_privacy.models.layers import first_layer
 from tf_mtl_privacy.training.discriminators import fit_whitening
 
 pytestmark = pytest.mark.usefixtures("untraced")
@@ -26,8 +27,8 @@ def test_whitened_cells_have_identity_covariance():
     variances = np.linalg.eigvalsh(np.cov(features.reshape(-1, 5).T))
     # Less than 1 by the floor on small directions, worked out from the spectrum itself.
     expected = variances / (variances + 1e-3 * variances.mean())
-    found = np.linalg.eigvalsh(np.cov(white.T))
-    np.testing.assert_allclose(found, np.sort(expected), rtol=1e-3)
+    actual = np.linalg.eigvalsh(np.cov(white.T))
+    np.testing.assert_allclose(actual, np.sort(expected), rtol=1e-3)
     # The symmetric one of all whitenings.
     np.testing.assert_allclose(matrix, matrix.T, atol=1e-5)
 
@@ -81,16 +82,22 @@ def test_whitening_is_set_from_validation_rows(tmp_path, model):
     pretraining.before_epoch(0)
     first = of_validation_rows(phases)
     for member in members:
-        for found, expected in zip(whitening_of(member).get_weights(), first, strict=True):
-            np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
+        for actual, expected in zip(
+            first_layer(member, Whitening).get_weights(), first, strict=True
+        ):
+            np.testing.assert_allclose(actual, expected, rtol=1e-3, atol=1e-4)
     joint = phases.build("adversarial")
     joint.step(joint.inputs(0, 0))
     joint.before_epoch(1)
     anew = of_validation_rows(phases)
     assert np.abs(anew[1] - first[1]).max() > 1e-3
-    np.testing.assert_allclose(whitening_of(members[0]).get_weights()[1], anew[1], atol=1e-3)
+    np.testing.assert_allclose(
+        first_layer(members[0], Whitening).get_weights()[1], anew[1], atol=1e-3
+    )
     # A restart changes only the restarted discriminator's whitening.
-    np.testing.assert_allclose(whitening_of(members[1]).get_weights()[1], first[1], atol=1e-4)
+    np.testing.assert_allclose(
+        first_layer(members[1], Whitening).get_weights()[1], first[1], atol=1e-4
+    )
 
 
 def test_whitening_without_pretraining_is_refused():

@@ -46,7 +46,7 @@ def tiny_config(
 
 
 def private_config(privacy: dict | None = None, **train) -> Config:
-    """Trains nothing but the discriminator, for two epochs, unless told otherwise."""
+    """Returns a configuration that trains only the discriminator, by default for two epochs."""
     epochs = dict.fromkeys(EPOCHS, 0) | {"discriminator_epochs": 2, "early_gates": False}
     return tiny_config("mtl_adv_dp", privacy, **(epochs | train))
 
@@ -104,7 +104,7 @@ def _die(*_):
 
 
 def _arm(ran, death):
-    """Replaces the functions that a death hangs on by some that die there; counts the steps."""
+    """Replaces the functions at which the process must die by ones that do; counts the steps."""
     from tf_mtl_privacy.privacy.ledger import Ledger
     from tf_mtl_privacy.training.batches import FeatureCache
     from tf_mtl_privacy.training.checkpoints import Checkpoints, TrainingState

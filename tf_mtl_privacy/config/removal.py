@@ -97,6 +97,16 @@ class RemovalConfig:
         return self.mask != "none"
 
     @property
+    def switched_on(self) -> tuple[str, ...]:
+        """Flags of these options that switch a method on, such as `--mask=learned`."""
+        flags = {
+            f"--mask={self.mask}": self.has_mask,
+            f"--erasure={self.erasure}": self.erasure != "none",
+            f"--feature_noise={self.feature_noise:g}": self.feature_noise > 0,
+        }
+        return tuple(flag for flag, is_on in flags.items() if is_on)
+
+    @property
     def reads_public_faces(self) -> bool:
         """True if removal is fitted to public faces."""
         return (self.has_mask and self.region_labels == "public") or (

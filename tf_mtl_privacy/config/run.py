@@ -292,13 +292,7 @@ def notes(config: Config) -> list[str]:
     model without the adversarial game (models may share a flagfile), features that contain the
     picture, and step sizes or losses of a flagfile for another encoder.
     """
-    removal, lines = config.removal, []
-    given = {
-        f"--mask={removal.mask}": removal.has_mask,
-        f"--erasure={removal.erasure}": removal.erasure != "none",
-        f"--feature_noise={removal.feature_noise:g}": removal.feature_noise > 0,
-    }
-    unused = [flag for flag, is_given in given.items() if is_given]
+    lines, unused = [], config.removal.switched_on
     if unused and not config.train.is_adversarial:
         lines.append(
             f"note: --model={config.train.model} has no adversarial game, so it ignores "

@@ -7,6 +7,9 @@ import dataclasses
 from tf_mtl_privacy.config.options import check_options, option, parse_thresholds
 from tf_mtl_privacy.errors import UsageError
 
+# Objectives of the encoder that read private labels; results.json says so of a run with one.
+_READ_LABELS = ("paper", "paper_bounded")
+
 
 @dataclasses.dataclass(frozen=True)
 class TrainConfig:
@@ -128,7 +131,7 @@ class LossConfig:
         "The encoder's adversarial objective: 'paper' maximises the discriminator's loss, "
         "'paper_bounded' does so up to the loss of a uniform output, 'confusion' pulls that output "
         "to uniform, 'entropy' maximises its entropy. Only the first two read the private label.",
-        choices=("paper", "paper_bounded", "confusion", "entropy"),
+        choices=(*_READ_LABELS, "confusion", "entropy"),
     )
     reconstruction_weight: float = option(
         1.0, "Weight of the squared error in the restoration loss.", low=0
@@ -158,7 +161,7 @@ class LossConfig:
     @property
     def objective_reads_labels(self) -> bool:
         """True if the encoder's objective reads the private labels of its rows."""
-        return self.objective in ("paper", "paper_bounded")
+        return self.objective in _READ_LABELS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,7 +19,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.errors import RunError, UsageError, install_command
 from tf_mtl_privacy.export.signatures import networks_of
-from tf_mtl_privacy.removal.noise import has_noise
+from tf_mtl_privacy.removal import draws_at_random
 from tf_mtl_privacy.serving_signature import probabilities_key
 from tf_mtl_privacy.training.saved_run import SavedRun
 
@@ -160,10 +160,12 @@ def require_convertible(run: SavedRun, flag: str) -> None:
     Raises:
         UsageError: the run has noise on its features, which a converted file cannot draw.
     """
-    if has_noise(run.bundle.encoder):
+    if draws_at_random(run.bundle.encoder):
+        noise = run.config.removal.feature_noise
+        cause = f" (--feature_noise={noise})" if noise else ""
         raise UsageError(
-            f"{flag}: the run's features carry noise (--feature_noise="
-            f"{run.config.removal.feature_noise}), which such a file cannot draw; omit the flag"
+            f"{flag}: the run's features carry noise{cause}, which such a file cannot draw; omit "
+            "the flag"
         )
 
 

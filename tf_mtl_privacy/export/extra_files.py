@@ -15,7 +15,7 @@ from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.data.sources.base import content_hash
 from tf_mtl_privacy.errors import RunError, install_command
 from tf_mtl_privacy.files import write_json
-from tf_mtl_privacy.removal.noise import has_noise
+from tf_mtl_privacy.removal import draws_at_random
 from tf_mtl_privacy.serving_signature import (
     CARD_FILE,
     CHECKSUMS_FILE,
@@ -80,7 +80,7 @@ def describe(
         "image_size": run.config.data.image_size,
         "crop": run.config.data.effective_crop,
         "largest_batch": MAX_REQUEST_ROWS,
-        "stochastic": has_noise(run.bundle.encoder),
+        "stochastic": draws_at_random(run.bundle.encoder),
         "region_source": region_source(run.bundle) if REGIONS in signatures else None,
         "signatures": {key: _interface(function) for key, function in signatures.items()},
         "missing_signatures": dict(missing),

@@ -32,32 +32,32 @@ def load_backbone(encoder: keras.Model, run_dir: str | os.PathLike[str]) -> None
         UsageError: not a finished run, or its encoder has another shape.
     """
     backbone_config(run_dir)
-    found = _read(run_dir, "encoder")
+    weights = _read(run_dir, "encoder")
     layers = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in encoder.layers}
     differ = {
         name
         for name, shapes in layers.items()
-        if shapes and shapes != [array.shape for array in found.get(name, [])]
+        if shapes and shapes != [array.shape for array in weights.get(name, [])]
     }
     prefixes = tuple(method.prefix for method in registered() if method.prefix)
-    # Half of a mask would cover neither what the other one does nor what ours does.
-    kept = tuple(start for start in prefixes if any(name.startswith(start) for name in differ))
+    # A mask with weights of two runs would match neither.
+    unfit = tuple(start for start in prefixes if any(name.startswith(start) for name in differ))
     own = tuple(
         name
         for name in layers
-        if (name.startswith(ADAPTER) and name in differ) or (kept and name.startswith(kept))
+        if (name.startswith(ADAPTER) and name in differ) or (unfit and name.startswith(unfit))
     )
     surplus = tuple(
-        name for name in found if name.startswith((ADAPTER, *prefixes)) and name not in layers
+        name for name in weights if name.startswith((ADAPTER, *prefixes)) and name not in layers
     )
-    found = {name: arrays for name, arrays in found.items() if name not in own + surplus}
-    problem = misfit(encoder, found, optional=own)
+    weights = {name: arrays for name, arrays in weights.items() if name not in own + surplus}
+    problem = misfit(encoder, weights, optional=own)
     if problem:
         raise UsageError(
             f"--backbone={run_dir} does not fit this encoder: {problem}; give the --encoder, "
             "--feature_stride and --compact_width that it was trained with"
         )
-    assign_weights(encoder, found)
+    assign_weights(encoder, weights)
 
 
 def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) -> tuple[str, ...]:
@@ -69,9 +69,9 @@ def start_heads(heads: dict[str, keras.Model], run_dir: str | os.PathLike[str]) 
     started = []
     for name, model in heads.items():
         if weights_file(run_dir, name).is_file():
-            found = _read(run_dir, name)
-            if not misfit(model, found, allow_extra=name == "business"):
-                assign_weights(model, found)
+            weights = _read(run_dir, name)
+            if not misfit(model, weights, allow_extra=name == "business"):
+                assign_weights(model, weights)
                 started.append(name)
     return tuple(started)
 
@@ -111,7 +111,7 @@ def _public_run(config: Config, given: bool) -> str:
         raise UsageError(f"--backbone={run_dir}: {error}") from error
     source = labels.get("source", "") if isinstance(labels, dict) else ""
     if source != "synthetic_faces":
-        what = source or "data that was handed over"
+        what = source or "rows passed from Python"
         raise UsageError(
             f"--backbone={run_dir}: was trained on {what}, so its weights are not public; with "
             "--dp_scope=all give one that was trained on synthetic_faces"
@@ -122,8 +122,8 @@ def _public_run(config: Config, given: bool) -> str:
     )
     if started or theirs.effective_perceptual_weights not in _SHIPPED:
         raise UsageError(
-            f"--backbone={run_dir}: itself started from other weights, of which nothing is known; "
-            "give a run that started from none"
+            f"--backbone={run_dir}: started from other weights with unknown training data; give a "
+            "run that started from none"
         )
     with_people = "identity" in (data.effective_private_label, own.effective_private_label)
     set_aside = data.synthetic_stream != own.synthetic_stream and not with_people
@@ -135,7 +135,7 @@ def _public_run(config: Config, given: bool) -> str:
         )
     digest = _digest(weights_file(run_dir, "encoder"))
     return (
-        "an encoder trained on synthetic faces, which are drawn and of nobody (weights' SHA-256 "
+        "an encoder trained on synthetic faces, which show no real person (weights' SHA-256 "
         f"{digest})"
     )
 
@@ -183,5 +183,5 @@ def split_encoder(encoder: keras.Model) -> tuple[keras.Model, keras.Model]:
 
 
 def _first(inputs: Any) -> tuple[Any, list[Any]]:
-    """The first of a layer's inputs, and the others."""
+    """Returns the first of a layer's inputs, and the others."""
     return (inputs[0], list(inputs[1:])) if isinstance(inputs, list) else (inputs, [])

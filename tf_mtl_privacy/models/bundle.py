@@ -55,7 +55,7 @@ def build_bundle(config: Config, task_classes: Mapping[str, int], private_classe
         private_classes: K, at least 2 unless the model is 'stl'.
 
     Raises:
-        UsageError: a number of classes below 2, an encoder that cannot be built as asked, or
+        UsageError: a number of classes below 2, an encoder that cannot be built as configured, or
             unsupported settings of Keras (`check_keras_settings`).
         RunError: ImageNet weights could not be fetched.
     """
@@ -103,24 +103,24 @@ def load_bundle_weights(bundle: Bundle, folder: str | os.PathLike[str]) -> None:
     """Loads files of `save_bundle`; changes nothing unless all of them exist and fit.
 
     Raises:
-        RunError: a file is missing, damaged or of other networks.
+        RunError: a file is missing, damaged or belongs to other networks.
     """
     read = []
     for name, model in bundle.items():
         path = Path(folder) / f"{name}.weights.h5"
         try:
-            found = read_weights(path)
+            weights = read_weights(path)
         except ValueError as error:
             raise RunError(f"cannot load {path}: {error}") from error
-        problem = misfit(model, found)
+        problem = misfit(model, weights)
         if problem:
             raise RunError(
                 f"{path} does not fit this run's {name}: {problem}; use the configuration it was "
                 "trained with"
             )
-        read.append((model, found))
-    for model, found in read:
-        assign_weights(model, found)
+        read.append((model, weights))
+    for model, weights in read:
+        assign_weights(model, weights)
 
 
 def parameter_counts(bundle: Bundle) -> dict[str, int]:

@@ -19,7 +19,7 @@ _BLOCKS = 2
 
 
 def compact_backbone(inputs: Any, *, stride: int, width: int, seed: int) -> Any:
-    """`[B, S, S, 3]` in [0, 1] -> `[B, S/stride, S/stride, 2*width]` float32.
+    """Builds `[B, S, S, 3]` in [0, 1] -> `[B, S/stride, S/stride, 2*width]` float32.
 
     The channels double where the resolution halves, up to `4 * width`, and the trunk is not
     normalised (only the residual branches are, as in He et al. 2016, "Identity Mappings"), so
@@ -66,8 +66,8 @@ def build_encoder(
     their output only. Then follow the backbone and the adapter, a 1x1 convolution and GroupNorm
     over all its channels (layers `adapter_conv`, `adapter_norm`), which stays trainable when the
     backbone is frozen. With `pixel_path` the (covered) image's pixels in [-1, 1] follow as
-    3 * stride^2 more channels, and before them, with a mask, stride^2 channels that say which
-    pixels are covered. Removal methods that change features come last.
+    3 * stride^2 more channels, and before them, with a mask, stride^2 channels that mark the
+    covered pixels. Removal methods that change features come last.
 
     The BatchNorm of a pre-trained backbone uses the batch's statistics only if the model is called
     with `training=True`, and never if the backbone is frozen.
@@ -111,7 +111,7 @@ def build_encoder(
 
 
 def _with_pixels(x: Any, image: Any, cover: Any, stride: int) -> Any:
-    """Features, then the covered pixels' channels (with a mask), then the image's pixels."""
+    """Concatenates features, with a mask the cover's channels, and the image's pixels."""
     pixels = keras.layers.Rescaling(2.0, -1.0, name="pixels_scale")(image)
     parts = [x] if cover is None else [x, to_cells(cover, stride, "pixels_covered")]
     parts.append(to_cells(pixels, stride, "pixels"))

@@ -101,7 +101,7 @@ def build_discriminator(
 def configured_discriminator(
     model: ModelConfig, feature_shape: tuple[int, int, int], classes: int, seed: int
 ) -> keras.Model:
-    """Builds D as a run's configuration says."""
+    """Builds D from a run's configuration."""
     return build_discriminator(
         feature_shape,
         classes,
@@ -113,7 +113,7 @@ def configured_discriminator(
 
 
 def _convolutions(layers: Layers, x: Any, channels: int) -> Any:
-    """Down to at most 4x4 cells, flattened: positions make a small detail easier to learn."""
+    """Reduces to at most 4x4 cells, flattened: positions make a small detail easier to learn."""
     if x.shape[-1] > 2 * channels:
         x = layers.conv(channels, 1, "reduce")(x)
     strides = [1] + [2] * halvings(max(x.shape[1:3]))
@@ -123,7 +123,7 @@ def _convolutions(layers: Layers, x: Any, channels: int) -> Any:
 
 
 def _pooled(layers: Layers, x: Any, channels: int) -> Any:
-    """The cells' mean, weighted by attention: few weights, and a detail can be anywhere.
+    """Returns the cells' mean, weighted by attention: few weights, and a detail can be anywhere.
 
     Ilse et al. 2018, "Attention-based Deep Multiple Instance Learning", section 2.4: each head's
     weights are a softmax over cells of a 1x1 convolution's output.
@@ -142,7 +142,7 @@ def _pooled(layers: Layers, x: Any, channels: int) -> Any:
 
 
 def _soft(layers: Layers, x: Any, channels: int) -> Any:
-    """Each channel's mean over cells, weighted by the softmax of that channel itself.
+    """Returns each channel's mean over cells, weighted by the softmax of that channel itself.
 
     It is a soft maximum over positions with a gradient to all of them: few weights, and a detail
     can be anywhere.
@@ -182,13 +182,8 @@ class Whitening(keras.layers.Layer):
         return keras.ops.matmul(inputs - self.mean, self.matrix)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The input's."""
+        """Returns the input's shape."""
         return input_shape
-
-
-def whitening_of(discriminator: keras.Model) -> Whitening | None:
-    """Returns the discriminator's whitening layer, or None if it has none."""
-    return next((layer for layer in discriminator.layers if isinstance(layer, Whitening)), None)
 
 
 def build_restorer(
@@ -251,7 +246,7 @@ def _details(layers: Layers, x: Any, from_zero: bool) -> Any:
 
 
 def _carried(features: Any, stride: int) -> Any:
-    """The log-odds of the pixels that the features carry."""
+    """Returns the log-odds of the pixels that the features carry."""
     image = from_cells(features[..., -3 * stride**2 :], stride, "carried")
     return LogOdds(name="carried_logits")(image)
 

@@ -7,12 +7,13 @@ the noise of differentially private training.
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 
 from tf_mtl_privacy.errors import UsageError
 
+Kind = TypeVar("Kind", bound=keras.layers.Layer)
 _MAX_GROUPS = 8
 _MIN_CHANNELS_PER_GROUP = 8
 _EPSILON = 1e-5
@@ -36,11 +37,11 @@ class Layers:
         self._seed, self._model = seed, model
 
     def he_normal(self, name: str) -> keras.initializers.Initializer:
-        """He et al. 2015, section 2.2: for weights in front of a ReLU."""
+        """Returns the initializer of He et al. 2015, section 2.2, for weights before a ReLU."""
         return keras.initializers.HeNormal(seed=layer_seed(self._seed, f"{self._model}/{name}"))
 
     def glorot_uniform(self, name: str) -> keras.initializers.Initializer:
-        """Glorot and Bengio 2010, equation 16: for weights in front of logits."""
+        """Returns the initializer of Glorot and Bengio 2010, equation 16, for logits."""
         return keras.initializers.GlorotUniform(
             seed=layer_seed(self._seed, f"{self._model}/{name}")
         )
@@ -57,7 +58,7 @@ class Layers:
         use_bias: bool = True,
         from_zero: bool = False,
     ) -> keras.layers.Layer:
-        """A convolution with zero padding ('same'); all initial weights are 0 if `from_zero`."""
+        """Makes a convolution with zero padding; all initial weights are 0 if `from_zero`."""
         return keras.layers.Conv2D(
             filters,
             size,
@@ -71,7 +72,7 @@ class Layers:
         )
 
     def dense(self, units: int, name: str, *, activation: str | None = None) -> keras.layers.Layer:
-        """A fully connected layer with bias."""
+        """Makes a fully connected layer with bias."""
         make = self.glorot_uniform if activation is None else self.he_normal
         return keras.layers.Dense(
             units, activation=activation, kernel_initializer=make(name), name=name
@@ -79,7 +80,7 @@ class Layers:
 
 
 def group_norm(channels: int, name: str, *, groups: int | None = None) -> keras.layers.Layer:
-    """Group normalisation (Wu and He 2018): statistics of one example, never of the batch."""
+    """Makes group normalisation (Wu and He 2018): statistics of one example, never of the batch."""
     return keras.layers.GroupNormalization(
         groups or norm_groups(channels), epsilon=_EPSILON, name=name
     )
@@ -98,7 +99,7 @@ def norm_groups(channels: int) -> int:
 def convolution_block(
     layers: Layers, x: Any, channels: int, *, strides: int, number: int | str
 ) -> Any:
-    """3x3 convolution, group normalisation, ReLU; layers `conv<number>` and so on."""
+    """Applies a 3x3 convolution, group normalisation and ReLU; layers `conv<number>` and so on."""
     x = layers.conv(channels, 3, f"conv{number}", strides=strides)(x)
     x = group_norm(channels, f"norm{number}")(x)
     return keras.layers.Activation("relu", name=f"relu{number}")(x)
@@ -142,6 +143,11 @@ def from_cells(cells: Any, stride: int, name: str) -> Any:
     x = keras.layers.Permute((1, 3, 2, 4, 5), name=f"{name}_in_place")(x)
     shape = (rows * stride, columns * stride, channels)
     return keras.layers.Reshape(shape, name=f"{name}_image")(x)
+
+
+def first_layer(model: keras.Model, kind: type[Kind]) -> Kind | None:
+    """Returns the model's first layer of a class, or None if it has none."""
+    return next((layer for layer in model.layers if isinstance(layer, kind)), None)
 
 
 def check_keras_settings() -> None:

@@ -67,7 +67,7 @@ def paper_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
 
 
 def bounded_adversarial(logits: tf.Tensor, labels: tf.Tensor) -> tf.Tensor:
-    """`min(paper_adversarial, log K + (K - 1) log(K / (K - 1)))`; in that range from 0 on, nats.
+    """`min(paper_adversarial, log K + (K - 1) log(K / (K - 1)))`; from 0 to that bound, in nats.
 
     The bound is the paper's Adv_Loss of a uniform output. An example that the discriminator reads
     at chance level or below gives no gradient, so that it is not pushed further.
@@ -165,7 +165,8 @@ def adversarial_objective(name: str) -> Objective:
 
     'paper' is `-Adv_Loss` (section 3.2, step 3.2), not bounded from below; 'paper_bounded' is
     `-bounded_adversarial`; 'confusion' is `confusion` and 'entropy' is `-entropy`, which read no
-    label and also give a value for rows without one.
+    label and also give a value for rows without one. A new one also needs its line in the choices
+    of `LossConfig.objective`, which tell whether it reads labels.
 
     Returns:
         A function of logits `[B, K]` and labels `[B]` that gives `[B]`, without the weight beta.

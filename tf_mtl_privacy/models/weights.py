@@ -27,7 +27,7 @@ def read_weights(path: str | os.PathLike[str]) -> LayerWeights:
     """Reads layer name -> its arrays, in the order of `layer.weights`; omits layers without any.
 
     Takes `.weights.h5` (Keras 3), `.h5` (Keras 2, as `keras.applications` distributes) and `.keras`
-    archives, of which only the weights are read.
+    archives (only their weights are read).
 
     Raises:
         ValueError: not such a file.
@@ -46,33 +46,33 @@ def read_weights(path: str | os.PathLike[str]) -> LayerWeights:
 
 def misfit(
     model: keras.Model,
-    found: LayerWeights,
+    weights: LayerWeights,
     *,
     optional: tuple[str, ...] = (),
     allow_extra: bool = False,
 ) -> str:
-    """States why `found` is not a complete set of `model`'s weights; empty if it is."""
+    """States why `weights` is not a complete set of `model`'s weights; empty if it is."""
     wanted = {layer.name: [tuple(w.shape) for w in layer.weights] for layer in model.layers}
     wanted = {name: shapes for name, shapes in wanted.items() if shapes}
     for name, shapes in wanted.items():
-        if name not in found:
+        if name not in weights:
             if name in optional:
                 continue
             return f"it has no layer {name}"
-        present = [array.shape for array in found[name]]
+        present = [array.shape for array in weights[name]]
         if present != shapes:
             return f"layer {name} has shapes {_text(present)}, expected {_text(shapes)}"
-        if not all(np.isfinite(array).all() for array in found[name]):
+        if not all(np.isfinite(array).all() for array in weights[name]):
             return f"layer {name} has values that are not finite"
-    extra = [name for name in found if name not in wanted]
-    return f"it has a layer {extra[0]} too many" if extra and not allow_extra else ""
+    extra = [name for name in weights if name not in wanted]
+    return f"it has an extra layer {extra[0]}" if extra and not allow_extra else ""
 
 
-def assign_weights(model: keras.Model, found: LayerWeights) -> None:
-    """Sets every layer of `model` that `found` names; check with `misfit` first."""
+def assign_weights(model: keras.Model, weights: LayerWeights) -> None:
+    """Sets every layer of `model` that `weights` names; check with `misfit` first."""
     for layer in model.layers:
-        if layer.weights and layer.name in found:
-            layer.set_weights(found[layer.name])
+        if layer.weights and layer.name in weights:
+            layer.set_weights(weights[layer.name])
 
 
 def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
@@ -96,23 +96,23 @@ def save_weights(model: keras.Model, path: str | os.PathLike[str]) -> None:
 
 def _read(file: h5py.File) -> LayerWeights:
     top = file.get("model_weights", file)
-    found = _read_keras2(top) if "layer_names" in top.attrs else _read_keras3(file)
-    if not found:
+    weights = _read_keras2(top) if "layer_names" in top.attrs else _read_keras3(file)
+    if not weights:
         raise KeyError("no weights")
-    return found
+    return weights
 
 
 def _read_keras2(top: h5py.Group) -> LayerWeights:
-    found: LayerWeights = {}
+    weights: LayerWeights = {}
     for name in map(_decoded, top.attrs["layer_names"]):
         arrays = [top[name][_decoded(w)][()] for w in top[name].attrs["weight_names"]]
         if arrays:
-            found[name] = arrays
-    return found
+            weights[name] = arrays
+    return weights
 
 
 def _read_keras3(file: h5py.File) -> LayerWeights:
-    found: LayerWeights = {}
+    weights: LayerWeights = {}
 
     def visit(path: str, item: h5py.Group | h5py.Dataset) -> None:
         # Keras numbers the groups by class; the layer's own name is an attribute.
@@ -120,10 +120,10 @@ def _read_keras3(file: h5py.File) -> LayerWeights:
             return
         name, numbers = _decoded(item.attrs.get("name", "")), sorted(item, key=int)
         if name and numbers:
-            found[name] = [item[number][()] for number in numbers]
+            weights[name] = [item[number][()] for number in numbers]
 
     file.visititems(visit)
-    return found
+    return weights
 
 
 def _decoded(text: str | bytes) -> str:
@@ -170,7 +170,7 @@ def pretrained_backbone(
         raise UsageError(
             f"--image_size={image_size}: {name} takes multiples of 32 from {_SMALLEST}"
         )
-    model = _application(name, _normalised(inputs, name), imagenet)
+    model = application(name, inputs, imagenet=imagenet, option="encoder_weights")
     if not imagenet:
         _reset(model, name, seed)
     return model.get_layer(TAPS[name][stride]).output
@@ -190,17 +190,17 @@ def load_encoder_weights(encoder: keras.Model, path: str, name: str) -> None:
     if not Path(path).is_file():
         raise UsageError(f"--encoder_weights={path}: no such file; {advice}")
     try:
-        found = read_weights(path)
+        weights = read_weights(path)
     except ValueError as error:
         raise UsageError(f"--encoder_weights={path}: {error}; {advice}") from error
-    has_adapter = any(layer.startswith("adapter_") for layer in found)
+    has_adapter = any(layer.startswith("adapter_") for layer in weights)
     optional = () if has_adapter or name == "compact" else ("adapter_conv", "adapter_norm")
-    problem = misfit(encoder, found, optional=optional, allow_extra=name != "compact")
+    problem = misfit(encoder, weights, optional=optional, allow_extra=name != "compact")
     if problem:
         raise UsageError(
             f"--encoder_weights={path} does not fit encoder {name}: {problem}; {advice}"
         )
-    assign_weights(encoder, found)
+    assign_weights(encoder, weights)
 
 
 def _normalised(inputs: Any, name: str) -> Any:
@@ -210,11 +210,24 @@ def _normalised(inputs: Any, name: str) -> Any:
     return keras.layers.Rescaling(255.0, [-mean for mean in _CAFFE_MEANS], name="scale")(blue_first)
 
 
-def _application(name: str, x: Any, imagenet: bool) -> keras.Model:
+def application(name: str, inputs: Any, *, imagenet: bool, option: str) -> keras.Model:
+    """Builds a network of `keras.applications` without its head, for images in [0, 1].
+
+    Args:
+        name: 'resnet50', 'mobilenet_v2' or 'vgg16'.
+        inputs: a Keras input tensor.
+        imagenet: load ImageNet weights, which Keras fetches if they are not cached.
+        option: the option that selects them, for the error.
+
+    Raises:
+        RunError: the ImageNet weights could not be fetched.
+    """
     make = {
         "resnet50": keras.applications.ResNet50,
         "mobilenet_v2": keras.applications.MobileNetV2,
+        "vgg16": keras.applications.VGG16,
     }[name]
+    x = _normalised(inputs, name)
     weights = "imagenet" if imagenet else None
     try:
         with warnings.catch_warnings():
@@ -225,7 +238,7 @@ def _application(name: str, x: Any, imagenet: bool) -> keras.Model:
         if not imagenet:
             raise
         reason = fetch_failure(error)
-        raise RunError(imagenet_problem("encoder_weights", name, reason)) from error
+        raise RunError(imagenet_problem(option, name, reason)) from error
 
 
 def _reset(model: keras.Model, name: str, seed: int) -> None:

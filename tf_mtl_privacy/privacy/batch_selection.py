@@ -1,8 +1,7 @@
 """Poisson sampling by row number, in batches of fixed capacity, and a bound on rows per person.
 
 `PoissonBatches` draws the batches. `overflow_probability` and `capacity_for` choose a capacity that
-is exceeded so rarely that the loss of rows never decides an epsilon. `limit_per_person` bounds how
-many rows of a person are used.
+is exceeded too rarely to affect epsilon. `limit_per_person` bounds the rows used per person.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.privacy.accounting.calibration import renyi_calibrated
+from tf_mtl_privacy.privacy.accounting.calibration import largest, renyi_calibrated
 from tf_mtl_privacy.privacy.accounting.epsilon import epsilon
 from tf_mtl_privacy.privacy.accounting.events import (
     POISSON,
@@ -184,8 +183,8 @@ def limit_per_person(
     """Keeps at most `max_rows` rows of each person, chosen once for the whole run.
 
     The choice depends on (seed, the row's name) alone, so removing one person from the data changes
-    nothing for anybody else; it needs no secret. Epsilon compares tables after this choice: in the
-    data before it, removing a kept row lets in another one of its person.
+    nothing for other people; it needs no secret. Epsilon is about data sets after this choice:
+    before it, removing a chosen row lets in another row of the same person.
 
     Args:
         rows: `[N]` int64 row numbers, each once.
@@ -196,7 +195,7 @@ def limit_per_person(
             default the row numbers, which change if rows are renumbered.
 
     Returns:
-        The row numbers that are kept, in their old order.
+        The row numbers that are kept, in their original order.
 
     Raises:
         UsageError: `max_rows` is not positive, or a row's person is unknown (negative).
@@ -209,8 +208,8 @@ def limit_per_person(
     unknown = int((person < 0).sum())
     if unknown:
         raise UsageError(
-            f"--max_images_per_person={max_rows}: {unknown} of {len(rows)} rows do not say whose "
-            "they are; leave the flag out or use data with identities"
+            f"--max_images_per_person={max_rows}: {unknown} of {len(rows)} rows have no identity; "
+            "leave the flag out or use data with identities"
         )
     order = np.lexsort((_scrambled(rows if names is None else names, seed), person))
     owners = person[order]
@@ -228,8 +227,9 @@ def _scrambled(names: np.ndarray, seed: int) -> np.ndarray:
     return np.frombuffer(b"".join(digests), np.uint64)
 
 
-# Exponents: a probability above 1e-15 would save few places; below 1e-300 every row has a place.
-_LARGEST, _SMALLEST = 15, 300
+# Range of k in 10^-k: a probability above 1e-15 would save few places; below 1e-300 every row has
+# a place.
+_MIN_EXPONENT, _MAX_EXPONENT = 15, 300
 
 
 def overflow_probability(
@@ -238,7 +238,7 @@ def overflow_probability(
     target_epsilon: float = 0.0,
     images_per_person: int = 1,
 ) -> float:
-    """Returns a power of ten that uses less than a ten-thousandth of delta at any stated epsilon.
+    """Chooses a power of ten that uses less than a ten-thousandth of delta at any stated epsilon.
 
     (1 + e^epsilon) * steps * P(overflow) is part of delta. Unused places cost nothing (batches are
     cut to their rows), so the choice is generous: it is made for three times the largest epsilon
@@ -247,8 +247,8 @@ def overflow_probability(
 
     Args:
         phases: the planned updates; their noise is used if there is no target.
-        delta: of the claim.
-        target_epsilon: that their noise will be calibrated to; 0 if the noise is given.
+        delta: delta at which epsilon will be stated.
+        target_epsilon: target that their noise will be calibrated to; 0 if the noise is given.
         images_per_person: > 1 if a person's epsilon is stated, too.
 
     Returns:
@@ -256,15 +256,15 @@ def overflow_probability(
     """
     planned = [phase for phase in phases if phase.steps]
     if not planned:
-        return 10.0**-_LARGEST
+        return 10.0**-_MIN_EXPONENT
     if target_epsilon:
-        # Renyi accounting asks for more noise than PLD will, by a third at most.
+        # Renyi accounting needs up to a third more noise than PLD.
         planned = renyi_calibrated(planned, target_epsilon, delta, 0.75)
     people = max(images_per_person, 1)
-    largest = epsilon(planned, delta, "rdp", images_per_person=people)
+    max_epsilon = epsilon(planned, delta, "rdp", images_per_person=people)
     steps = sum(phase.steps for phase in planned)
-    log10 = (3 * largest + math.log(2e4 * steps / delta)) / math.log(10)
-    return 10.0 ** -max(_LARGEST, math.ceil(log10)) if log10 < _SMALLEST else 0.0
+    log10 = (3 * max_epsilon + math.log(2e4 * steps / delta)) / math.log(10)
+    return 10.0 ** -max(_MIN_EXPONENT, math.ceil(log10)) if log10 < _MAX_EXPONENT else 0.0
 
 
 # Log-gamma of a million is good to about 1e-9 relative; the tail is rounded up by more than that.
@@ -301,14 +301,11 @@ def capacity_for(trials: int, probability: float, overflow_probability: float) -
         probability: of each row, in (0, 1].
         overflow_probability: >= 0; 0 gives a place to each row.
     """
-    low, high = 0, trials
-    while low < high:
-        middle = (low + high) // 2
-        if upper_tail(middle, trials, probability) <= overflow_probability:
-            high = middle
-        else:
-            low = middle + 1
-    return max(low, 1)
+
+    def too_small(capacity: int) -> bool:
+        return upper_tail(capacity, trials, probability) > overflow_probability
+
+    return largest(too_small, trials) + 1
 
 
 def _sum_from(first: int, trials: int, probability: float) -> float:

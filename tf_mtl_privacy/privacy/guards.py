@@ -21,7 +21,7 @@ from tf_mtl_privacy.privacy.clipping.vectorized import draws_random_numbers
 
 # Layers whose output for one row depends on the other rows of the batch.
 _MIXING = (keras.layers.BatchNormalization,)
-# The same, even if frozen: they make one image of two rows.
+# The same, even if frozen: they combine two rows into one image.
 _ALWAYS_MIXING = (keras.layers.MixUp, keras.layers.CutMix)
 _WITH_AXIS = (
     keras.layers.LayerNormalization,
@@ -323,7 +323,7 @@ def check_rows_by_trial(model: keras.Model) -> None:
     state = [(variable, np.array(variable)) for variable in model.variables]
 
     def outputs(batch: list[tf.Tensor], mode: bool, step: int = _TRIAL_ROWS + 1) -> np.ndarray:
-        """Returns those of every `step`-th row, and the state that the pass leaves; undoes it."""
+        """Returns outputs of every `step`-th row and the new state; restores the old state."""
         inputs = keras.tree.pack_sequence_as(structure, batch)
         results = tf.nest.flatten(model(inputs, training=mode))
         seen = [np.asarray(part[::step]).ravel() for part in results]
@@ -379,7 +379,7 @@ def _compare(
     gap, size = float(np.abs(one - other).max()), max(1.0, float(np.abs(one).max()))
     if not gap <= tolerance * size:
         raise UsageError(
-            f"model {model.name}: {change} moves a row by {gap:.2g}: the examples of a batch "
-            "influence each other, so clipping does not bound one of them; use "
+            f"model {model.name}: {change} alters the first row's result by {gap:.2g}: the "
+            "examples of a batch influence each other, so clipping bounds nothing; use "
             "GroupNormalization, and BatchNormalization only in inference mode"
         )

@@ -45,7 +45,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
     """A run's ledger, open for writing and locked; use as a context manager.
 
     Args:
-        folder: of the checkpoints; `ledger.jsonl` is created in it for a new run.
+        folder: the checkpoints' folder; `ledger.jsonl` is created in it for a new run.
         header: the run's private updates; an existing ledger must have the same.
         checkpoint: phase name -> number of updates in the weights that this process starts from
             (the optimizer's own counter, from the restored checkpoint); phases may be missing.
@@ -95,7 +95,7 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
 
     @property
     def state(self) -> LedgerState:
-        """Everything that is counted, for reports; read-only."""
+        """Current counts, for reports; read-only."""
         return self._state
 
     @property
@@ -142,9 +142,9 @@ class Ledger(contextlib.AbstractContextManager["Ledger"]):
         ran = executed - session.start
         if ran < session.settled:
             raise RunError(
-                f"ledger: {phase} stands at {executed} updates but was at "
-                f"{session.start + session.settled}; open the ledger anew after going back to an "
-                "earlier checkpoint"
+                f"ledger: {phase} has {executed} updates but had "
+                f"{session.start + session.settled}; reopen the ledger after restoring an earlier "
+                "checkpoint"
             )
         excess = ran - session.counted
         self._write({"kind": "settle", "phase": phase, "counted": ran})
@@ -223,7 +223,7 @@ class LedgerHeader:
     Attributes:
         phases: phase name -> its update.
         l2_norm_clip: C > 0.
-        unit: of protection: "example".
+        unit: unit of protection, "example".
         max_images_per_person: the sampler's bound on rows per person, 0 for no bound.
     """
 
@@ -250,18 +250,18 @@ class LedgerHeader:
         Raises:
             UsageError: a phase, or a value of one, differs from this header.
         """
-        mine, asked = _flat(self.to_dict()), _flat(other.to_dict())
-        for name in sorted({*mine, *asked}):
-            here, there = mine.get(name), asked.get(name)
+        mine, theirs = _flat(self.to_dict()), _flat(other.to_dict())
+        for name in sorted({*mine, *theirs}):
+            here, there = mine.get(name), theirs.get(name)
             if not _same(here, there):
                 raise UsageError(
-                    f"{name}={there}: this run's ledger was begun with {here}; continue with that "
-                    "or start another --run_dir"
+                    f"{name}={there}: this run's ledger was started with {here}; continue with "
+                    "that or start another --run_dir"
                 )
 
 
 class LedgerState:
-    """Sum of a ledger's records; no files.
+    """Totals of a ledger's records, in memory.
 
     Attributes:
         header: the run's updates.
@@ -396,8 +396,8 @@ def ledger_report(
     ended; then every phase counts with its plan and all of these blocks.
 
     Args:
-        state: of an open ledger (`Ledger.state`) or from `read_ledger`.
-        delta: for which every epsilon holds; see `check_delta`.
+        state: counts of an open ledger (`Ledger.state`) or from `read_ledger`.
+        delta: delta at which every epsilon holds; see `check_delta`.
         planned: phase name -> its planned updates; needed for phases that ended early.
         ended_early: these phases.
 
@@ -553,11 +553,11 @@ class _AppendOnly:
         """Writes one record; it is on disk when this returns.
 
         Raises:
-            RunError: the disk could not be written. The announced updates must not run, and
+            RunError: the disk could not be written. The reserved updates must not run, and
                 nothing more can be written.
         """
         if self._broken:
-            raise RunError(f"the ledger {self._path} could not be written before; start again")
+            raise RunError(f"the ledger {self._path} could not be written earlier; restart the run")
         data = _line(record)
         try:
             written = os.write(self._file, data)

@@ -73,7 +73,7 @@ class SecretNoise(NotCopied):
                 a hundred-thousandth of it.
             shapes: their shapes, fully known even if a graph has lost them.
             l2_norm_clip: > 0.
-            stddev: of the noise, > 0.
+            stddev: standard deviation of the noise, > 0.
 
         Returns:
             float32 tensors of the same shapes.
@@ -115,7 +115,7 @@ class SecretNoise(NotCopied):
 
     def _normal(self, size: int, stddev: Any) -> tf.Tensor:
         pairs = (size + 1) // 2
-        counter = self._taken(4 * pairs)
+        counter = self._take_counter(4 * pairs)
         words = self._words(pairs, counter)
         # A block of the counter gives two words, so the further ones begin after these.
         further = counter + tf.constant([2 * pairs, 0], tf.uint64)
@@ -124,7 +124,7 @@ class SecretNoise(NotCopied):
         cosine, sine = directions(words[1])
         return tf.concat([radius * cosine, radius * sine], 0)[:size]
 
-    def _taken(self, blocks: int) -> tf.Tensor:
+    def _take_counter(self, blocks: int) -> tf.Tensor:
         """Returns the counter `[2]` uint64 and advances it by at least `blocks`.
 
         One atomic operation: two threads that read before either advanced would draw the same

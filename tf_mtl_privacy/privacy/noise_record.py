@@ -67,7 +67,7 @@ def withdrawn(epsilon: str, noise: Any) -> str:
 
 
 def checked_dp(dp: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a stored `dp` section of results.json or training.json, void if for other noise.
+    """Returns a stored `dp` section of results.json or training.json; voids it for other noise.
 
     If the section states an epsilon and does not name `NOISE`, every epsilon becomes None, `void`
     is true, and `void_reason` and `reason` contain the text of `withdrawn`.
@@ -86,7 +86,7 @@ def checked_dp(dp: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_audit(audit: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the content of audit.json, its test of a claim withdrawn if for other noise.
+    """Returns the content of audit.json; withdraws its test of a claim for other noise.
 
     A contradicted claim stays, because the contradiction holds regardless of the noise.
     """
@@ -100,7 +100,7 @@ def checked_audit(audit: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def checked_card(card: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a stored privacy card, its epsilon withdrawn if for other noise."""
+    """Returns a stored privacy card; withdraws its epsilon for other noise."""
     words = _words(card.get("released"), {"discriminator": card.get("conditional")})
     if not words or card.get("noise") == NOISE:
         return dict(card)

@@ -285,12 +285,12 @@ class DPOptimizer(NotCopied):
     def __repr__(self) -> str:
         # Keras and tf.train.Checkpoint print this in their errors.
         return (
-            f"<{type(self).__name__} of model {self._model.name}, which is no Keras optimizer: "
+            f"<{type(self).__name__} of model {self._model.name}, not a Keras optimizer: "
             f"{_USE}, and save optimizer.variables>"
         )
 
     def get_config(self) -> NoReturn:
-        """Always refused: model and secret key cannot be part of a configuration.
+        """Refuses the call: model and secret key cannot be part of a configuration.
 
         Raises:
             UsageError: always.
@@ -303,7 +303,7 @@ class DPOptimizer(NotCopied):
 
     @classmethod
     def from_config(cls, config: Any = None, **_: Any) -> NoReturn:
-        """Always refused; see `get_config`.
+        """Refuses the call; see `get_config`.
 
         Raises:
             UsageError: always.
@@ -314,7 +314,7 @@ class DPOptimizer(NotCopied):
         )
 
     def apply_gradients(self, *args: Any, **kwargs: Any) -> NoReturn:
-        """Always refused: gradients from elsewhere are neither clipped nor noised.
+        """Refuses the call: gradients from elsewhere are neither clipped nor noised.
 
         Raises:
             UsageError: always.

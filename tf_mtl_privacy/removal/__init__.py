@@ -1,8 +1,10 @@
-"""Removal methods: a registry of what takes the private label out of the features.
+"""Registry of removal methods, which take the private label out of the features.
 
 A method is one subclass of `RemovalMethod`, with its layer, its fitting, the labels it reads and
 its entries in results.json together. `register` adds one, also from outside the package; encoder,
-training and results then take it up. Start with `base.py`; `noise.py` is the shortest method.
+training and results then take it up. Start with `base.py`; `noise.py` is the shortest method. A
+method of this package also needs its options in `config.removal` (with the one that switches it on
+in `switched_on`) and its entries in `evaluation.schema.Removal`.
 """
 
 from __future__ import annotations
@@ -29,6 +31,7 @@ __all__ = [
     "deterministic",
     "disabled",
     "draws_apart",
+    "draws_at_random",
     "methods",
     "record",
     "register",
@@ -66,17 +69,17 @@ def registered() -> tuple[RemovalMethod, ...]:
 
 
 def chosen(removal: RemovalConfig) -> tuple[RemovalMethod, ...]:
-    """Returns the methods that some options ask for."""
+    """Returns the methods that these options select."""
     return tuple(method for method in registered() if method.is_on(removal))
 
 
 def methods(config: Config) -> tuple[RemovalMethod, ...]:
-    """Returns the methods in force in a run: none for a model without the adversarial game."""
+    """Returns a run's active methods: none for a model without the adversarial game."""
     return chosen(config.removal) if config.train.is_adversarial else ()
 
 
 def record(config: Config) -> dict[str, Any]:
-    """Returns the entries of all methods in `removal` of results.json, in force or not."""
+    """Returns the entries of all methods in `removal` of results.json, active or not."""
     entries: dict[str, Any] = {}
     for method in registered():
         entries |= method.record(config.removal, on=method in methods(config))
@@ -84,7 +87,7 @@ def record(config: Config) -> dict[str, Any]:
 
 
 def release(encoder: keras.Model) -> None:
-    """Brings an encoder into the state in which it is released: mask on, noise drawn anew."""
+    """Sets an encoder to its released state: mask on, fresh noise in every call."""
     for method in registered():
         method.release(encoder)
 
@@ -96,9 +99,14 @@ def deterministic(encoder: keras.Model) -> keras.Model:
     return encoder
 
 
+def draws_at_random(encoder: keras.Model) -> bool:
+    """Returns True if two calls of a released encoder differ, because a method draws anew."""
+    return deterministic(encoder) is not encoder
+
+
 @contextlib.contextmanager
 def disabled(encoder: keras.Model) -> Iterator[None]:
-    """Switches off, for a while, the methods that can be switched off."""
+    """Temporarily switches off the methods that can be switched off."""
     with contextlib.ExitStack() as stack:
         for method in registered():
             stack.enter_context(method.disabled(encoder))
@@ -107,7 +115,7 @@ def disabled(encoder: keras.Model) -> Iterator[None]:
 
 @contextlib.contextmanager
 def draws_apart(encoder: keras.Model) -> Iterator[None]:
-    """Keeps random draws in here from changing any draw that comes after it.
+    """Keeps random draws in this context from changing later draws.
 
     For features that are computed once and cached: a run that resumes computes them again, and
     must find the same noise in them and in everything afterwards.

@@ -59,7 +59,7 @@ class RemovalMethod:
 
     Attributes:
         name: unique among the registered methods.
-        prefix: how the names of layers start that the method puts in front of the backbone. When an
+        prefix: start of the names of layers that the method adds before the backbone. When an
             encoder starts from another run, these layers are taken over together or not at all.
     """
 
@@ -67,11 +67,11 @@ class RemovalMethod:
     prefix: str = ""
 
     def is_on(self, removal: RemovalConfig) -> bool:
-        """Returns True if these options ask for the method."""
+        """Returns True if these options select the method."""
         raise NotImplementedError
 
     def fitted_to(self, removal: RemovalConfig) -> str:
-        """Returns whose images and private labels it is fitted to: `NOTHING`, `PUBLIC`, `TRAIN`."""
+        """Returns the data that it is fitted to: `NOTHING`, `PUBLIC` or `TRAIN`."""
         return NOTHING
 
     def label_access(self, removal: RemovalConfig) -> str:
@@ -88,7 +88,7 @@ class RemovalMethod:
         Args:
             image: a Keras tensor `[B, S, S, 3]` in [0, 1].
             removal: the run's options.
-            seed: of initial weights.
+            seed: seed of initial weights.
 
         Returns:
             The changed image, of the same shape, and `[B, S, S, 1]`, 1 where it was painted over,
@@ -104,7 +104,7 @@ class RemovalMethod:
         return features
 
     def phases(self, removal: RemovalConfig) -> dict[str, int]:
-        """Returns phase name -> most epochs of the phases in which it alone is trained."""
+        """Returns phase name -> maximum number of epochs, of phases that train it alone."""
         return {}
 
     def fitting(self, config: Config, dataset: Dataset, encoder: keras.Model) -> Fitting:
@@ -112,7 +112,7 @@ class RemovalMethod:
 
         Args:
             config: the run's configuration.
-            dataset: its rows; private labels may be read only if `fitted_to` says `TRAIN`.
+            dataset: its rows; private labels may be read only if `fitted_to` is `TRAIN`.
             encoder: has the method's layers.
         """
         return Fitting()
@@ -124,18 +124,18 @@ class RemovalMethod:
         """Prepares the encoder for a phase; `fitted` if the method's own phases are over."""
 
     def release(self, encoder: keras.Model) -> None:
-        """Brings the encoder into the state in which it is released."""
+        """Sets the encoder to its released state."""
 
     def disabled(self, encoder: keras.Model) -> contextlib.AbstractContextManager[None]:
-        """Switches off, for a while, what can be switched off."""
+        """Temporarily switches the method off, if that is possible."""
         return contextlib.nullcontext()
 
     def draws_apart(self, encoder: keras.Model) -> contextlib.AbstractContextManager[None]:
-        """Keeps random draws for a while from changing the draws that come after it."""
+        """Keeps random draws in this context from changing later draws."""
         return contextlib.nullcontext()
 
     def deterministic(self, encoder: keras.Model) -> keras.Model:
-        """Returns the encoder without random draws, with shared weights."""
+        """Returns the encoder without random draws, with shared weights; itself if it has none."""
         return encoder
 
 
@@ -162,8 +162,8 @@ def public_faces(config: Config, option: str, classes: tuple[str, ...]) -> Datas
     from their train rows; validation rows are held out of the same stream.
 
     Args:
-        config: the run's; it has been checked that its data is synthetic and without identities.
-        option: the flag that asks for them, for the error.
+        config: the run's, already checked: its data is synthetic and without identities.
+        option: the flag that selects them, for the error.
         classes: names of the private classes that the run's own data has.
 
     Raises:

@@ -16,7 +16,7 @@ from sklearn.utils.extmath import randomized_svd
 
 from tf_mtl_privacy.config import Config, RemovalConfig
 from tf_mtl_privacy.data.dataset import Dataset
-from tf_mtl_privacy.models.layers import layer_seed
+from tf_mtl_privacy.models.layers import first_layer, layer_seed
 from tf_mtl_privacy.removal.base import (
     NOTHING,
     PUBLIC,
@@ -41,7 +41,7 @@ _MIN_VARIANCE = 1e-6
 
 
 class ErasureMethod(RemovalMethod):
-    """Erases what a linear reader finds of the private label, refitted in the joint phase."""
+    """Erases the linearly readable part of the private label; refitted in the joint phase."""
 
     name = "erasure"
 
@@ -61,11 +61,11 @@ class ErasureMethod(RemovalMethod):
         if source == TRAIN:
             return "the erasure is fitted to the labels of training rows"
         if source == PUBLIC:
-            return f"the erasure: {removal.region_rows:,} drawn faces of nobody"
+            return f"the erasure: {removal.region_rows:,} synthetic faces of no real person"
         return ""
 
     def record(self, removal: RemovalConfig, *, on: bool) -> Mapping[str, Any]:
-        """Returns the kind of erasure, and whose labels it is fitted to (None without one)."""
+        """Returns the kind of erasure and the labels that it is fitted to (None without one)."""
         kind, labels = (removal.erasure, removal.erasure_labels) if on else ("none", None)
         return {"erasure": kind, "erasure_labels": labels}
 
@@ -80,7 +80,7 @@ class ErasureMethod(RemovalMethod):
 
 
 class ErasureFitting(Fitting):
-    """Fits an encoder's erasure to the features that the encoder has at the moment.
+    """Fits an encoder's erasure to its current features.
 
     Args:
         config: the run's configuration.
@@ -91,12 +91,12 @@ class ErasureFitting(Fitting):
     def __init__(self, config: Config, dataset: Dataset, encoder: keras.Model) -> None:
         super().__init__()
         self._config, self._own = config, dataset
-        self._layer, self._encoder = erasure_of(encoder), before_erasure(encoder)
+        self._layer, self._encoder = first_layer(encoder, Erasure), before_erasure(encoder)
         self._seed = layer_seed(config.train.seed, "erasure")
         self._data: Dataset | None = None
 
     def refit(self) -> None:
-        """Fits the erasure anew; keeps what the task labels say about the private label.
+        """Fits the erasure anew; keeps the information of task labels about the private label.
 
         Raises:
             UsageError: the public faces have other private classes than the data set.
@@ -123,7 +123,7 @@ class ErasureFitting(Fitting):
         self._layer.set_weights([eraser.mean, right, left])
 
     def _rows(self) -> tuple[Dataset, Array]:
-        """The data, and the numbers of the labelled rows that are read."""
+        """Returns the data, and the numbers of the labelled rows that are read."""
         if self._data is None:
             self._data = self._own
             if self._config.removal.erasure_labels == "public":
@@ -167,17 +167,12 @@ class Erasure(keras.layers.Layer):
         )
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The input's."""
+        """Returns the input's shape."""
         return input_shape
 
     def get_config(self) -> dict[str, Any]:
-        """For Keras."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "rank": self.rank}
-
-
-def erasure_of(encoder: keras.Model) -> Erasure | None:
-    """Returns the encoder's erasure layer, or None if it has none."""
-    return next((layer for layer in encoder.layers if isinstance(layer, Erasure)), None)
 
 
 def before_erasure(encoder: keras.Model) -> keras.Model:
@@ -186,7 +181,7 @@ def before_erasure(encoder: keras.Model) -> keras.Model:
     Raises:
         ValueError: the encoder has no erasure.
     """
-    layer = erasure_of(encoder)
+    layer = first_layer(encoder, Erasure)
     if layer is None:
         raise ValueError("Expected an encoder with an erasure layer")
     return keras.Model(encoder.inputs[0], layer.input, name="before_erasure")
@@ -200,7 +195,7 @@ class Eraser(NamedTuple):
     left: Array
 
     def __call__(self, rows: Array) -> Array:
-        """`[n, d]` -> `[n, d]`."""
+        """Erases rows `[n, d]`."""
         return rows - (rows - self.mean) @ self.right @ self.left
 
 
@@ -224,12 +219,12 @@ def fit_eraser(
     common variance for the rest (probabilistic PCA), which is exact if `components` is d and the
     rows are many.
 
-    With `strata` only what the label says beyond them is erased: C is that of features and labels
-    minus their mean within each stratum. Without them, a label that determines another one
-    (identity determines gender) would take that one along.
+    With `strata` only the label's information beyond them is erased: C is that of features and
+    labels minus their mean within each stratum. Without them, erasing a label that determines
+    another one (identity determines gender) would erase that one too.
 
-    With `rank` only that many directions go, those in which the whitened features say most about
-    the label. The rest of C is then not 0, and an affine reader finds something.
+    With `rank` only that many directions are erased, those with the largest covariance of whitened
+    features and label. The rest of C is then not 0, so an affine reader still beats a constant.
 
     Args:
         rows: `[n, d]` float, n >= 2.
@@ -256,7 +251,7 @@ def fit_eraser(
     roots = np.sqrt(leading) / np.sqrt(rest)
 
     def scaled(matrix: Array, power: float) -> Array:
-        """The covariance's square root (times a constant, which cancels) to +1 or -1."""
+        """Applies the covariance's square root (times a constant, which cancels) or its inverse."""
         return matrix + vectors @ ((roots**power - 1.0)[:, None] * (vectors.T @ matrix))
 
     basis, sizes, _ = np.linalg.svd(scaled(cross, -1.0), full_matrices=False)
@@ -280,7 +275,7 @@ def _check(rows: Array, labels: Array, classes: int, strata: Array | None) -> No
 
 
 def _within(targets: Array, strata: Array) -> Array:
-    """Targets minus their mean over the rows of the same stratum."""
+    """Returns targets minus their mean over the rows of the same stratum."""
     _, number = np.unique(strata, return_inverse=True)
     count = np.bincount(number)
     means = np.zeros((len(count), targets.shape[1]))
@@ -289,7 +284,7 @@ def _within(targets: Array, strata: Array) -> Array:
 
 
 def _spectrum(centred: Array, components: int, seed: int) -> tuple[Array, Array, float]:
-    """Leading directions `[d, q]`, their variances `[q]`, and the mean variance of all others."""
+    """Returns leading directions `[d, q]`, their variances `[q]`, and the others' mean variance."""
     count, size = centred.shape
     limit = min(components, count - 1, size)
     total = float(np.einsum("nd,nd->", centred, centred, dtype=np.float64)) / count

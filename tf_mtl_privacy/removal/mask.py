@@ -16,7 +16,7 @@ import keras
 import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
-from tf_mtl_privacy.models.layers import Layers, from_cells
+from tf_mtl_privacy.models.layers import Layers, first_layer, from_cells
 
 PREFIX = "mask_"
 GREY = 0.5
@@ -57,7 +57,7 @@ def masked(inputs: Any, *, cell: int, fill: str, width: int, seed: int, margin: 
 
 
 def find_regions(inputs: Any, *, cell: int, width: int, seed: int) -> Any:
-    """`[B, S, S, 3]` in [0, 1] -> log-odds `[B, S/cell, S/cell, 1]` that a cell is sensitive.
+    """Maps `[B, S, S, 3]` to the log-odds `[B, S/cell, S/cell, 1]` that a cell is sensitive.
 
     Works at two scales: cells of at least 2 pixels, and their surroundings at half that resolution.
     Cells of one pixel are parts of such a cell. The names of all layers start with `PREFIX`.
@@ -95,11 +95,11 @@ class _Named:
         self._layers = Layers(seed, "mask")
 
     def conv(self, filters: int, size: int, name: str, **options: Any) -> keras.layers.Layer:
-        """`Layers.conv`, with `PREFIX` before the name."""
+        """Makes `Layers.conv` with `PREFIX` before the name."""
         return self._layers.conv(filters, size, f"{PREFIX}{name}", **options)
 
     def odds(self, parts: int) -> keras.layers.Layer:
-        """The last layer; its bias covers few cells at the start."""
+        """Makes the last layer; its bias covers few cells at the start."""
         return keras.layers.Conv2D(
             parts,
             1,
@@ -150,12 +150,12 @@ def mask_map(encoder: keras.Model) -> keras.Model:
 
 
 def cover_cells(encoder: keras.Model) -> Callable[[Any], Any]:
-    """Returns the function with which an encoder covers: [images, cells] -> `[B, S, S, 4]`.
+    """Returns the function that covers an encoder's images: [images, cells] -> `[B, S, S, 4]`.
 
     Raises:
         ValueError: the encoder has no mask.
     """
-    cover, colour = encoder.get_layer(f"{PREFIX}cover"), colour_of(encoder)
+    cover, colour = encoder.get_layer(f"{PREFIX}cover"), first_layer(encoder, WithoutAxis)
     return cover if colour is None else lambda inputs: cover([*inputs, colour(inputs[0])])
 
 
@@ -166,11 +166,6 @@ def painted(encoder: keras.Model) -> keras.Model:
         ValueError: the encoder has no mask.
     """
     return _until(encoder, "cover")
-
-
-def colour_of(encoder: keras.Model) -> WithoutAxis | None:
-    """Returns the encoder's layer that removes a colour axis, or None if it has none."""
-    return next((layer for layer in encoder.layers if isinstance(layer, WithoutAxis)), None)
 
 
 def mask_cells(encoder: keras.Model) -> Cells:
@@ -226,14 +221,14 @@ class Cells(keras.layers.Layer):
         return self.marked(odds) * self.on
 
     def marked(self, odds: Any) -> Any:
-        """As `call`, on or off."""
+        """Returns the cells to cover as if the mask were on."""
         cells = keras.ops.cast(odds > 0.0, odds.dtype)
         if not self.margin:
             return cells
         return keras.ops.max_pool(cells, 2 * self.margin + 1, strides=1, padding="same")
 
     def get_config(self) -> dict[str, Any]:
-        """For Keras."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "margin": self.margin}
 
 
@@ -255,7 +250,7 @@ class WithoutAxis(keras.layers.Layer):
         return keras.ops.clip(image - share * self.axis, 0.0, 1.0)
 
     def compute_output_shape(self, input_shape: Any) -> Any:
-        """The input's."""
+        """Returns the input's shape."""
         return input_shape
 
 
@@ -285,7 +280,7 @@ class Cover(keras.layers.Layer):
         return keras.ops.concatenate([covered, pixels], axis=-1)
 
     def _flat(self, image: Any, pixels: Any) -> Any:
-        """One colour for each image."""
+        """Returns one colour for each image."""
         grey = GREY * keras.ops.ones_like(image[:, :1, :1])
         if self.fill == "grey":
             return grey
@@ -294,5 +289,5 @@ class Cover(keras.layers.Layer):
         return keras.ops.where(count > 0.0, total / keras.ops.maximum(count, 1.0), grey)
 
     def get_config(self) -> dict[str, Any]:
-        """For Keras."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "cell": self.cell, "fill": self.fill}

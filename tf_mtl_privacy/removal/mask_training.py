@@ -1,9 +1,10 @@
 """Mask: the phase in which an encoder's mask learns what to cover, and the method itself.
 
-The paper (section 3.1) says that regions are marked and masked, not how. Here a reader learns the
-private label from covered images, and the mask learns to leave it nothing, at a price for every
-cell: min over masks of `H(uniform, reader(covered image)) - log K + price * area`. With the fill
-'colour' the colour axis that reveals the private label is found first, in closed form.
+The paper (section 3.1) marks and masks regions but does not describe how. Here a reader learns the
+private label from covered images, and the mask learns to hide it from the reader, at a price for
+every covered cell: min over masks of `H(uniform, reader(covered image)) - log K + price * area`.
+With the fill 'colour' the colour axis that reveals the private label is found first, in closed
+form.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from tf_mtl_privacy.data.preprocess import to_float
 from tf_mtl_privacy.data.sampling import ShuffledEpochs
 from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.models import losses
-from tf_mtl_privacy.models.layers import Layers, layer_seed
+from tf_mtl_privacy.models.layers import Layers, first_layer, layer_seed
 from tf_mtl_privacy.removal.base import (
     NOTHING,
     PUBLIC,
@@ -38,7 +39,6 @@ from tf_mtl_privacy.removal.mask import (
     PREFIX,
     Cover,
     WithoutAxis,
-    colour_of,
     cover_cells,
     is_masked,
     mask_cells,
@@ -55,7 +55,7 @@ NAME = "regions"
 # Small batches, because the number of steps decides how well the mask is learned.
 _BATCH, _VALIDATION_BATCH = 64, 250
 _READER_RATE, _LAST_RATE = 3.0, 0.1
-# One in this many of the reader's rows is not covered, or it would forget what to look for.
+# One in this many rows stays uncovered, so that the reader keeps seeing the label.
 _BARE_SHARE = 4
 # Log-odds beyond this are pulled back, or a cell that is certain would never change again.
 _MAX_ODDS = 4.0
@@ -91,7 +91,8 @@ class MaskMethod(RemovalMethod):
             return f"the mask's {who} the labels of training rows"
         if source == PUBLIC:
             axis = " and its colour axis" if colour else ""
-            return f"the mask's reader{axis}: {removal.region_rows:,} drawn faces of nobody"
+            faces = f"{removal.region_rows:,} synthetic faces of no real person"
+            return f"the mask's reader{axis}: {faces}"
         return ""
 
     def record(self, removal: RemovalConfig, *, on: bool) -> Mapping[str, Any]:
@@ -127,7 +128,7 @@ class MaskMethod(RemovalMethod):
         switch_mask(encoder, on=True)
 
     def disabled(self, encoder: keras.Model) -> contextlib.AbstractContextManager[None]:
-        """Switches the mask off for a while."""
+        """Temporarily switches the mask off."""
         return _switched_off(encoder)
 
 
@@ -149,7 +150,7 @@ class MaskFitting(Fitting):
     Args:
         config: the run's configuration.
         dataset: the run's rows; their private labels are read only with `--region_labels=train`.
-        encoder: has a mask.
+        encoder: an encoder with a mask.
 
     Raises:
         UsageError: the phase ends before the mask learns.
@@ -162,10 +163,10 @@ class MaskFitting(Fitting):
         seed, removal = config.train.seed, config.removal
         steps_per_epoch = _steps_per_epoch(config, dataset)
         _check_length(config, steps_per_epoch)
-        self._finder, self._colour = region_finder(encoder), colour_of(encoder)
+        self._finder, self._colour = region_finder(encoder), first_layer(encoder, WithoutAxis)
         self._cells = mask_cells(encoder)
-        # The mask learns where to lie with all colours covered: if two of them passed, the reader
-        # would tell it nothing about its place.
+        # The mask learns its place with grey paint: where colours pass, the reader's gradient does
+        # not show which cells carry the label.
         grey = Cover(removal.mask_cell, "grey")
         self._cover = cover_cells(encoder) if self._colour is None else grey
         self._reader = build_region_reader(
@@ -224,7 +225,7 @@ class MaskFitting(Fitting):
         )
 
     def _find_colour(self, epoch: int) -> None:
-        """Finds, before the first epoch, the colour axis that the mask removes, if it does so."""
+        """Finds, before the first epoch, the colour axis that the mask removes, if any."""
         if self._colour is None or epoch:
             return
         data = self._data()
@@ -248,7 +249,7 @@ class MaskFitting(Fitting):
         return self._public
 
     def _measure(self) -> dict[str, float]:
-        """The reader's accuracy on held-out rows, covered as they will be, and the covered area."""
+        """Returns the reader's accuracy on held-out rows under the final mask, and the area."""
         hits, area, count = 0.0, 0.0, 0
         data = self._data()
         rows = data.rows["validation"]
@@ -267,7 +268,7 @@ class MaskFitting(Fitting):
 
 
 def _images(data: Dataset, rows: Array) -> Iterator[tuple[Array, Array]]:
-    """Images and private labels of rows, in batches."""
+    """Yields images and private labels of rows, in batches."""
     for start in range(0, len(rows), _VALIDATION_BATCH):
         part = rows[start : start + _VALIDATION_BATCH]
         yield data.store.images(part), data.labels_of(part).private
@@ -286,7 +287,7 @@ def _check_length(config: Config, steps_per_epoch: int) -> None:
 
 
 def _steps_per_epoch(config: Config, dataset: Dataset) -> int:
-    """About how many steps an epoch has: public faces are drawn only when the phase begins."""
+    """Estimates an epoch's steps: public faces are drawn only when the phase begins."""
     if config.removal.region_labels == "public":
         rows = config.removal.region_rows - held_out(config.removal.region_rows)
     else:
@@ -364,7 +365,7 @@ def _apply(optimizer: keras.optimizers.Optimizer, gradients: list, variables: li
 
 
 def build_region_reader(image_size: int, classes: int, *, width: int, seed: int) -> keras.Model:
-    """Covered images `[B, S, S, 4]` -> logits `[B, classes]` of the private label, both float32.
+    """Builds covered images `[B, S, S, 4]` -> logits `[B, classes]` of the private label, float32.
 
     Takes the maximum of small patterns over all positions, so that it finds a small detail within
     some hundred steps. Its BatchNorm makes it learn fast, and is allowed because the reader is
@@ -409,8 +410,8 @@ def colour_axis(batches: Iterable[tuple[Array, Array]], classes: int) -> Array:
     one direction that all pixels share.
 
     Args:
-        batches: images `[n, S, S, 3]` uint8 and classes `[n]` in [0, K), at least two of which
-            occur, with more images than classes.
+        batches: images `[n, S, S, 3]` uint8 and classes `[n]` in [0, K); at least two classes, and
+            more images than classes.
         classes: K >= 2.
 
     Returns:
@@ -438,7 +439,7 @@ def colour_axis(batches: Iterable[tuple[Array, Array]], classes: int) -> Array:
 
 
 def _moments(batches: Iterable[tuple[Array, Array]], classes: int) -> tuple[Array, Array, Array]:
-    """Images of each class `[K]`, their sum `[K, S, S, 3]`, all products `[S, S, 3, 3]`."""
+    """Returns images of each class `[K]`, their sum `[K, S, S, 3]`, all products `[S, S, 3, 3]`."""
     counts, sums, squares = np.zeros(classes), np.zeros(()), np.zeros(())
     for images, labels in batches:
         image = images.astype(np.float32) / 255.0
@@ -452,5 +453,5 @@ def _moments(batches: Iterable[tuple[Array, Array]], classes: int) -> tuple[Arra
 
 
 def _weighted(counts: Array, means: Array) -> Array:
-    """`sum_k n_k m_k m_k^T` at each position."""
+    """Returns `sum_k n_k m_k m_k^T` at each position."""
     return np.einsum("k,khwc,khwd->hwcd", counts, means, means)

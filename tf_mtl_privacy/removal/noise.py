@@ -1,7 +1,7 @@
 """Noise: the encoder releases a noisy copy of features of fixed power.
 
 Source: Cover and Thomas, "Elements of Information Theory", chapter 9: a Gaussian channel whose
-input has a bounded power passes a bounded number of bits; see `capacity_bits`.
+input has bounded power carries a bounded number of bits; see `capacity_bits`.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class NoiseMethod(RemovalMethod):
 class FeatureNoise(keras.layers.Layer):
     """Adds Gaussian noise to every number, independently, in training and in inference.
 
-    Its one weight, `draws` `[2]` int64, says where the noise comes from. At [0, 0], as in every
+    Its one weight, `draws` `[2]` int64, selects the source of the noise. At [0, 0], as in every
     weights file, each call draws anew from TensorFlow's generator, which the system seeds when the
     process starts, so that the weights do not reveal the noise. (That seed has about 32 bits on a
     CPU; an attacker with the weights and the answer for a known image could search for it.)
@@ -93,7 +93,7 @@ class FeatureNoise(keras.layers.Layer):
         return inputs + self.deviation * noise
 
     def get_config(self) -> dict[str, Any]:
-        """For Keras."""
+        """Returns the constructor's arguments."""
         return {**super().get_config(), "deviation": self.deviation}
 
 
@@ -120,7 +120,7 @@ def has_noise(encoder: keras.Model) -> bool:
 def noiseless(encoder: keras.Model) -> keras.Model:
     """Returns the encoder up to its noise, with shared weights; itself if it has none.
 
-    These features are never released. Attackers read them to show what the noise alone holds back.
+    These features are never released. Attackers read them to show how much the noise alone hides.
     """
     layer = _noise(encoder)
     if layer is None:

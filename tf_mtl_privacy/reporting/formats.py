@@ -97,7 +97,7 @@ _REWORDED = (
         r"attackers with more \1 would be more accurate",
     ),
     (r"\bread nearly everything without more updates", "are nearly perfect without more updates"),
-    (r"\bdrawn faces of nobody", "synthetic faces, which show no real person"),
+    (r"\bdrawn faces of nobody", "synthetic faces of no real person"),
     (r"\bwhich are drawn and of nobody", "which show no real person"),
     (
         r"\bgates and the schedule of beta read the labels of validation rows",

@@ -56,7 +56,7 @@ class Batches:
         """Returns the sampler of a private update, or shuffled epochs for any other name.
 
         Args:
-            name: of the private update, or of the phase that makes a plain one.
+            name: name of the private update, or of the phase that makes a plain one.
             positions: the rows of a plain update; all by default.
             drop_ragged: see `ShuffledEpochs`; plain updates only.
         """
@@ -117,7 +117,7 @@ def as_tensors(batch: Batch) -> Batch:
     )
 
 
-class KeptFeatures:
+class CachedFeatures:
     """Features of a frozen network for training and validation rows, computed on first use.
 
     Args:

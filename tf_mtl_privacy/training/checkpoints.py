@@ -1,4 +1,4 @@
-"""Checkpoints: everything that a killed run needs to resume as if nothing had happened."""
+"""Checkpoints: the complete state from which a killed run resumes with the same results."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class TrainingState:
         ledger_id: the run's name in its ledger of private updates; empty without one.
         ledger_counted: update name -> private updates that the ledger counted when this was saved.
         public: why the frozen backbone is public, as stated when the run began; empty without one.
-        before_game: what a fresh attacker found on the pre-trained encoder, with the mask off.
+        before_game: figures of a fresh attacker on the pre-trained encoder, with the mask off.
         kept: the best checked epoch so far, see `Checks`; empty without one.
         budget_ended: phase name -> steps not taken because the privacy budget was exhausted.
     """
@@ -81,7 +81,7 @@ class TrainingState:
         return means
 
     def enter(self, phase: str) -> None:
-        """Moves on to the phase `phase`."""
+        """Starts the phase `phase`."""
         self.phase, self.epoch, self.step, self.sums = phase, 0, 0, {}
 
     def ended_early(self, max_epochs: Mapping[str, int]) -> list[str]:
@@ -108,7 +108,7 @@ class Checkpoints:
     weights and counters always belong to the same step.
 
     Args:
-        folder: of the checkpoints; made if missing.
+        folder: the checkpoints' folder; made if missing.
         groups: name -> the variables of one model or optimizer, in a fixed order.
     """
 
@@ -139,8 +139,8 @@ class Checkpoints:
         """
         if not bool(tf.math.is_finite(tf.linalg.global_norm(self._floats))):
             raise RunError(
-                f"the networks' weights are no longer finite numbers; {self.kept()}: start the run "
-                "again with a smaller learning rate in a new run folder"
+                f"the networks' weights are no longer finite numbers; {self.last_good()}: start "
+                "the run again with a smaller learning rate in a new run folder"
             )
         self._record.assign(json.dumps(record))
         try:
@@ -151,8 +151,8 @@ class Checkpoints:
                 f"cannot write a checkpoint to {self._manager.directory}: {reason}"
             ) from error
 
-    def kept(self) -> str:
-        """States what a failure leaves to resume from."""
+    def last_good(self) -> str:
+        """States if there is a checkpoint to resume from after a failure."""
         if self._newest_first():
             return "the last good checkpoint is kept"
         return "no checkpoint was written yet"
@@ -183,7 +183,7 @@ class Checkpoints:
         except (tf.errors.OpError, AssertionError, ValueError, IndexError, OSError) as error:
             raise RunError(
                 f"checkpoint {path} does not fit this run or is damaged; move its run folder away "
-                "to start anew"
+                "and start again"
             ) from error
         if self._layout.numpy().decode() != self._shapes:
             raise RunError(f"checkpoint {path} belongs to networks of other shapes")
@@ -192,7 +192,7 @@ class Checkpoints:
 
 
 def _raw(variable: Any) -> tf.Variable:
-    """The `tf.Variable` behind a Keras 3 variable, or the variable itself."""
+    """Returns the `tf.Variable` behind a Keras 3 variable, or the variable itself."""
     return variable if isinstance(variable, tf.Variable) else variable.value
 
 

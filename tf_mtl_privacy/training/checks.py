@@ -22,13 +22,13 @@ class Checks:
 
     Networks are ranked by the stop rule on validation rows (`schedule.shortfall`): by the number of
     parts that are not met, then by how much these miss together, each as a share of its bound, then
-    by what the fresh attacker finds; of equals the later epoch wins. They are saved in a folder
-    named after their epoch. The state says which epoch is the best, so that files of a killed
-    process do not count.
+    by the upper end of the fresh attacker's accuracy; the later epoch wins ties. They are saved in
+    a folder named after their epoch. The state names the best epoch, so that files of a killed
+    process are ignored.
 
     Args:
         run: the run; without a check, or without a discriminator, nothing is checked.
-        updates: -> private updates made so far, by name.
+        updates: returns the private updates made so far, by name.
     """
 
     def __init__(self, run: RunContext, updates: Callable[[], dict[str, int]] = dict) -> None:

@@ -1,4 +1,4 @@
-"""What all parts of one training run share."""
+"""Shared context of all parts of a training run."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ Check = Callable[[Bundle, Dataset], Mapping[str, float]]
 
 
 def ignore(text: str) -> None:
-    """Drops a message: a `report` for runs that nobody watches."""
+    """Drops a message; the default `report`."""
 
 
 @dataclasses.dataclass
 class RunContext:
-    """One training run: its inputs, its networks and where it stands.
+    """One training run: its inputs, networks and progress.
 
     Attributes:
         config: the run's configuration.
@@ -34,8 +34,8 @@ class RunContext:
         bundle: the networks that are trained.
         plan: the private updates, None if there are none.
         state: counters and decisions, changed while training runs.
-        report: gets messages for people, a line each.
-        check: measures what attackers find, see `fit`; None without one.
+        report: receives progress messages, one line each.
+        check: runs fresh attackers, see `fit`; None without one.
         show_images: show original and restored images in TensorBoard.
         public: with `--dp_scope=all`, why the frozen backbone is public; else empty.
         interrupted: returns True once the run has been asked to stop.
@@ -57,7 +57,7 @@ class RunContext:
 
     @property
     def label(self) -> str:
-        """Put before messages: the task of a single-task run, else empty."""
+        """Prefix of messages: the task of a single-task run, else empty."""
         return f"{self.tasks[0]}: " if self.config.train.model == "stl" else ""
 
     @property

@@ -14,11 +14,11 @@ import tensorflow as tf
 
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.data.preprocess import to_float
-from tf_mtl_privacy.models.heads import configured_discriminator, whitening_of
-from tf_mtl_privacy.models.layers import layer_seed
+from tf_mtl_privacy.models.heads import Whitening, configured_discriminator
+from tf_mtl_privacy.models.layers import first_layer, layer_seed
 from tf_mtl_privacy.removal import draws_apart
 from tf_mtl_privacy.removal.base import encode_rows
-from tf_mtl_privacy.training.batches import Batches, KeptFeatures, drawn
+from tf_mtl_privacy.training.batches import Batches, CachedFeatures, drawn
 from tf_mtl_privacy.training.context import RunContext
 from tf_mtl_privacy.training.private_updates import (
     DiscriminatorUpdate,
@@ -43,7 +43,7 @@ class Discriminators:
     """One or several discriminators, each with its own batches and optimizers.
 
     Args:
-        run: its bundle has a discriminator, the first one; its validation rows set the whitening of
+        run: its bundle has the first discriminator; its validation rows set the whitening of
             discriminators that have one.
         batches: reads training rows.
         features: of the frozen encoder, for pre-training.
@@ -54,7 +54,7 @@ class Discriminators:
         private_optimizers: of private updates, by name.
     """
 
-    def __init__(self, run: RunContext, batches: Batches, features: KeptFeatures) -> None:
+    def __init__(self, run: RunContext, batches: Batches, features: CachedFeatures) -> None:
         self._run, self._game, self._encoder = run, run.config.game, run.bundle.encoder
         self._batches, self._features = batches, features
         self._first: Any = run.bundle.discriminator
@@ -133,7 +133,7 @@ class Discriminators:
             self._further[name](*row)
 
     def restart(self, epoch: int) -> None:
-        """Gives one discriminator new weights, if joint epoch `epoch` (from 0) begins with that.
+        """Gives one discriminator new weights if a restart is due at joint epoch `epoch` (from 0).
 
         They depend only on the run's seed and on `epoch`. Private updates stay counted: a restart
         reads no row and undoes nothing.
@@ -233,7 +233,8 @@ def set_whitening(
     Reads validation rows, without their labels: statistics of training rows would carry one
     example into another one's gradient, which per-example clipping does not bound.
     """
-    layers = [layer for layer in map(whitening_of, discriminators) if layer is not None]
+    whitenings = (first_layer(model, Whitening) for model in discriminators)
+    layers = [layer for layer in whitenings if layer is not None]
     if not layers:
         return
     # A random sample, because the first rows may show few people.

@@ -136,7 +136,7 @@ def _exceeded(
         return None
     return (
         "a gate or the stop rule ended a phase early, so that the whole plan counts, and processes "
-        f"were killed, so that up to {allowance:,} more updates of each kind count beside it; "
+        f"were killed, so that up to {allowance:,} more updates of each kind count in addition; "
         "docs/accounting.md#phases-that-end-early"
     )
 
@@ -175,7 +175,7 @@ def _reason(config: Config, report: Mapping[str, Any], ledger: LedgerState) -> s
 
 
 def _reads(config: Config, data: str) -> dict[str, list[str]]:
-    """Lists the readers of private labels that no epsilon covers, by whose labels they read."""
+    """Lists the readers of private labels that no epsilon covers, by the rows that they read."""
     return {
         "unaccounted_label_access": _of_training_rows(config, data),
         "validation_label_access": _of_validation_rows(config),
@@ -199,15 +199,15 @@ def _of_training_rows(config: Config, data: str) -> list[str]:
     reads += _by_removal(config, TRAIN)
     drawn = config.data.dataset == "synthetic_faces" and data in ("", "synthetic_faces")
     if _chooses_by_attacker(config) and not drawn:
-        # With synthetic faces the attacker learns from other faces, which show nobody.
+        # With synthetic faces the attacker learns from other faces, which show no real person.
         reads.append("the fresh attacker of the checks learns the labels of training rows")
     if config.data.effective_private_label == "identity":
-        reads.append("which people and pictures are in the table was chosen by identity")
+        reads.append("the people and pictures of the data set were chosen by identity")
     return reads
 
 
 def _chooses_by_attacker(config: Config) -> bool:
-    """Returns True if what a fresh attacker finds may decide which networks are released."""
+    """Returns True if a fresh attacker may decide which networks are released."""
     return config.train.has_discriminator and (
         config.game.check_epochs > 0 or config.game.checkpoint_selection == "best"
     )
@@ -218,14 +218,14 @@ def _of_validation_rows(config: Config) -> list[str]:
         return []
     reads = ["gates and the schedule of beta read the labels of validation rows"]
     if config.game.checkpoint_selection == "best":
-        reads.append("which epoch's networks are kept was chosen by a fresh attacker on these rows")
+        reads.append("the released epoch was chosen by a fresh attacker on these rows")
     elif config.game.check_epochs:
-        reads.append("the stop rule reads what a fresh attacker finds on these rows")
+        reads.append("the stop rule reads a fresh attacker's result on these rows")
     return reads
 
 
 def _by_removal(config: Config, source: str) -> list[str]:
-    """Statements of the removal methods that are fitted to `source`."""
+    """Returns the statements of the removal methods that are fitted to `source`."""
     return [
         method.label_access(config.removal)
         for method in methods(config)

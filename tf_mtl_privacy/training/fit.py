@@ -59,7 +59,7 @@ def fit(
     """Trains a run, or resumes one that was stopped, and returns its networks.
 
     Args:
-        config: what to train, on what, for how long.
+        config: model, data and length of the training.
         dataset: rows and labels; None opens (and prepares) the data set that `config.data` names.
         run_dir: the run's folder. A finished run is loaded, not trained again. If training fails
             before its first checkpoint, the files that it has made there are removed.
@@ -67,12 +67,12 @@ def fit(
             always shown; images of real people only if this is True.
         test_key: for tests: fixes sampling and noise of private updates. This voids every guarantee
             of the run, and is recorded. None takes keys from the system.
-        report: gets notes on options without effect, then one line per epoch, for people.
-        check: measures what attackers find: networks and data -> figures. The stop rule reads
+        report: receives notes on options without effect, then one line per epoch.
+        check: runs fresh attackers: networks and data -> figures. The stop rule reads
             `fresh_probe_upper` (the upper end of an interval around
             `fresh_probe_balanced_accuracy`) and `membership_success_rate`. Called before the joint
-            phase, with the mask off, and after its epochs as `--check_epochs` says. It must depend
-            on its arguments only.
+            phase, with the mask off, and after its epochs according to `--check_epochs`. It must
+            depend on its arguments only.
 
     Raises:
         UsageError: the folder holds another run, weights or a backbone are missing, the data
@@ -123,7 +123,7 @@ def fit(
 def _checked(
     config: Config, dataset: Dataset, given: bool, report: Callable[[str], None]
 ) -> Dataset:
-    """The data set as it is trained on, after its checks."""
+    """Limits the rows of each person, checks the data set and returns it."""
     dataset = with_bounded_people(config, dataset)
     if given and dataset.key_folder is not None and config.data.cache_dir:
         dataset = dataclasses.replace(dataset, key_folder=cache_folder(config.data.cache_dir))
@@ -204,9 +204,13 @@ def _restore(run: RunContext, checkpoints: Checkpoints) -> None:
     if saved is not None:
         for name, value in saved.items():
             setattr(run.state, name, value)
-        if run.state.public != run.public:
+        # As earlier versions worded it.
+        begun = run.state.public.replace(
+            "which are drawn and of nobody", "which show no real person"
+        )
+        if begun != run.public:
             raise RunError(
-                f"run folder {run.folder}: it began on {run.state.public}, but --backbone is now "
+                f"run folder {run.folder}: it began on {begun}, but --backbone is now "
                 f"{run.public}; restore the first backbone"
             )
     run.state.public = run.public
@@ -231,7 +235,7 @@ def _enforcer(run: RunContext, phases: BasePhases) -> BudgetEnforcer:
 
 
 def _variables(run: RunContext, phases: BasePhases) -> dict[str, Any]:
-    """Every variable that training changes, by owner; earlier checkpoints fix names and order."""
+    """Returns the variables that training changes, by owner, in the order of old checkpoints."""
     groups: dict[str, Any] = {name: model.variables for name, model in run.bundle.items()}
     optimizers = phases.optimizers | {
         f"private_{name}": optimizer for name, optimizer in phases.private_optimizers.items()

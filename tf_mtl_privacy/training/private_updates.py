@@ -1,6 +1,6 @@
 """Plans a run's private updates: their batches, their noise, and the budgets that they share.
 
-Source: paper, section 3.2, steps 1 c, 2 and 3.3; docs/accounting.md says what differs from it.
+Source: paper, section 3.2, steps 1 c, 2 and 3.3; docs/accounting.md lists the differences.
 """
 
 from __future__ import annotations
@@ -48,8 +48,8 @@ class DiscriminatorUpdate(NamedTuple):
         name: in the ledger and in checkpoints: `discriminator` or `adversarial_discriminator`, then
             `_2` and so on for a further discriminator, `_step_2` and so on for a further update.
         phase: the phase of training that makes it.
-        member: which discriminator, from 0; 0 is the one that is saved.
-        number: which of its updates in a step, from 0.
+        member: number of the discriminator, from 0; the first one is saved.
+        number: number of the update among its updates in a step, from 0.
     """
 
     name: str
@@ -216,7 +216,7 @@ def private_plan(config: Config, dataset: Dataset, key: SecretKey) -> PrivatePla
 
 
 def _overflow_probability(config: Config, rows: Mapping[str, np.ndarray]) -> float:
-    """Returns the configured one, or one so small that it changes no epsilon of the plan."""
+    """Returns the configured probability, or one too small to change the plan's epsilon."""
     privacy = config.privacy
     if privacy.overflow_probability or privacy.sampling != POISSON:
         return privacy.overflow_probability
@@ -228,7 +228,7 @@ def _overflow_probability(config: Config, rows: Mapping[str, np.ndarray]) -> flo
         mechanism = SampledGaussian(noise, min(1.0, config.train.batch_size / len(rows[name])))
         steps = planned_steps(epochs[phase], mechanism.sampling_probability)
         phases.append(MechanismRun(mechanism, steps))
-    # Of two budgets the sum bounds what both cost together.
+    # The sum of two budgets bounds their joint cost.
     target = privacy.target_epsilon or (
         privacy.target_epsilon_pretrain + privacy.target_epsilon_adversarial
     )
@@ -291,8 +291,8 @@ def _with_noise(
         ]
         if not any(phase.steps for phase in planned):
             continue
-        found = calibrated(planned, budget.target_epsilon, config.privacy.delta)
-        for name, phase in zip(budget.updates, found, strict=True):
+        phases = calibrated(planned, budget.target_epsilon, config.privacy.delta)
+        for name, phase in zip(budget.updates, phases, strict=True):
             result[name] = dataclasses.replace(updates[name], mechanism=phase.mechanism)
     return result
 

@@ -21,7 +21,7 @@ from tf_mtl_privacy.privacy.ledger import LEDGER_FILE, read_ledger
 
 STATUS_FILE = "training.json"
 _LOCK = ".lock"
-# What training writes into the folder before its first checkpoint.
+# Files that training writes before its first checkpoint.
 _OWN = (
     *(CONFIG_FILE, LABELS_FILE, METRICS_FILE, _LOCK),
     *("checkpoints", "features", "tasks", "tensorboard"),
@@ -34,8 +34,8 @@ def claim(run_dir: str | os.PathLike[str], config: Config) -> Iterator[Path]:
 
     A start that ends before anything was trained leaves nothing behind: its files are removed on
     exit unless `has_started`; earlier files are kept. A start that was killed leaves its
-    `config.json`. Another configuration replaces that file if nothing was trained and nobody has
-    changed it.
+    `config.json`. Another configuration replaces that file if nothing was trained and it was
+    not edited.
 
     Raises:
         UsageError: the folder holds a run of another configuration, or is a file.
@@ -137,7 +137,7 @@ def _write_config(folder: Path, config: Config, lock: Any, there: set[str]) -> N
     elif has_started(folder):
         raise UsageError(f"--run_dir={folder}: has checkpoints but no {CONFIG_FILE}")
     else:
-        # Written before the file itself, so that a later start knows that the file is this one's.
+        # Written before the configuration, so that a later start recognises the file as its own.
         note = {"config": _digest(config.to_dict()), "there": sorted(there)}
         lock.truncate(0)
         lock.write(json.dumps(note))
@@ -221,18 +221,17 @@ def write_labels(folder: Path, labels: RunLabels) -> None:
     if path.exists():
         if read_labels(folder) != labels:
             raise RunError(
-                f"run folder {folder}: the data has changed since the run began; start anew in "
-                "another --run_dir"
+                f"run folder {folder}: the data has changed since the run began; start again "
+                "in another --run_dir"
             )
         return
     tasks = [[name, list(names)] for name, names in labels.task_classes.items()]
-    private, print_ = list(labels.private_classes), labels.data_fingerprint
     write_json(
         path,
         {
             "tasks": tasks,
-            "private": private,
-            "data_fingerprint": print_,
+            "private": list(labels.private_classes),
+            "data_fingerprint": labels.data_fingerprint,
             "source": labels.source,
         },
     )
@@ -244,13 +243,13 @@ def read_labels(folder: Path) -> RunLabels:
     Raises:
         RunError: the file is missing or damaged.
     """
-    found: Any = read_json(folder / LABELS_FILE)
+    content: Any = read_json(folder / LABELS_FILE)
     try:
         return RunLabels(
-            {name: tuple(names) for name, names in found["tasks"]},
-            tuple(found["private"]),
-            found["data_fingerprint"],
-            found.get("source", ""),
+            {name: tuple(names) for name, names in content["tasks"]},
+            tuple(content["private"]),
+            content["data_fingerprint"],
+            content.get("source", ""),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{folder / LABELS_FILE} is damaged: {error!r}") from error

@@ -1,4 +1,4 @@
-"""Decides when to do what: phases, gates, the schedule of beta, the stop rule. Pure functions.
+"""Schedule of training: phases, gates, beta and the stop rule. Pure functions.
 
 Source: paper, section 3.2, steps 2, 3.4 and 4.
 """
@@ -17,7 +17,7 @@ _CHANGE = "_change"
 
 
 def phase_epochs(config: Config) -> dict[str, int]:
-    """Returns phase name -> the most epochs it may take, in the order in which phases run."""
+    """Returns phase name -> its maximum number of epochs, in the order in which phases run."""
     train = config.train
     removal: dict[str, int] = {}
     for method in methods(config):
@@ -170,8 +170,8 @@ def stop_rule(
 def shortfall(rule: Mapping[str, Any]) -> tuple[int, float, float]:
     """Measures how far an epoch's networks are from the stop rule; smaller is closer.
 
-    It reads the evaluated parts but leaves out changes over epochs, which say nothing about the
-    networks of one epoch.
+    It reads the evaluated parts but leaves out changes over epochs, which are no property of one
+    epoch's networks.
 
     Args:
         rule: a result of `stop_rule`.

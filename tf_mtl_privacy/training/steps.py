@@ -3,8 +3,8 @@
 A factory closes over networks and optimizers; the step that it returns takes tensors and returns
 the batch's mean losses. The steps named `private` are those of `--dp_scope=all`, in which every
 trained weight moves by DP-SGD on a frozen backbone. Three networks learn there in the joint phase,
-each from a Poisson batch of its own: as three sampled events they cost less than as one event on a
-shared batch, whose noises would merge.
+each from a Poisson batch of its own: three sampled events cost less than one event on a shared
+batch with merged noise.
 
 Source: paper, section 3.2, steps 2 and 3.
 """
@@ -34,7 +34,10 @@ PrivateStep = Callable[[tf.Tensor, Batch], Metrics]
 def make_business_step(
     bundle: Bundle, optimizer: keras.optimizers.Optimizer
 ) -> Callable[[Batch], Metrics]:
-    """Pre-trains encoder and classifier on B_Loss (step 2). BatchNorm, if any, learns here only."""
+    """Makes the step that pre-trains encoder and classifier on B_Loss (step 2).
+
+    BatchNorm, if any, learns in this step only.
+    """
     variables = bundle.encoder.trainable_variables + bundle.business.trainable_variables
     optimizer.build(variables)
 
@@ -80,7 +83,7 @@ def make_discriminator_update(
 
 
 def make_discriminator_step(update: UpdateFunction) -> Callable[..., Metrics]:
-    """Pre-trains the discriminator on cached features of the frozen encoder (step 2)."""
+    """Makes the step that pre-trains the discriminator on cached encoder features (step 2)."""
 
     @tf.function(autograph=False, reduce_retracing=True)
     def step(features: tf.Tensor, labels: tf.Tensor, mask: tf.Tensor) -> Metrics:
@@ -94,7 +97,7 @@ def make_restorer_step(
     optimizer: keras.optimizers.Optimizer,
     restoration: Restoration,
 ) -> Callable[..., Metrics]:
-    """Pre-trains the restorer on cached features of the frozen encoder (step 2)."""
+    """Makes the step that pre-trains the restorer on cached encoder features (step 2)."""
     variables = restorer.trainable_variables
     optimizer.build(variables)
 
@@ -110,7 +113,7 @@ def make_restorer_step(
 
 
 def make_restoration_loss(config: LossConfig, perceptual: PerceptualLoss) -> Restoration:
-    """R_Loss per example: weighted squared error plus weighted perceptual loss (step 2)."""
+    """Makes R_Loss per example: weighted squared error plus perceptual loss (step 2)."""
 
     def restoration(restored: tf.Tensor, image: tf.Tensor) -> tf.Tensor:
         value = config.reconstruction_weight * losses.squared_error(restored, image)
@@ -178,7 +181,7 @@ def make_adversarial_step(
 def _objective(
     discriminator: keras.Model, features: tf.Tensor, batch: Batch, config: LossConfig
 ) -> tf.Tensor:
-    """The encoder's objective against one discriminator, a scalar.
+    """Computes the encoder's objective against one discriminator, a scalar.
 
     It is the mean over the real rows, or over the labelled ones if the objective reads labels.
     """
@@ -208,16 +211,16 @@ def trained_encoder(adapter: keras.Model, business: keras.Model, alpha: float) -
 
 
 def make_private_business_step(optimizer: DPAdam) -> PrivateStep:
-    """Pre-trains adapter and classifier on B_Loss (step 2); `optimizer` is of `trained_encoder`.
+    """Makes the step that pre-trains adapter and classifier on B_Loss (step 2).
 
-    The adapter's gradient is scaled by alpha here too, which only changes its share of the clipped
-    gradient.
+    `optimizer` is made for `trained_encoder`. The adapter's gradient is scaled by alpha here too,
+    which only changes its share of the clipped gradient.
     """
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(kept: tf.Tensor, batch: Batch) -> Metrics:
+    def step(cached: tf.Tensor, batch: Batch) -> Metrics:
         values = optimizer.minimize(
-            kept,
+            cached,
             lambda outputs: losses.business_loss(outputs["logits"], batch.business),
             mask=batch.mask,
         )
@@ -230,8 +233,8 @@ def make_private_discriminator_step(adapter: keras.Model, update: UpdateFunction
     """Makes one private update of the discriminator (steps 2 and 3.3) with a fixed adapter."""
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(kept: tf.Tensor, batch: Batch) -> Metrics:
-        features = adapter(kept, training=False)
+    def step(cached: tf.Tensor, batch: Batch) -> Metrics:
+        features = adapter(cached, training=False)
         return {"discriminator_loss": update(features, batch.private, batch.mask)}
 
     return step
@@ -243,9 +246,9 @@ def make_private_restorer_step(
     """Makes one private update of the restorer on R_Loss (steps 2 and 3) with a fixed adapter."""
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(kept: tf.Tensor, batch: Batch) -> Metrics:
+    def step(cached: tf.Tensor, batch: Batch) -> Metrics:
         values = optimizer.minimize(
-            adapter(kept, training=False),
+            adapter(cached, training=False),
             lambda restored: restoration(restored, to_float(batch.image)),
             mask=batch.mask,
         )
@@ -271,7 +274,7 @@ def make_private_encoder_step(
     objective = losses.adversarial_objective(config.objective)
 
     @tf.function(autograph=False, reduce_retracing=True)
-    def step(kept: tf.Tensor, batch: Batch, beta: tf.Tensor) -> Metrics:
+    def step(cached: tf.Tensor, batch: Batch, beta: tf.Tensor) -> Metrics:
         def total(outputs: Any) -> tf.Tensor:
             features = outputs["features"]
             value = losses.business_loss(outputs["logits"], batch.business)
@@ -283,7 +286,7 @@ def make_private_encoder_step(
                 value += config.gamma * restoration(restored, to_float(batch.image))
             return value
 
-        values = optimizer.minimize(kept, total, mask=batch.mask)
+        values = optimizer.minimize(cached, total, mask=batch.mask)
         return {"encoder_loss": losses.masked_mean(values, batch.mask)}
 
     return step
@@ -321,9 +324,9 @@ class ScaleGradient(keras.layers.Layer):
         self._scale = scale
 
     def call(self, value: tf.Tensor) -> tf.Tensor:
-        """`value`, unchanged."""
+        """Returns `value` unchanged."""
         return scale_gradient(value, self._scale)
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        """That of the input."""
+        """Returns the input's shape."""
         return input_shape

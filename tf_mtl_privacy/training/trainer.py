@@ -38,7 +38,7 @@ class PhaseBuilder(Protocol):
         ...
 
     def close(self) -> None:
-        """Deletes what was cached for the phases."""
+        """Deletes the features cached for the phases."""
         ...
 
 
@@ -136,8 +136,8 @@ class Loop:
         """Applies gates, the schedule of beta and the stop rule; returns True to end the phase.
 
         Args:
-            phase: the phase that the finished epoch was of; the epoch is counted already.
-            figures: of validation rows, by name.
+            phase: the phase of the finished epoch, which is counted already.
+            figures: validation figures by name.
             last: True if no epoch of the phase follows in any case.
         """
         config, state, tasks = self._config, self._state, self._run.tasks
@@ -222,7 +222,7 @@ class Loop:
             if "no update was made" not in str(error):
                 raise
             raise RunError(
-                f"gradients overflow at {self._place(phase)}; {self._checkpoints.kept()}"
+                f"gradients overflow at {self._place(phase)}; {self._checkpoints.last_good()}"
             ) from error
 
     def _inputs(self, phase: Phase) -> Iterator[Any]:
@@ -234,8 +234,8 @@ class Loop:
         for name, value in values.items():
             if not math.isfinite(value):
                 raise RunError(
-                    f"{name} is {value} at {self._place(phase)}; {self._checkpoints.kept()}: start "
-                    "the run again with a smaller learning rate in a new run folder"
+                    f"{name} is {value} at {self._place(phase)}; {self._checkpoints.last_good()}: "
+                    "start the run again with a smaller learning rate in a new run folder"
                 )
 
     def _place(self, phase: Phase) -> str:

@@ -21,7 +21,7 @@ def check_checkpoint_selection(config: Config, *, checked: bool) -> None:
     """Refuses `--checkpoint_selection=best` for a run without an attacker check.
 
     Raises:
-        UsageError: nothing would say which networks are the best.
+        UsageError: without a check, no networks can be ranked as the best.
     """
     if (
         config.game.checkpoint_selection == "best"
@@ -42,7 +42,7 @@ def check_trainable(config: Config, dataset: Dataset) -> None:
             `--dp_scope=all`, a choice of weights by attackers that read these rows without noise.
     """
     if config.privacy.dp_scope == "all" and dataset.name != "synthetic_faces":
-        refuse_choices(config, "rows that were handed over")
+        refuse_choices(config, "rows passed from Python")
     for split in ("train", "validation"):
         if not len(dataset.rows[split]):
             raise UsageError(

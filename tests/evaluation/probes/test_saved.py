@@ -239,7 +239,8 @@ def test_probe_run_ignores_readings_of_other_code_rows_or_budget(run, monkeypatc
 
 def test_code_digest_changes_with_attackers_scores_and_networks(tmp_path, monkeypatch):
     package = tmp_path / "tf_mtl_privacy"
-    for name in ("evaluation/probes/a.py", "evaluation/utility.py", "models/encoder.py"):
+    names = ("evaluation/probes/a.py", "evaluation/utility.py", "models/encoder.py", "removal/a.py")
+    for name in names:
         (package / name).parent.mkdir(parents=True, exist_ok=True)
         (package / name).write_text("x = 1")
     (package / "reporting.py").write_text("x = 1")
@@ -247,7 +248,7 @@ def test_code_digest_changes_with_attackers_scores_and_networks(tmp_path, monkey
     first = probe_cache.code_digest()
     (package / "reporting.py").write_text("x = 2")
     assert probe_cache.code_digest() == first
-    for name in ("evaluation/probes/a.py", "evaluation/utility.py", "models/encoder.py"):
+    for name in names:
         (package / name).write_text("x = 2")
         second = probe_cache.code_digest()
         assert second != first
@@ -466,20 +467,20 @@ def test_probe_run_with_a_baseline_run_has_its_figures(run, monkeypatch, tiny_fa
     own = first["features"]["own"]
     assert (own["trained_on"], own["rows"]) == ("own", 72)
     other = run.folder.parent / "other"
-    found = evaluate_run(other, probe="fast", removal_off=str(run.folder))["privacy"]["probe"]
+    found = evaluate_run(other, probe="fast", baseline_run=str(run.folder))["privacy"]["probe"]
     assert found["removal_off"]["strongest"] == first["features"]["strongest"]
     assert found["not_checked"] == ["patience"]
     shifted = dataclasses.replace(run.config.data, synthetic_shift="blur")
     with pytest.raises(UsageError, match="synthetic_shift is 'none', here it is 'blur'"):
-        evaluate_run(other, shifted, probe="fast", removal_off=str(run.folder))
+        evaluate_run(other, shifted, probe="fast", baseline_run=str(run.folder))
     with pytest.raises(UsageError, match=r"--baseline_run=nowhere: its results.json has no"):
-        evaluate_run(other, probe="fast", removal_off="nowhere")
+        evaluate_run(other, probe="fast", baseline_run="nowhere")
     path = run.folder / "results.json"
     results = json.loads(path.read_text())
     results["config"]["removal"]["mask"] = "learned"
     path.write_text(json.dumps(results))
     with pytest.raises(UsageError, match=r"--baseline_run=.*: that run has --mask=learned"):
-        evaluate_run(other, probe="fast", removal_off=str(run.folder))
+        evaluate_run(other, probe="fast", baseline_run=str(run.folder))
 
 
 def test_probe_run_of_single_task_networks_takes_the_best_encoder(run, monkeypatch, tiny_fast):
@@ -502,8 +503,10 @@ def test_evaluate_options_with_probe_on_another_split_is_refused():
 
     with pytest.raises(UsageError, match=r"--split=validation: fresh attackers \(--probe=fast\)"):
         EvaluateOptions(split="validation", probe="fast")
-    with pytest.raises(UsageError, match=r"--removal_off=x: expected --probe"):
-        EvaluateOptions(removal_off="x")
+    with pytest.raises(
+        UsageError, match=r"--baseline_run=x: is for fresh attackers; add --probe=fast"
+    ):
+        EvaluateOptions(baseline_run="x")
 
 
 def test_train_passes_its_probe_flag_on(monkeypatch, tmp_path):

@@ -8,7 +8,8 @@ A package adds its own data set by registering a source:
 
 and implementing `DataSource`. `--dataset=my_faces` then works in every process that has imported
 the module. The entry point `my_faces = my_package.my_module` in the group `tf_mtl_privacy.sources`
-makes the commands import it.
+makes the commands import it. Sources of this package are lines of `_SOURCES` below and of
+`DATASETS` in `config.data` instead, so that they are imported only when they are used.
 """
 
 from __future__ import annotations

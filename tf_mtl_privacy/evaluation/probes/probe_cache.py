@@ -38,7 +38,13 @@ _RATES: tuple[Literal["accuracy", "balanced_accuracy"], ...] = ("accuracy", "bal
 _INTERVALS = ("ci95", "balanced_ci95")
 _PACKAGE = Path(__file__).parents[2]
 # Sources on which a reading depends: attackers, scores, networks, preprocessing.
-_SOURCES = ("evaluation/probes/*.py", "evaluation/*.py", "models/**/*.py", "data/preprocess*.py")
+_SOURCES = (
+    "evaluation/probes/*.py",
+    "evaluation/*.py",
+    "models/**/*.py",
+    "removal/*.py",
+    "data/preprocess*.py",
+)
 _DAMAGED = "not a file of attacker results; remove it"
 _DAMAGED_CHECKS = "not a file of readings of the checks in training; remove it"
 

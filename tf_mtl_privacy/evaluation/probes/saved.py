@@ -11,6 +11,7 @@ from typing import Any, cast
 
 import keras
 
+from tf_mtl_privacy import removal
 from tf_mtl_privacy.config import AUDIT_FOLDER, RESULTS_FILE, Config, DataConfig
 from tf_mtl_privacy.data.dataset import Dataset
 from tf_mtl_privacy.errors import RunError, UsageError
@@ -179,7 +180,7 @@ def baseline_figures(folder: str, data: DataConfig) -> NamedReading:
             "on that run"
         ) from error
     names = (*_SAME, "effective_private_label")
-    other, removal = config.data, config.removal_in_force
+    other = config.data
     wrong = [name for name in names if getattr(other, name) != getattr(data, name)]
     if wrong:
         raise UsageError(
@@ -187,12 +188,10 @@ def baseline_figures(folder: str, data: DataConfig) -> NamedReading:
             f"{getattr(other, wrong[0])!r}, here it is {getattr(data, wrong[0])!r}; give a run "
             "on the same data"
         )
-    for name, off in (("mask", "none"), ("erasure", "none"), ("feature_noise", 0.0)):
-        if getattr(removal, name) != off:
-            raise UsageError(
-                f"{flag}: that run has --{name}={getattr(removal, name)}; give a run without any "
-                "removal"
-            )
+    # Methods of other packages need no flag.
+    methods = (f"the removal method '{method.name}'" for method in removal.methods(config))
+    if used := [*config.removal_in_force.switched_on, *methods]:
+        raise UsageError(f"{flag}: that run has {used[0]}; give a run without any removal")
     return figures
 
 

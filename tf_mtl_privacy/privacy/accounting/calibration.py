@@ -81,7 +81,7 @@ def calibrated(
 def renyi_calibrated(
     phases: Sequence[MechanismRun], target_epsilon: float, delta: float, share: float = 1.0
 ) -> list[MechanismRun]:
-    """Returns the phases with about `share` times the noise that Renyi accounting asks for.
+    """Returns the phases with about `share` times the noise that Renyi accounting needs.
 
     Fast and rough, for choices that are made before the noise is known.
 

@@ -27,7 +27,7 @@ _LARGEST_INTERVALS = ((4.0, 1.0), (20.0, 4.0), (100.0, 8.0), (math.inf, 64.0))
 _MAX_POINTS = 100_000
 # Intervals are this times a power of two.
 _UNIT = 1e-4
-# Above this epsilon protects nothing, and the grid would not fit into memory.
+# Above this, epsilon protects nothing, and the grid would not fit into memory.
 _HOPELESS = 1000.0
 
 
@@ -43,8 +43,8 @@ def epsilon(
 
     Let tau be the probability that any update departs from the ideal mechanism
     (`MechanismRun.departure`: a Poisson batch overflows, or noise is beyond the generator's reach).
-    (1 + e^epsilon) tau is part of delta, so the accountant is asked at a delta that leaves room
-    for it.
+    (1 + e^epsilon) tau is part of delta, so the accountant is evaluated at a smaller delta that
+    leaves room for it.
 
     Args:
         phases: updates that ran; their Poisson batches and noise are independent.
@@ -156,14 +156,14 @@ def why_infinite(phases: Sequence[MechanismRun], delta: float, images_per_person
     full = max((phase.mechanism.overflow_probability for phase in ran), default=0.0)
     if full > UPDATE_TAIL and room > math.log(UPDATE_TAIL):
         return (
-            f"a batch is too full with probability {full:.1g}, which e^epsilon multiplies before "
-            f"it goes into delta={delta:.3g}; lower --overflow_probability to "
+            f"a batch overflows with probability {full:.1g}, which is multiplied by e^epsilon and "
+            f"uses up delta={delta:.3g}; lower --overflow_probability to "
             f"1e{math.floor(room / math.log(10))}, or leave it out"
         )
     return (
-        f"the noise reaches {reach():.1f} standard deviations and no further (probability "
-        f"{UPDATE_TAIL:.0e} an update), which e^epsilon multiplies before it goes into "
-        f"delta={delta:.3g}; more noise or fewer steps are needed"
+        f"the noise ends at {reach():.1f} standard deviations, and the probability beyond "
+        f"({UPDATE_TAIL:.0e} per update), multiplied by e^epsilon, uses up delta={delta:.3g}; use "
+        "more noise or fewer steps"
     )
 
 

@@ -16,6 +16,7 @@ from tf_mtl_privacy.privacy.noise_record import UPDATE_TAIL
 FAR_BELOW = 0.98
 
 POISSON, SHUFFLED_EPOCHS = "poisson", "shuffled_epochs"
+# All but Poisson sampling counts as `MechanismRun.exposures` full sums, without amplification.
 SAMPLINGS = (POISSON, SHUFFLED_EPOCHS)
 # Below this the numerical convolutions of the PLD accountant are not exact enough.
 SMALLEST_DELTA = 1e-10
@@ -110,7 +111,7 @@ def steps_per_epoch(sampling_probability: float) -> int:
 
 
 def planned_steps(epochs: float, sampling_probability: float) -> int:
-    """Returns the updates of a number of epochs, for training and for the calculator alike.
+    """Returns the updates of a number of epochs, in training and in the calculator.
 
     Each epoch has `steps_per_epoch` updates; a fraction of an epoch is rounded up.
 
@@ -188,7 +189,7 @@ def paper_epsilon(noise_multiplier: float, delta: float) -> float:
 
 
 def capacity_bits(entries: int, deviation: float, draws: int = 1) -> float:
-    """Bounds the bits that features of power 1 per entry under Gaussian noise carry of their input.
+    """Bounds the bits of information about an input in its noisy features of power 1 per entry.
 
     `entries / 2 * log2(1 + draws / deviation^2)`: the capacity of parallel Gaussian channels with
     a common power constraint (Cover and Thomas, "Elements of Information Theory", sections 9.1

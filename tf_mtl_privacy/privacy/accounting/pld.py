@@ -120,7 +120,7 @@ def hockey_stick(epsilons: np.ndarray, m: int, q: float, noise: float, removed: 
         m: rows of the person, >= 1.
         q: sampling probability, in (0, 1].
         noise: z > 0.
-        removed: from the mixture to the Gaussian (rows removed), or the other way round.
+        removed: True from the mixture to the Gaussian (rows removed), False the other way round.
     """
     x = _where_loss_is(epsilons if removed else -epsilons, m, q, noise)
     sign = 1.0 if removed else -1.0

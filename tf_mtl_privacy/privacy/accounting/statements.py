@@ -100,7 +100,7 @@ class Summary:
 
     Attributes:
         phase: the updates.
-        delta: for which every epsilon holds.
+        delta: delta at which every epsilon holds.
         adjacency: see `events.adjacency`.
         epsilon_pld: of one example, the tighter bound.
         epsilon_rdp: of one example.
@@ -135,7 +135,7 @@ def library_statement(
 ) -> str:
     """Returns tensorflow-privacy's `compute_dp_sgd_privacy_statement` of a phase.
 
-    The library is told that there were no microbatches, because its default halves the noise.
+    Passes `used_microbatching=False`, because the library's default halves the noise.
 
     Args:
         phase: updates that ran; its mechanism's number of rows is known.

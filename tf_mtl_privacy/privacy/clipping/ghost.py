@@ -134,7 +134,7 @@ def _contributions(use: _Use, delta: Any, inputs: tf.Tensor) -> dict[int, Contri
     for index, part in enumerate(contributions):
         norms = part.squared_norms
         # A known number of norms for a batch of unknown size was summed or made up. It is refused
-        # here, because graph optimization would take it for the size of the batch.
+        # here, because graph optimization would take it as the batch size.
         if norms.shape[0] not in (None, inputs.shape[0]):
             raise UsageError(f"{problem}; {part.variable.path} has norms of shape {norms.shape}")
         if norms.shape[0] is None:

@@ -93,7 +93,7 @@ def convolution_gradients(layer: Any, x: tf.Tensor, delta: tf.Tensor) -> list[Co
     def factors_of(rows: tf.Tensor, deltas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return _flatten(_patches(layer, rows)), _flatten(deltas)
 
-    # Two threads hold the patches twice while they are put together.
+    # Up to two threads hold patches, each twice while they are assembled.
     floats = 4 * (positions or 0) * sizes.n
     kernel = sequence_product(layer.kernel, [x, delta], sizes, factors_of, floats)
     return [kernel, *_bias_gradients(layer, delta)]
@@ -161,7 +161,7 @@ def _patches_by_slices(layer: Any, x: tf.Tensor) -> tf.Tensor:
     """Puts the patches together from shifted copies, in half the time of `extract_patches`.
 
     Taking every s-th value is slow, so the s * s values of a cell first become channels
-    (`space_to_depth`), of which every copy takes some, without gaps.
+    (`space_to_depth`); every copy is then a slice without gaps.
     """
     stride, channels = layer.strides[0], x.shape[-1]
     sides = [_side(layer, x, axis) for axis in (0, 1)]

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from tf_mtl_privacy.errors import UsageError
 
-# Raised where the overflow of one row cannot be told apart from its effect on the others.
+# Raised where the overflow of one row cannot be distinguished from its effect on other rows.
 OVERFLOW = "a per-example gradient is not finite: no update was made; lower the learning rate"
 
 
@@ -103,8 +103,8 @@ def clip_any_batch(backend: Callable[[Request], Clipped], request: Request) -> C
     """Clips and sums a batch of any number of rows, 0 included.
 
     Layers, gradients of layers and Jacobians fail in many ways on tensors without rows. A batch
-    that is, or may be, empty gets one masked row of zeros if it is empty; the loss does not
-    see it.
+    that is, or may be, empty gets one masked row of zeros if it is empty; the loss ignores
+    it.
 
     Args:
         backend: takes batches of at least one row.

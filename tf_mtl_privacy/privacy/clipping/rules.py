@@ -1,8 +1,8 @@
 """Registry of layer rules: how ghost clipping gets the per-example gradients of a layer's weights.
 
 `clipping='ghost'` supports a layer with trainable weights if its class has a rule. Rules for Dense
-and convolutions are in `linear`, for normalisations in `normalization`. Register one for a layer of
-your own with `register_layer_rule`:
+and convolutions are in `linear`, for normalisations in `normalization`, both imported by `ghost`.
+Register one for a layer of your own with `register_layer_rule`:
 
     class Scale(keras.layers.Layer):
         def build(self, shape):

@@ -6,7 +6,7 @@ one after the other. The traced graph shows two kinds of operations for which it
 - `tf.vectorized_map` puts the loop's axis in front. A product of one row's `[1, T, D]` with a
   weight `[D, E]` becomes one of `[B, 1, T, D]` with `[D, E]`, and TensorFlow 2.21's oneDNN kernel
   of `BatchMatMulV2` reads and writes outside its buffers for this shape: a segmentation fault, or
-  values like 1e37 (`tf.matmul(tf.ones([8, 1, 16, 32]), tf.ones([32, 24]))` alone does it). Keras 3
+  values like 1e37 (`tf.matmul(tf.ones([8, 1, 16, 32]), tf.ones([32, 24]))` is enough). Keras 3
   forms such products in `EinsumDense`, `MultiHeadAttention` and `GroupQueryAttention`, and any
   `keras.ops.einsum` or `matmul` with a weight may.
 - The gradient of a grouped convolution is converted to one with wrong numbers inside a Jacobian,
