@@ -68,7 +68,7 @@ class AccountingOptions(CommonOptions):
         ):
             given = [name for name in (one, other) if getattr(self, name)]
             if len(given) != 1:
-                expected = "only one of them" if given else "one of them, > 0"
+                expected = "only one of them" if given else "one of them, with a value > 0"
                 raise UsageError(f"--{one}, --{other}: expected {expected}")
         if self.batch_size > self.rows:
             bound = f"at most --rows={self.rows}" if self.rows else "--rows as well"

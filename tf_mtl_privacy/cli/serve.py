@@ -61,7 +61,7 @@ class ServeOptions(CommonOptions):
         super().__post_init__()
         if not self.export_dir.strip():
             raise UsageError(
-                f"--export_dir={self.export_dir}: expected a folder (the one that export wrote)"
+                f"--export_dir={self.export_dir}: expected a folder, as written by export"
             )
         for name in ("port", "grpc_port"):
             if getattr(self, name) > 65535:
