@@ -185,7 +185,8 @@ def claimed_epsilon(audit: Audit) -> Finding | None:
     found = audit.get("dp_audit")
     if not found:
         return None
-    return Finding("claimed epsilon (canary test)", found["text"] or MISSING, -1.0, "Epsilon")
+    text = reworded(found["text"]) if found["text"] else MISSING
+    return Finding("claimed epsilon (canary test)", text, -1.0, "Epsilon")
 
 
 def membership_verdict(audit: Audit) -> str:

@@ -121,6 +121,17 @@ _REWORDED = (
         r"\bno overfitted run was attacked to show what attacks can find",
         "no overfitted reference run was attacked",
     ),
+    (
+        r"\bone update, ([\d,]+) times with a canary and without, shows",
+        r"one update, repeated \1 times with and without a canary, shows",
+    ),
+    (r"\bthat the claim allows it\b", "that the claim allows for it"),
+    (
+        r"so that half the noise would not have been noticed by them, nor, in most cases, by one "
+        r"update that is repeated",
+        "so they would miss noise that is half as large, and so would one repeated update in most "
+        "cases",
+    ),
     (r"\bevaluate --probe=fast runs new ones", "run evaluate --probe=fast"),
     (r"\bare told apart without any model", "can be distinguished without any model"),
 )

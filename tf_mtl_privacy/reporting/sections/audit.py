@@ -146,7 +146,7 @@ def _screen(
     """Builds the screen with at most so many lines per finding."""
     findings = _findings(audit, results)
     labels = {finding.label for finding in findings}
-    warnings = [f"CONTRADICTED: {text}" for text in audit["contradictions"]]
+    warnings = [f"CONTRADICTED: {reworded(text)}" for text in audit["contradictions"]]
     if note := sample_difference_note(audit):
         warnings.append(note)
     elif "Attack power" not in labels and (gap := membership_gap(audit, "audit")):
