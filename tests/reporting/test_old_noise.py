@@ -7,8 +7,8 @@ import pytest
 from tests.privacy.test_noise_record import LINE
 from tests.reporting.report.runs import kept_results, write_run
 from tests.reporting.table_runs import results, write_table
+from tf_mtl_privacy.cli import export
 from tf_mtl_privacy.evaluation.schema import read_results
-from tf_mtl_privacy.export import __main__ as export
 from tf_mtl_privacy.reporting.build import build_report
 from tf_mtl_privacy.reporting.model_table import model_table
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
