@@ -56,10 +56,12 @@ def run_dir(tmp_path):
 
 
 def test_report_is_written_into_the_run_folder(run_dir, capsys):
-    text = printed(capsys, f"--run_dir={run_dir}")
+    text = printed(capsys, f"--run_dir={run_dir}", "--verbose")
     for name in ("report.html", "report.md", "report"):
         assert (run_dir / name).exists() and str(run_dir / name) in text
     assert text.index("No released weights have an epsilon") < text.index("Not protected")
+    screen = printed(capsys, f"--run_dir={run_dir}")
+    assert "No released weights have an epsilon" in screen and screen.count("\n") <= 30
     # Made again, it takes the place of the old one.
     (run_dir / "report.html").write_text("old")
     printed(capsys, f"--run_dir={run_dir}")

@@ -105,7 +105,7 @@ def checked_card(card: Mapping[str, Any]) -> dict[str, Any]:
     if not words or card.get("noise") == NOISE:
         return dict(card)
     reason = withdrawn(words, card.get("noise"))
-    line = f"VOID, nothing is protected: {reason}"
+    line = f"VOID, no privacy guarantee holds: {reason}"
     return {
         **card,
         "released": dict.fromkeys(card.get("released") or {}),
@@ -113,7 +113,8 @@ def checked_card(card: Mapping[str, Any]) -> dict[str, Any]:
         "void": reason,
         "claims": [line],
         "not_protected": [f"{line}.", *(card.get("not_protected") or ())],
-        "summary": f"No privacy at all: {reason}. An earlier version wrote: {card.get('summary')}",
+        "summary": f"No privacy guarantee holds: {reason}. An earlier version wrote: "
+        f"{card.get('summary')}",
     }
 
 
