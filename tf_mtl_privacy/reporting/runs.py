@@ -43,7 +43,7 @@ _FILES = {
     STATEMENT_FILE: "the privacy statement, with that of tensorflow-privacy",
     METRICS_FILE: "figures of every epoch, one line each",
     "tensorboard": "curves, for tensorboard --logdir",
-    REPORT_FILE: "an earlier report; python -m tf_mtl_privacy.report writes it again",
+    REPORT_FILE: "report of an earlier result; python -m tf_mtl_privacy.report updates it",
     "predictions.csv": "predicted attributes of your images",
 }
 

@@ -73,7 +73,7 @@ def audit_blocks(
         )
         return
     for text in audit.get("contradictions") or ():
-        yield Notice(f"CONTRADICTED: an audited claim does not hold: {text}")
+        yield Notice(f"CONTRADICTED: an audited claim does not hold: {reworded(text)}")
     findings = _findings(audit, results)
     told = tuple(sentence(f"{f.what}: {f.text}") for f in findings)
     yield Items("Findings, the worst first", told or ("None above chance.",))

@@ -302,7 +302,7 @@ def _file_fields(
     if REPORT_FILE in names:
         fields.append(("Report", (f"{names[REPORT_FILE]} (update it: {write})",)))
     else:
-        fields.append(("Report", (write,)))
+        fields.append(("Report", (f"write it: {write}",)))
     if results["privacy"].get("classes", 1) and not (found and found["setting"]):
         fields.append(("Next", (whole(command("evaluate", run_dir, "--probe=fast")),)))
     elif AUDIT_FILE not in names:
