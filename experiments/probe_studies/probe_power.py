@@ -108,7 +108,7 @@ def _of_rows(
     if options.faces:
         rows = rows._replace(test=further_faces(run.config.data, budget, options.faces))
     classes = len(dataset.private_classes)
-    data = targets.seen_through(targets.features(run.bundle.encoder), rows, classes)
+    data = targets.picture_rows(targets.features(run.bundle.encoder), rows, classes)
     table = []
     for attacker in options.only or budget.features:
         started, cpu = time.perf_counter(), time.process_time()

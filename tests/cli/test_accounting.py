@@ -102,10 +102,10 @@ def test_accounting_large_target_is_reached(capsys):
 def test_accounting_unreachable_target_is_explained(capsys):
     flags = ["--rows=2000", "--batch_size=100", "--steps=200"]
     text = " ".join(run(capsys, *flags, "--target_epsilon=1e6").split())
-    (told,) = figures(text, r"keeps epsilon at or below 1e\+06; it is ([\d.]+) then")
+    (told,) = figures(text, r"keeps epsilon at or below 1e\+06; epsilon is then ([\d.]+)")
     (found,) = figures(text, r"epsilon of an image ([\d.]+) by privacy")
     assert told == found < 100
-    assert "with less noise there is none: the noise ends at 16.3 standard deviations" in text
+    assert "infinite with less noise: the noise ends at 16.3 standard deviations" in text
 
 
 def test_accounting_overflow_that_limits_epsilon_is_reported(capsys):
@@ -113,7 +113,7 @@ def test_accounting_overflow_that_limits_epsilon_is_reported(capsys):
     text = " ".join(
         run(capsys, *flags, "--target_epsilon=50", "--overflow_probability=1e-15").split()
     )
-    assert figures(text, r"at or below 50; it is ([\d.]+) then")[0] < 20
+    assert figures(text, r"at or below 50; epsilon is then ([\d.]+)")[0] < 20
     assert "lower --overflow_probability to 1e-" in text
 
 

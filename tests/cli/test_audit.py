@@ -241,7 +241,7 @@ class Remembers(tf.Module):
         return {"features": tf.image.resize(tf.cast(images, tf.float32) / 255, [8, 8])}
 
 
-def test_audit_of_a_memorising_model_from_outside_finds_it(tmp_path, cache_dir, capsys):
+def test_audit_of_an_exported_overfitted_model_detects_members(tmp_path, cache_dir, capsys):
     data = DataConfig(
         image_size=32, train_rows=64, validation_rows=24, test_rows=40, cache_dir=str(cache_dir)
     )
@@ -332,14 +332,14 @@ def test_power_part_needs_another_run_of_the_same_networks(tmp_path):
     (tmp_path / "audit.json").write_text(json.dumps(other))
     assert asked() == {"run_dir": "other", "data": {"members": 9}, **best}
     for options, words in (
-        ({"weights": "a"}, "is this run itself"),
+        ({"weights": "a"}, "is the run under audit"),
         ({"setting": "thorough"}, "was audited with --setting=fast"),
         ({"feature_channels": 9}, "has --feature_channels=4, this run --feature_channels=9"),
     ):
         with pytest.raises(UsageError, match=f"--overfit_reference_run={tmp_path}: {words}"):
             asked(**options)
     (tmp_path / "audit.json").write_text(json.dumps({**other, "membership": {"strongest": {}}}))
-    with pytest.raises(UsageError, match="expected the folder of a run that was audited"):
+    with pytest.raises(UsageError, match="expected the folder of an audited run"):
         asked()
 
 

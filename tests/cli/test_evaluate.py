@@ -144,7 +144,7 @@ def test_kept_readings_and_shadows_have_no_plain_digest_and_are_found_again(
     attack_run(run, dataset, run.config.data, effort, full)
     assert trained == [0, 1] and json.loads(plan.read_text()) == content
     plan.write_text(json.dumps(content | {"rows": "0" * 16}))
-    with pytest.raises(RunError, match="shadows of another model or other rows"):
+    with pytest.raises(RunError, match="shadow models of another model or other rows"):
         attack_run(run, dataset, run.config.data, effort, full)
 
 

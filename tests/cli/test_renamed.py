@@ -61,7 +61,7 @@ def test_parse_old_flag_sets_the_new_option_with_one_note(old, separate, run_dir
     assert value_of(parsed, new) == value and new in parsed.explicit
     note = capsys.readouterr().err
     assert note.startswith(f"note: --{old} is now --{new}") and note.count("\n") == 1
-    assert note.endswith("; the old name goes away in the next version\n")
+    assert note.endswith("; the old name will be removed in the next version\n")
 
 
 @pytest.mark.parametrize("old", OLD_FLAGS)

@@ -291,7 +291,7 @@ def test_interrupted_command_says_what_is_saved(capsys, trained):
         assert f"interrupted; {promise}" in saw().err, (verb, flags)
 
 
-def test_interrupt_messages_are_tested_for_every_command():
+def test_interrupt_messages_cover_every_command():
     assert {verb for verb, _, _ in PROMISES} | {"evaluate", "predict", "export", "audit"} == set(
         COMMANDS
     )

@@ -39,7 +39,7 @@ def test_train_prints_a_table_and_writes_results(trained, results):
     assert (run_dir / "metrics.jsonl").read_text().count("\n") == 4
 
 
-def test_train_claims_nothing_that_was_not_measured(trained, results):
+def test_train_results_claim_measured_values_only(trained, results):
     assert results["stop_rule"]["met"] is False
     for part in ("privacy", "membership"):
         assert results["stop_rule"]["parts"][part]["status"] == "not_evaluated"
@@ -70,7 +70,7 @@ def test_train_finished_run_is_not_trained_again(trained, loaded, tiny):
     assert done.stdout.splitlines()[-5:] == first.stdout.splitlines()[-5:]
 
 
-def test_a_saved_configuration_starts_the_same_run(trained, loaded, tmp_path):
+def test_train_from_a_saved_configuration_starts_the_same_run(trained, loaded, tmp_path):
     run_dir, _ = trained
     again = tmp_path / "again"
     done = loaded(

@@ -163,8 +163,8 @@ def test_dp_scope_all_attackers_of_training_rows_choose_no_weights(flag, value, 
     with pytest.raises(UsageError) as error:
         everything({flag: value}, celeba)
     assert str(error.value) == (
-        f"--{flag}={value}: with --dp_scope=all and --dataset=celeba a fresh attacker that reads "
-        f"training rows without noise would choose what is released; give --{flag}={plain}"
+        f"--{flag}={value}: with --dp_scope=all and --dataset=celeba the released weights would "
+        f"depend on an attacker trained without noise on training rows; give --{flag}={plain}"
     )
     everything({}, celeba)
     everything({flag: value}, celeba, scope="discriminator")
@@ -219,7 +219,7 @@ def test_config_erasure_without_a_joint_phase_is_refused():
     with pytest.raises(UsageError) as error:
         of("mtl_adv", {"erasure": "leace"}, adversarial_epochs=0)
     assert str(error.value) == (
-        "--erasure=leace: is fitted in the joint phase, which --adversarial_epochs=0 leaves out; "
+        "--erasure=leace: is fitted in the joint phase, which --adversarial_epochs=0 skips; "
         "give at least 1, or --erasure=none"
     )
     of("mtl_adv", {"erasure": "leace"}, adversarial_epochs=1)

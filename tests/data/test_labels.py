@@ -379,7 +379,7 @@ def test_with_validation_existing_validation_rows_are_kept():
     [("i=iris", "iris"), ("g=Male,s=Smiling", "attributes:Bald,Smiling"), ("i=iris", "")],
 )
 def test_data_config_task_equal_to_the_private_label_is_refused(tasks, private):
-    with pytest.raises(UsageError, match=r"--tasks=\w=\w+: \w+ is also what --private_label="):
+    with pytest.raises(UsageError, match=r"--tasks=\w=\w+: \w+ is part of --private_label="):
         DataConfig(tasks=tasks, private_label=private)
     DataConfig(tasks=tasks, private_label="none")
 

@@ -23,7 +23,7 @@ def test_check_tasks_with_other_names_notes_them():
         ({"gender": ("female", "male")}, "trained on age, which the data lacks"),
         (
             {**TRAINED, "age": ("a", "b", "c")},
-            r"3 classes in the data.*name another attribute in --tasks=age=",
+            r"3 classes in the data.*give another attribute in --tasks=age=",
         ),
         ({**TRAINED, "gender": ("male", "female")}, "another order"),
     ],

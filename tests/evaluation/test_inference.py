@@ -14,7 +14,7 @@ from tf_mtl_privacy.training.inference import (
 )
 
 
-def test_agrees_with_the_networks_called_by_hand(bundle, dataset):
+def test_predict_run_equals_direct_calls_of_the_networks(bundle, dataset):
     rows = dataset.rows["test"][::-1]
     baseline = mean_image(dataset)
     found = predict_rows(bundle, dataset, rows, batch_size=8, mean_image=baseline)
@@ -71,7 +71,7 @@ def _ssim(one, other):
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 31, 256])
-def test_batch_size_does_not_matter(bundle, dataset, batch_size):
+def test_predict_rows_do_not_depend_on_the_batch_size(bundle, dataset, batch_size):
     rows = dataset.rows["test"]
     found = predict_rows(bundle, dataset, rows, batch_size=batch_size)
     usual = predict_rows(bundle, dataset, rows, batch_size=10)
@@ -80,7 +80,7 @@ def test_batch_size_does_not_matter(bundle, dataset, batch_size):
     np.testing.assert_allclose(found.psnr, usual.psnr, atol=1e-4)
 
 
-def test_heads_that_are_not_there_are_none(bundle, dataset):
+def test_predict_rows_without_heads_gives_none(bundle, dataset):
     bare = dataclasses.replace(bundle, discriminator=None, restorer=None)
     found = predict_rows(bare, dataset, dataset.rows["test"])
     missing = ("private_logits", "psnr", "ssim", "business_on_restored", "mean_image_psnr")
@@ -88,7 +88,7 @@ def test_heads_that_are_not_there_are_none(bundle, dataset):
     assert set(found.business) == {"gender", "age"}
 
 
-def test_current_weights_are_used_though_the_graph_is_kept(bundle, dataset):
+def test_cached_graph_uses_current_weights(bundle, dataset):
     rows = dataset.rows["test"][:4]
     before = predict_rows(bundle, dataset, rows).business["age"]
     assert compiled_forward(bundle) is compiled_forward(bundle)
@@ -100,7 +100,7 @@ def test_current_weights_are_used_though_the_graph_is_kept(bundle, dataset):
     np.testing.assert_allclose(after, before + 1.0, atol=1e-5)
 
 
-def test_no_rows_is_an_error(bundle, dataset):
+def test_predict_rows_without_rows_is_an_error(bundle, dataset):
     with pytest.raises(ValueError, match="at least one row"):
         predict_rows(bundle, dataset, np.zeros(0, np.int64))
 
@@ -112,7 +112,7 @@ def test_mean_image_is_that_of_the_split(dataset):
     assert mean_image(empty) is None
 
 
-def test_single_pictures_read_as_rows_do(bundle, dataset):
+def test_predict_images_matches_predict_rows(bundle, dataset):
     rows = dataset.rows["test"][:5]
     images = dataset.store.images(rows)
     found = predict_images(bundle, images, restore=True)

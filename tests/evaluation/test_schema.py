@@ -37,7 +37,7 @@ def test_stored_audit_matches_its_type(name):
     assert mismatches(STORED[name], Audit) == []
 
 
-def test_stored_files_are_found():
+def test_stored_results_and_audits_exist():
     assert len(RESULTS) >= 12 and len(AUDITS) >= 5
 
 

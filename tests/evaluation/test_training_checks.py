@@ -74,7 +74,7 @@ def test_success_rate_equals_scikit_learn_on_the_reporting_half():
     assert found == pytest.approx(np.interp(0.05, fpr, tpr), abs=0.02) and 0.1 < found < 0.9
 
 
-def test_success_rate_reads_at_most_the_given_rows():
+def test_success_rate_uses_at_most_the_given_rows():
     dataset, read = data(lambda row: 0.5, 120, 90), []
 
     class Store:

@@ -193,7 +193,7 @@ def test_weights_file_without_flag_is_refused(model, loss, refused):
         with pytest.raises(UsageError) as error:
             Config(**parts, privacy=EVERYTHING)
         assert str(error.value) == (
-            f"{refused}: with --dp_scope=all a file needs --public_weights, by which you say that "
+            f"{refused}: with --dp_scope=all a file needs --public_weights, which confirms that "
             "it was trained on public data only"
         )
     Config(**parts, privacy=PrivacyConfig(dp_scope="all", public_weights=True))
@@ -209,7 +209,7 @@ def test_config_with_two_initial_weights_is_refused():
 
 
 def test_frozen_random_backbone_is_refused():
-    with pytest.raises(UsageError, match="--freeze_backbone needs --backbone or --encoder_weights"):
+    with pytest.raises(UsageError, match="--freeze_backbone requires --backbone or"):
         ModelConfig(freeze_backbone=True)
 
 

@@ -23,7 +23,7 @@ def pages(whole, bare, tmp_path_factory):
     ("name", "size", "scheme"),
     [("whole", WIDE, "light"), ("whole", PHONE, "dark"), ("bare", PHONE, "light")],
 )
-def test_it_is_sound_at_every_width(browser, pages, name, size, scheme):
+def test_page_is_valid_at_every_width(browser, pages, name, size, scheme):
     with visit(browser, pages[name], size, color_scheme=scheme) as found:
         page = found.page
         assert found.errors == [] and found.requests == []
@@ -64,7 +64,7 @@ def test_headings_go_down_one_at_a_time_and_the_skip_link_comes_first(browser, p
         )
 
 
-def test_it_prints_on_pages_without_what_only_a_screen_needs(browser, pages):
+def test_print_style_omits_screen_elements(browser, pages):
     with visit(browser, pages["whole"]) as found:
         pdf = found.page.pdf(prefer_css_page_size=True)
         assert pdf.startswith(b"%PDF") and 4 <= len(re.findall(rb"/Type\s*/Page\b", pdf)) <= 20

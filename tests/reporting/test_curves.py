@@ -44,7 +44,8 @@ def test_panels_have_curves_of_one_unit_and_their_gates():
 
 def test_chart_descriptions_have_the_figures():
     assert (
-        beta_text(metrics()) == "0.1 from epoch 1 of adversarial, 0.3 from epoch 3 of adversarial"
+        beta_text(metrics())
+        == "0.1 from epoch 1 of phase adversarial, 0.3 from epoch 3 of phase adversarial"
     )
     assert ends_text(joint_curves(metrics())) == (
         "gender 50.0 % to 95.0 %; in-loop discriminator 12.5 % to 12.5 %; fresh attacker, balanced "

@@ -18,6 +18,7 @@ from tests.reporting.private_runs import (
     private_dp,
 )
 from tf_mtl_privacy.privacy.accounting.events import SHUFFLED_EPOCHS
+from tf_mtl_privacy.reporting.formats import reworded
 from tf_mtl_privacy.reporting.privacy_card import NOT_COVERED, claims, epsilon, is_conditional
 from tf_mtl_privacy.reporting.render_text import WIDTH
 from tf_mtl_privacy.reporting.sections.privacy import privacy_text
@@ -87,7 +88,7 @@ def test_claims_of_scope_all_give_released_weights_an_epsilon():
     assert text.startswith(
         "The released weights of encoder, business, restorer and discriminator to"
     )
-    assert f"Public data: {PUBLIC}." in text and "it does not cover the features" in text
+    assert f"Public data: {reworded(PUBLIC)}." in text and "it does not cover the features" in text
     assert set(dp["released"].values()) == {dp["epsilon_pld"]}
     assert dp["conditional"] == {"discriminator": None}
     assert "No released weights" not in text and "conditional" not in text
@@ -221,10 +222,10 @@ def test_label_access_outside_the_accounting_is_stated(objective, scope, void):
     lines = dp_sentences(dp)
     start = "Outside the accounting: "
     told = [line for line in lines if line.startswith(start)]
-    assert [line.removeprefix(start).removesuffix(".") for line in told] == (
-        dp["unaccounted_label_access"] + dp["validation_label_access"]
-    )
-    assert "gates and the schedule of beta read the labels of validation rows" in told[-1]
+    assert [line.removeprefix(start).removesuffix(".") for line in told] == [
+        reworded(text) for text in dp["unaccounted_label_access"] + dp["validation_label_access"]
+    ]
+    assert "gates and the beta schedule use the labels of validation rows" in told[-1]
     by_encoder = [line for line in told if f"objective '{objective}'" in line]
     assert len(by_encoder) == (scope == "discriminator" and objective == "paper")
 
@@ -233,9 +234,9 @@ def test_label_access_names_public_labels():
     dp = private_dp()
     access = "the mask's reader: 12,000 synthetic faces of no real person"
     dp["public_label_access"] = [access]
-    line = f"Public data in place of private labels: {access}."
+    line = f"Public data instead of private labels for {access}."
     assert line in dp_sentences(dp)
-    assert "in place of private" not in printed(private_dp())
+    assert "instead of private" not in printed(private_dp())
 
 
 def flat(text):

@@ -132,7 +132,7 @@ def test_epsilon_of_accounted_updates_is_never_cut_to_the_target():
 
 @pytest.mark.parametrize("early", [(), ("adversarial",)])
 @pytest.mark.parametrize("scope", ["discriminator", "all"])
-def test_a_void_run_has_no_epsilon_anywhere(scope, early):
+def test_void_run_prints_no_epsilon(scope, early):
     options = {"planned": PLANNED, "early": early, "most_images": 2}
     void = epsilons(private_dp(scope, void="sampling and noise come from a fixed key", **options))
     assert set(void.values()) == {None}

@@ -30,7 +30,7 @@ def changed(path, value):
     return found
 
 
-def test_a_discriminator_at_chance_before_and_after_teaches_nothing():
+def test_mask_evidence_of_a_discriminator_at_chance_is_blind():
     assert mask_evidence(MASKED) == BLIND
 
 
@@ -51,11 +51,11 @@ def test_a_discriminator_at_chance_before_and_after_teaches_nothing():
         ("training.in_loop.most_balanced_accuracy", 0.3, READS),
     ],
 )
-def test_each_figure_counts(path, value, evidence):
+def test_mask_evidence_depends_on_each_figure(path, value, evidence):
     assert mask_evidence(changed(path, value)) == evidence
 
 
-def test_the_most_of_many_epochs_is_not_taken_for_a_reading():
+def test_mask_evidence_corrects_the_maximum_over_epochs():
     """Of a discriminator that guesses, the epoch in which it was luckiest."""
     rng = np.random.default_rng(0)
     for epochs in (1, 20):
@@ -83,7 +83,7 @@ def test_mask_line_follows_from_the_runs():
     assert "in some of its runs" in mask_line("A", [BLIND, NO_MASK])
 
 
-def test_the_table_says_it_of_the_models_with_a_mask_alone(tmp_path):
+def test_model_table_has_mask_lines_for_masked_models_only(tmp_path):
     masked = {key: MASKED[key] for key in ("removal", "gates", "counts", "training")}
     adversarial = results(**masked, privacy__discriminator=MASKED["privacy"]["discriminator"])
     write_table(tmp_path, results("stl"), results("mtl_dp"), adversarial)

@@ -35,7 +35,7 @@ def test_members_that_differ_without_a_model_void_the_figures(results, check, wo
             "not shown: why; {command}",
         ),
         ({"verdict": "no_power", "verdict_reason": "few rows"}, "not shown: few rows"),
-        ({"verdict": "no_power"}, "not shown: too little was detected in overfitted either"),
+        ({"verdict": "no_power"}, "not shown: the attacks also detected too little in overfitted"),
     ],
 )
 def test_membership_without_power_check_is_reported_as_a_gap(results, changes, why):
@@ -77,7 +77,7 @@ def test_card_states_membership_inference_above_chance(results):
     assert "by logistic on the features, the highest" in privacy_card(results, audit)["summary"]
     # Few rows do not show that the two are alike by themselves; of two that differ nothing counts.
     audit["membership"]["data"]["same_distribution"]["state"] = "not_shown"
-    assert "too few rows to show" in privacy_card(results, audit)["summary"]
+    assert "too few rows to rule out" in privacy_card(results, audit)["summary"]
     audit["membership"]["verdict"] = "invalid"
     assert "succeeds better" not in privacy_card(results, audit)["summary"]
     assert "succeeds better" not in str(privacy_card(results))
@@ -107,7 +107,7 @@ SURE = {"0.01": {"value": 0.02, "ci95": [0.012, 0.03]}, "0.001": {"value": None,
         (GUESSED | {"tpr_at_fpr": SURE}, "not_shown", "training need not be the cause"),
     ],
 )
-def test_only_a_low_figure_needs_the_attacks_power(results, figures, state, words):
+def test_unshown_power_qualifies_low_figures_only(results, figures, state, words):
     audit = make_audit(results)
     audit["membership"] |= {"verdict": "no_power", "verdict_reason": "why"}
     for found in (audit["membership"]["strongest"], *attack_figures(audit)):
@@ -122,7 +122,7 @@ def test_only_a_low_figure_needs_the_attacks_power(results, figures, state, word
     assert words in " ".join(audit_table(audit | {"attributes": None}).split())
 
 
-def test_the_verdict_on_membership_follows_where_an_audit_has_none():
+def test_membership_verdict_of_an_audit_without_one_is_derived():
     audit = make_audit()
     assert membership_verdict(audit) == "ok"
     power = audit["membership"]["power"]

@@ -94,7 +94,7 @@ def test_model_table_has_the_papers_figures(tmp_path):
     }
 
 
-def test_the_paper_s_own_reductions_are_not_its_92_5_percent(tmp_path):
+def test_reductions_from_the_papers_tables_differ_from_its_claim(tmp_path):
     table = three_seeds(tmp_path)
     claimed = table["reductions"]["claim"]
     found = table["reductions"]["paper"]["mtl_adv_dp"]
@@ -157,7 +157,7 @@ def test_reductions_compare_attackers_of_the_same_kind(tmp_path):
     assert "in-loop discriminator" in {label_of(row) for row in reduction_rows(table, "mtl_dp")}
 
 
-def test_weak_attackers_reduce_nothing(tmp_path):
+def test_reductions_with_weak_attackers_are_missing(tmp_path):
     weak = {"privacy__probe__underpowered": True}
     reasons = {"privacy__probe__underpowered_reasons": ["pixels: 40.0 % of 85 %"]}
     write_table(tmp_path, results("stl", 0, 0.8), results(features=0.13, **weak, **reasons))
@@ -263,7 +263,7 @@ def test_membership_is_that_of_an_audit_of_the_same_weights(tmp_path, verdict, c
     assert cells(model_table(tmp_path), "membership inference")["mtl_adv_dp"] == "30.0 %"
 
 
-def test_fresh_attackers_of_the_audit_count_where_they_read_more(tmp_path):
+def test_leakage_takes_higher_accuracies_from_the_audit(tmp_path):
     found = results(features=0.15, high=0.17)
     better = copy.deepcopy(found["privacy"]["probe"])
     better["features"]["strongest"] |= {"accuracy": 0.4, "ci95": [0.38, 0.42]}
@@ -285,7 +285,7 @@ def test_runs_whose_fingerprints_have_other_secrets_cannot_be_compared(tmp_path)
     assert len(notes) == 1 and notes[0].startswith("unknown if the runs use the same data")
 
 
-def test_text_is_narrow_and_json_has_no_surprises(tmp_path):
+def test_table_text_is_narrow_and_json_is_valid(tmp_path):
     table = three_seeds(tmp_path)
     lines = model_table_text(table).splitlines()
     assert max(len(line) for line in lines if "python -m" not in line) <= WIDTH
@@ -310,7 +310,7 @@ def test_wrong_folders_are_refused(tmp_path):
         model_table(tmp_path / "b")
 
 
-def test_a_real_result_has_the_figures(repo_root):
+def test_run_figures_of_a_stored_result_are_complete(repo_root):
     whole = json.loads((repo_root / "docs" / "results" / "demo.json").read_text(encoding="utf-8"))
     figures = run_figures(whole).figures
     assert figures["gender"].value == whole["utility"]["gender"]["accuracy"]

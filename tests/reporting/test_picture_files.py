@@ -8,7 +8,7 @@ from tf_mtl_privacy.errors import UsageError
 from tf_mtl_privacy.reporting.predictions import PictureFile, find_pictures, restored_names
 
 
-def test_an_empty_name_is_not_the_working_folder():
+def test_find_pictures_empty_input_is_refused():
     with pytest.raises(UsageError, match="--input=: expected an image file or a folder"):
         find_pictures([""])
 

@@ -22,7 +22,7 @@ def _flat(values, size=2):
     return np.stack([np.full((size, size, 3), value, np.uint8) for value in values])
 
 
-def test_contact_sheet_reads_like_text():
+def test_contact_sheet_orders_images_like_text():
     sheet = contact_sheet(_flat([10, 20, 30]), columns=2, gap=1)
     expected = np.array(
         [
@@ -38,7 +38,7 @@ def test_contact_sheet_reads_like_text():
     np.testing.assert_array_equal(sheet[..., 0], expected)
 
 
-def test_comparison_puts_versions_above_each_other():
+def test_comparison_sheet_stacks_versions():
     sheet = comparison_sheet([_flat([1, 2, 3], 1), _flat([11, 12, 13], 1)], columns=2, gap=0)
     np.testing.assert_array_equal(sheet[..., 0], [[1, 2], [11, 12], [3, 255], [13, 255]])
 
@@ -60,14 +60,14 @@ def test_png_is_lossless():
 @pytest.mark.parametrize(
     "images", [np.zeros((1, 2, 2, 3), np.float32), np.zeros((0, 2, 2, 3), np.uint8)]
 )
-def test_other_arrays_are_refused(images):
+def test_sheets_of_wrong_arrays_are_refused(images):
     with pytest.raises(ValueError, match=r"expected \[N, H, W, 3\] uint8"):
         contact_sheet(images)
     with pytest.raises(ValueError, match="expected equal shapes"):
         comparison_sheet([images, np.zeros((3, 2, 2, 3), images.dtype)])
 
 
-def test_where_nothing_is_marked_the_face_is_grey():
+def test_heat_map_without_marks_is_grey():
     images = RNG.integers(0, 256, (2, 4, 4, 3), dtype=np.uint8)
     found = heat_over(images, np.zeros((2, 4, 4)))
     grey = images @ np.array([0.299, 0.587, 0.114])
@@ -75,7 +75,7 @@ def test_where_nothing_is_marked_the_face_is_grey():
         np.testing.assert_allclose(found[..., channel], grey, atol=0.5001)
 
 
-def test_the_highest_is_yellow_and_the_face_shines_through():
+def test_heat_map_maximum_is_yellow_over_a_grey_face():
     """By hand: 15 % of a white or black face and 85 % of the map's last colour."""
     images = np.zeros((1, 1, 2, 3), np.uint8)
     images[0, 0, 1] = 255
@@ -91,7 +91,7 @@ def test_each_picture_has_its_own_scale():
     np.testing.assert_array_equal(heat_over(images, maps), heat_over(images, scaled))
 
 
-def test_more_heat_is_told_apart_without_colours():
+def test_heat_map_brightness_rises_with_heat():
     """It gets lighter with the map: in luminance, without red, and without blue."""
     share = np.linspace(0.2, 1, 30)
     found = heat_over(np.full((1, 1, 30, 3), 40, np.uint8), share[np.newaxis, np.newaxis])
@@ -101,7 +101,7 @@ def test_more_heat_is_told_apart_without_colours():
         assert (linear @ np.array(weights))[-1] > 3 * (linear @ np.array(weights))[0]
 
 
-def test_the_outline_is_outside_of_the_region():
+def test_outline_is_outside_the_region():
     images = np.full((1, 7, 7, 3), 90, np.uint8)
     region = np.zeros((1, 7, 7), bool)
     region[0, 3, 3] = True
@@ -114,7 +114,7 @@ def test_the_outline_is_outside_of_the_region():
     np.testing.assert_array_equal(outlined(images, np.zeros_like(region)), images)
 
 
-def test_an_outline_at_the_border_is_cut_off():
+def test_outlined_region_at_the_border_is_cut_off():
     images = np.full((1, 4, 4, 3), 90, np.uint8)
     region = np.zeros((1, 4, 4), bool)
     region[0, 0, 0] = True

@@ -56,7 +56,7 @@ def _main(run, monkeypatch, **options):
     return predict.main(types.SimpleNamespace(options=types.SimpleNamespace(**given)))
 
 
-def test_agrees_with_prepared_rows_whatever_the_batches(run, folder, monkeypatch):
+def test_predict_files_matches_prepared_rows_at_any_batch_size(run, folder, monkeypatch):
     path, images = folder
     expected = predict_images(run.bundle, images).probabilities
     for batch_size in (1, 2, 64):
@@ -98,7 +98,7 @@ def test_table_restored_images_and_exit_code(run, folder, monkeypatch, capsys):
     assert "3 of 4 pictures read; first that failed" in capsys.readouterr().out
 
 
-def test_all_failed_is_a_failure_that_still_leaves_the_table(run, folder, monkeypatch):
+def test_predict_without_a_readable_picture_fails_and_writes_the_table(run, folder, monkeypatch):
     path, _ = folder
     output = path / "out.json"
     code = _main(run, monkeypatch, input=(str(path / "m.jpg"),), output=str(output))
@@ -125,7 +125,7 @@ def test_wrong_requests(run, folder, monkeypatch):
         _main(single, monkeypatch, input=(str(path),), output="o.csv", restored_dir="r")
 
 
-def test_single_task_networks_each_say_their_own(run, folder):
+def test_single_task_networks_predict_their_own_task(run, folder):
     path, images = folder
     inputs, outputs = run.bundle.business.input, run.bundle.business.output
     single = types.SimpleNamespace(**vars(run))

@@ -78,7 +78,7 @@ def test_card_names_label_access_outside_the_accounting(results):
     results["dp"]["unaccounted_label_access"] = ["erasure: labels of all training rows"]
     card = privacy_card(results)
     assert "Outside the accounting: erasure: labels of all training rows." in card["readers"]
-    assert "used outside every epsilon by: erasure: labels" in sentences(card)
+    assert "uses of the private labels of training rows: erasure: labels" in sentences(card)
 
 
 def test_card_has_the_attackers_figures(results):
@@ -198,7 +198,9 @@ def test_card_states_what_a_mask_lets_through(results):
     assert "The mask lets" not in sentences(privacy_card(results))
     results["removal"]["mask"] = "learned"
     results["config"]["removal"]["mask_fill"] = "colour"
-    assert "two of three numbers of each covered pixel" in sentences(privacy_card(results))
+    assert "two of three colour components of each covered pixel" in sentences(
+        privacy_card(results)
+    )
     results["config"]["removal"]["mask_fill"] = "grey"
     assert "The mask lets" not in sentences(privacy_card(results))
 

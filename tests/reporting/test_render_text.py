@@ -40,7 +40,7 @@ def test_render_text_commands_stay_whole():
     assert lines[0] == "Title" and f"  {command}" in lines
 
 
-def test_cut_marks_what_it_leaves_out():
+def test_cut_marks_omitted_text():
     words = "word " * 60
     short = cut(words, 80, 2)
     assert short.endswith(" ...") and len(short) <= 2 * (80 - 24)

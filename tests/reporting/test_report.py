@@ -177,7 +177,7 @@ KINDS = ("photographs_erased", "photographs_dp_all", "synthetic_dp_all", "synthe
 
 
 @pytest.mark.parametrize("name", KINDS)
-def test_every_kind_of_kept_result_has_a_report(name, tmp_path):
+def test_every_kind_of_stored_result_has_a_report(name, tmp_path):
     run = read_run(write_run(tmp_path / name, kept_results(name), audit=False, pictures=False))
     report = build_report(run)
     text = report_html(report)
@@ -192,7 +192,7 @@ def test_every_kind_of_kept_result_has_a_report(name, tmp_path):
     assert len(protected.items) >= 4
 
 
-def test_pictures_of_people_are_there_only_where_they_were_asked_for(tmp_path):
+def test_pictures_of_people_are_shown_on_request_only(tmp_path):
     # The demo's epsilon is drawn sooner.
     people = kept_results("photographs") | {"dp": kept_results()["dp"]}
     without = build_report(read_run(write_run(tmp_path / "a", people, pictures=False)))
@@ -203,7 +203,7 @@ def test_pictures_of_people_are_there_only_where_they_were_asked_for(tmp_path):
     assert any("real people" in block.text for block in blocks(asked, Notice, "pictures"))
 
 
-def test_an_audit_of_another_run_is_not_shown(tmp_path):
+def test_report_ignores_the_audit_of_another_run(tmp_path):
     other = kept_results("synthetic_seed1")
     report = build_report(read_run(write_run(tmp_path / "a", audit=make_audit(other))))
     (missing,) = blocks(report, Missing, "audit")
@@ -211,7 +211,7 @@ def test_an_audit_of_another_run_is_not_shown(tmp_path):
     assert report.tiles[-1].value == "not measured"
 
 
-def test_a_contradiction_stands_above_everything(tmp_path):
+def test_report_puts_a_contradiction_first(tmp_path):
     audit = make_audit(kept_results(), contradictions=["epsilon is at least 3, claimed 2"])
     report = build_report(read_run(write_run(tmp_path / "a", audit=audit)))
     assert report.warnings == ("CONTRADICTED: epsilon is at least 3, claimed 2",)
@@ -249,7 +249,7 @@ def test_wrong_folders_are_refused(tmp_path):
         read_run(old)
 
 
-def test_a_killed_run_s_last_line_does_no_harm(tmp_path):
+def test_metrics_with_an_unfinished_last_line_are_read(tmp_path):
     folder = write_run(tmp_path / "a")
     with (folder / "metrics.jsonl").open("a") as file:
         file.write('{"phase": "adv')

@@ -56,18 +56,18 @@ def test_every_key_is_documented(results, bare_results):
                 assert any(pattern.fullmatch(path) for pattern in patterns), path
 
 
-def test_every_documented_key_is_there(results, bare_results):
+def test_documented_keys_exist(results, bare_results):
     paths = [path for found in (results, bare_results) for path, _ in _leaves(found)]
     missing = {key for key in _documented() if not any(_pattern(key).fullmatch(p) for p in paths)}
     assert missing == ELSEWHERE
 
 
-def test_the_whole_is_json_without_nan(results, bare_results):
+def test_results_are_json_without_nan(results, bare_results):
     for found in (results, bare_results):
         assert json.loads(json.dumps(found, allow_nan=False)) == json.loads(json.dumps(found))
 
 
-def test_a_run_that_says_nothing_about_training_claims_nothing(results):
+def test_results_of_an_untrained_run_have_no_dp_and_gates(results):
     found = build_results(Config(), {}, {}, results["evaluated_on"], {})
     assert found["dp"] == {"epsilon_pld": None, "epsilon_rdp": None, "reason": NO_EPSILON}
     assert found["gates"] == {} and found["stop_rule"] is None and found["training"] is None
@@ -90,7 +90,7 @@ def test_noise_of_power_one_passes_half_a_bit_per_number():
     assert found["capacity_bits"] == pytest.approx(24.0)
 
 
-def test_without_noise_there_is_no_bound():
+def test_capacity_without_noise_is_none():
     found = removal_summary(config_of({"erasure": "leace", "erasure_labels": "public"}))
     assert found["capacity_bits"] is None
     assert (found["erasure"], found["erasure_labels"]) == ("leace", "public")
@@ -98,17 +98,17 @@ def test_without_noise_there_is_no_bound():
 
 
 @pytest.mark.parametrize(("mask", "entries"), [("none", 64 * (5 + 48)), ("learned", 64 * (5 + 64))])
-def test_pixels_that_are_handed_on_count(mask, entries):
+def test_removal_summary_counts_pixels_of_the_pixel_path(mask, entries):
     config = config_of({"mask": mask}, feature_stride=4, feature_channels=5, pixel_path=True)
     assert removal_summary(config)["entries"] == entries
 
 
-def test_a_model_without_the_game_removes_nothing():
+def test_removal_summary_without_the_game_is_empty():
     found = removal_summary(config_of({"feature_noise": 1.0, "mask": "learned"}, model="mtl_dp"))
     assert (found["mask"], found["feature_noise"], found["capacity_bits"]) == ("none", 0.0, None)
 
 
-def test_versions_are_those_that_run():
+def test_versions_match_the_imported_packages():
     found = versions()
     assert found["numpy"] == np.__version__
     assert found["python"] == sys.version.split()[0]
@@ -140,7 +140,7 @@ def test_commit_of_a_checkout(tmp_path):
     assert commit(tmp_path)["dirty"] is True
 
 
-def test_a_package_inside_somebody_elses_checkout_has_no_commit(tmp_path):
+def test_commit_of_a_package_in_another_checkout_is_none(tmp_path):
     _git(tmp_path, "init", "-q")
     _git(tmp_path, "commit", "-q", "--allow-empty", "-m", "theirs")
     inner = tmp_path / "site-packages"

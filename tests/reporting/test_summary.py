@@ -60,7 +60,7 @@ def test_summary_of_a_stored_result_fits_one_screen(name, width):
         assert percent(found["worst"]["accuracy"]) in told
         assert f"upper bound {at_most(found['worst']['upper'])}" in told
         assert f"chance {percent(results['privacy']['chance'])}" in told
-        assert line_of(text, "compared with")
+        assert line_of(text, "Leakage baselines")
         refused = "no bound on the leakage is claimed" in told
         assert refused is (found["claim"] is None)
         if found["before_game"] is not None:
@@ -78,7 +78,7 @@ def test_summary_of_a_stored_result_fits_one_screen(name, width):
 def test_summary_states_epsilon_in_two_lines_with_its_condition():
     text = screen(kept_results())
     lines = text.splitlines()
-    first = next(k for k, line in enumerate(lines) if line.startswith("Privacy"))
+    first = next(k for k, line in enumerate(lines) if line.startswith("Epsilon"))
     assert lines[first].endswith("No released weights have an epsilon.")
     assert re.search(r"0\.4996 \(delta 1e-05\), conditional on known encoder weights\.", text)
     assert not lines[first + 2].startswith(" ")
@@ -89,10 +89,10 @@ def test_summary_states_epsilon_in_two_lines_with_its_condition():
 
 def test_summary_compares_with_the_baseline_run_where_there_is_one(results):
     assert "without removal 78.7 %" in screen(results)
-    assert "no baseline run" not in screen(results)
+    assert "without removal not measured" not in flat(screen(results))
     results["privacy"]["probe"]["removal_off"] = {"strongest": None}
     results["privacy"]["leakage"] = None
-    assert "no baseline run (--baseline_run)" in screen(results)
+    assert "without removal not measured (--baseline_run)" in flat(screen(results))
 
 
 def test_summary_of_a_run_with_many_tasks_still_fits(results):
@@ -133,7 +133,7 @@ def test_text_has_the_figures_of_a_task_in_one_row(results):
 
 
 @pytest.mark.parametrize("width", [80, 100])
-def test_text_is_not_wider_than_asked(results, bare_results, width):
+def test_text_is_not_wider_than_requested(results, bare_results, width):
     results["utility"]["a_task_with_a_very_long_name_indeed"] = results["utility"]["age"]
     results["evaluated_on"]["label_note"] = "labels are the scores of a classifier " * 5
     results["dp"]["reason"] = "because of this and that " * 20
@@ -142,7 +142,7 @@ def test_text_is_not_wider_than_asked(results, bare_results, width):
         assert max(len(line) for line in lines if "python -m" not in line) <= width
 
 
-def test_text_does_not_call_the_discriminator_leakage(results):
+def test_text_keeps_discriminator_and_leakage_apart(results):
     text = flat(results_text(results))
     assert "In-loop discriminator (not the leakage; fresh attackers may do far better)" in text
     assert "chance 12.5 %" in text and "majority" in text
@@ -184,16 +184,20 @@ def test_claim_is_of_the_higher_upper_bound(results):
     best = results["privacy"]["probe"]["restored"]["strongest"]
     # Uneven classes: the rare ones are recognised, which plain accuracy hardly shows.
     best["balanced_ci95"] = [0.9, 0.933]
-    words = "Claim: these attackers are right on at most 93.3 % of images, from restored images"
+    words = (
+        "Claim: the accuracy of these attackers is at most 93.3 % (from restored images; highest"
+    )
     assert words in flat(results_text(results))
     best["balanced_ci95"] = [0.0, 0.01]
     assert results_text(results) == plain
 
 
-def test_weak_attackers_claim_nothing(results):
+def test_weak_attackers_claim_no_bound(results):
     results["privacy"] |= {"probe": whole_probe(pixels=400), "leakage": None}
     text = flat(results_text(results))
-    assert "NO BOUND CLAIMED (underpowered attackers): the strongest attacker reads 40.0 %" in text
+    assert (
+        "NO BOUND CLAIMED (underpowered attackers): the strongest attacker reaches 40.0 %" in text
+    )
     assert "no bound on the leakage is claimed: underpowered attackers" in flat(screen(results))
     results["privacy"]["probe"] = None
     assert "Not available: fresh attackers (no claim is made without" in flat(results_text(results))
@@ -202,7 +206,7 @@ def test_weak_attackers_claim_nothing(results):
 def test_targets_without_attack_give_the_reason(bare_results):
     text = flat(results_text(bare_results))
     assert "restored images (there are no rows)" in text
-    words = "Power of the attackers not checked on pixels, a planted leak, a run without removal"
+    words = "Power checks not run: pixels; a planted leak; a run without removal"
     assert words in text
 
 
@@ -218,7 +222,7 @@ def test_gates_and_stop_rule_are_all_named(results):
     assert re.search(r"PSNR +≥ 32.0 dB +27.3 dB +NOT MET", text)
 
 
-def test_rule_that_a_short_run_cannot_meet_is_not_called_unmet(results):
+def test_stop_rule_beyond_a_short_run_is_not_called_unmet(results):
     results["gates"]["discriminator"] |= {
         "status": "off",
         "threshold": {"privacy_balanced_accuracy": 0.0},
@@ -257,21 +261,21 @@ def test_no_epsilon_is_printed_without_one(results, bare_results):
     assert "No epsilon: " not in _privacy(results)
 
 
-def test_an_epsilon_is_printed_with_what_it_covers(results):
+def test_text_states_epsilon_with_its_coverage(results):
     results["dp"] |= {"epsilon_pld": 2.0712, "epsilon_rdp": 2.31, "delta": 1e-5}
     found = _privacy(results)
     assert "conditional epsilon 2.072 (PLD; RDP 2.310) at delta 1e-05" in found
     assert "No released weights have an epsilon" in found
     assert "the encoder's weights at every step are known before any batch is sampled" in found
     assert "Adversarial stopped 12 steps early: privacy budget exhausted." in found
-    assert "gates and the schedule of beta read the labels" in found
+    assert "gates and the beta schedule use the labels" in found
     results["dp"] |= {"void": True, "void_reason": "the noise multiplier is zero"}
     found = _privacy(results)
     assert "2.072" not in found and "VOID, no privacy guarantee holds: the noise mult" in found
     assert "VOID: no privacy guarantee holds: the noise mult" in screen(results)
 
 
-def test_a_significant_difference_between_groups_is_named_and_others_are_not(results):
+def test_text_names_significant_group_differences_only(results):
     assert results["subgroups"]["age"]["gender"]["adjusted_p_value"] < 1e-6
     line = line_of(results_text(results), "- Unequal groups")
     assert "age by gender," in line and "for male, 100.0 % for female" in line
@@ -298,7 +302,7 @@ def test_missing_parts_give_the_reason(bare_results):
     assert "None" not in found and "nan" not in found
 
 
-def test_notes_about_labels_stand_below_the_tasks(results):
+def test_label_notes_are_below_the_task_table(results):
     results["evaluated_on"] |= {"label_note": "LFW labels are classifier scores", "notes": ["x"]}
     lines = results_text(results).splitlines()
     assert "Note: LFW labels are classifier scores" in lines and "Note: x" in lines
@@ -318,7 +322,7 @@ def test_run_files_are_listed_with_whole_paths(results, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "utf-8"])
-def test_any_terminal_can_show_the_text(results, encoding):
+def test_show_substitutes_characters_the_terminal_lacks(results, encoding):
     raw = io.BytesIO()
     stream = io.TextIOWrapper(raw, encoding=encoding)
     show(results_text(results) + screen(results), stream)

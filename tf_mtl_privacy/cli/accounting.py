@@ -26,17 +26,17 @@ class AccountingOptions(CommonOptions):
     batch_size: int = option(0, "Expected rows per step; needs --rows.", low=0)
     sampling_probability: float = option(
         0.0,
-        "Probability of each row to be in a step's batch, instead of --batch_size.",
+        "Probability that a row is in a step's batch, instead of --batch_size.",
         low=0,
         high=1,
     )
     epochs: float = option(0.0, "Passes over the rows; or give --steps.", low=0)
     steps: int = option(0, "Number of updates; or give --epochs.", low=0)
     noise_multiplier: float = option(
-        0.0, "Noise standard deviation over clipping norm; its epsilon is printed.", low=0
+        0.0, "Noise multiplier (standard deviation / clipping norm); prints its epsilon.", low=0
     )
     target_epsilon: float = option(
-        0.0, "Epsilon to reach; the smallest noise multiplier for it is printed.", low=0
+        0.0, "Target epsilon; prints the smallest noise multiplier that keeps it.", low=0
     )
     delta: float = option(
         0.0, "The delta of (epsilon, delta)-DP; 0 means min(1e-5, 1/(2 rows)).", low=0
@@ -57,7 +57,7 @@ class AccountingOptions(CommonOptions):
         high=1,
     )
     plot: str = option("", "PNG file to write, with epsilon over steps.")
-    statement: bool = option(False, "Print tensorflow-privacy's statement, too; slower.")
+    statement: bool = option(False, "Also print tensorflow-privacy's statement; slower.")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -68,17 +68,17 @@ class AccountingOptions(CommonOptions):
         ):
             given = [name for name in (one, other) if getattr(self, name)]
             if len(given) != 1:
-                expected = "only one of them" if given else "one of them, > 0"
+                expected = "only one of them" if given else "one of them, with a value > 0"
                 raise UsageError(f"--{one}, --{other}: expected {expected}")
         if self.batch_size > self.rows:
             bound = f"at most --rows={self.rows}" if self.rows else "--rows as well"
             raise UsageError(f"--batch_size={self.batch_size}: expected {bound}")
         if self.statement and not self.rows:
-            raise UsageError("--statement: expected --rows as well")
+            raise UsageError("--statement requires --rows")
 
 
 def main(parsed: Parsed) -> int:
-    """Computes and prints; writes a plot if asked for."""
+    """Prints the answer; writes a plot if requested."""
     options: AccountingOptions = parsed.options
     if options.plot and not options.plot.endswith(".png"):
         raise UsageError(f"--plot={options.plot}: expected a name that ends in .png")

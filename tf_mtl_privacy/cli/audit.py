@@ -24,7 +24,7 @@ class AuditOptions(CommonOptions):
     )
     setting: str = option(
         "fast",
-        "Effort of the attacks: 'fast' takes minutes on two cores, 'thorough' announces first how "
+        "Effort of the attacks: 'fast' takes minutes on two cores, 'thorough' first estimates how "
         "long it will take.",
         choices=("fast", "thorough"),
     )

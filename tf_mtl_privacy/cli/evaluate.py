@@ -38,7 +38,7 @@ class EvaluateOptions(CommonOptions):
         check_split(self.split, self.probe)
         if self.baseline_run and self.probe == "none":
             raise UsageError(
-                f"--baseline_run={self.baseline_run}: is for fresh attackers; add --probe=fast"
+                f"--baseline_run={self.baseline_run}: requires fresh attackers; add --probe=fast"
             )
 
     def after_interrupt(self) -> str:

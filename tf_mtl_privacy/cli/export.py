@@ -52,7 +52,7 @@ class ExportOptions(CommonOptions):
         super().__post_init__()
         if not self.export_dir.strip():
             raise UsageError(
-                f"--export_dir={self.export_dir}: expected a folder (to write the model to)"
+                f"--export_dir={self.export_dir}: expected a folder, to which the model is written"
             )
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]*", self.name):
             raise UsageError(

@@ -140,7 +140,7 @@ def predict_files(
 def _predict_batch(
     run: SavedRun, files: Sequence[PictureFile], restore: bool
 ) -> tuple[list[PicturePrediction], list[tuple[int, Any]]]:
-    """Returns a batch's predictions, and (place in the batch, restored image) if asked for."""
+    """Returns a batch's predictions, and (place in the batch, restored image) if requested."""
     from tf_mtl_privacy.reporting.predictions import PicturePrediction
 
     pictures = list(_read(run, files))

@@ -55,13 +55,13 @@ class ServeOptions(CommonOptions):
         above=0,
     )
     answer_seconds: float = option(60.0, "Time limit for a request to get its answer.", above=0)
-    poll_seconds: float = option(5.0, "Seconds between looks for a newer version.", above=0)
+    poll_seconds: float = option(5.0, "Seconds between checks for a newer version.", above=0)
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not self.export_dir.strip():
             raise UsageError(
-                f"--export_dir={self.export_dir}: expected a folder (the one that export wrote)"
+                f"--export_dir={self.export_dir}: expected a folder, as written by export"
             )
         for name in ("port", "grpc_port"):
             if getattr(self, name) > 65535:

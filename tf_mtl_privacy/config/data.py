@@ -215,8 +215,8 @@ class DataConfig:
         for task, name in self.task_attributes.items():
             if name in self.private_attributes:
                 raise UsageError(
-                    f"--tasks={task}={name}: {name} is also what --private_label="
-                    f"{self.effective_private_label} hides; it cannot be both"
+                    f"--tasks={task}={name}: {name} is part of --private_label="
+                    f"{self.effective_private_label}; it cannot be both a task and private"
                 )
 
     @property

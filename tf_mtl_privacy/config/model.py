@@ -72,8 +72,8 @@ class ModelConfig:
             )
         if self.freeze_backbone and not self.has_start:
             raise UsageError(
-                "--freeze_backbone needs --backbone or --encoder_weights: frozen random weights "
-                "are of no use"
+                "--freeze_backbone requires --backbone or --encoder_weights: without them it would "
+                "freeze random weights"
             )
 
     def _check_compact(self) -> None:
@@ -88,7 +88,7 @@ class ModelConfig:
             )
         if self.encoder_weights == "imagenet":
             wrong.append(
-                "--encoder_weights=imagenet: there are none for the compact encoder, give "
+                "--encoder_weights=imagenet: the compact encoder has no such weights, give "
                 "--encoder_weights=none"
             )
         if wrong:

@@ -22,7 +22,9 @@ class PrivacyConfig:
         1.0, "Clipping norm: bound on the L2 norm of each example's gradient.", above=0
     )
     noise_multiplier: float = option(
-        1.0, "Noise standard deviation over l2_norm_clip; ignored with a target epsilon.", low=0
+        1.0,
+        "Noise multiplier (standard deviation / --l2_norm_clip); ignored with a target epsilon.",
+        low=0,
     )
     target_epsilon: float = option(
         0.0, "Calibrate the whole run's noise to this epsilon; 0 means off.", low=0

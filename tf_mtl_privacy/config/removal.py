@@ -15,8 +15,8 @@ class RemovalConfig:
     mask: str = option(
         "none",
         "Cover the image regions that reveal the private label before the encoder sees them: "
-        "'learned' trains a mask in its own phase, against a reader of the label that is trained "
-        "with it.",
+        "'learned' trains a mask in its own phase against a classifier of the label (the reader) "
+        "that is trained with it.",
         choices=("none", "learned"),
     )
     mask_cell: int = option(2, "Side of a mask cell, in pixels.", low=1, high=16)
@@ -34,32 +34,35 @@ class RemovalConfig:
     mask_width: int = option(16, "Channels of the mask network.", low=4)
     mask_area_penalty: float = option(
         3.0,
-        "Penalty for covering the whole picture, in nats of the reader's confusion.",
+        "Penalty for covering the whole picture, in nats, the unit of the reader's confusion.",
         above=0,
     )
     region_labels: str = option(
         "public",
-        "Private labels that the mask's reader learns from: those of synthetic faces that show no "
-        "real person, or those of the run's training rows, which no epsilon accounts for.",
+        "Private labels on which the mask's reader is trained: those of synthetic faces that show "
+        "no real person ('public'), or of the run's training rows ('train'), which no epsilon "
+        "covers.",
         choices=("public", "train"),
     )
     region_rows: int = option(12_000, "With --region_labels=public: number of faces.", low=64)
     region_epochs: int = option(4, "Epochs of the mask's phase.", low=0)
     region_learning_rate: float = option(
-        1e-3, "Adam's step size for the mask; its reader's is three times as large.", above=0
+        1e-3,
+        "Learning rate (Adam) of the mask; that of its reader is three times as large.",
+        above=0,
     )
     mask_warmup_steps: int = option(
-        200, "First steps of the mask's phase, in which only the reader is trained.", low=0
+        200, "First steps of the mask's phase, which train only the reader.", low=0
     )
     feature_noise: float = option(
         0.0,
         "Standard deviation of Gaussian noise on the features, which are normalised to unit "
-        "variance without scale or offset; the released model adds it, too. 0 means none.",
+        "variance without scale or offset; the released model also adds it. 0 means none.",
         low=0,
     )
     erasure: str = option(
         "none",
-        "Erase from the features what a linear reader of the private label uses: 'leace' "
+        "Erase from the features what a linear classifier of the private label uses: 'leace' "
         "(closed form, refitted before each joint epoch).",
         choices=("none", "leace"),
     )
@@ -67,7 +70,7 @@ class RemovalConfig:
         0,
         "With --erasure: maximum number of erased directions, the most informative about the "
         "private label first; 0 means the number of its classes minus one, which leaves a linear "
-        "reader nothing.",
+        "classifier at chance.",
         low=0,
     )
     erasure_components: int = option(

@@ -24,7 +24,9 @@ class Renamed(NamedTuple):
     def note(self, old: str) -> str:
         """Returns the line shown to users of the old name."""
         unit = f" (times {self.factor})" if self.factor != 1 else ""
-        return f"--{old} is now --{self.name}{unit}; the old name goes away in the next version"
+        return (
+            f"--{old} is now --{self.name}{unit}; the old name will be removed in the next version"
+        )
 
 
 RENAMED_OPTIONS = {

@@ -76,7 +76,7 @@ class Config:
         if erasure != "none" and not self.train.adversarial_epochs:
             raise UsageError(
                 f"--erasure={erasure}: is fitted in the joint phase, which --adversarial_epochs=0 "
-                "leaves out; give at least 1, or --erasure=none"
+                "skips; give at least 1, or --erasure=none"
             )
         self._check_noise()
         self._check_whitening()
@@ -111,7 +111,7 @@ class Config:
         if not self.train.discriminator_epochs:
             raise UsageError(
                 "--discriminator_whitening: is computed before the discriminator's pre-training, "
-                "which --discriminator_epochs=0 leaves out; give at least 1, or leave the flag out"
+                "which --discriminator_epochs=0 skips; give at least 1, or leave the flag out"
             )
 
     def _check_public_faces(self) -> None:
@@ -270,8 +270,9 @@ def refuse_choices(config: Config, data: str) -> None:
         value = getattr(config.game, flag)
         if value != plain:
             raise UsageError(
-                f"--{flag}={value}: with --dp_scope=all and {data} a fresh attacker that reads "
-                f"training rows without noise would choose what is released; give --{flag}={plain}"
+                f"--{flag}={value}: with --dp_scope=all and {data} the released weights would "
+                "depend on an attacker trained without noise on training rows; give "
+                f"--{flag}={plain}"
             )
 
 

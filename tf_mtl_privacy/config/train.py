@@ -34,13 +34,13 @@ class TrainConfig:
     )
     restorer_epochs: int = option(10, "Maximum epochs of pre-training the restorer.", low=0)
     adversarial_epochs: int = option(20, "Maximum epochs of the joint phase.", low=0)
-    learning_rate: float = option(1e-3, "Adam's step size for encoder and task heads.", above=0)
+    learning_rate: float = option(1e-3, "Learning rate (Adam) of encoder and task heads.", above=0)
     discriminator_learning_rate: float = option(
-        1e-3, "Adam's step size for the discriminator.", above=0
+        1e-3, "Learning rate (Adam) of the discriminator.", above=0
     )
-    restorer_learning_rate: float = option(1e-3, "Adam's step size for the restorer.", above=0)
+    restorer_learning_rate: float = option(1e-3, "Learning rate (Adam) of the restorer.", above=0)
     adversarial_learning_rate: float = option(
-        5e-4, "Adam's step size for encoder, task heads and restorer in the joint phase.", above=0
+        5e-4, "Learning rate (Adam) of encoder, heads and restorer in the joint phase.", above=0
     )
     adversarial_schedule: str = option(
         "cosine",
@@ -71,8 +71,8 @@ class TrainConfig:
     stop_epochs: int = option(5, "Stop rule: epochs over which accuracies must be stable.", low=1)
     stop_privacy: float = option(
         0.15,
-        "Stop rule: maximum balanced accuracy of a fresh attacker on the private label (upper end "
-        "of its confidence interval).",
+        "Stop rule: maximum balanced accuracy of a fresh attacker on the private label (upper 95 % "
+        "confidence bound).",
         low=0,
         high=1,
     )

@@ -17,24 +17,24 @@ def check_tasks(
         data_classes: task -> class names of the data set.
 
     Returns:
-        Notes for the reader: tasks whose classes have other names there.
+        Notes on tasks with other class names in the data.
 
     Raises:
-        UsageError: a task is missing, has another number of classes, or the same ones in another
-            order, so that class numbers would silently change their meaning.
+        UsageError: a task is missing, has another number of classes, or has the same classes in
+            another order, which would silently change the meaning of class numbers.
     """
     notes = []
     for task, trained in model_classes.items():
         if task not in data_classes:
             raise UsageError(
-                f"--tasks: the run was trained on {task}, which the data lacks; name its "
+                f"--tasks: the run was trained on {task}, which the data lacks; give its "
                 f"attribute as --tasks={task}=ATTRIBUTE"
             )
         given = data_classes[task]
         if len(given) != len(trained):
             raise UsageError(
                 f"--tasks: {task} has {len(given)} classes in the data ({_shown(given)}), the run "
-                f"was trained on {len(trained)} ({_shown(trained)}); name another attribute in "
+                f"was trained on {len(trained)} ({_shown(trained)}); give another attribute in "
                 f"--tasks={task}=ATTRIBUTE"
             )
         if tuple(given) == tuple(trained):

@@ -1,4 +1,4 @@
-"""Scores what a run marks as sensitive in pictures, against known sensitive regions.
+"""Scores the image regions that a run marks as sensitive against known sensitive regions.
 
 `marked_regions` builds the `regions` part of results.json. The functions below it score any map
 that gives every pixel a number, higher where it is more sensitive; pictures whose true region is
@@ -248,7 +248,7 @@ def _nothing(reason: str, **known: Any) -> Regions:
 
 
 def _missing(source: str, share: float | None) -> str:
-    """Returns why some figures are missing; empty where none are."""
+    """Returns the reason for missing figures; empty if none are missing."""
     if source == "mask":
         return ""
     nothing = "nothing is covered: the run has no mask"

@@ -10,7 +10,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict, cast
+from typing import Any, NotRequired, TypedDict, cast
 
 from tf_mtl_privacy.errors import RunError
 from tf_mtl_privacy.files import read_json, write_json
@@ -24,11 +24,9 @@ FORMER_FAMILIES = {"soft": "softmax_pool_cnn", "placed": "positional_cnn", "loca
 
 # `[low, high]`, a 95 % confidence interval unless a key says otherwise.
 Interval = list[float]
-Trend = Literal["flat", "still rising", "not clear", "not measured"]
-RowKind = Literal["unseen", "own"]
 
 
-# Where a result comes from.
+# Origin of a result.
 
 
 class Hardware(TypedDict):
@@ -174,7 +172,7 @@ class ByRows(TypedDict):
 
 
 class Bound(TypedDict):
-    """Largest upper ends over all attackers of a target, by Bonferroni."""
+    """Largest upper bounds over all attackers of a target, by Bonferroni."""
 
     accuracy: float
     balanced_accuracy: float
@@ -670,7 +668,7 @@ class ReferenceRun(StrongestAttack):
 
 
 class Membership(TypedDict):
-    """`membership` of audit.json: attacks by target, and what their figures are worth."""
+    """`membership` of audit.json: attacks by target, and the verdict on their figures."""
 
     data: MembershipData
     power: ReferenceRun | None
@@ -844,11 +842,6 @@ def former_name(attacker: str) -> str:
         if attacker.startswith(f"{family}_"):
             return former + attacker.removeprefix(family)
     return attacker
-
-
-def probe_target(probe: ProbeResults, name: str) -> Target | None:
-    """Returns the figures of a target by name; None where the file has no such target."""
-    return cast("Target | None", probe.get(name))
 
 
 def _read(path: str | os.PathLike[str], version: int, command: str) -> dict[str, Any]:

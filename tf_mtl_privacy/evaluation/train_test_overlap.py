@@ -1,4 +1,4 @@
-"""Finds the rows that a run was trained on, so that it is never tested on them by accident."""
+"""Finds the rows that a run was trained on, to prevent tests on them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OTHER_DATA = "other data than the run's: the people seen in training are unknown
 
 
 def asks_alike(own: DataConfig, used: DataConfig) -> bool:
-    """Returns True if two configurations ask for the same rows and labels, in whatever place.
+    """Returns True if two configurations select the same rows and labels, in any folder.
 
     Fingerprints do not show this: they are of the pictures and tables, which hold many labels and
     splits.
@@ -118,8 +118,8 @@ def refuse_trained_rows(own: Dataset, dataset: Dataset, split: str) -> None:
     trained = int(np.isin(chosen, _names(own, "train")).sum())
     if trained:
         raise UsageError(
-            f"--split={split}: the run was trained on {trained} of these {len(chosen)} rows under "
-            "its own data flags; leave the data flags out, or ask for --split=train"
+            f"--split={split}: the run was trained on {trained} of these {len(chosen)} rows with "
+            "its own data flags; omit the data flags, or give --split=train"
         )
 
 
@@ -150,7 +150,7 @@ def _changed(own: DataConfig, now: str, before: str) -> str:
     return (
         f"{_asked(own)}: not the data that the run was trained on (fingerprint "
         f"{now[:8]}, then {before[:8]}); rows may have moved between splits, so test rows may be "
-        "training rows: put the data back as it was, train again, or name other data to test on"
+        "training rows: restore the original data, train again, or give other test data"
     )
 
 

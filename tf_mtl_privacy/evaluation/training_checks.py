@@ -44,9 +44,9 @@ MAX_MEMBERS = 2_000
 def fresh_check(config: Config, budget: ProbeBudget = CHECK, folder: Path | None = None) -> Check:
     """Builds the check that the stop rule and checkpoint selection read.
 
-    `fresh_probe_balanced_accuracy` and `fresh_probe_upper`, the upper end of its 95 % interval,
+    `fresh_probe_balanced_accuracy` and `fresh_probe_upper`, the upper 95 % confidence bound,
     come from attackers that each call trains anew on the current features: on rows that the
-    encoder never saw where faces are drawn, else on its training rows. The strongest is chosen on
+    encoder never saw for synthetic faces, else on its training rows. The strongest is chosen on
     held-out rows and scored on the run's validation rows. Without private labels neither is there.
 
     `membership_success_rate` is `success_rate`. It reads training rows without noise, so it is left
@@ -72,7 +72,7 @@ def fresh_check(config: Config, budget: ProbeBudget = CHECK, folder: Path | None
 
     def read_features(bundle: Bundle, dataset: Dataset, rows: AttackRows) -> dict[str, float]:
         view, seed = most_draws(bundle.encoder)[1], layer_seed(config.train.seed, "probe/check")
-        data = targets.seen_through(view, rows, len(dataset.private_classes))
+        data = targets.picture_rows(view, rows, len(dataset.private_classes))
         readings = attack(data, budget.features, attackers(), budget, seed)
         if folder is not None:
             place = f"features/{_trained_on(config, dataset)}/"
@@ -127,7 +127,7 @@ def success_rate(
 
 
 def _trained_on(config: Config, dataset: Dataset) -> str:
-    """Returns the kind of rows that attackers learn from: unseen ones where faces are drawn."""
+    """Returns the kind of rows on which attackers are trained: unseen ones for synthetic faces."""
     return UNSEEN if config.data.dataset == dataset.name == "synthetic_faces" else OWN
 
 

@@ -1,6 +1,6 @@
 """Findings of an audit in words, the most revealing first, and the weight of its membership part.
 
-Severity runs from 0 (chance) to 1 (everything is revealed), by the upper end of each interval.
+Severity runs from 0 (chance) to 1 (everything is revealed), by the upper confidence bound.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from tf_mtl_privacy.evaluation.membership.verdict import (
     shows_power,
 )
 from tf_mtl_privacy.evaluation.schema import Audit
-from tf_mtl_privacy.reporting.formats import MISSING, decibel, interval, percent
+from tf_mtl_privacy.reporting.formats import MISSING, decibel, interval, percent, reworded
 
 TARGETS = {
     "business": "the classifier's outputs",
@@ -27,15 +27,15 @@ TARGETS = {
 FALSE_POSITIVES = "0.05"
 # From this PSNR on an image counts as recovered: the paper's gate of its restorer.
 _RECOVERED_DB = 30.0
-# So does one that is recognised almost as often as the original itself.
+# Also one whose retrieval rate is almost that of the original.
 _RECOVERED_SHARE = 0.9
-# Whose images the inversion attacker learned from (`inversion.attacker_people`).
+# Training data of the inversion attacker (`inversion.attacker_people`).
 _ATTACKER = {
     "other": "features of other people",
     "same": "features of other images of the same people",
     "unknown": "features of other images (people unknown)",
 }
-# What counts as a match (`inversion.retrieval`); older audits do not say.
+# Definition of a match (`inversion.retrieval`), which older audits lack.
 _NEAREST = {
     "same_person": "the nearest other image shows the same person",
     "own_picture": "the nearest of all images is the original",
@@ -49,7 +49,7 @@ class Finding(NamedTuple):
     Attributes:
         what: the attack.
         text: its result.
-        severity: from 0 (chance) to 1 (everything revealed), by the upper end of the interval; -1
+        severity: from 0 (chance) to 1 (everything revealed), by the upper confidence bound; -1
             for findings about another run or about a claim.
         label: a word or two, for a table.
     """
@@ -80,7 +80,7 @@ def audit_findings(audit: Audit) -> list[Finding]:
 
 def audit_gaps(audit: Audit) -> list[tuple[str, str]]:
     """Lists (part, reason) of everything an audit did not do."""
-    return [(part["what"], part["why"]) for part in audit.get("not_done") or ()]
+    return [(part["what"], reworded(part["why"])) for part in audit.get("not_done") or ()]
 
 
 def membership(audit: Audit) -> Finding | None:
@@ -125,7 +125,7 @@ def _attack_figures(figures: Mapping[str, Any]) -> str:
 
 
 def power_name(figures: Mapping[str, Any]) -> str:
-    """Names the run on which the attacks must succeed."""
+    """Names the reference run, on which attacks with power succeed."""
     return f"power check on the overfitted reference run {figures['run_dir']}"
 
 
@@ -147,7 +147,7 @@ def inversion(audit: Audit) -> Finding | None:
 
 
 def recovery(audit: Audit) -> str:
-    """A clause for an audit whose attacker recovers images from their features; else empty."""
+    """Returns a clause if the attacker recovers images from their features; else empty."""
     found = audit.get("inversion")
     if not found or not _is_recovered(found):
         return ""
@@ -171,7 +171,7 @@ def _retrieval(found: Mapping[str, Any]) -> str:
     ceiling = (
         f"the originals themselves reach {percent(best)}, the ceiling of this measure"
         if best is not None
-        else "the ceiling, which the originals reach, is unknown, so a low figure proves nothing"
+        else "the rate of the originals, its ceiling, is unknown, so a low figure proves nothing"
     )
     return (
         f"{_NEAREST[found.get('retrieval') or 'unknown']} for "
@@ -185,7 +185,8 @@ def claimed_epsilon(audit: Audit) -> Finding | None:
     found = audit.get("dp_audit")
     if not found:
         return None
-    return Finding("claimed epsilon (canary test)", found["text"] or MISSING, -1.0, "Epsilon")
+    text = reworded(found["text"]) if found["text"] else MISSING
+    return Finding("claimed epsilon (canary test)", text, -1.0, "Epsilon")
 
 
 def membership_verdict(audit: Audit) -> str:
@@ -222,18 +223,18 @@ def membership_gap(audit: Audit, command: str) -> tuple[str, str] | None:
     if not membership or verdict == OK:
         return None
     if verdict == INVALID:
-        return "membership in the training set", same_people_note(audit).rstrip(".")
-    reason = membership.get("verdict_reason")
+        return "membership in the training set", sample_difference_note(audit).rstrip(".")
+    reason = reworded(membership.get("verdict_reason") or "")
     if not reason and other:
-        reason = f"too little was detected in {other['run_dir']} either"
+        reason = f"the attacks also detected too little in {other['run_dir']}"
     # Another reference run helps only if there was none.
     hint = "" if other else f"{command} --overfit_reference_run=OVERFITTED_RUN_DIR"
     told = f"not shown: {reason}" if reason else "not shown"
     return "power of the membership attacks", "; ".join(filter(None, [told, hint]))
 
 
-def same_people_note(audit: Audit) -> str:
-    """A sentence if members differ from non-members without any model; else empty."""
+def sample_difference_note(audit: Audit) -> str:
+    """Returns a sentence if members differ from non-members without any model; else empty."""
     if membership_verdict(audit) != INVALID:
         return ""
     check = (audit["membership"].get("data") or {}).get("same_distribution")
@@ -254,9 +255,9 @@ def is_evidence(figures: Mapping[str, Any]) -> bool:
 
 
 def unshown(audit: Audit) -> str:
-    """A clause on what the strongest attack leaves open without a power check; else empty.
+    """Returns a clause on the missing power check of the strongest attack; else empty.
 
-    Only a low figure needs a power check: what an attack did find stands by itself.
+    Only a low figure needs a power check; a successful attack is evidence by itself.
     """
     worst = worst_attack(audit)
     if not worst or membership_verdict(audit) != NO_POWER:
@@ -273,11 +274,11 @@ def unshown(audit: Audit) -> str:
     return "this leakage is real, and stronger attacks may find more (power not shown)"
 
 
-def told_apart(audit: Audit) -> str:
-    """A clause if an attack separates members from non-members better than chance on average.
+def above_chance_note(audit: Audit) -> str:
+    """Returns a clause if an attack separates members from non-members better than chance.
 
-    That is, if the 95 % interval of its AUC lies above 0.5; among several attacks, the one with the
-    highest lower end. Empty otherwise, or if the figures are not valid.
+    This is so if the 95 % interval of its AUC lies above 0.5. Of several attacks, the one with the
+    highest lower bound is named. Empty otherwise, or if the figures are not valid.
     """
     found = list(attacks(audit.get("membership") or {}))
     above = [
@@ -290,7 +291,7 @@ def told_apart(audit: Audit) -> str:
     _, target, attack, figures = max(above, key=lambda part: part[0])
     named = attack_name({"target": target, "attack": attack})
     few = (
-        "; too few rows to show that they do not differ anyway"
+        "; there are too few rows to rule out other differences"
         if _same_distribution_state(audit) == NOT_SHOWN
         else ""
     )
@@ -313,9 +314,9 @@ class WorstAttack(NamedTuple):
     """The membership attack that detects most.
 
     Attributes:
-        figures: with `target` and `attack`: the largest upper end of the true positive rate at 5 %
-            false positives, or of the AUC without such a rate.
-        auc: the same for the attack with the highest upper end of the AUC; often another one.
+        figures: with `target` and `attack`: the largest upper bound of the true positive rate at
+            5 % false positives, or of the AUC without such a rate.
+        auc: the same for the attack with the highest upper bound of the AUC; often another one.
         num_attacks: number of attacks.
         severity: the largest `membership_excess` of any attack.
     """
@@ -346,7 +347,7 @@ def worst_attack(audit: Audit) -> WorstAttack | None:
 
 
 def membership_order(figures: Mapping[str, Any]) -> tuple[float, float]:
-    """Sort key of attacks: upper ends of the true positive rate at 5 % FPR and of the AUC."""
+    """Sort key of attacks: upper bounds of the true positive rate at 5 % FPR and of the AUC."""
     rate = (figures.get("tpr_at_fpr") or {}).get(FALSE_POSITIVES) or {}
     high = rate["ci95"][1] if rate.get("ci95") else rate.get("value")
     return (-1.0 if high is None else float(high)), _auc_end(figures)
@@ -360,7 +361,7 @@ def membership_excess(figures: Mapping[str, Any]) -> float:
     """Returns how far above chance an attack's figures end, in [0, 1].
 
     The larger of the Gini coefficient 2 AUC - 1 and, at 5 % false positives, the true positive rate
-    beyond 5 % as a share of 95 %; both by the upper end of the 95 % interval.
+    beyond 5 % as a share of 95 %; both by the upper 95 % confidence bound.
     """
     high, area = membership_order(figures)
     chance = float(FALSE_POSITIVES)
@@ -368,7 +369,7 @@ def membership_excess(figures: Mapping[str, Any]) -> float:
 
 
 def highest_rate(audit: Audit) -> tuple[float, float] | None:
-    """Returns the largest true positive rate at 5 % false positives, and the largest upper end.
+    """Returns the largest true positive rate at 5 % false positives, and the largest upper bound.
 
     Both over all attacks of the audit; None if no attack has such a rate.
     """

@@ -119,7 +119,7 @@ def _names(axes: Any, spans: Sequence[Span]) -> None:
 
 
 def _with_gaps(curve: Curve) -> tuple[list[float], list[float]]:
-    """Its points, with a gap between epochs that are not consecutive."""
+    """Returns the points of a curve, with gaps between epochs that are not consecutive."""
     epochs: list[float] = []
     values: list[float] = []
     for epoch, value in zip(curve.epochs, curve.values, strict=True):

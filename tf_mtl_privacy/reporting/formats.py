@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Sequence
 from typing import TextIO
@@ -81,7 +82,69 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
 
 
-_PLAIN = str.maketrans({"─": "-", "–": "-", "≥": ">=", "≤": "<=", "·": "-", "→": "->"})
+# Wording of stored reasons -> its plain form; result files keep the former.
+_REWORDED = (
+    (
+        r"\breads? ([\d.]+ %) from (.+?), where ([\d.]+ %) is asked for",
+        r"reaches \1 on \2 (required: \3)",
+    ),
+    (
+        r"\blearned from ([\d,]+) rows, where ([\d,]+) are asked for",
+        r"were trained on \1 rows (required: \2)",
+    ),
+    (
+        r"\battackers with more (\w+) would read more",
+        r"attackers with more \1 would be more accurate",
+    ),
+    (r"\bread nearly everything without more updates", "are nearly perfect without more updates"),
+    (r"\bdrawn faces of nobody", "synthetic faces of no real person"),
+    (r"\bwhich are drawn and of nobody", "which show no real person"),
+    (
+        r"\bgates and the schedule of beta read the labels of validation rows",
+        "gates and the beta schedule use the labels of validation rows",
+    ),
+    (r"\btoo little was found in (.+) either", r"the attacks also found too little in \1"),
+    (r"\bonly its upper end is known", "only its upper bound is known"),
+    (r"\bkept readings of", "cached results of"),
+    (
+        r"\bevaluate --probe=fast makes them, or --setting=thorough here",
+        "run evaluate --probe=fast, or audit --setting=thorough",
+    ),
+    (r"--shadows=N trains N of them all the same", "use --shadows=N to train N of them anyway"),
+    (
+        r"\bthe claim is of one picture and people have several training pictures: that others of "
+        r"the same person are members is no evidence against it",
+        "the claim is for one picture, but people have several training pictures, so detecting a "
+        "person by the other pictures does not contradict it",
+    ),
+    (
+        r"\bno overfitted run was attacked to show what attacks can find",
+        "no overfitted reference run was attacked",
+    ),
+    (
+        r"\bone update, ([\d,]+) times with a canary and without, shows",
+        r"one update, repeated \1 times with and without a canary, shows",
+    ),
+    (r"\bthat the claim allows it\b", "that the claim allows for it"),
+    (
+        r"so that half the noise would not have been noticed by them, nor, in most cases, by one "
+        r"update that is repeated",
+        "so they would miss noise that is half as large, and so would one repeated update in most "
+        "cases",
+    ),
+    (r"\bevaluate --probe=fast runs new ones", "run evaluate --probe=fast"),
+    (r"\bare told apart without any model", "can be distinguished without any model"),
+)
+
+
+def reworded(text: str) -> str:
+    """Replaces stilted wording of reasons that result files store."""
+    for pattern, plain in _REWORDED:
+        text = re.sub(pattern, plain, text)
+    return text
+
+
+_ASCII = str.maketrans({"─": "-", "–": "-", "≥": ">=", "≤": "<=", "·": "-", "→": "->"})
 
 
 def show(text: str, stream: TextIO | None = None) -> None:
@@ -91,5 +154,5 @@ def show(text: str, stream: TextIO | None = None) -> None:
     try:
         text.encode(encoding)
     except UnicodeEncodeError:
-        text = text.translate(_PLAIN).encode(encoding, "replace").decode(encoding)
+        text = text.translate(_ASCII).encode(encoding, "replace").decode(encoding)
     print(text, file=out, flush=True)

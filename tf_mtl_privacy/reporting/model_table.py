@@ -116,7 +116,7 @@ class TableRun(NamedTuple):
     seed: int = 0
 
     def folder(self, runs: str | os.PathLike[str]) -> Path:
-        """Its folder among `runs`."""
+        """Folder of the run among `runs`."""
         name = BACKBONE if self.model == BACKBONE else f"{self.model}-seed{self.seed}"
         return Path(runs) / name
 

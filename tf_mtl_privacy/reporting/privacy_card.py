@@ -13,21 +13,29 @@ from typing import Any, cast
 from tf_mtl_privacy.config import Config
 from tf_mtl_privacy.evaluation.schema import Audit, Results
 from tf_mtl_privacy.reporting.audit_findings import (
+    above_chance_note,
     audit_findings,
     audit_gaps,
     beyond_chance,
     membership_gap,
     recovery,
-    same_people_note,
-    told_apart,
+    sample_difference_note,
 )
-from tf_mtl_privacy.reporting.formats import MISSING, count, listed, number, percent, sentence
+from tf_mtl_privacy.reporting.formats import (
+    MISSING,
+    count,
+    listed,
+    number,
+    percent,
+    reworded,
+    sentence,
+)
 from tf_mtl_privacy.reporting.reconcile_probes import (
     audit_is_of,
-    given_away,
     headline_text,
     leakage,
     reading_text,
+    released_leakage,
 )
 
 RUN_DIR = "RUN_DIR"
@@ -39,7 +47,7 @@ NOT_COVERED = (
     "a copied or rolled-back run folder: it is not detected, and two continuations of a run count "
     "as two releases",
     "what training reveals besides the weights: exact losses of training batches in logs, in "
-    "checkpoints and on the terminal; the fact that a non-finite loss ended it; after a kill, the "
+    "checkpoints and on the terminal; that a non-finite loss ended training; after a kill, the "
     "folder features/ until the next start",
     "attacks on floating-point noise",
 )
@@ -64,8 +72,9 @@ _SAMPLING = {
 }
 _PASSES = {
     "grey": "",
-    "mean": "three numbers per image about the region that it covers",
-    "colour": "two of three numbers of each covered pixel (a label in the brightness would pass)",
+    "mean": "the mean colour of the covered pixels, three numbers per image",
+    "colour": "two of three colour components of each covered pixel, so a label in the brightness "
+    "would pass",
 }
 
 
@@ -180,9 +189,9 @@ def label_access(dp: Mapping[str, Any]) -> list[str]:
         *(dp.get("validation_label_access") or ()),
     ]
     return [
-        *(f"Outside the accounting: {what}." for what in outside),
+        *(f"Outside the accounting: {reworded(what)}." for what in outside),
         *(
-            f"Public data in place of private labels: {what}."
+            f"Public data instead of private labels for {reworded(what)}."
             for what in dp.get("public_label_access") or ()
         ),
     ]
@@ -224,7 +233,7 @@ def _guarantee(dp: Mapping[str, Any]) -> list[str]:
         return [
             f"The released weights of {listed(list(released))} together have {value}.",
             sentence(WEIGHTS_ONLY),
-            f"Public data: {dp['public_backbone']}.",
+            f"Public data: {reworded(dp['public_backbone'])}.",
         ]
     return [
         f"No released weights have an epsilon: {dp['reason']}.",
@@ -331,8 +340,8 @@ def _leaks(
     chance = percent(results["privacy"].get("chance"))
     if not found:
         return
-    for words, entry in given_away(found):
-        told = [text for text in found["told"] if text.startswith(f"{words}: ")]
+    for words, entry in released_leakage(found):
+        told = [reworded(text) for text in found["told"] if text.startswith(f"{words}: ")]
         notes = "".join(f"; {text.removeprefix(f'{words}: ')}" for text in told)
         finding = f"{reading_text(entry)}; chance {chance}{notes}"
         yield (f"{private_name(results)}, from {words}", finding), entry
@@ -375,8 +384,8 @@ def _weights(dp: Mapping[str, Any]) -> Iterator[str]:
         )
     if dp.get("unaccounted_label_access"):
         yield (
-            "Private labels of training rows are used outside every epsilon by: "
-            f"{'; '.join(dp['unaccounted_label_access'])}."
+            "No epsilon covers these uses of the private labels of training rows: "
+            f"{reworded('; '.join(dp['unaccounted_label_access']))}."
         )
 
 
@@ -392,7 +401,7 @@ def _content(results: Results) -> Iterator[str]:
     passes = _PASSES.get(str(_option(results, "mask_fill")), "")
     removal: Mapping[str, Any] = results.get("removal") or {}
     if passes and removal.get("mask") == "learned":
-        yield f"The mask lets through {passes} (--mask_fill={_option(results, 'mask_fill')})."
+        yield f"With --mask_fill={_option(results, 'mask_fill')} the mask lets through {passes}."
 
 
 def _option(results: Results, name: str) -> Any:
@@ -404,7 +413,7 @@ def _attackers(found: Mapping[str, Any] | None) -> Iterator[str]:
     if not found or not found["worst"]:
         return
     if not found["claim"]:
-        yield f"No bound on attacker accuracy is claimed: {'; '.join(found['refused'])}."
+        yield f"No bound on attacker accuracy is claimed: {reworded('; '.join(found['refused']))}."
         return
     rows = found["features"].get("rows")
     learned = f" (these had {count(rows)} training images)" if rows else ""
@@ -416,8 +425,8 @@ def _attackers(found: Mapping[str, Any] | None) -> Iterator[str]:
 
 def _members(audit: Audit) -> Iterator[str]:
     """Names findings about people in the training set."""
-    yield from filter(None, [same_people_note(audit)])
-    if told := told_apart(audit):
+    yield from filter(None, [sample_difference_note(audit)])
+    if told := above_chance_note(audit):
         yield f"Membership in the training set: {told}."
 
 
@@ -435,13 +444,13 @@ def _summary(results: Results, found: Mapping[str, Any] | None, audit: Audit | N
                 "often."
             )
         elif not found["claim"]:
-            sentences.append("No bound is claimed; see what is not protected.")
+            sentences.append("No bound is claimed; the privacy card gives the reasons.")
     elif results["privacy"].get("classes", 1):
         sentences.append(f"The leakage of {name} was not measured.")
     known = audit or cast(Audit, {})
     if recovered := recovery(known):
         sentences.append(sentence(recovered))
-    if told := told_apart(known):
+    if told := above_chance_note(known):
         sentences.append(sentence(told))
     if audit and audit.get("contradictions"):
         sentences.insert(0, "THE AUDIT CONTRADICTS A CLAIM.")

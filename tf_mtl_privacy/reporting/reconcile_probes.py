@@ -16,7 +16,7 @@ from tf_mtl_privacy.config.renamed import with_new_names
 from tf_mtl_privacy.evaluation.intervals import wilson_interval
 from tf_mtl_privacy.evaluation.probes.bounds import FLAT, NOT_MEASURED, OPEN, RISING, marked
 from tf_mtl_privacy.evaluation.train_test_overlap import PLACES
-from tf_mtl_privacy.reporting.formats import at_most, percent
+from tf_mtl_privacy.reporting.formats import at_most, percent, reworded
 
 TARGETS = {
     "features": "features",
@@ -31,7 +31,7 @@ TARGETS = {
     "untrained": "an untrained encoder",
 }
 # The targets that a run releases. Features without noise and masked images stay inside.
-GIVEN_AWAY = ("features", "one_draw", "regions", "features_and_regions", "restored", "logits")
+RELEASED = ("features", "one_draw", "regions", "features_and_regions", "restored", "logits")
 # Targets computed from another one by the networks alone.
 _MADE_FROM = {
     "masked_pictures": ("features", "one_draw", "restored", "logits"),
@@ -46,7 +46,7 @@ _ONLY_UPPER = f"{CHECK} (only its upper end is known)"
 # Options that change neither the images of the check in training nor their labels.
 _SAME_VALIDATION = {*PLACES, "test_rows"}
 _LEVEL = 0.95
-# Closer measurements do not disagree, though the larger one counts all the same. A bound over more
+# Closer measurements do not disagree, but the larger one still counts. A bound over more
 # attackers is always a little wider.
 _DIFFERENT = {"read": 0.005, "upper": 0.01}
 # The entry of a target that was not attacked.
@@ -63,7 +63,7 @@ class Reading(NamedTuple):
         attacker: its name.
         accuracy: in [0, 1], or None.
         balanced: balanced accuracy, in [0, 1], or None.
-        upper: the higher upper end of the two intervals, or None.
+        upper: the higher upper bound of the two intervals, or None.
         trained_on: 'unseen', 'own', or None.
         rows: number of training rows of the attacker, or None.
         all_attackers: whether `upper` holds jointly for all attackers of the measurement.
@@ -139,7 +139,7 @@ def leakage(
     Returns:
         None if the data has no private label or nothing was measured. Otherwise, for each target,
         `accuracy` (the largest of any attacker, plain or balanced), `balanced_accuracy`, `upper`
-        (the largest upper end), `attacker`, `source`, `upper_source`, `rows`, `trained_on`,
+        (the largest upper bound), `attacker`, `source`, `upper_source`, `rows`, `trained_on`,
         `by_rows`, `trend`, `trend_words`, `readings`, or `accuracy` and `upper` None with a
         `reason` (targets named by no measurement are left out, see `entry`); and `worst`, `claim`,
         `refused`, `rises`, `told`, `setting`, `underpowered`, `underpowered_reasons`,
@@ -210,11 +210,11 @@ def carried(
     return dict(found) if found and same else None
 
 
-def given_away(found: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def released_leakage(found: Mapping[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     """Lists (words, entry) of the attacked targets that a run releases, the worst first."""
     attacked = [
         (TARGETS[name], found[name])
-        for name in GIVEN_AWAY
+        for name in RELEASED
         if entry(found, name)["accuracy"] is not None
     ]
     return sorted(attacked, key=lambda pair: (-pair[1]["accuracy"], -pair[1]["upper"]))
@@ -226,10 +226,10 @@ def entry(found: Mapping[str, Any] | None, name: str) -> dict[str, Any]:
 
 
 def reading_text(figures: Mapping[str, Any]) -> str:
-    """An entry as `41.0 % (upper bound 43.7 %), balanced 40.8 %, by patch_cnn_raw, fast ...`."""
-    by = f"by {figures['attacker']}, {figures['source']}"
+    """An entry as `41.0 % (upper bound 43.7 %), balanced 40.8 %, by patch cnn raw, fast ...`."""
+    by = f"by {figures['attacker'].replace('_', ' ')}, {reworded(figures['source'])}"
     if figures["source"] != figures["upper_source"]:
-        by += f"; upper bound from {figures['upper_source']}"
+        by += f"; upper bound from {reworded(figures['upper_source'])}"
     balanced = figures["balanced_accuracy"]
     also = f", balanced {percent(balanced)}" if balanced is not None else ""
     return f"{percent(figures['accuracy'])} (upper bound {at_most(figures['upper'])}){also}, {by}"
@@ -346,8 +346,8 @@ def _reading(source: str, figures: Part, trained_on: str | None, rows: int | Non
 def _of_check(results: Mapping[str, Any], others: Sequence[Reading]) -> list[Reading]:
     """Reads the check that training made on the released weights (`training.final_check`).
 
-    Older results only have its upper end, as the privacy part of the stop rule; if that exceeds
-    every other upper end, it also stands for the accuracy.
+    Older results only have its upper bound, as the privacy part of the stop rule; if that exceeds
+    every other upper bound, it also stands for the accuracy.
     """
     on = results.get("evaluated_on") or {}
     config = results.get("config") or {}
@@ -472,7 +472,7 @@ def _rises(measurements: Sequence[_Measurement], earlier: Part) -> list[dict[str
         curve
         for measurement in measurements
         if measurement.is_whole
-        for name in GIVEN_AWAY
+        for name in RELEASED
         for curve in _curves(name, measurement.probe)
     ]
     known = [*curves, *(earlier.get("rises") or ())]
@@ -536,7 +536,7 @@ def _trend(
 
 
 def _worst(parts: Mapping[str, Mapping[str, Any]]) -> dict[str, Any] | None:
-    attacked = [name for name in GIVEN_AWAY if entry(parts, name)["accuracy"] is not None]
+    attacked = [name for name in RELEASED if entry(parts, name)["accuracy"] is not None]
     if not attacked:
         return None
     name = max(attacked, key=lambda target: (parts[target]["accuracy"], parts[target]["upper"]))
@@ -647,7 +647,7 @@ def _strength(probes: Sequence[Part], earlier: Part) -> dict[str, Any]:
 
 def _read(probe: Part) -> set[str]:
     """Names the released targets that a measurement attacked."""
-    found = {name for name in GIVEN_AWAY if (probe.get(name) or {}).get("strongest")}
+    found = {name for name in RELEASED if (probe.get(name) or {}).get("strongest")}
     own = (probe.get("features") or {}).get("own") or {}
     return found | ({"own"} if own.get("strongest") else set())
 
@@ -659,7 +659,7 @@ def _before(probes: Sequence[Part], earlier: Part) -> float | None:
 
 def _level(probes: Sequence[Part]) -> float:
     """Returns the lowest confidence level among the bounds used."""
-    bounds = [(probe.get(name) or {}).get("bound") or {} for probe in probes for name in GIVEN_AWAY]
+    bounds = [(probe.get(name) or {}).get("bound") or {} for probe in probes for name in RELEASED]
     return min((float(b["level"]) for b in bounds if b.get("level")), default=_LEVEL)
 
 

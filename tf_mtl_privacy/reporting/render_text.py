@@ -14,8 +14,8 @@ WIDTH, NARROWEST = 100, 60
 _LABEL = 22
 _GAP = 2
 _LEAST_COLUMN = 8
-# A column of such cells is aligned to the right.
-_FIGURE = re.compile(r"[-+≤≥!–\d].*|none|inf|void|not .*|")
+# A column of such cells is aligned to the right; longer ones are sentences.
+_FIGURE = re.compile(r"[-+≤≥!–\d].{0,39}|none|inf|void|not .*|")
 _NO_BREAK, _UNIT = "\u00a0", re.compile(r"(?<=\d) (?=(?:%|dB|s|min|h)\b|%)")
 
 
@@ -73,12 +73,15 @@ def _wrap(text: str, width: int, first: str = "", others: str = "") -> list[str]
 
 
 def cut(text: str, width: int, lines: int) -> str:
-    """Text that fits on so many lines of a `Fields` block, cut with three dots if longer."""
+    """Shortens text at a word so that it fits on so many lines of a `Fields` block."""
     room = width - _LABEL - 2
     found = wrapped(text, room, hanging=0)
     if len(found) <= lines:
         return text
-    return " ".join(found[:lines])[: room * lines - 6].rstrip(" ;:,.") + " ..."
+    shown, limit = " ".join(found[:lines]), room * lines - 6
+    if len(shown) > limit:
+        shown = shown[: limit + 1].rpartition(" ")[0]
+    return shown.rstrip(" ;:,.") + " ..."
 
 
 def _of_report(report: Report) -> list[Section | Block]:

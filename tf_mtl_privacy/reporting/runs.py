@@ -24,7 +24,7 @@ from tf_mtl_privacy.evaluation.probes.bounds import OPEN, RISING, UNCLEAR
 from tf_mtl_privacy.evaluation.schema import Audit, Leakage, Results, read_audit, read_results
 from tf_mtl_privacy.reporting.audit_findings import highest_rate, membership_verdict
 from tf_mtl_privacy.reporting.formats import decibel, number, percent
-from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, given_away, leakage
+from tf_mtl_privacy.reporting.reconcile_probes import audit_is_of, leakage, released_leakage
 
 STATEMENT_FILE = "privacy.txt"
 REPORT_FILE = "report.html"
@@ -43,7 +43,7 @@ _FILES = {
     STATEMENT_FILE: "the privacy statement, with that of tensorflow-privacy",
     METRICS_FILE: "figures of every epoch, one line each",
     "tensorboard": "curves, for tensorboard --logdir",
-    REPORT_FILE: "an earlier report; python -m tf_mtl_privacy.report writes it again",
+    REPORT_FILE: "report of an earlier result; python -m tf_mtl_privacy.report updates it",
     "predictions.csv": "predicted attributes of your images",
 }
 
@@ -99,7 +99,7 @@ class ReportRun(NamedTuple):
 
     @property
     def is_synthetic(self) -> bool:
-        """True for drawn faces, which show no real person."""
+        """True for synthetic faces, which show no real person."""
         return self.dataset == DataConfig().dataset
 
 
@@ -143,7 +143,7 @@ def command(name: str, run_dir: str, *flags: str) -> str:
 
 
 def _metrics(path: Path) -> list[dict[str, Any]]:
-    """Its lines, without an unfinished last one left by a kill."""
+    """Reads the lines of metrics.jsonl, without an unfinished last one left by a kill."""
     found = []
     for line in path.read_text(encoding="utf-8").splitlines() if path.exists() else ():
         try:
@@ -332,7 +332,7 @@ def _weakness(found: Mapping[str, Any] | None) -> list[str]:
         reasons = ["no reason given"]
     return reasons + [
         f"{words}: attacker accuracy {_TRENDS[part['trend']]} with more training rows"
-        for words, part in given_away(found)
+        for words, part in released_leakage(found)
         if part["trend"] in OPEN
     ]
 

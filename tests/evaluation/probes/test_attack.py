@@ -70,7 +70,7 @@ def test_attack_on_a_pattern_finds_it_with_every_attacker(known, effort, request
 
 
 @pytest.mark.parametrize("name", ["logistic_standardised", "mlp_whitened", "patch_cnn_whitened"])
-def test_attack_on_scaled_down_rows_reads_as_much(known, tiny_fast, name):
+def test_attack_on_scaled_down_rows_is_as_accurate(known, tiny_fast, name):
     data = make_target(rows=(480, 120, 300), leak=0.5)
     parts = ("train", "validation", "test")
     small = dataclasses.replace(data, **{p: getattr(data, p) * np.float32(1e-3) for p in parts})

@@ -62,7 +62,7 @@ def test_bound_grows_with_attackers_and_is_never_below_an_interval():
     ("recalls", "rows"),
     [([0.3, 0.1], [20, 30]), ([0.6, 0.4], [25, 12]), ([0.5, 0.5, 0.2], [10, 8, 12])],
 )
-def test_balanced_bound_misses_as_seldom_as_bonferroni_promises(recalls, rows, attackers):
+def test_balanced_bound_has_the_bonferroni_coverage(recalls, rows, attackers):
     """By enumeration of all outcomes of one attacker; the others never say anything."""
     other = [attack_of([0] * len(rows), rows) for _ in range(attackers - 1)]
     masses = [

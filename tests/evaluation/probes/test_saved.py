@@ -215,7 +215,7 @@ def test_probe_run_with_damaged_readings_names_the_file(run, monkeypatch, tiny_t
         stop_after(patch, 1)
         evaluate_run(run.folder, probe="thorough")
     kept_file(run).write_text(text)
-    with pytest.raises(RunError, match=r"attackers-\w+\.json: not a file of attackers' readings"):
+    with pytest.raises(RunError, match=r"attackers-\w+\.json: not a file of attacker results"):
         evaluate_run(run.folder, probe="thorough")
     assert kept_file(run).read_text() == text
 
@@ -473,7 +473,7 @@ def test_probe_run_with_a_baseline_run_has_its_figures(run, monkeypatch, tiny_fa
     shifted = dataclasses.replace(run.config.data, synthetic_shift="blur")
     with pytest.raises(UsageError, match="synthetic_shift is 'none', here it is 'blur'"):
         evaluate_run(other, shifted, probe="fast", baseline_run=str(run.folder))
-    with pytest.raises(UsageError, match=r"--baseline_run=nowhere: results.json there has no"):
+    with pytest.raises(UsageError, match=r"--baseline_run=nowhere: its results.json has no"):
         evaluate_run(other, probe="fast", baseline_run="nowhere")
     path = run.folder / "results.json"
     results = json.loads(path.read_text())
@@ -504,7 +504,7 @@ def test_evaluate_options_with_probe_on_another_split_is_refused():
     with pytest.raises(UsageError, match=r"--split=validation: fresh attackers \(--probe=fast\)"):
         EvaluateOptions(split="validation", probe="fast")
     with pytest.raises(
-        UsageError, match=r"--baseline_run=x: is for fresh attackers; add --probe=fast"
+        UsageError, match=r"--baseline_run=x: requires fresh attackers; add --probe=fast"
     ):
         EvaluateOptions(baseline_run="x")
 

@@ -130,7 +130,7 @@ def test_probe_curve_of_a_leak_read_from_few_rows_is_flat(tiny_fast):
     assert found["trend"] == "flat" and found["curve"][-1]["rows"] == 480
 
 
-def test_probe_with_patience_reads_what_short_training_misses(tiny_fast):
+def test_probe_trained_for_longer_finds_a_missed_pattern(tiny_fast):
     """A network that stops early sits at chance: more updates read the pattern."""
     quick = {"restarts": 2, "patience": 8, "epochs": 1, "width": 4, "name": "thorough"}
     probe, data = probed(tiny_fast, (6, 6, 4), 0.4, (400, 200, 600), **quick)
@@ -188,7 +188,7 @@ def test_planted_leak_is_found_in_features_of_usual_size(tiny_fast):
         ((0.1, 0.1, 0.1), ["pixels", "a planted leak", "removal off"]),
     ],
 )
-def test_power_names_each_missed_bar(figures, missed):
+def test_power_names_each_missed_threshold(figures, missed):
     found = power(dict(zip(("pixels", "planted", "removal_off"), figures, strict=True)))
     assert found["underpowered"] is bool(missed)
     assert len(found["underpowered_reasons"]) == len(missed)
@@ -250,7 +250,7 @@ def test_power_with_a_rising_updates_curve_is_underpowered():
         (False, 0.125, False, False),
     ],
 )
-def test_power_at_chance_behind_a_game_asks_for_patience(game, accuracy, checked, listed):
+def test_power_at_chance_after_a_game_requires_longer_training(game, accuracy, checked, listed):
     patience = {"checked": checked, "flat": True if checked else None, "reason": ""}
     features = target(accuracy, patience=patience)
     found = power(STRONG, {"features": features}, classes=8, game=game)

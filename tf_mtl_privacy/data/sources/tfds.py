@@ -74,7 +74,7 @@ class TfdsSource:
             for name in self._splits
         ]
         version: tuple[object, ...] = (PREPROCESS_VERSION, SPLIT_VERSION)
-        # Stores and runs from before whole numbers were read go on where none is asked for.
+        # Keeps older stores and runs valid that do not use whole-number attributes.
         if any(self._is_number(self._attributes[name]) for name in self._asked):
             version += ("whole numbers",)
         return fingerprint(info.full_name, self.size, self._crop, version, shards, self._seed)

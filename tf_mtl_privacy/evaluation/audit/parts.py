@@ -147,7 +147,7 @@ def membership_part(audited: Audited, shadows: int) -> MembershipResult:
 
 
 def attribute_part(audited: Audited) -> ProbeResults | None:
-    """Attacks the private label; takes the figures of results.json where they suffice."""
+    """Attacks the private label; takes the figures of results.json if they suffice."""
     from tf_mtl_privacy.evaluation.probes.saved import kept_probe, probe_run
 
     run, dataset = audited.run, audited.dataset
@@ -173,8 +173,8 @@ def attribute_part(audited: Audited) -> ProbeResults | None:
 def inversion_part(audited: Audited) -> Inversion | None:
     """Restores test pictures with an attacker's decoder, trained on pictures of its own.
 
-    `attacker_people` says who they show: "other" people than the attacked pictures, the "same"
-    people, or "unknown".
+    `attacker_people` is "other" if they show other people than the attacked pictures, "same" if
+    they show the same people, or "unknown".
     """
     from tf_mtl_privacy.evaluation.inversion import INVERSION_BUDGETS, epochs, invert
     from tf_mtl_privacy.evaluation.probes.saved import networks
@@ -236,7 +236,7 @@ def contradiction_parts(
     Args:
         audited: the run under audit.
         result: membership attacks.
-        verdict: what their figures are worth, see `membership.verdict`.
+        verdict: on their figures, see `membership.verdict`.
         epsilon: the part `dp_audit`.
     """
     from tf_mtl_privacy.evaluation.membership.claims import contradictions
@@ -261,9 +261,9 @@ def contradiction_parts(
 
 
 def _attacker_seconds(run: SavedRun, train_rows: int) -> float:
-    """Estimates the seconds of thorough fresh attackers; 0 where they exist or fast ones do not.
+    """Estimates the seconds of thorough fresh attackers; 0 if they exist or fast ones do not.
 
-    Where faces are not drawn, attackers have the training rows and no more.
+    For data other than synthetic faces, attackers have the training rows only.
     """
     from tf_mtl_privacy.evaluation.probes.budget import FAST, THOROUGH
     from tf_mtl_privacy.evaluation.probes.run import count_attackers

@@ -9,7 +9,7 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.evaluation.membership.verdict import shows_power
 from tf_mtl_privacy.evaluation.schema import ReferenceRun, read_audit
 
-_WANTED = "the audit of an overfitted run of the same networks"
+_WANTED = "the folder of an audited, overfitted run of the same networks"
 
 
 def power_part(folder: str, config: Config, weights: str, setting: str) -> ReferenceRun | None:
@@ -22,8 +22,8 @@ def power_part(folder: str, config: Config, weights: str, setting: str) -> Refer
         setting: its audit's setting.
 
     Raises:
-        UsageError: the folder has no audit.json, or that says nothing about these attacks: it is of
-            these very weights, of other networks, or of another setting.
+        UsageError: the folder has no audit.json, or it is of the same weights, of other networks,
+            or of another setting.
     """
     if not folder:
         return None
@@ -38,15 +38,13 @@ def power_part(folder: str, config: Config, weights: str, setting: str) -> Refer
         # Raises KeyError where a figure that the verdict reads is missing.
         shows_power({**best, "run_dir": audit["run_dir"]})
     except (RunError, KeyError, TypeError) as error:
-        raise UsageError(
-            f"{flag}: expected the folder of a run that was audited ({error})"
-        ) from error
+        raise UsageError(f"{flag}: expected the folder of an audited run ({error})") from error
     if is_itself:
-        raise UsageError(f"{flag}: is this run itself; give {_WANTED}")
+        raise UsageError(f"{flag}: is the run under audit; give {_WANTED}")
     if audited_with != setting:
         raise UsageError(
-            f"{flag}: was audited with --setting={audited_with}, which says nothing about "
-            f"--setting={setting}; audit both alike"
+            f"{flag}: was audited with --setting={audited_with}; audit both runs with "
+            f"--setting={setting}"
         )
     for name, value in own.items():
         if other.get(name) != value:

@@ -380,7 +380,7 @@ def _sentence(audit: DPAudit) -> str:
 
 
 def _half(audit: DPAudit) -> str:
-    """Says so if a fault as large as half the noise would not have been noticed."""
+    """Adds a clause if a fault as large as half the noise would have gone unnoticed."""
     if audit["notices_half_noise"]:
         return ""
     return (

@@ -160,7 +160,9 @@ def train_shadows(
     if not path.exists() or (earlier and read_json(path) == plan | earlier):
         write_json(path, plan)
     elif read_json(path) != plan:
-        raise RunError(f"{folder}: has shadows of another model or other rows; remove the folder")
+        raise RunError(
+            f"{folder}: has shadow models of another model or other rows; remove the folder"
+        )
     logits, inside = [], []
     for number in range(count):
         inside.append(seen_by(number, members, non_members, seed))
@@ -205,7 +207,7 @@ def _load(path: Path, rows: int) -> Array:
     try:
         values = np.load(path, allow_pickle=False)
     except (OSError, ValueError, EOFError) as error:
-        raise RunError(f"cannot read {path}: {error}; remove it, then run it again") from error
+        raise RunError(f"cannot read {path}: {error}; remove it and rerun the command") from error
     if values.ndim != 2 or len(values) != rows:
         raise RunError(f"{path}: expected {rows} rows, got shape {values.shape}; remove it")
     return np.asarray(values)

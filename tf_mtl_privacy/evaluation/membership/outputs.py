@@ -92,7 +92,7 @@ def members(dataset: Dataset, count: int, seed: int) -> Candidates:
 def non_members(dataset: Dataset, data: DataConfig, count: int, seed: int) -> Candidates:
     """Draws non-members: rows that neither training, validation nor attackers used.
 
-    For drawn faces they come from a stream of their own, for other data from the test rows.
+    For synthetic faces they come from a stream of their own, for other data from the test rows.
 
     Args:
         dataset: the run's own data.
@@ -267,8 +267,8 @@ def version_folder(path: str) -> Path:
     folder = newest_version(path, "saved_model.pb")
     if folder is None:
         raise UsageError(
-            f"--saved_model={path}: no saved_model.pb in it or in its numbered folders; name "
-            "what export wrote"
+            f"--saved_model={path}: no saved_model.pb in it or in its numbered folders; give "
+            "the folder that export wrote"
         )
     return folder
 

@@ -1,4 +1,4 @@
-"""Says what the figures of membership attacks are worth."""
+"""Judges if the figures of membership attacks are valid and conclusive."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ Remember = Callable[[str, Callable[[], Reading]], Reading]
 
 
 def forget(key: str, make: Callable[[], Reading]) -> Reading:
-    """Makes each attempt anew; `probe_cache.KeptReadings` looks it up instead."""
+    """Runs each attempt; `probe_cache.KeptReadings` looks up cached results instead."""
     return make()
 
 
@@ -103,7 +103,7 @@ def attack(
 
 
 def strongest(readings: Sequence[Reading]) -> Reading:
-    """Returns the reading with the highest validation accuracy; of equals the first."""
+    """Returns the reading with the highest validation accuracy; the first on ties."""
     return max(readings, key=lambda reading: reading.validation)
 
 

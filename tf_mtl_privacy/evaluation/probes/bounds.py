@@ -71,7 +71,7 @@ def bound(attacks: Sequence[Attack], level: float = LEVEL) -> Bound:
 
     Each attacker gets an interval of confidence `1 - (1 - level) / m`, m being the number of
     attackers. By Bonferroni's inequality all m intervals hold together with confidence `level`, so
-    the largest upper end bounds the rate of any attacker among them, however it was chosen.
+    the largest upper bound limits the rate of any attacker among them, however it was chosen.
 
     The interval of the accuracy is Clopper and Pearson's, which is exact; the one of the balanced
     accuracy is that of `intervals.balanced_accuracy_interval`, widened to the confidence and
@@ -82,7 +82,7 @@ def bound(attacks: Sequence[Attack], level: float = LEVEL) -> Bound:
         level: confidence of all intervals together, in (0, 1).
 
     Returns:
-        The largest upper ends, `accuracy` and `balanced_accuracy`, in [0, 1]; `attacker` and
+        The largest upper bounds, `accuracy` and `balanced_accuracy`, in [0, 1]; `attacker` and
         `trained_on` name the attacker with the highest end; `attackers` is m.
 
     Raises:
@@ -108,7 +108,7 @@ def bound(attacks: Sequence[Attack], level: float = LEVEL) -> Bound:
 
 
 def upper_end(test: Reading) -> float:
-    """Returns the higher upper end of the 95 % intervals of accuracy and balanced accuracy."""
+    """Returns the higher of the upper 95 % bounds of accuracy and balanced accuracy."""
     return float(max(test["ci95"][1], *test.get("balanced_ci95", [])[1:], 0.0))
 
 

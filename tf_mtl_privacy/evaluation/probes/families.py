@@ -267,7 +267,7 @@ def _probabilities(model: LogisticRegression, rows: Rows, classes: int) -> Class
 def _best(
     tries: Iterable[ClassScores], validation_labels: Array, enough: float = math.inf
 ) -> ClassScores:
-    """Returns the best try on validation rows, of equals the first; stops at `enough`."""
+    """Returns the best try on validation rows, the first on ties; stops at `enough`."""
     best: tuple[float, ClassScores] | None = None
     for scores in tries:
         read = balanced_accuracy(scores.validation, validation_labels)

@@ -45,7 +45,7 @@ _SOURCES = (
     "removal/*.py",
     "data/preprocess*.py",
 )
-_DAMAGED = "not a file of attackers' readings; remove it"
+_DAMAGED = "not a file of attacker results; remove it"
 _DAMAGED_CHECKS = "not a file of readings of the checks in training; remove it"
 
 
@@ -131,7 +131,7 @@ def strongest_kept(
             None takes the readings on the run's own test rows.
 
     Returns:
-        Target (`bounds.OF_RUN`) -> the reading with the highest upper end of an interval; its
+        Target (`bounds.OF_RUN`) -> the reading with the highest upper bound; its
         `attackers` are those with the highest figures (a reading on few rows may have a higher end
         and a lower figure). `split` is "validation" for the check during training; `bound` is over
         all readings. Targets without a reading are left out.

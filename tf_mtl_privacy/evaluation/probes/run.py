@@ -145,7 +145,7 @@ class _Probe:
                 features[kind] += self._attack(
                     f"features/{kind}", seen, names, name, bundle.discriminator
                 )
-                said = targets.passed_on(targets.logits(bundle.business), seen, test=test)
+                said = targets.feature_rows(targets.logits(bundle.business), seen, test=test)
                 test = said.test
                 logits[kind] += self._attack(f"logits/{kind}", said, self.budget.logits, name)
             first = first or self._of_first(data, bundle)
@@ -161,7 +161,7 @@ class _Probe:
         self, target: str, view: targets.View, names: Sequence[str], max_rows: int
     ) -> Target:
         """Attacks a reference target from the main kind of rows."""
-        data = targets.seen_through(view, self.rows[self.main], self.classes, max_rows)
+        data = targets.picture_rows(view, self.rows[self.main], self.classes, max_rows)
         readings = {
             self.main: self._attack(f"{target}/{self.main}", data, names, enough=_POWER_SHOWN)
         }
@@ -185,7 +185,7 @@ class _Probe:
             max_rows, test = self.budget.image_rows, None
             images = {}
             for kind in self._kinds("restored"):
-                images[kind] = targets.passed_on(view, data[kind], max_rows, test)
+                images[kind] = targets.feature_rows(view, data[kind], max_rows, test)
                 test = images[kind].test
             result["restored"] = self._one("restored", images, self.budget.images)
         return result | self._masked(data, bundle.encoder)
@@ -246,7 +246,7 @@ class _Probe:
         result: dict[str, ProbeData] = {}
         test = None
         for kind in kinds:
-            result[kind] = targets.seen_through(view, self.rows[kind], self.classes, max_rows, test)
+            result[kind] = targets.picture_rows(view, self.rows[kind], self.classes, max_rows, test)
             test = result[kind].test
         return result
 

@@ -75,7 +75,7 @@ def probe_run(
     if not dataset.private_classes:
         return None
     if not (dataset.labels_of(test).private >= 0).any():
-        raise UsageError(f"--probe={setting}: no evaluated row has a private label; leave it out")
+        raise UsageError(f"--probe={setting}: no evaluated row has a private label; omit the flag")
     baseline = baseline_figures(baseline_run, data) if baseline_run else None
     start, budget, bundles = time.monotonic(), PROBE_BUDGETS[setting], networks(run)
     alike = is_own and asks_alike(run.config.data, data)
@@ -176,8 +176,8 @@ def baseline_figures(folder: str, data: DataConfig) -> NamedReading:
         config = Config.from_dict(results["config"])
     except (RunError, KeyError, TypeError) as error:
         raise UsageError(
-            f"{flag}: {path.name} there has no figures of fresh attackers; make them with "
-            "evaluate --probe=fast on that run"
+            f"{flag}: its {path.name} has no results of fresh attackers; run evaluate --probe=fast "
+            "on that run"
         ) from error
     names = (*_SAME, "effective_private_label")
     other = config.data
@@ -185,16 +185,13 @@ def baseline_figures(folder: str, data: DataConfig) -> NamedReading:
     if wrong:
         raise UsageError(
             f"{flag}: its {wrong[0].removeprefix('effective_')} is "
-            f"{getattr(other, wrong[0])!r}, here it is {getattr(data, wrong[0])!r}; name a run "
+            f"{getattr(other, wrong[0])!r}, here it is {getattr(data, wrong[0])!r}; give a run "
             "on the same data"
         )
     # Methods of other packages need no flag.
     methods = (f"the removal method '{method.name}'" for method in removal.methods(config))
     if used := [*config.removal_in_force.switched_on, *methods]:
-        raise UsageError(
-            f"{flag}: that run has {used[0]}; name a run without any removal, which shows what "
-            "attackers read then"
-        )
+        raise UsageError(f"{flag}: that run has {used[0]}; give a run without any removal")
     return figures
 
 

@@ -1,8 +1,8 @@
 """Builds `privacy.probe` of results.json from the readings of fresh attackers.
 
 `probe_summary` puts the targets together; `joined_summary` makes one target; `learning_curve` and
-`patience` say whether more rows or more updates would raise a reading; `power` says whether the
-attackers could have found anything, without which a low reading means nothing.
+`patience` show if more rows or more updates would raise a figure; `power` checks that the attackers
+could have found something, without which a low figure means nothing.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def joined_summary(readings: Mapping[str, KindReadings], missing: Mapping[str, s
         missing: kind of rows -> the reason why no attacker was trained on them.
 
     Returns:
-        The figures of the kind with the higher upper end of its strongest attacker; `by_rows`, the
+        The figures of the kind whose strongest attacker has the higher upper bound; `by_rows`, the
         figures of each kind; `bound`, see `bounds.bound`, over all attackers of all kinds.
     """
     parts = {kind: _of_kind(part.readings, kind, part.rows) for kind, part in readings.items()}
@@ -335,7 +335,7 @@ def power(
     classes: int | None = None,
     game: bool = False,
 ) -> Strength:
-    """Returns whether the attackers are too weak for any claim, and why.
+    """Checks if the attackers are too weak for any claim, and why.
 
     Args:
         read: balanced accuracy of the strongest on 'pixels', 'planted' and 'removal_off'; None
@@ -345,10 +345,10 @@ def power(
         game: True if the encoder was trained against an adversary.
 
     Returns:
-        `underpowered_reasons`: a text for each missed bar, for attackers of features trained on too
-        few rows (`min_rows`), and for each learning curve that is rising or not clear.
-        `not_checked`: the bars without a figure, and 'patience' where features are read at chance
-        after a game and attackers were not trained for longer.
+        `underpowered_reasons`: a text for each missed threshold, for attackers of features trained
+        on too few rows (`min_rows`), and for each learning curve that is rising or not clear.
+        `not_checked`: the thresholds without a figure, and 'patience' if attackers of features are
+        at chance after a game and were not trained for longer.
     """
     reasons, missing = [], []
     for name, (words, bar) in _BARS.items():

@@ -112,14 +112,14 @@ def logits(business: keras.Model) -> View:
     return lambda rows: tf.concat(list(business(rows, training=False).values()), axis=-1)
 
 
-def seen_through(
+def picture_rows(
     view: View,
     rows: AttackRows,
     classes: int,
     max_rows: int | None = None,
     test: Array | None = None,
 ) -> ProbeData:
-    """Returns the rows of a view of pictures.
+    """Applies a view to pictures and returns its rows.
 
     Args:
         view: `[B, S, S, 3]` uint8 tensor -> `[B, ...]` float32.
@@ -141,10 +141,10 @@ def seen_through(
     )
 
 
-def passed_on(
+def feature_rows(
     view: View, data: ProbeData, max_rows: int | None = None, test: Array | None = None
 ) -> ProbeData:
-    """Returns the rows of a view of features.
+    """Applies a view to features and returns its rows.
 
     Args:
         view: `[B, h, w, c]` float32 tensor -> `[B, ...]` float32.

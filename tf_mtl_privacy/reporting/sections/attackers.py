@@ -18,14 +18,22 @@ from tf_mtl_privacy.reporting.document import (
     Row,
     Table,
 )
-from tf_mtl_privacy.reporting.formats import MISSING, at_most, count, interval, percent, sentence
+from tf_mtl_privacy.reporting.formats import (
+    MISSING,
+    at_most,
+    count,
+    interval,
+    percent,
+    reworded,
+    sentence,
+)
 from tf_mtl_privacy.reporting.privacy_card import private_name
 from tf_mtl_privacy.reporting.reconcile_probes import (
-    GIVEN_AWAY,
+    RELEASED,
     TARGETS,
     entry,
-    given_away,
     headline_text,
+    released_leakage,
 )
 from tf_mtl_privacy.reporting.runs import command
 
@@ -43,7 +51,7 @@ _NOT_CHECKED = {
     "pixels": "pixels",
     "planted": "a planted leak",
     "removal_off": "a run without removal (--baseline_run)",
-    "patience": "attackers with more effort (--probe=thorough)",
+    "patience": "longer training of the attackers (--probe=thorough)",
 }
 
 
@@ -85,7 +93,7 @@ def attacker_blocks(
         yield table if table.rows else Items("", table.notes)
     if measured and entry(found, "removal_off")["accuracy"] is None:
         yield Missing(
-            "the baseline run without removal, which shows that the attackers are strong enough",
+            "the comparison with a baseline run without removal, which shows the attackers' power",
             f"{evaluate} --baseline_run=OTHER_RUN_DIR",
         )
     yield Items("", (_discriminator(privacy),))
@@ -101,17 +109,17 @@ def claim_sentences(found: Mapping[str, Any]) -> list[str]:
             else "is the largest of the attackers' own intervals, not corrected for their number"
         )
         return [
-            f"Claim: these attackers are right on at most {at_most(claim['upper'])} of images, "
-            f"from {TARGETS[claim['target']]} (highest accuracy {percent(worst['accuracy'])}). The "
-            f"bound {covers}, at {percent(claim['level'], 0)} confidence."
+            f"Claim: the accuracy of these attackers is at most {at_most(claim['upper'])} (from "
+            f"{TARGETS[claim['target']]}; highest measured accuracy {percent(worst['accuracy'])}). "
+            f"The bound {covers}, at {percent(claim['level'], 0)} confidence."
         ]
     if not found["refused"]:
         return []
     first, *others = found["refused"]
     weak = " (underpowered attackers)" if found["underpowered"] else ""
     return [
-        f"NO BOUND CLAIMED{weak}: {first.rstrip('.')}.",
-        *(f"Also: {reason.rstrip('.')}." for reason in others),
+        f"NO BOUND CLAIMED{weak}: {reworded(first).rstrip('.')}.",
+        *(f"Also: {reworded(reason).rstrip('.')}." for reason in others),
     ]
 
 
@@ -121,8 +129,8 @@ def unchecked(found: Mapping[str, Any]) -> list[str]:
     if missing == ["removal_off"]:
         # Pixels and the planted leak have shown the power; this one needs a second run.
         return ["Not compared with a baseline run without removal (--baseline_run=OTHER_RUN_DIR)."]
-    names = ", ".join(_NOT_CHECKED.get(name, name) for name in missing)
-    return [f"Power of the attackers not checked on {names}."] if names else []
+    names = "; ".join(_NOT_CHECKED.get(name, name) for name in missing)
+    return [f"Power checks not run: {names}."] if names else []
 
 
 def leakage_line(results: Results, found: Mapping[str, Any]) -> str:
@@ -153,7 +161,7 @@ def _chart(results: Results, found: Mapping[str, Any]) -> Picture:
         if figures["accuracy"] is not None:
             words = {**TARGETS, "removal_off": "features, no removal"}[name]
             ends = figures["accuracy"], figures["upper"]
-            reads.append(Read(words, figures["accuracy"], ends, name in GIVEN_AWAY))
+            reads.append(Read(words, figures["accuracy"], ends, name in RELEASED))
     # References above, released targets below.
     reads.sort(key=lambda read: (read.given, -read.accuracy))
     told = "; ".join(
@@ -170,7 +178,7 @@ def _chart(results: Results, found: Mapping[str, Any]) -> Picture:
 
 
 def _table(results: Results, found: Mapping[str, Any]) -> Table:
-    worst_first = [words for words, _ in given_away(found)]
+    worst_first = [words for words, _ in released_leakage(found)]
     names = sorted(
         _NAMES,
         key=lambda n: worst_first.index(TARGETS[n]) if TARGETS.get(n) in worst_first else 99,
@@ -179,9 +187,9 @@ def _table(results: Results, found: Mapping[str, Any]) -> Table:
     for name in names:
         figures, words = entry(found, name), _NAMES[name]
         if figures["accuracy"] is not None:
-            rows.append(Row((words, *_cells(figures)), own=name in GIVEN_AWAY))
+            rows.append(Row((words, *_cells(figures)), own=name in RELEASED))
             rows += _by_rows(figures)
-            if figures.get("trend") in OPEN and name in GIVEN_AWAY:
+            if figures.get("trend") in OPEN and name in RELEASED:
                 told = figures["trend_words"] or f"{figures['trend']} with more training rows"
                 trends.append(f"{sentence(words)[:-1]}: {told}.")
         elif name in found and name != "removal_off":
@@ -197,7 +205,7 @@ def _table(results: Results, found: Mapping[str, Any]) -> Table:
             if before is not None
             else []
         ),
-        *map(sentence, (*found["told"], *trends)),
+        *(sentence(reworded(text)) for text in (*found["told"], *trends)),
         *_power(found),
         *([f"Not measured: {'; '.join(absent)}."] if absent else []),
     ]
@@ -210,7 +218,7 @@ def before_game_text(before: float) -> str:
 
 
 def _power(found: Mapping[str, Any]) -> Iterator[str]:
-    """Sentences on what the attackers find where there is something to find."""
+    """Sentences on the power of the attackers: their accuracy on targets that contain the label."""
     shown = [
         f"{_NOT_CHECKED[name]} ({percent(entry(found, name)['accuracy'])})"
         for name in ("pixels", "planted")
@@ -250,7 +258,7 @@ def _cells(figures: Mapping[str, Any]) -> tuple[str, ...]:
         percent(figures["balanced_accuracy"]),
         figures["attacker"].replace("_", " "),
         _images(figures, figures.get("trained_on")),
-        figures["source"] + also,
+        reworded(figures["source"] + also),
     )
 
 

@@ -23,7 +23,7 @@ from tf_mtl_privacy.reporting.audit_findings import (
     membership_gap,
     membership_order,
     power_name,
-    same_people_note,
+    sample_difference_note,
 )
 from tf_mtl_privacy.reporting.charts import Roc, roc_chart
 from tf_mtl_privacy.reporting.document import (
@@ -37,15 +37,14 @@ from tf_mtl_privacy.reporting.document import (
     Row,
     Table,
 )
-from tf_mtl_privacy.reporting.formats import MISSING, count, percent, sentence
+from tf_mtl_privacy.reporting.formats import MISSING, count, percent, reworded, sentence
 from tf_mtl_privacy.reporting.reconcile_probes import headline_text, leakage
 from tf_mtl_privacy.reporting.render_text import WIDTH, cut, render_text, terminal_width
 from tf_mtl_privacy.reporting.runs import command
 from tf_mtl_privacy.reporting.sections.attackers import claim_sentences
 
 _RATES = ("0.001", "0.01", "0.05")
-_LINES = 3
-_MOST_GAPS = 5
+_SCREEN, _MAX_GAPS = 30, 5
 
 
 def audit_blocks(
@@ -74,14 +73,14 @@ def audit_blocks(
         )
         return
     for text in audit.get("contradictions") or ():
-        yield Notice(f"CONTRADICTED: an audited claim does not hold: {text}")
+        yield Notice(f"CONTRADICTED: an audited claim does not hold: {reworded(text)}")
     findings = _findings(audit, results)
     told = tuple(sentence(f"{f.what}: {f.text}") for f in findings)
     yield Items("Findings, the worst first", told or ("None above chance.",))
     membership = audit.get("membership") or {}
     if membership:
         yield from _membership(run_dir, membership, chart=chart)
-    if note := same_people_note(audit):
+    if note := sample_difference_note(audit):
         yield Notice(note)
     elif gap := membership_gap(audit, "audit"):
         yield Items("Power of the membership attacks", (sentence(gap[1]),))
@@ -134,24 +133,35 @@ def audit_summary(
         files: path -> description of the files written.
         width: columns that it will be rendered at.
     """
+    for num_lines in (6, 5, 4, 3):
+        blocks = _screen(audit, results, files or {}, width, num_lines)
+        if render_text(blocks, width).count("\n") < _SCREEN:
+            break
+    return blocks
+
+
+def _screen(
+    audit: Audit, results: Results | None, files: Mapping[str, str], width: int, num_lines: int
+) -> list[Block]:
+    """Builds the screen with at most so many lines per finding."""
     findings = _findings(audit, results)
     labels = {finding.label for finding in findings}
-    warnings = [f"CONTRADICTED: {text}" for text in audit["contradictions"]]
-    if note := same_people_note(audit):
+    warnings = [f"CONTRADICTED: {reworded(text)}" for text in audit["contradictions"]]
+    if note := sample_difference_note(audit):
         warnings.append(note)
     elif "Attack power" not in labels and (gap := membership_gap(audit, "audit")):
         warnings.append(f"power of the membership attacks {gap[1]}")
     worst = findings[0] if findings and findings[0].severity > 0 else None
     top: list[tuple[str, tuple[str, ...]]] = [
-        *(("Warning", (cut(text, width, _LINES - 1),)) for text in warnings[:3]),
+        *(("Warning", (cut(text, width, 2),)) for text in warnings[:3]),
         ("Worst finding", (worst.what if worst else "none above chance",)),
     ]
-    told = tuple(cut(sentence(f"{f.what}: {f.text}"), width, _LINES) for f in findings)
+    told = tuple(cut(sentence(f"{f.what}: {f.text}"), width, num_lines) for f in findings)
     fields: list[tuple[str, tuple[str, ...]]] = []
     gaps = [what for what, _ in audit_gaps(audit)]
     if gaps:
-        more = f" and {len(gaps) - _MOST_GAPS} more" if len(gaps) > _MOST_GAPS else ""
-        names = f"{', '.join(gaps[:_MOST_GAPS])}{more} (reasons: --verbose)"
+        more = f" and {len(gaps) - _MAX_GAPS} more" if len(gaps) > _MAX_GAPS else ""
+        names = f"{', '.join(gaps[:_MAX_GAPS])}{more} (reasons: --verbose)"
         fields.append(("Not tested", (cut(names, width, 2),)))
     if withheld := _withheld(audit):
         fields.append(("Withheld", (cut("; ".join(withheld), width, 2),)))
@@ -181,14 +191,16 @@ def _private_label(audit: Audit, results: Results | None) -> list[Finding]:
         return [Finding(what, "not measured", -1.0, "Private label")]
     chance = known["privacy"].get("chance")
     text = headline_text(found) + (f"; chance {percent(chance)}" if chance is not None else "")
-    text = ". ".join(["; ".join([text, *found["told"]]), " ".join(claim_sentences(found))])
+    text = " ".join(
+        [f"{text}.", *claim_sentences(found), *(sentence(reworded(told)) for told in found["told"])]
+    )
     severity = beyond_chance(found["worst"]["upper"], chance or 0.0)
     return [Finding(what, text, severity, "Private label")]
 
 
 def _withheld(audit: Audit) -> list[str]:
     parts = audit.get("contradictions_withheld") or ()
-    return [f"{part['what']}; {part['why']}" for part in parts]
+    return [reworded(f"{part['what']}; {part['why']}") for part in parts]
 
 
 def _title(audit: Audit) -> str:
@@ -204,15 +216,15 @@ def _membership(run_dir: str, membership: Mapping[str, Any], *, chart: bool) -> 
     if data:
         check = data.get("same_distribution")
         alike = (
-            f" Without any model, members are told from non-members with AUC {auc_text(check)} "
-            "(chance 0.5)."
+            f" Without any model, a classifier separates them with AUC {auc_text(check)} (chance "
+            "0.5)."
             if check
             else ""
         )
         yield Paragraph(
             f"The attacks separate {count(data.get('members'))} training images (members) from "
-            f"{count(data.get('non_members'))} others (non-members). One half of the rows chooses "
-            f"an attack; all figures are of the other half.{alike}"
+            f"{count(data.get('non_members'))} others (non-members). The attack is "
+            f"chosen on one half of the rows; all figures are of the other half.{alike}"
         )
     yield _table(membership)
     if not membership.get("power"):
@@ -228,7 +240,7 @@ def _membership(run_dir: str, membership: Mapping[str, Any], *, chart: bool) -> 
 def _table(membership: Mapping[str, Any]) -> Table:
     rows = [
         Row((TARGETS[target], attack.replace("_", " "), *_cells(figures)))
-        # The attack with the highest upper end comes first.
+        # The attack with the highest upper bound comes first.
         for target, attack, figures in sorted(
             attacks(membership), key=lambda found: membership_order(found[2]), reverse=True
         )

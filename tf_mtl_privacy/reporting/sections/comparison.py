@@ -10,7 +10,7 @@ from tf_mtl_privacy.evaluation.membership.verdict import INVALID, NO_POWER
 from tf_mtl_privacy.evaluation.schema import Results
 from tf_mtl_privacy.reporting.audit_findings import highest_rate
 from tf_mtl_privacy.reporting.document import Block, Code, Items, Missing, Paragraph, Row, Table
-from tf_mtl_privacy.reporting.formats import MISSING, at_most, count, percent
+from tf_mtl_privacy.reporting.formats import MISSING, at_most, count, percent, reworded
 from tf_mtl_privacy.reporting.model_table import COLUMNS, MEASURES, PAPER, PAPER_CHANCE
 from tf_mtl_privacy.reporting.privacy_card import epsilon
 from tf_mtl_privacy.reporting.render_markdown import render_markdown
@@ -128,7 +128,7 @@ def _notes(runs: Sequence[ReportRun]) -> list[str]:
     notes += filter(None, (mask_line(name, [run.figures.mask]) for name, run in pairs))
     notes += [
         f"! No bound on the attackers of {name} is claimed: "
-        f"{'; '.join(dict.fromkeys([*run.figures.refused, *run.figures.underpowered]))}."
+        f"{reworded('; '.join(dict.fromkeys([*run.figures.refused, *run.figures.underpowered])))}."
         for name, run in pairs
         if run.figures.refused or run.figures.underpowered
     ]
@@ -181,7 +181,7 @@ def table_2(runs: Sequence[ReportRun]) -> tuple[Table, tuple[Missing, ...]]:
         ),
     )
     flags = ("--dataset=lfw", "--data_dir=LFW_FOLDER")
-    why = "a run on synthetic faces has seen no photograph" if runs[0].is_synthetic else ""
+    why = "a run on synthetic faces was not trained on photographs" if runs[0].is_synthetic else ""
     absent = [run for run in runs if not run.lfw]
     if not absent:
         return table, ()
@@ -452,7 +452,8 @@ def reduction_rows(table: Mapping[str, Any], baseline: str) -> list[Row]:
 def access_lines(table: Mapping[str, Any]) -> list[str]:
     """For each model, the access to private labels outside the accounting."""
     return [
-        f"{part['title']}, label access outside the accounting: {'; '.join(part['label_access'])}"
+        f"{part['title']}, label access outside the accounting: "
+        f"{reworded('; '.join(part['label_access']))}"
         for part in table["models"].values()
         if part["label_access"]
     ]

@@ -284,14 +284,14 @@ _SAMPLING = {
 
 
 def calculator_blocks(summary: Summary, target_epsilon: float = 0.0) -> Iterator[Block]:
-    """Builds the answer of the accounting calculator; `target_epsilon` > 0 if noise was sought."""
+    """Builds the answer of the accounting calculator; `target_epsilon` is 0 if noise was given."""
     phase, mechanism = summary.phase, summary.phase.mechanism
     noise = f"{mechanism.noise_multiplier:g}"
     if target_epsilon:
         noise = f"{mechanism.noise_multiplier:.4f} keeps epsilon at or below {target_epsilon:g}"
         if summary.epsilon_pld < FAR_BELOW * target_epsilon:
-            noise += f"; it is {number(summary.epsilon_pld)} then"
-            noise += f", and with less noise there is none: {summary.bound}" * bool(summary.bound)
+            noise += f"; epsilon is then {number(summary.epsilon_pld)}"
+            noise += f", and infinite with less noise: {summary.bound}" * bool(summary.bound)
     epochs = phase.steps * mechanism.sampling_probability
     rows = f" over {mechanism.rows:,} images" if mechanism.rows else ""
     delta = f"{summary.delta:.3g}"
@@ -364,7 +364,7 @@ def _with_reasons(summary: Summary, figures: Sequence[tuple[str, str]]) -> list[
 
 
 def _paper(summary: Summary) -> str:
-    valid = "" if summary.paper_epsilon < 1 else "; proven below 1 only"
+    valid = "" if summary.paper_epsilon < 1 else "; proven for epsilon below 1 only"
     return (
         f"{number(summary.paper_epsilon)} for a single update, sqrt(2 ln(1.25/delta)) / noise "
         f"multiplier; for reference, as it ignores composition and sampling{valid}"

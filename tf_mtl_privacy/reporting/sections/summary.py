@@ -17,7 +17,7 @@ from tf_mtl_privacy.reporting.audit_findings import (
     attack_name,
     auc_text,
     caught,
-    same_people_note,
+    sample_difference_note,
     unshown,
     worst_attack,
 )
@@ -29,6 +29,7 @@ from tf_mtl_privacy.reporting.formats import (
     duration,
     interval,
     percent,
+    reworded,
 )
 from tf_mtl_privacy.reporting.privacy_card import epsilon, epsilon_statement, private_name
 from tf_mtl_privacy.reporting.reconcile_probes import TARGETS, entry, leakage
@@ -67,7 +68,7 @@ def results_summary(
             file first.
         width: columns that it will be rendered at.
     """
-    for num_tasks, num_lines in ((8, 2), (5, 2), (5, 1), (3, 1)):
+    for num_tasks, num_lines in ((8, 4), (8, 3), (8, 2), (5, 2), (5, 1), (3, 1)):
         blocks = _screen(results, files or {}, width, num_tasks, num_lines)
         if render_text(blocks, width).count("\n") < SCREEN:
             break
@@ -202,7 +203,7 @@ def _screen(
         ("Restored images", (restoration_text(results["restoration"]),)),
         *_leakage_fields(results, found),
         (
-            "Privacy",
+            "Epsilon",
             tuple(cut(text, width, num_lines) for text in epsilon_statement(results["dp"])),
         ),
         *(("Note", (cut(text, width, num_lines),)) for text in _notes(results)),
@@ -240,33 +241,37 @@ def _leakage_fields(
     if not found or not found["worst"]:
         return [("Leakage", (f"{private_name(results)}: {_UNMEASURED}",))]
     majority = f", majority {percent(privacy['majority'])}" if privacy.get("majority") else ""
-    text = f"{private_name(results)}: {leakage_line(results, found)}{majority}"
+    text = (
+        f"accuracy of freshly trained attackers on {private_name(results)}: "
+        f"{leakage_line(results, found)}{majority}"
+    )
     off, before = entry(found, "removal_off")["accuracy"], found["before_game"]
     baselines = [
         f"without removal {percent(off)}"
         if off is not None
-        else "no baseline run (--baseline_run)",
+        else "without removal not measured (--baseline_run)",
         *(
             [f"before adversarial training {percent(before)} (balanced, validation)"]
             if before is not None
             else []
         ),
     ]
-    return [("Leakage", (text,)), ("compared with", ("; ".join(baselines),))]
+    return [("Leakage", (text,)), ("Leakage baselines", ("; ".join(baselines),))]
 
 
 def _warnings(results: Results, found: Mapping[str, Any] | None) -> Iterator[str]:
-    """Yields what was not met or not shown, the gravest first."""
+    """Yields goals that were missed and checks that were not run, the gravest first."""
     dp, privacy = results["dp"], results["privacy"]
     for budget in dp.get("budgets") or ():
         if budget.get("exceeded"):
-            yield f"epsilon target {budget['target_epsilon']:g} exceeded: {budget['exceeded']}"
+            yield f"target epsilon {budget['target_epsilon']:g} exceeded: {budget['exceeded']}"
     if privacy.get("classes", 1):
         if not found or not found["worst"]:
             yield "leakage not measured, so no privacy claim is made about the private label"
         elif not found["claim"]:
             weak = "underpowered attackers: " if found["underpowered"] else ""
-            yield f"no bound on the leakage is claimed: {weak}{'; '.join(found['refused'])}"
+            reasons = reworded("; ".join(found["refused"]))
+            yield f"no bound on the leakage is claimed: {weak}{reasons}"
         if found and found["worst"] and found["not_checked"]:
             text = unchecked(found)[0].rstrip(".")
             yield text[0].lower() + text[1:]
@@ -297,7 +302,7 @@ def _file_fields(
     if REPORT_FILE in names:
         fields.append(("Report", (f"{names[REPORT_FILE]} (update it: {write})",)))
     else:
-        fields.append(("Report", (write,)))
+        fields.append(("Report", (f"write it: {write}",)))
     if results["privacy"].get("classes", 1) and not (found and found["setting"]):
         fields.append(("Next", (whole(command("evaluate", run_dir, "--probe=fast")),)))
     elif AUDIT_FILE not in names:
@@ -402,7 +407,7 @@ def _membership(audit: Audit | None) -> Tile:
         return Tile(title, _UNMEASURED, "the audit command measures it")
     worst = worst_attack(audit)
     if not worst:
-        return Tile(title, _UNMEASURED, same_people_note(audit))
+        return Tile(title, _UNMEASURED, sample_difference_note(audit))
     figures, left = worst.figures, unshown(audit)
     weak = f"; {left}" if left else ""
     by = f"by {attack_name(figures)}, the strongest of {worst.num_attacks} attacks"

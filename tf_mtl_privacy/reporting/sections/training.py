@@ -306,13 +306,13 @@ def ends_text(curves: Sequence[Curve]) -> str:
 
 
 def beta_text(metrics: Sequence[Mapping[str, Any]]) -> str:
-    """Changes of beta: `0.1 from epoch 1 of adversarial, 0.3 from epoch 4 of adversarial`."""
+    """Changes of beta: `0.1 from epoch 1 of phase adversarial, 0.3 from ...`."""
     parts: list[str] = []
     last = None
     for line in metrics:
         if "beta" in line and line["beta"] != last:
             last = line["beta"]
-            parts.append(f"{last:g} from epoch {line['epoch']} of {line['phase']}")
+            parts.append(f"{last:g} from epoch {line['epoch']} of phase {line['phase']}")
     return ", ".join(parts)
 
 

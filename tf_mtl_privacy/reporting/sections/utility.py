@@ -16,7 +16,7 @@ _SIGNIFICANCE = 0.01
 _HEADER = ("task", "accuracy", "95 % interval", "balanced", "F1", "majority", "restored", "images")
 # From this IoU of the template on, the regions do not differ between images.
 _SAME_EVERYWHERE = 0.995
-_FIGURES = {"iou": "IoU", "pointing": "maximum inside", "energy": "sum inside"}
+_FIGURES = {"iou": "IoU", "pointing": "pointing game", "energy": "energy inside"}
 # Results written before there were region maps lack the part.
 _NO_REGIONS = {"source": None, "reason": "this result predates region maps"}
 
@@ -64,8 +64,8 @@ def region_block(results: Results, heading: str = "") -> Items:
 def picture_blocks(run: ReportRun) -> Iterator[Block]:
     """The sheets in the run folder.
 
-    Drawn faces always have them. Real people are shown only if the run was asked for it
-    (`pictures.write_pictures`), and the report says so.
+    Synthetic faces always have them. Real people are shown on request only
+    (`pictures.write_pictures`), with a warning.
     """
     results = run.results
     if not run.is_synthetic and (run.restored or run.regions):
@@ -180,9 +180,9 @@ def _against_template(regions: Mapping[str, Any], *, is_truth: bool) -> list[str
     """Compares the map with a fixed template; the better one is named only against the truth."""
     fixed = f"A fixed template, the same for every face: {_figures(regions['fixed'])}"
     if regions["fixed"]["iou"] >= _SAME_EVERYWHERE:
-        return [f"{fixed}; regions are the same in every image, so nothing can beat it."]
+        return [f"{fixed}; the regions are the same in every image, so no map can beat it."]
     if not is_truth:
-        return [f"{fixed}; neither is called better, as the label may show elsewhere."]
+        return [f"{fixed}; they are not ranked, because the label may be visible elsewhere."]
     return [f"{fixed}.", _winner(regions)]
 
 

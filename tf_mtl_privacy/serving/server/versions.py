@@ -96,7 +96,7 @@ class Poller:
     """Calls `function` every `seconds` in a thread of its own, until closed.
 
     Args:
-        function: may fail; it is called again all the same.
+        function: may fail; it is called again anyway.
         seconds: pause between two calls.
         report: called with a line about a failure; repeated failures are reported once.
     """
