@@ -30,7 +30,7 @@ from tf_mtl_privacy.removal.mask import switch_mask
 from tf_mtl_privacy.removal.noise import count_draws
 from tf_mtl_privacy.reporting.evaluate_run import evaluate_run
 from tf_mtl_privacy.reporting.reconcile_probes import leakage
-from tf_mtl_privacy.reporting.sections.summary import results_text as results_table
+from tf_mtl_privacy.reporting.sections.summary import results_text
 
 TARGETS = ("features", "restored", "pixels", "untrained", "logits", "planted")
 OF_RUN = ("features", "restored", "logits")
@@ -90,7 +90,7 @@ def test_evaluate_run_with_probe_attacks_every_target(run):
     assert probe["underpowered"] is True
     assert probe["not_checked"] == ["removal_off", "patience"]
     assert any("learned from 96 rows" in reason for reason in probe["underpowered_reasons"])
-    assert "UNDERPOWERED: NO CLAIM" in results_table(found)
+    assert "NO BOUND CLAIMED (underpowered attackers)" in results_text(found)
     for old, now in zip(before, run.bundle.encoder.get_weights(), strict=True):
         np.testing.assert_array_equal(old, now)
 
