@@ -211,7 +211,7 @@ def test_full_disk_stops_updates(tmp_path, monkeypatch):
             ledger.reserve("adversarial", 5)
         monkeypatch.undo()
         assert ledger.covered("adversarial") == 5
-        with pytest.raises(RunError, match="start again"):
+        with pytest.raises(RunError, match="restart the run"):
             ledger.reserve("adversarial", 5)
     # It may be on disk or not: then it counts, though it did not run.
     assert read_ledger(tmp_path).spent("adversarial") in (5, 10)

@@ -6,7 +6,7 @@ from tests.reporting.audits import attack_figures, make_audit
 from tests.reporting.test_privacy_card import attacked, gaps, sentences
 from tf_mtl_privacy.reporting.audit_findings import membership_verdict
 from tf_mtl_privacy.reporting.privacy_card import privacy_card
-from tf_mtl_privacy.reporting.sections.audit import audit_text as audit_table
+from tf_mtl_privacy.reporting.sections.audit import audit_text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_unshown_power_qualifies_low_figures_only(results, figures, state, words
         if what.startswith("membership inference")
     ]
     assert words in found and (("low figure" in found) is ("low figure" in words))
-    assert words in " ".join(audit_table(audit | {"attributes": None}).split())
+    assert words in " ".join(audit_text(audit | {"attributes": None}).split())
 
 
 def test_membership_verdict_of_an_audit_without_one_is_derived():

@@ -15,9 +15,8 @@ from tf_mtl_privacy.reporting.privacy_card import privacy_card
 from tf_mtl_privacy.reporting.render_markdown import report_markdown
 from tf_mtl_privacy.reporting.runs import VOID, read_run
 from tf_mtl_privacy.reporting.sections.comparison import figure_rows, model_table_text
-from tf_mtl_privacy.reporting.sections.privacy import card_text as privacy_card_text
-from tf_mtl_privacy.reporting.sections.privacy import privacy_text
-from tf_mtl_privacy.reporting.sections.summary import results_text as results_table
+from tf_mtl_privacy.reporting.sections.privacy import card_text, privacy_text
+from tf_mtl_privacy.reporting.sections.summary import results_text
 
 # Name -> its published figures: of them none may be printed but once, as withdrawn.
 PUBLISHED = {
@@ -47,7 +46,7 @@ def test_text_and_statement_of_an_old_run_withdraw_its_epsilon(old):
     name, folder = old
     found = read_results(folder / "results.json")
     # Kept files of earlier versions lack sections that the table needs.
-    assert_withdrawn(results_table(kept_results("demo_cut_noise") | found), name)
+    assert_withdrawn(results_text(kept_results("demo_cut_noise") | found), name)
     assert_withdrawn(privacy_text(found["dp"]), name)
     assert "compute_dp_sgd_privacy" not in privacy_text(found["dp"])
 
@@ -55,7 +54,7 @@ def test_text_and_statement_of_an_old_run_withdraw_its_epsilon(old):
 def test_card_of_an_old_run_withdraws_its_epsilon(old):
     name, folder = old
     card = privacy_card(read_results(folder / "results.json"))
-    assert_withdrawn(privacy_card_text(card), name)
+    assert_withdrawn(card_text(card), name)
     assert (
         card["summary"].startswith("No privacy guarantee holds: ") and card["conditional"] is None
     )

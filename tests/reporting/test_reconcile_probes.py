@@ -30,11 +30,10 @@ from tf_mtl_privacy.reporting.render_markdown import report_markdown
 from tf_mtl_privacy.reporting.render_text import render_text
 from tf_mtl_privacy.reporting.runs import read_run, run_figures
 from tf_mtl_privacy.reporting.sections.attackers import attacker_blocks
-from tf_mtl_privacy.reporting.sections.audit import audit_text as audit_table
+from tf_mtl_privacy.reporting.sections.audit import audit_text
 from tf_mtl_privacy.reporting.sections.comparison import model_table_text
-from tf_mtl_privacy.reporting.sections.privacy import card_text as privacy_card_text
-from tf_mtl_privacy.reporting.sections.summary import results_summary
-from tf_mtl_privacy.reporting.sections.summary import results_text as results_table
+from tf_mtl_privacy.reporting.sections.privacy import card_text
+from tf_mtl_privacy.reporting.sections.summary import results_summary, results_text
 from tf_mtl_privacy.training.trainer import shown_figures
 
 SOURCE = "thorough attackers"
@@ -123,13 +122,13 @@ def test_leakage_of_a_higher_check_is_the_headline_everywhere(planted):
     assert tile.value.endswith("→ 41.0 %") and "upper bound 43.7 %" in tile.note
     card = privacy_card(results)
     texts = {
-        "table": results_table(results),
+        "table": results_text(results),
         "html": report_html(report),
         "markdown": report_markdown(report, "report"),
-        "card": privacy_card_text(card),
+        "card": card_text(card),
         "summary": card["summary"],
         "models": model_table_text(model_table(planted.parent)),
-        "audit": audit_table(make_audit(results), results),
+        "audit": audit_text(make_audit(results), results),
     }
     # The page keeps a number and its unit together.
     texts = {name: text.replace("\u00a0", " ") for name, text in texts.items()}
@@ -321,7 +320,7 @@ def test_claim_is_refused_for_rising_curves_or_short_training():
         results = make_results(model=model, probe=change(whole_probe()))
         found = results["privacy"]["leakage"]
         assert (found["claim"] is None) is bool(found["refused"])
-        table = " ".join(results_table(results).split())
+        table = " ".join(results_text(results).split())
         assert ("NO BOUND CLAIMED" in table) is (found["claim"] is None)
         return found["refused"]
 

@@ -1,7 +1,7 @@
 """Sentences on sensitive regions."""
 
 from tests.reporting.regions import marked_by_discriminator, no_regions, whole_regions
-from tf_mtl_privacy.reporting.sections.summary import results_text as results_table
+from tf_mtl_privacy.reporting.sections.summary import results_text
 from tf_mtl_privacy.reporting.sections.utility import region_sentences
 
 
@@ -71,5 +71,5 @@ def test_region_sentences_without_template():
 
 
 def test_results_text_has_the_region_sentences(results, bare_results):
-    assert "- 7.1 % of an image is covered by the mask" in results_table(results)
-    assert "- Not available: the model has neither" in results_table(bare_results)
+    assert "- 7.1 % of an image is covered by the mask" in results_text(results)
+    assert "- Not available: the model has neither" in results_text(bare_results)
