@@ -12,7 +12,7 @@ from typing import NamedTuple
 import psutil
 
 _STOP_SECONDS = 30
-_LAST_LINE = "Ctrl-C"
+_LAST_LINE = "Press"
 
 
 class Running(NamedTuple):

@@ -28,7 +28,7 @@ def test_serve_answers_on_loopback_until_sigterm(toy_dir, tmp_path):
         for line in process.stdout:
             words = line.split()
             addresses[words[0]] = words[-1]
-            if line.startswith("Ctrl-C"):
+            if line.startswith("Press Ctrl-C"):
                 break
         assert addresses["page"].startswith("http://127.0.0.1:")
         assert addresses["REST"].endswith("toy:predict")
@@ -83,7 +83,7 @@ def test_check_server_taken_port_raises(toy_dir):
         ([], "--export_dir=: expected a folder"),
         (["--export_dir=nowhere"], "--export_dir=nowhere: no such folder"),
         (["--export_dir=x", "--port=70000"], "--port=70000: expected a port"),
-        (["--export_dir=x", "--port=80", "--grpc_port=80"], "--grpc_port=80: expected another"),
+        (["--export_dir=x", "--port=80", "--grpc_port=80"], "--grpc_port=80: expected a port other"),
         (["--export_dir=x", "--client_seconds=0"], "--client_seconds=0"),
     ],
 )
@@ -117,5 +117,5 @@ def test_serve_missing_package_names_the_documented_command(
 def test_serve_help_names_tensorflow_serving():
     with pytest.raises(HelpRequested) as asked:
         parse("serve", ["--help"])
-    assert "standing in for TensorFlow Serving" in str(asked.value)
+    assert "stand-in for TensorFlow Serving" in str(asked.value)
     assert parse("serve", ["--export_dir=x"]).options.host == "127.0.0.1"
