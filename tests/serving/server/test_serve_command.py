@@ -83,7 +83,7 @@ def test_check_server_taken_port_raises(toy_dir):
         ([], "--export_dir=: expected a folder"),
         (["--export_dir=nowhere"], "--export_dir=nowhere: no such folder"),
         (["--export_dir=x", "--port=70000"], "--port=70000: expected a port"),
-        (["--export_dir=x", "--port=80", "--grpc_port=80"], "--grpc_port=80: expected a port other"),
+        (["--export_dir=x", "--port=80", "--grpc_port=80"], "--grpc_port=80: expected a port"),
         (["--export_dir=x", "--client_seconds=0"], "--client_seconds=0"),
     ],
 )
