@@ -101,7 +101,7 @@ def test_whitening_is_set_from_validation_rows(tmp_path, model):
 
 
 def test_whitening_without_pretraining_is_refused():
-    with pytest.raises(UsageError, match="there is none with --discriminator_epochs=0"):
+    with pytest.raises(UsageError, match="pre-training, which --discriminator_epochs=0 skips"):
         whitening(tiny_config("mtl_adv", discriminator_epochs=0))
     # A model without a discriminator may share the flagfile.
     assert whitening(tiny_config("stl", discriminator_epochs=0)).model.discriminator_whitening
@@ -109,5 +109,5 @@ def test_whitening_without_pretraining_is_refused():
 
 def test_whitening_in_fully_private_run_is_refused():
     model = ModelConfig(backbone="a run", discriminator_whitening=True)
-    with pytest.raises(UsageError, match="figures of validation rows into released weights"):
+    with pytest.raises(UsageError, match="statistics of validation rows into released weights"):
         Config(model=model, privacy=PrivacyConfig(dp_scope="all"))
