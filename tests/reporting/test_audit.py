@@ -185,7 +185,7 @@ def test_table_3_marks_membership_by_its_verdict(tmp_path, verdict, cell, note):
     assert rows["a"][5] == cell and rows["b"][5] == "not measured"
     told = [text for text in third.notes if "Power not" in text or "not valid" in text]
     assert (note in told[0]) if note else not told
-    # Where runs stand beside one another it is the audit's, too, and marked.
+    # A comparison of runs shows the audit's figure, too, and marks it.
     beside = table(report, "This run and others")
     (cells,) = [row.cells for row in beside.rows if row.cells[0] == "membership inference"]
     assert cells[1] == {"ok": "5.8 %", "no_power": "5.8 % !", "invalid": "not measured"}[verdict]

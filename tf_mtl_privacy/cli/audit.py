@@ -95,7 +95,7 @@ def main(parsed: Parsed) -> int:
     from tf_mtl_privacy.reporting.formats import show
     from tf_mtl_privacy.reporting.sections.audit import audit_screen
 
-    results = None
+    results, path = None, options.output
     if options.saved_model:
         audit = audit_exported(
             options.saved_model,
@@ -115,8 +115,7 @@ def main(parsed: Parsed) -> int:
             output=options.output,
         )
         results = results_of(Path(options.run_dir), audit)
-    own = "" if options.saved_model else str(Path(options.run_dir) / AUDIT_FILE)
-    path = options.output or own
+        path = path or str(Path(options.run_dir) / AUDIT_FILE)
     files = {path: "all results"} if path else {}
     show(audit_screen(audit, results, files, verbose=options.verbose))
     return CONTRADICTED if audit["contradictions"] else OK

@@ -7,7 +7,7 @@ import dataclasses
 from tf_mtl_privacy.config.options import check_options, option, parse_thresholds
 from tf_mtl_privacy.errors import UsageError
 
-# Objectives of the encoder that read private labels; results.json says so of a run with one.
+# Encoder objectives that read private labels; results.json lists this access.
 _READ_LABELS = ("paper", "paper_bounded")
 
 

@@ -63,7 +63,7 @@ def test_learning_curve_with_a_last_gain_is_rising(rates, trend):
 
 
 def test_learning_curve_with_a_slow_steady_gain_is_rising():
-    """Two points a doubling, of which the interval is 2.1 points wide on either side."""
+    """A gain of two points for each doubling, with an interval of 2.1 points on either side."""
     rising = [
         curve_of((0.125, 0.145, 0.165), seed)["trend"] == "still rising" for seed in range(60)
     ]

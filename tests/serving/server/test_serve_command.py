@@ -18,6 +18,7 @@ from tf_mtl_privacy.errors import RunError, UsageError
 from tf_mtl_privacy.serving.server.running import CheckServer
 
 
+@pytest.mark.timeout(240)  # it reads until the last line of the start
 def test_serve_answers_on_loopback_until_sigterm(toy_dir, tmp_path):
     flags = [f"--export_dir={toy_dir}", "--port=0", "--grpc_port=0"]
     command = [sys.executable, "-m", "tf_mtl_privacy.serve", *flags]
